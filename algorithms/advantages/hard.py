@@ -1,0 +1,40 @@
+"""Hard attribution: a token has the mean advantage of all valid leaves below it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..tree import RolloutTree
+from . import Credit, Scores, require_frozen, rewards, sampled_weights, spread
+from .group import group_normalise
+
+
+@dataclass(frozen=True)
+class HardAttribution:
+    """Private tokens keep their leaf's advantage, a shared token gets A = (1/d) Σ A_i over its d leaves.
+
+    Args:
+        shared_once: see `sampled_weights`.
+
+    Source: ARPO (arXiv 2507.19849), section 3.2, the unnumbered equation of "hard advantage
+    estimation"; the reference implementation has no code for it.
+    """
+
+    shared_once: bool = False
+
+    def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
+        """Returns the credit of every token; see `AdvantageEstimator`."""
+        advantages = []
+        for tree in trees:
+            require_frozen(tree)
+            reward_L, valid_L = rewards(tree)
+            advantage_L = group_normalise(reward_L, valid_L)
+            paths = [[node for node, _ in tree.path(leaf)] for leaf in tree.leaves()]
+            total_N, count_N = np.zeros(len(tree.nodes)), np.zeros(len(tree.nodes))
+            for path, advantage, valid in zip(paths, advantage_L, valid_L, strict=True):
+                total_N[path] += advantage
+                count_N[path] += valid
+            mean_N = total_N / np.maximum(count_N, 1.0)
+            advantages.append(spread(tree, [mean_N[path].tolist() for path in paths]))
+        return Credit(tuple(advantages), tuple(sampled_weights(tree, shared_once=self.shared_once) for tree in trees))

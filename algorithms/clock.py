@@ -1,0 +1,70 @@
+"""Two ways of letting paths run: a logical clock that makes order a fact, or no order at all."""
+
+import asyncio
+from typing import Protocol
+
+Order = tuple[int, ...]
+
+
+class Clock(Protocol):
+    """Paths join, tick before everything that others could notice, and leave."""
+
+    def join(self) -> None:
+        """Announces a path."""
+        ...
+
+    def leave(self) -> None:
+        """Says that a path ended."""
+        ...
+
+    async def tick(self, order: Order) -> None:
+        """Waits for this path's turn."""
+        ...
+
+
+class FreeClock:
+    """No path ever waits for another."""
+
+    def join(self) -> None:
+        """Nothing to do."""
+
+    def leave(self) -> None:
+        """Nothing to do."""
+
+    async def tick(self, order: Order) -> None:
+        """Returns at once."""
+
+
+class LogicalClock:
+    """A tick is over when every live path has reached it; then all go on, in order of their keys.
+
+    Between two ticks a path does one thing (decode, run a tool, decide), so that what a batch holds
+    and who takes from the shared budget first is a function of the seed alone.
+    """
+
+    def __init__(self) -> None:
+        self._live = 0
+        self._waiting: list[tuple[Order, asyncio.Future[None]]] = []
+
+    def join(self) -> None:
+        """Announces a path."""
+        self._live += 1
+
+    def leave(self) -> None:
+        """Says that a path ended; the others may have waited for it."""
+        self._live -= 1
+        self._release_if_complete()
+
+    async def tick(self, order: Order) -> None:
+        """Waits until every live path ticks."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((order, turn))
+        self._release_if_complete()
+        await turn
+
+    def _release_if_complete(self) -> None:
+        if self._waiting and len(self._waiting) >= self._live:
+            ready, self._waiting = sorted(self._waiting, key=lambda pair: pair[0]), []
+            for _, turn in ready:
+                if not turn.done():
+                    turn.set_result(None)

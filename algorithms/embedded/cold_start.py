@@ -1,0 +1,170 @@
+"""Builds the embedded policy and teaches it its skills, in three phases, on the CPU in about two minutes.
+
+1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
+2. Drills: perfect episodes whose names are exchanged at random; only the reading of names is scored,
+   never the decision what to do next.
+3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that skills stay.
+
+What is left for reinforcement learning is the decision.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import seeds
+from ..limits import MakeEnv
+from ..rendering import TextRenderer
+from .lessons import Ids, Lesson, demonstrations, echoes, lesson, names_only, pad_lessons, renamed
+from .tokenizer import build_tokenizer, name_ids
+
+Scored = tuple[Ids, NDArray[np.bool_]]
+Report = Callable[[str, int, int, float], None]
+"""(phase, steps done, steps in all, accuracy) -> None."""
+
+
+@dataclass(frozen=True)
+class ColdStartConfig:
+    """Size of the model and length of the phases.
+
+    Args:
+        hidden: width of the model.
+        layers: of the transformer.
+        heads: of the attention.
+        context_length: longest sequence in tokens.
+        echo_steps: optimizer steps of the first phase.
+        drill_steps: of the second.
+        imitation_steps: of the third.
+        echo_rate: peak learning rate of the first phase.
+        drill_rate: of the second.
+        imitation_rate: of the third.
+        batch: sequences per step; imitation adds as many drills.
+        lessons: demonstrations, and as many perfect episodes to make drills of.
+    """
+
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    context_length: int = 512
+    echo_steps: int = 150
+    drill_steps: int = 380
+    imitation_steps: int = 160
+    echo_rate: float = 2e-3
+    drill_rate: float = 1.5e-3
+    imitation_rate: float = 1e-3
+    batch: int = 64
+    lessons: int = 2000
+
+
+def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int) -> tuple[Any, Any]:
+    """Returns an untrained (model, tokenizer) for an environment.
+
+    Args:
+        make_env: its tasks are `Demonstrable`; names and words are taken from it.
+        config: see `ColdStartConfig`.
+        seed: of the initial weights.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    env = make_env()
+    names = list(env.get_wrapper_attr("tasks").lexicon())
+    shown = demonstrations(make_env, 200, seed=seeds.derive(seed, "wording"), perfect=True)
+    texts = [text for one in shown for text in (one.question, *(observation for _, observation in one.turns))]
+    tokenizer = build_tokenizer(names, texts, _marks(env))
+    env.close()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive(seed, "weights"))
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=config.hidden,
+                intermediate_size=2 * config.hidden,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads,
+                max_position_embeddings=config.context_length,
+                tie_word_embeddings=False,
+                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+    with torch.no_grad():
+        # Untied, but equal at first: copying a token then needs no learned map from one to the other.
+        model.lm_head.weight.copy_(model.model.embed_tokens.weight)
+        model.model.norm.weight.fill_(5.0)
+    return model, tokenizer
+
+
+def cold_start(
+    make_env: MakeEnv, model: Any, tokenizer: Any, renderer: TextRenderer, config: ColdStartConfig, *, seed: int, report: Report
+) -> None:
+    """Teaches the model in place.
+
+    Args:
+        make_env: training environments.
+        model: from `build`.
+        tokenizer: from `build`.
+        renderer: as in training.
+        config: see `ColdStartConfig`.
+        seed: of all lessons.
+        report: told about progress.
+    """
+    env = make_env()
+    names = np.array(name_ids(tokenizer, env.get_wrapper_attr("tasks").lexicon()))
+    env.close()
+
+    perfect, habitual = (
+        [
+            lesson(shown, renderer)
+            for shown in demonstrations(make_env, config.lessons, seed=seeds.derive(seed, part), perfect=sure)
+        ]
+        for part, sure in (("drills", True), ("habits", False))
+    )
+    rng = seeds.generator(seed, "cold start")
+
+    def drills(count: int) -> tuple[list[Lesson], list[NDArray[np.bool_]]]:
+        lessons = [renamed(perfect[i], names, rng, len(tokenizer)) for i in rng.integers(len(perfect), size=count)]
+        return lessons, [names_only(taught, names) for taught in lessons]
+
+    def imitation() -> Scored:
+        lessons, masks = drills(config.batch)
+        shown = [habitual[i] for i in rng.integers(len(habitual), size=config.batch)]
+        return pad_lessons([*shown, *lessons], [*(taught.action for taught in shown), *masks])
+
+    def echo() -> Scored:
+        return echoes(names, config.batch, 48, rng)
+
+    _train(model, "echoes", config.echo_steps, config.echo_rate, echo, report)
+    _train(model, "drills", config.drill_steps, config.drill_rate, lambda: pad_lessons(*drills(config.batch)), report)
+    _train(model, "imitation", config.imitation_steps, config.imitation_rate, imitation, report)
+
+
+def _train(model: Any, phase: str, steps: int, peak_rate: float, draw: Callable[[], Scored], report: Report) -> None:
+    """Minimises the cross-entropy of the scored tokens: AdamW, short warm-up, cosine decay to a tenth."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    model.train()
+    for step in range(steps):
+        rate = peak_rate * min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        tokens_BT, mask_BT = (torch.from_numpy(array) for array in draw())
+        hidden_BTH = model.model(input_ids=tokens_BT, use_cache=False).last_hidden_state
+        logits_NV = model.lm_head(hidden_BTH[:, :-1][mask_BT[:, 1:]])
+        target_N = tokens_BT[:, 1:][mask_BT[:, 1:]]
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(logits_NV, target_N).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        report(phase, step + 1, steps, float((logits_NV.argmax(-1) == target_N).float().mean()))
+
+
+def _marks(env: Any) -> list[str]:
+    """Returns the tags of the environment's dialect, each to become one token."""
+    names = [spec.name for spec in env.get_wrapper_attr("tool_specs")]
+    return [f"<{slash}{name}>" for name in (*names, "answer", "think", "result") for slash in ("", "/")]

@@ -1,0 +1,144 @@
+"""What the embedded policy is taught from: demonstrations rolled through the environment, and drills made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arpo_envs import ConfigError, Demonstrable
+
+from .. import seeds
+from ..limits import MakeEnv
+from ..rendering import TextRenderer
+
+Ids = NDArray[np.int64]
+
+_UNLIMITED = 1 << 30
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode as text.
+
+    Args:
+        instructions: of the environment.
+        question: of the task.
+        turns: what the demonstrator wrote and what it saw then; "" after the last action.
+    """
+
+    instructions: str
+    question: str
+    turns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One episode as tokens.
+
+    Args:
+        tokens: [T] ids.
+        action: [T], True where the demonstrator wrote the token.
+    """
+
+    tokens: Ids
+    action: NDArray[np.bool_]
+
+
+def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False) -> list[Demonstration]:
+    """Rolls a demonstrator through the environment.
+
+    Args:
+        make_env: its tasks are `Demonstrable`.
+        count: episodes.
+        seed: of tasks and demonstrator.
+        perfect: without bad habits.
+
+    Raises:
+        ConfigError: the environment's tasks cannot be demonstrated.
+    """
+    env = make_env()
+    source, dialect = env.get_wrapper_attr("tasks"), env.get_wrapper_attr("dialect")
+    if not isinstance(source, Demonstrable):
+        raise ConfigError(
+            f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
+            "Give a policy of your own with --policy."
+        )
+    specs = {spec.name: spec for spec in env.get_wrapper_attr("tool_specs")}
+    shown = []
+    for episode in range(count):
+        rng = seeds.generator(seed, "demonstration", episode)
+        question, _ = env.reset(seed=int(rng.integers(2**31)))
+        turns = []
+        for move, content in source.demonstrate(env.get_wrapper_attr("task"), rng, perfect=perfect):
+            spec = specs.get(move)
+            action = dialect.answer(content) if spec is None else dialect.call(move, {spec.text_parameter: content})
+            observation, _, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+            turns.append((action, "" if over else observation))
+            if over:
+                break
+        shown.append(Demonstration(env.get_wrapper_attr("instructions"), question, tuple(turns)))
+    env.close()
+    return shown
+
+
+def lesson(shown: Demonstration, renderer: TextRenderer) -> Lesson:
+    """Returns a demonstration as the tokens a policy would have seen and written."""
+    tokens = list(renderer.start(shown.instructions, shown.question, ()))
+    mask = [False] * len(tokens)
+    for action, observation in shown.turns:
+        written = renderer.tokenizer.encode(action, add_special_tokens=False)
+        seen = renderer.observation(observation, _UNLIMITED).tokens
+        tokens += [*written, *seen]
+        mask += [True] * len(written) + [False] * len(seen)
+    return Lesson(np.array(tokens, dtype=np.int64), np.array(mask))
+
+
+def renamed(taught: Lesson, names: Ids, rng: np.random.Generator, vocabulary_size: int) -> Lesson:
+    """Returns the lesson with every name replaced by a random other one, the same one everywhere in it.
+
+    What is left is the skill: where to copy from. The names carry no facts any more, so that names of
+    held-out questions may take part.
+    """
+    mapping = np.arange(vocabulary_size)
+    mapping[names] = rng.permutation(names)
+    return Lesson(mapping[taught.tokens], taught.action)
+
+
+def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
+    """Returns [T], True where the demonstrator wrote a name: reading counts, deciding does not."""
+    mask: NDArray[np.bool_] = taught.action & np.isin(taught.tokens, names)
+    return mask
+
+
+def echoes(names: Ids, count: int, length: int, rng: np.random.Generator) -> tuple[Ids, NDArray[np.bool_]]:
+    """Returns sequences that repeat themselves with a random period: what teaches a transformer to copy.
+
+    A fixed period would be solved by position and teach nothing.
+
+    Args:
+        names: ids to draw from; all of them must occur, or held-out names cannot be copied later.
+        count: B sequences.
+        length: T tokens each.
+        rng: the only source of chance.
+
+    Returns:
+        Tokens [B, T] and, True where a token repeats an earlier one, [B, T].
+    """
+    period_B = rng.integers(2, length // 2 + 1, size=count)
+    fresh_BT = rng.choice(names, size=(count, length))
+    position_T = np.arange(length)
+    tokens_BT = np.take_along_axis(fresh_BT, position_T[None] % period_B[:, None], axis=1)
+    return tokens_BT, position_T[None] >= period_B[:, None]
+
+
+def pad_lessons(lessons: Sequence[Lesson], masks: Sequence[NDArray[np.bool_]]) -> tuple[Ids, NDArray[np.bool_]]:
+    """Returns right-padded tokens [B, T] and the mask of scored tokens [B, T]."""
+    length = max(len(taught.tokens) for taught in lessons)
+    tokens_BT = np.zeros((len(lessons), length), dtype=np.int64)
+    mask_BT = np.zeros((len(lessons), length), dtype=np.bool_)
+    for line, (taught, mask) in enumerate(zip(lessons, masks, strict=True)):
+        tokens_BT[line, : len(taught.tokens)] = taught.tokens
+        mask_BT[line, : len(mask)] = mask
+    return tokens_BT, mask_BT

@@ -1,0 +1,48 @@
+"""A tokenizer for one environment: a name is one token wherever it stands, any other text falls back to bytes."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+END, PAD = "<|end|>", "<|pad|>"
+
+_SPACE = "▁"
+
+
+def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[str]) -> Any:
+    """Returns a `transformers` tokenizer whose vocabulary is written down, not learned.
+
+    Args:
+        names: each becomes one token, however many words it has.
+        texts: examples of everything else; each of their words becomes one token.
+        marks: the dialect's tags; each becomes one token.
+
+    Any text can be encoded: what is not in the vocabulary falls back to characters, then to bytes.
+    A space is put before a name at the beginning of a text or after a tag, so that a name has one
+    token there too; for the same reason texts differ from their decoding by such spaces only.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = dict.fromkeys(["<unk>", END, PAD])
+    pieces |= dict.fromkeys(f"<0x{byte:02X}>" for byte in range(256))
+    pieces |= dict.fromkeys(chr(code) for code in range(33, 127))
+    pieces |= dict.fromkeys([_SPACE, *(f"{_SPACE}{digit}" for digit in range(10))])
+    pieces |= dict.fromkeys(marks)
+    pieces |= dict.fromkeys(_SPACE + word for text in texts for word in re.findall(r"[^\W\d_]+", text))
+    pieces |= dict.fromkeys(_SPACE + name.replace(" ", _SPACE) for name in names)
+    # Every piece costs the same, so the fewest pieces win; bytes are for what nothing else covers.
+    scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>", piece) else -10.0) for piece in pieces]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=0, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"^(?=[^\s<])|(?<=[>\n])(?=[^\s<])"), " "), normalizers.Replace(" ", _SPACE)]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Replace(_SPACE, " "), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+
+
+def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:
+    """Returns the ids of the names that are one token, in order of the ids."""
+    found = {tuple(tokenizer.encode(name, add_special_tokens=False)) for name in names}
+    return sorted(ids[0] for ids in found if len(ids) == 1)

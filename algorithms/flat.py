@@ -1,0 +1,107 @@
+"""Trees as flat rows: every leaf's whole path is one row. Simple, and the oracle for anything cleverer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .advantages import Array, Credit, Scores
+from .tree import RolloutTree
+
+
+@dataclass(frozen=True)
+class Row:
+    """One path, position by position.
+
+    Args:
+        tokens: [T] ids.
+        old_logp: [T] behaviour log-probabilities, nats.
+        advantage: [T].
+        weight: [T]; 0 where a token does not count.
+        reference_logp: [T], nats, or None.
+    """
+
+    tokens: NDArray[np.int64]
+    old_logp: Array
+    advantage: Array
+    weight: Array
+    reference_logp: Array | None = None
+
+
+def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Scores()) -> list[Row]:
+    """Returns one row per leaf, in the order of the trees and of their leaves' keys.
+
+    Raises:
+        ValueError: credit and trees do not have the same leaves.
+    """
+    rows = []
+    for t, tree in enumerate(trees):
+        leaves = tree.leaves()
+        if not len(leaves) == len(credit.advantages[t]) == len(credit.weights[t]):
+            raise ValueError(f"Tree {t} has {len(leaves)} leaves, credit has {len(credit.advantages[t])}.")
+        for position, leaf in enumerate(leaves):
+            segments = tree.path(leaf)
+            old_logp = [p for node, stop in segments for p in tree.nodes[node].logprobs[:stop]]
+            reference = scores.reference[t][position] if scores.reference is not None else None
+            rows.append(
+                Row(
+                    np.asarray(tree.tokens(leaf), dtype=np.int64),
+                    np.asarray(old_logp),
+                    credit.advantages[t][position],
+                    credit.weights[t][position],
+                    reference,
+                )
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """Right-padded rows; column t of the [B, T] tensors belongs to token t, which position t − 1 predicts.
+
+    Position 0 is predicted by nothing and has weight 0.
+    """
+
+    ids_BT: torch.Tensor
+    old_logp_BT: torch.Tensor
+    advantage_BT: torch.Tensor
+    weight_BT: torch.Tensor
+    reference_logp_BT: torch.Tensor | None
+
+
+def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
+    """Yields indices of rows of similar length, padded length × rows at most `token_budget` (or one row)."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
+    batch: list[int] = []
+    for i in order:
+        if batch and len(rows[i].tokens) * (len(batch) + 1) > token_budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
+    """Returns rows as padded float32 tensors on a device."""
+    length = max(len(row.tokens) for row in rows)
+
+    def stack(arrays: Sequence[Array | NDArray[np.int64]], dtype: torch.dtype) -> torch.Tensor:
+        padded = np.zeros((len(arrays), length), dtype=np.int64 if dtype == torch.long else np.float32)
+        for line, array in zip(padded, arrays, strict=True):
+            line[: len(array)] = array
+        return torch.from_numpy(padded).to(device)
+
+    references = [row.reference_logp for row in rows]
+    known = [reference for reference in references if reference is not None]
+    weight_BT = stack([row.weight for row in rows], torch.float32)
+    weight_BT[:, 0] = 0.0
+    return FlatBatch(
+        stack([row.tokens for row in rows], torch.long),
+        stack([row.old_logp for row in rows], torch.float32),
+        stack([row.advantage for row in rows], torch.float32),
+        weight_BT,
+        stack(known, torch.float32) if len(known) == len(rows) else None,
+    )

@@ -1,0 +1,324 @@
+"""One rollout tree while it grows: opens the episode, plants what the strategy plans, closes.
+
+The paths themselves travel in `travel.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from arpo_envs import CloneError, ConfigError, ForkLevel, NotForkable, Snapshot, clone, clone_many, fork_level
+
+from . import seeds
+from .branching import BranchingStrategy, Grow
+from .clock import Clock
+from .limits import Limits, MakeEnv, Start, TextEnv, split_evenly
+from .policies import Policy
+from .rendering import Renderer, check_dialect
+from .threads import ToolThreads
+from .travel import Origin, Path, travel
+from .tree import NO_PARENT, Node, RolloutTree, Status
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all trees and paths of one `collect` share."""
+
+    make_env: MakeEnv
+    policy: Policy
+    renderer: Renderer
+    branching: BranchingStrategy
+    rollouts: int
+    seed: int
+    step: int
+    limits: Limits
+    clock: Clock
+    threads: ToolThreads
+    group: asyncio.TaskGroup
+
+
+class Growth:
+    """One tree while it grows."""
+
+    def __init__(self, run: Run, index: int, start: Start) -> None:
+        self.run, self.index, self.start = run, index, start
+        self.tree = RolloutTree(meta={"seed": start.seed, "step": run.step})
+        self.failure: BaseException | None = None
+        self._allotted = 0
+        self._running = 0
+        self._quiet = asyncio.Event()
+        self._ordinals: dict[int, int] = {}
+        self._parked: dict[int, Snapshot] = {}
+        self._first: TextEnv | None = None
+        self._live: set[TextEnv] = set()
+
+    async def grow(self) -> None:
+        """Grows the tree to its budget, or until the strategy plans no more."""
+        try:
+            await self._open()
+            if self._first is None:
+                return
+            plans = 0
+            while (left := self.run.rollouts - self._allotted) > 0:
+                await self.run.clock.tick((self.index,))
+                rng = seeds.generator(self.run.seed, self.run.step, self.index, "plan", plans)
+                plan = [grow for grow in self.run.branching.plan(self.tree, left, rng) if grow.count > 0]
+                if not plan:
+                    break
+                for grow in plan:
+                    await self._plant(grow, "root" if plans == 0 else "backfill" if grow.node == 0 else "branch")
+                plans += 1
+                if self._running:
+                    self.run.clock.leave()  # the last path joins again on our behalf
+                    await self._quiet.wait()
+        finally:
+            self.run.clock.leave()
+            for parked in self._parked.values():
+                await self.discard(parked)
+            if self._first is not None:
+                await self.discard(self._first)
+            self.tree = self.tree.freeze()
+
+    # --- the beginning of an episode ----------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Starts the episode and adds the prompt; if the environment fails to, all leaves are failed ones."""
+        try:
+            env, text, info = await self.call(self._start_episode)
+        except (ConfigError, NotForkable, gym.error.Error):
+            raise  # the user's to mend
+        except Exception as error:  # an environment may fail in any way; the other prompts go on
+            log.warning("An episode could not be started.", exc_info=error)
+            self.failure = error
+            status = Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT
+            self.add("prompt", (), NO_PARENT, 0, ())
+            for key in self.allot(0, self.run.rollouts):
+                self.add("action", key, 0, 0, (), origin="root", status=status)
+            return
+        self._first = env
+        self._live.add(env)
+        dialect = attribute(env, "dialect")
+        if dialect is not None:
+            check_dialect(self.run.renderer, dialect)
+        if self.run.branching.forks and fork_level(env) is ForkLevel.NONE:
+            raise ConfigError(f"{env} cannot be cloned, but {self.run.branching} forks. Use an algorithm without forks.")
+        instructions = str(attribute(env, "instructions") or "")
+        tokens = self.run.renderer.start(instructions, text, tuple(attribute(env, "tool_specs") or ()))
+        reserve, context_length = self.run.limits.answer_reserve, self.run.policy.context_length
+        if len(tokens) + reserve > context_length:
+            raise ConfigError(
+                f"The prompt has {len(tokens)} tokens and {reserve} are reserved for the answer, but the policy's "
+                f"context holds {context_length}. Shorten the instructions, or use a longer context."
+            )
+        self.tree.task = str(info.get("task", ""))
+        self.add("prompt", (), NO_PARENT, 0, tokens, text=text)
+
+    def _start_episode(self) -> tuple[TextEnv, str, dict[str, Any]]:
+        env = self.run.make_env()
+        options = dict(self.start.options) if self.start.options is not None else None
+        try:
+            text, info = env.reset(seed=self.start.seed, options=options)
+        except BaseException:
+            env.close()
+            raise
+        return env, str(text), info
+
+    # --- planting -------------------------------------------------------------------------------------
+
+    async def _plant(self, grow: Grow, origin: Origin) -> None:
+        """Starts the paths of one `Grow`."""
+        node = self._check(grow)
+        base = self._action_start(grow.node)
+        keys = self.allot(grow.node, min(grow.count, self.run.rollouts - self._allotted))
+        envs = await self._environments(base, keys)
+        context = [t for i, stop in self.tree.path(grow.node)[:-1] for t in self.tree.nodes[i].tokens[:stop]]
+        context += node.tokens[: grow.at]
+        prefix = tuple(context[sum(stop for _, stop in self.tree.path(base)) :])
+        shares = self._shares(len(keys)) if origin == "root" else [0] * len(keys)
+        for key, env, quota in zip(keys, envs, shares, strict=True):
+            self.launch(key, grow.node, grow.at, origin, quota, env, list(context), prefix)
+
+    def _check(self, grow: Grow) -> Node:
+        if not 0 <= grow.node < len(self.tree.nodes):
+            raise ConfigError(f"{grow}: the tree has {len(self.tree.nodes)} nodes.")
+        node = self.tree.nodes[grow.node]
+        if grow.node != 0 and self.run.branching.keeps != "action":
+            raise ConfigError(f"{grow}: to grow inside a tree, a strategy must declare keeps='action'.")
+        inside = node.kind == "action" and 0 < grow.at < len(node.tokens)
+        if not inside and (node.kind == "action" or grow.at != len(node.tokens)):
+            raise ConfigError(f"{grow}: grow after the whole prompt or observation, or strictly inside an action.")
+        return node
+
+    def _shares(self, roots: int) -> list[int]:
+        """Returns the forks that belong to each root: its part of M − N."""
+        return split_evenly(self.run.rollouts - roots, roots)
+
+    def _action_start(self, index: int) -> int:
+        """Returns the prompt or observation after which the action around `index` began."""
+        while self.tree.nodes[index].kind == "action":
+            index = self.tree.nodes[index].parent
+        return index
+
+    async def _environments(self, base: int, keys: Sequence[tuple[int, ...]]) -> "list[TextEnv | CloneError]":
+        """Returns one environment per key, in the state after node `base`."""
+        assert self._first is not None
+        if base == 0 and fork_level(self._first) is ForkLevel.NONE:
+            return list(await asyncio.gather(*(self._restarted() for _ in keys)))
+        source = self._first if base == 0 else self._parked.get(base)
+        if source is None:
+            return [CloneError("No snapshot could be taken at this place.")] * len(keys)
+        return await self.clones(source, keys)
+
+    async def _restarted(self) -> "TextEnv | CloneError":
+        """Returns a fresh environment at the beginning of this episode; a failure is a value."""
+        try:
+            env: TextEnv = (await self.call(self._start_episode))[0]
+        except Exception as error:  # noqa: BLE001  # as in `_open`; its leaf will say so
+            return CloneError(f"The episode could not be started again: {error!r}")
+        self._live.add(env)
+        return env
+
+    # --- what paths need --------------------------------------------------------------------------------
+
+    def left(self, quota: int) -> int:
+        """Returns how many siblings a path with this share of the budget may still add."""
+        left = self.run.rollouts - self._allotted
+        return min(left, quota) if self.run.limits.budget == "per_root" else left
+
+    def allot(self, parent: int, count: int) -> list[tuple[int, ...]]:
+        """Takes `count` paths from the budget and returns their keys, children of `parent`."""
+        self._allotted += count
+        self._running += count
+        self._quiet.clear()
+        return [self.next_key(parent) for _ in range(count)]
+
+    def next_key(self, parent: int) -> tuple[int, ...]:
+        """Returns the next child's key; child 0 of an action is the observation that follows it."""
+        node = self.tree.nodes[parent]
+        ordinal = self._ordinals.get(parent, 1 if node.kind == "action" else 0)
+        self._ordinals[parent] = ordinal + 1
+        return (*node.key, ordinal)
+
+    async def clones(self, source: TextEnv | Snapshot, keys: Sequence[tuple[int, ...]]) -> "list[TextEnv | CloneError]":
+        """Returns one reseeded clone per key; a failure is a value."""
+        wanted = [self.seed(key, "env") for key in keys]
+        try:
+            if isinstance(source, Snapshot):
+                envs: list[TextEnv | CloneError] = await self.call(lambda: source.spawn_many(wanted))
+            else:
+                envs = await self.call(lambda: clone_many(source, wanted))
+        except NotForkable:
+            raise  # the user's to mend
+        except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
+            return [CloneError(f"Cloning failed: {error!r}")] * len(keys)
+        self._live.update(env for env in envs if not isinstance(env, CloneError))
+        return envs
+
+    def launch(
+        self,
+        key: tuple[int, ...],
+        parent: int,
+        parent_at: int,
+        origin: Origin,
+        quota: int,
+        env: TextEnv | CloneError,
+        context: list[int],
+        prefix: tuple[int, ...] = (),
+    ) -> None:
+        """Starts an allotted path; one whose environment could not be made becomes a failed leaf."""
+        self.run.clock.join()
+        if isinstance(env, CloneError):
+            self.run.group.create_task(self._stillborn(key, parent, parent_at, origin, env))
+            return
+        path = Path(key, parent, parent_at, origin, quota, env, context, prefix, False, replayed_calls(env))
+        self.run.group.create_task(travel(self, path))
+
+    async def _stillborn(self, key: tuple[int, ...], parent: int, parent_at: int, origin: Origin, error: CloneError) -> None:
+        """Adds the leaf of a path without an environment, when it is its turn."""
+        await self.run.clock.tick((self.index, *key))
+        self.failure = self.failure or error
+        self.add("action", key, parent, parent_at, (), origin=origin, status=Status.CLONE_FAILED)
+        self.landed()
+
+    def landed(self) -> None:
+        """Says that a path ended."""
+        self._running -= 1
+        if self._running == 0:
+            self.run.clock.join()  # for the tree, before the clock could run on without it
+            self._quiet.set()
+        self.run.clock.leave()
+
+    def add(
+        self,
+        kind: Literal["prompt", "action", "observation"],
+        key: tuple[int, ...],
+        parent: int,
+        parent_at: int,
+        tokens: Sequence[int],
+        **fields: Any,
+    ) -> int:
+        """Appends a node; what is not given is blank."""
+        zeros = (0.0,) * len(tokens)
+        blank: dict[str, Any] = {"sampled": (False,) * len(tokens), "logprobs": zeros, "entropies": zeros}
+        return self.tree.add(Node(key, parent, parent_at, kind, tuple(tokens), **(blank | fields)))
+
+    async def park(self, env: TextEnv, node: int) -> int:
+        """Keeps a snapshot at the start of an action, until the tree closes; returns the tool calls it took again."""
+        try:
+            parked: TextEnv = await self.call(clone, env)
+        except NotForkable:
+            raise  # the user's to mend
+        except Exception:  # the path itself can go on; nothing will grow here
+            log.warning("No snapshot of %s could be taken.", env, exc_info=True)
+            return 0
+        self._parked[node] = Snapshot(parked)
+        return replayed_calls(parked)
+
+    async def discard(self, env: TextEnv | Snapshot) -> None:
+        """Closes an environment that is needed no more."""
+        try:
+            await self.call(env.close)
+        except Exception:  # the episode is over either way
+            log.warning("Closing %s failed.", env, exc_info=True)
+        if not isinstance(env, Snapshot):
+            self._live.discard(env)
+
+    def close_leftovers(self) -> None:
+        """Closes the environments of paths that were cancelled before they began."""
+        for env in self._live:
+            close_late(env)
+        self._live.clear()
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs something that may block, in a thread and within the tool timeout."""
+        return await self.run.threads.run(self.run.limits.tool_timeout, function, *arguments)
+
+    def seed(self, key: tuple[int, ...], purpose: str) -> int:
+        """Returns the seed of a node for one purpose."""
+        return seeds.derive(self.run.seed, self.run.step, self.index, key, purpose)
+
+
+def replayed_calls(env: TextEnv) -> int:
+    """Returns the tool calls that were run again to make an environment."""
+    return int(getattr(env.unwrapped, "replayed_calls", 0))
+
+
+def close_late(result: Any) -> None:
+    """Closes the environments in a result that nobody waits for any more."""
+    for item in result if isinstance(result, list | tuple) else [result]:
+        if isinstance(item, gym.Env):
+            try:
+                item.close()
+            except Exception:  # it is nobody's any more
+                log.warning("Closing %s failed.", item, exc_info=True)
+
+
+def attribute(env: TextEnv, name: str) -> Any:
+    """Returns an attribute of the outermost layer that has it, None if none has."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None

@@ -1,0 +1,53 @@
+"""What a batch of trees is worth knowing for people and logs: pure functions, flat names."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .advantages import rewards
+from .tree import RolloutTree, Status, total_tool_calls
+
+
+def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """Returns the flat metrics of a batch; means are over leaves, "per prompt" over trees.
+
+    Executed, inherited and replayed tool calls are counted apart. Leaves that failed through no
+    fault of the model count in `failed_leaves` only.
+    """
+    leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
+    statuses = Counter(leaf.status for leaf in leaves)
+    groups = [reward_L[valid_L] for reward_L, valid_L in map(rewards, trees)]
+    reward_L = np.concatenate(groups) if groups else np.zeros(0)
+    success = [leaf.success or 0.0 for leaf in leaves if leaf.status is not None and leaf.status.is_model]
+    origins = Counter(node.origin for tree in trees for node in tree.nodes)
+    sampled = [
+        (e, p)
+        for tree in trees
+        for node in tree.nodes
+        if node.kind == "action"
+        for e, p in zip(node.entropies, node.logprobs, strict=True)
+    ]
+    prompts = max(1, len(trees))
+    calls = total_tool_calls(trees)
+    depths = fork_depths(trees)
+    return {
+        "reward": float(reward_L.mean()) if len(reward_L) else 0.0,
+        "success": float(np.mean(success)) if success else 0.0,
+        "entropy": float(np.mean([e for e, _ in sampled])) if sampled else 0.0,
+        "sampled_tokens": float(len(sampled)),
+        "executed_tool_calls_per_prompt": calls.executed / prompts,
+        "inherited_tool_calls_per_prompt": calls.inherited / prompts,
+        "replayed_tool_calls_per_prompt": calls.replayed / prompts,
+        "forks_per_prompt": origins["branch"] / prompts,
+        "fork_depth": float(np.mean(depths)) if depths else 0.0,
+        "backfills_per_prompt": origins["backfill"] / prompts,
+        "equal_reward_groups": float(np.mean([len(g) == 0 or g.max() == g.min() for g in groups])) if groups else 0.0,
+        "answered": statuses[Status.ANSWERED] / max(1, len(leaves)),
+        "failed_leaves": float(sum(count for status, count in statuses.items() if status is not None and not status.is_model)),
+    }
+
+
+def fork_depths(trees: Sequence[RolloutTree]) -> list[int]:
+    """Returns for every fork how many tool calls it inherited."""
+    return [tree.depth(i) for tree in trees for i, node in enumerate(tree.nodes) if node.origin == "branch"]

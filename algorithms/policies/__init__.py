@@ -1,0 +1,79 @@
+"""What a policy is: tokens in, tokens out; the same for a 1M model and a cluster.
+
+To add a policy, write one file here with a class that has the members of `Policy`; see
+`docs/add-a-policy.md`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw an action.
+
+    Training draws from the model's own distribution (no top-p, no top-k), so that stored
+    log-probabilities are the learner's.
+
+    Args:
+        max_tokens: the action ends after this many tokens at the latest.
+        temperature: of the softmax; 0 means greedy.
+        stop: the action ends with the first of these strings, which belongs to it.
+        stop_tokens: token ids that end the action and belong to it (end of turn, end of text).
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a policy drew.
+
+    Args:
+        tokens: ids [T].
+        logprobs: [T], nats, at the sampling temperature (at temperature 0: of the undivided logits).
+        entropies: [T], nats, of the full vocabulary unless the backend says otherwise.
+        finish: "stop" if the action is complete, "length" if it ran into `max_tokens`.
+        version: of the weights.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    finish: Literal["stop", "length"]
+    version: int
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Draws actions."""
+
+    version: int
+    context_length: int
+    vocabulary_size: int
+
+    async def generate(
+        self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
+    ) -> Generation:
+        """Continues `context`.
+
+        Args:
+            context: all token ids so far, the already sampled part of this action included.
+            params: how to draw.
+            seed: the draw at position p of the action depends on (seed, p) only.
+            offset: how many tokens of this action are already sampled (a probe).
+            tail: their text, so that a stop string is found across the seam.
+        """
+        ...
+
+    async def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Takes over new weights; generations that follow report `version`."""
+        ...
+
+    async def close(self) -> None:
+        """Frees what the policy holds."""
+        ...

@@ -1,0 +1,230 @@
+"""One path on its way down a tree: act, step, observe; probe and decide after each tool result."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import seeds
+from .branching import BranchPoint
+from .limits import TextEnv, split_evenly
+from .policies import Generation, Sampling
+from .tree import RolloutTree, Status
+
+if TYPE_CHECKING:
+    from .growth import Growth
+
+log = logging.getLogger(__name__)
+
+Origin = Literal["", "root", "branch", "backfill"]
+
+
+@dataclass
+class Path:
+    """A path on its way down.
+
+    Args:
+        key: of the node it will add next.
+        parent: index of the node it hangs on; `parent_at` of that node's tokens are inherited.
+        origin: how it came to be; "" once its first node is added.
+        quota: forks it may still make where each root has its share of the budget.
+        env: its own live environment.
+        context: all token ids so far.
+        prefix: tokens of the action under way that it inherited (a fork inside an action).
+        after_result: whether the next action is the first one after a tool result, where forks are decided.
+        replayed: tool calls that were run again to make `env`, not yet written to a node.
+    """
+
+    key: tuple[int, ...]
+    parent: int
+    parent_at: int
+    origin: Origin
+    quota: int
+    env: TextEnv
+    context: list[int]
+    prefix: tuple[int, ...]
+    after_result: bool
+    replayed: int
+
+
+class _Failed(Exception):
+    """Ends a path with a status; carries the tokens of the action under way."""
+
+    def __init__(self, status: Status, action: Generation | None = None, reward: float | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.action = action
+        self.reward = reward
+
+
+async def travel(growth: "Growth", path: Path) -> None:
+    """Follows a path to its end; whatever fails on the way becomes the status of its leaf."""
+    try:
+        await _follow(growth, path)
+    except _Failed as end:
+        await _tick(growth, path)
+        text = growth.run.renderer.text((*path.prefix, *end.action.tokens)) if end.action is not None else ""
+        _record(growth, path, end.action, status=end.status, reward=end.reward, text=text)
+    finally:
+        await growth.discard(path.env)
+        growth.landed()
+
+
+async def _follow(growth: "Growth", path: Path) -> None:
+    while True:
+        action = await _act(growth, path)
+        anchor = getattr(path.env.unwrapped, "anchor", None)
+        state = anchor() if callable(anchor) else None
+        text = growth.run.renderer.text((*path.prefix, *action.tokens))
+        await _tick(growth, path)
+        observation, reward, terminated, truncated, info = await _step(growth, path, action, text)
+        await _tick(growth, path)
+        tool = str(info.get("tool", ""))
+        fields: dict[str, Any] = {"text": text, "tool": tool, "reward": reward, "anchor": state}
+        if terminated or truncated:
+            status = Status.ANSWERED if terminated else Status.TRUNCATED
+            success = info.get("success")
+            _record(growth, path, action, status=status, success=None if success is None else float(success), **fields)
+            return
+        node = _record(growth, path, action, **fields)
+        await _observe(growth, path, node, observation, after_result=bool(tool))
+
+
+async def _act(growth: "Growth", path: Path) -> Generation:
+    """Draws one action: probe, decide, continue; the probe and its continuation are one action."""
+    limits, strategy = growth.run.limits, growth.run.branching
+    room = growth.run.policy.context_length - len(path.context)
+    limit = min(limits.action_tokens - len(path.prefix), room)
+    if limit < 1:
+        forfeit = getattr(path.env.unwrapped, "forfeit", None)
+        raise _Failed(Status.CONTEXT_FULL, reward=forfeit() if callable(forfeit) else None)
+    action: Generation | None = None
+    if path.after_result:
+        path.after_result = False
+        if strategy.probe:
+            action = await _generate(growth, path, None, min(strategy.probe, limit))
+        await _tick(growth, path)
+        await _decide(growth, path, action)
+    if action is None or (action.finish == "length" and len(action.tokens) < limit):
+        action = await _generate(growth, path, action, limit)
+    return action
+
+
+async def _generate(growth: "Growth", path: Path, drawn: Generation | None, limit: int) -> Generation:
+    """Draws until the path has `limit` tokens of its own in this action; returns them with those drawn before."""
+    run = growth.run
+    tokens = drawn.tokens if drawn is not None else ()
+    known = (*path.prefix, *tokens)
+    dialect = path.env.get_wrapper_attr("dialect") if path.env.has_wrapper_attr("dialect") else None
+    stop = tuple(dialect.stop) if dialect is not None else ()
+    params = Sampling(limit - len(tokens), run.limits.temperature, stop, run.renderer.stop_tokens)
+    await _tick(growth, path)
+    try:
+        async with asyncio.timeout(run.limits.policy_timeout):
+            more = await run.policy.generate(
+                [*path.context, *tokens],
+                params,
+                seed=growth.seed(path.key, "action"),
+                offset=len(known),
+                tail=run.renderer.text(known) if known else "",
+            )
+    except TimeoutError as error:
+        raise _failed(growth, Status.POLICY_TIMEOUT, error, drawn) from error
+    except Exception as error:  # a backend may fail in any way; its siblings go on
+        raise _failed(growth, Status.POLICY_FAULT, error, drawn) from error
+    if drawn is None:
+        return more
+    return replace(
+        more,
+        tokens=drawn.tokens + more.tokens,
+        logprobs=drawn.logprobs + more.logprobs,
+        entropies=drawn.entropies + more.entropies,
+    )
+
+
+async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> None:
+    """Asks the strategy for siblings and starts them from the state before the probe."""
+    run, nodes = growth.run, growth.tree.nodes
+    point = BranchPoint(
+        key=nodes[path.parent].key,
+        tool_calls=growth.tree.depth(path.parent),
+        forks=sum(nodes[n].origin == "branch" for n, _ in growth.tree.path(path.parent)),
+        baseline=_first_action_entropies(growth.tree, path.parent),
+        probe=probe.entropies if probe is not None else (),
+        left=max(0, growth.left(path.quota)),
+        vocabulary_size=run.policy.vocabulary_size,
+    )
+    rng = seeds.generator(run.seed, run.step, growth.index, "branch", point.key)
+    count = min(run.branching.on_result(point, rng), point.left)
+    if count <= 0:
+        return
+    # each fork takes its part of what is left: were it one purse, who came first would shape the tree
+    path.quota, *shares = split_evenly(max(0, path.quota - count), count + 1)
+    keys = growth.allot(path.parent, count)
+    envs = await growth.clones(path.env, keys)
+    for key, env, quota in zip(keys, envs, shares, strict=True):
+        growth.launch(key, path.parent, path.parent_at, "branch", quota, env, list(path.context))
+
+
+async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    try:
+        observation, reward, terminated, truncated, info = await growth.call(path.env.step, text)
+        return str(observation), float(reward), bool(terminated), bool(truncated), info
+    except TimeoutError as error:
+        raise _failed(growth, Status.TOOL_TIMEOUT, error, action) from error
+    except Exception as error:  # a tool may fail in any way; its siblings go on
+        raise _failed(growth, Status.TOOL_FAULT, error, action) from error
+
+
+async def _observe(growth: "Growth", path: Path, action: int, observation: str, *, after_result: bool) -> None:
+    """Appends what the environment said and gets the path ready for its next action."""
+    room = growth.run.policy.context_length - len(path.context) - growth.run.limits.answer_reserve
+    encoded = growth.run.renderer.observation(observation, max(0, room))
+    parent_at = len(growth.tree.nodes[action].tokens)
+    node = growth.add("observation", (*path.key, 0), action, parent_at, encoded.tokens, text=encoded.text)
+    path.context += encoded.tokens
+    path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
+    path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
+    if growth.run.branching.keeps == "action":
+        path.replayed = await growth.park(path.env, node)
+
+
+def _record(growth: "Growth", path: Path, action: Generation | None, **fields: Any) -> int:
+    """Appends the path's action to the tree."""
+    action = action or Generation((), (), (), "length", growth.run.policy.version)
+    path.context += action.tokens
+    return growth.add(
+        "action",
+        path.key,
+        path.parent,
+        path.parent_at,
+        action.tokens,
+        sampled=(True,) * len(action.tokens),
+        logprobs=action.logprobs,
+        entropies=action.entropies,
+        origin=path.origin,
+        seed=growth.seed(path.key, "action"),
+        policy_version=action.version,
+        replayed=path.replayed,
+        **fields,
+    )
+
+
+async def _tick(growth: "Growth", path: Path) -> None:
+    await growth.run.clock.tick((growth.index, *path.key))
+
+
+def _failed(growth: "Growth", status: Status, error: BaseException, action: Generation | None) -> _Failed:
+    log.warning("A path ended as %s.", status, exc_info=error)
+    growth.failure = growth.failure or error
+    return _Failed(status, action)
+
+
+def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:
+    """Returns the entropies of the first action above `index`: the path's baseline, inherited by its forks."""
+    entropies: list[float] = []
+    for node, stop in tree.path(index)[1:]:
+        if tree.nodes[node].kind != "action":
+            break
+        entropies += tree.nodes[node].entropies[:stop]
+    return tuple(entropies)

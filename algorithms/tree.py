@@ -1,0 +1,260 @@
+"""The rollout tree: flat, append-only, parents by index; a shared prefix is stored once.
+
+A node stores only the tokens it adds. A trajectory is the walk from a leaf to the root. There is no
+algorithm in this file.
+"""
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+NO_PARENT = -1
+
+
+class Status(enum.StrEnum):
+    """How a trajectory ended; every leaf has one, no other node has."""
+
+    ANSWERED = "answered"
+    """The environment terminated the episode."""
+    TRUNCATED = "truncated"
+    """The environment ran out of turns."""
+    CONTEXT_FULL = "context_full"
+    """The policy's context had no room for another action."""
+    TOOL_TIMEOUT = "tool_timeout"
+    """A tool did not return in time."""
+    TOOL_FAULT = "tool_fault"
+    """A tool or the environment raised."""
+    POLICY_TIMEOUT = "policy_timeout"
+    """The policy did not answer in time."""
+    POLICY_FAULT = "policy_fault"
+    """The policy raised."""
+    CLONE_FAILED = "clone_failed"
+    """The environment of this path could not be made."""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the ending says something about the model; failures of the machinery do not."""
+        return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL)
+
+
+@dataclass(frozen=True)
+class Node:
+    """Some tokens, and what happened after them.
+
+    Args:
+        key: ordinals of the children from the root down; the node's identity, never its arrival order.
+        parent: index of the parent, `NO_PARENT` for the prompt.
+        parent_at: how many of the parent's own tokens this node continues from.
+        kind: who wrote the tokens: the task ("prompt"), the policy ("action") or a tool ("observation").
+        tokens: token ids [T].
+        sampled: [T], True where the policy drew the token; the loss mask means this and nothing else.
+        logprobs: [T], log-probability in nats under the policy that drew the token; 0 elsewhere.
+        entropies: [T], entropy in nats of the distribution the token was drawn from; 0 elsewhere.
+        text: what the model wrote or saw. When `freeze` splits a node, the text stays with its end.
+        origin: how the path came to be that begins here: "root", "branch", "backfill"; "" inside a path.
+        agent: name of the acting agent, in environments with several.
+        seed: what the policy drew with.
+        policy_version: of the weights that wrote the tokens.
+        tool: name of the tool that this action really ran, "" if none.
+        replayed: tool calls that were run again to make this path's environment.
+        status: how the trajectory ended; None inside one.
+        reward: what the environment paid for this action; None where it paid nothing yet.
+        success: whether the answer was right, in [0, 1]; None inside a trajectory.
+        anchor: name of the environment's state before this action, for step-level credit.
+    """
+
+    key: tuple[int, ...]
+    parent: int
+    parent_at: int
+    kind: Literal["prompt", "action", "observation"]
+    tokens: tuple[int, ...] = ()
+    sampled: tuple[bool, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+    text: str = ""
+    origin: Literal["", "root", "branch", "backfill"] = ""
+    agent: str = ""
+    seed: int = 0
+    policy_version: int = 0
+    tool: str = ""
+    replayed: int = 0
+    status: Status | None = None
+    reward: float | None = None
+    success: float | None = None
+    anchor: str | None = None
+
+
+class Segment(NamedTuple):
+    """A piece of a path: the first `stop` tokens of node number `node`."""
+
+    node: int
+    stop: int
+
+
+class ToolCalls(NamedTuple):
+    """Tool calls of a tree: run once, found on a shared prefix instead of being run, run again to fork."""
+
+    executed: int
+    inherited: int
+    replayed: int
+
+
+@dataclass
+class RolloutTree:
+    """All rollouts of one prompt.
+
+    Args:
+        task: the environment's name of the task.
+        meta: anything worth keeping beside the tree (step, reset seed, …); JSON values.
+        nodes: in order of arrival; in depth-first order of their keys once frozen.
+    """
+
+    task: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    frozen: bool = False
+
+    def add(self, node: Node) -> int:
+        """Appends a node and returns its index.
+
+        Raises:
+            ValueError: the tree is frozen, a length differs, or the parent or offset does not exist.
+        """
+        if self.frozen:
+            raise ValueError("A frozen tree takes no more nodes.")
+        lengths = {len(node.tokens), len(node.sampled), len(node.logprobs), len(node.entropies)}
+        if len(lengths) != 1:
+            raise ValueError(f"Node {node.key}: tokens, sampled, logprobs and entropies must be equally long, got {lengths}.")
+        if (node.parent == NO_PARENT) != (not self.nodes):
+            raise ValueError("The first node, and no other, is the prompt and has no parent.")
+        if self.nodes:
+            if not 0 <= node.parent < len(self.nodes):
+                raise ValueError(f"Node {node.key}: there is no parent {node.parent}.")
+            length = len(self.nodes[node.parent].tokens)
+            if not (0 < node.parent_at <= length or node.parent_at == length):
+                raise ValueError(f"Node {node.key}: offset {node.parent_at} is outside its parent's {length} tokens.")
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def roots(self) -> list[int]:
+        """Returns the first nodes after the prompt."""
+        return [i for i, node in enumerate(self.nodes) if node.parent == 0]
+
+    def leaves(self) -> list[int]:
+        """Returns the nodes at which a trajectory ended, in order of their keys."""
+        ends = [i for i, node in enumerate(self.nodes) if node.status is not None]
+        return sorted(ends, key=lambda i: self.nodes[i].key)
+
+    def path(self, leaf: int) -> list[Segment]:
+        """Returns the segments from the prompt to the end of `leaf`."""
+        segments = [Segment(leaf, len(self.nodes[leaf].tokens))]
+        while (node := self.nodes[segments[-1].node]).parent != NO_PARENT:
+            segments.append(Segment(node.parent, node.parent_at))
+        return segments[::-1]
+
+    def tokens(self, leaf: int) -> list[int]:
+        """Returns all token ids of a trajectory."""
+        return [token for node, stop in self.path(leaf) for token in self.nodes[node].tokens[:stop]]
+
+    def total_reward(self, leaf: int) -> float:
+        """Returns the sum of the rewards along a trajectory; an action forked from its middle paid nothing there."""
+        segments = self.path(leaf)
+        whole = (self.nodes[node] for node, stop in segments if stop == len(self.nodes[node].tokens))
+        return float(sum(node.reward for node in whole if node.reward is not None))
+
+    def tool_calls(self) -> ToolCalls:
+        """Counts executed, inherited and replayed tool calls."""
+        executed = sum(bool(node.tool) for node in self.nodes)
+        on_paths = 0
+        for leaf in self.leaves():
+            on_paths += sum(bool(self.nodes[n].tool) and stop == len(self.nodes[n].tokens) for n, stop in self.path(leaf))
+        return ToolCalls(executed, on_paths - executed, sum(node.replayed for node in self.nodes))
+
+    def depth(self, index: int) -> int:
+        """Returns how many tool calls lie on the path above a node."""
+        above = self.path(index)[:-1]
+        return sum(bool(self.nodes[n].tool) and stop == len(self.nodes[n].tokens) for n, stop in above)
+
+    def freeze(self) -> "RolloutTree":
+        """Returns a tree in which every fork lies at a node's end, ordered depth first by key, keys made dense.
+
+        An action that was forked inside is split there; its tool, reward and status stay with its
+        end. Two trees with the same content freeze to the same tree, whatever order it arrived in.
+        """
+        children: dict[int, list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            children.setdefault(node.parent, []).append(index)
+        frozen = RolloutTree(self.task, dict(self.meta))
+        stack: list[tuple[int, int, int, tuple[int, ...]]] = [(0, 0, NO_PARENT, ())] if self.nodes else []
+        while stack:
+            index, start, parent, key = stack.pop()
+            node, below = self.nodes[index], children.get(index, [])
+            stop = min((self.nodes[c].parent_at for c in below if self.nodes[c].parent_at > start), default=len(node.tokens))
+            parent_at = len(frozen.nodes[parent].tokens) if parent != NO_PARENT else 0
+            mine = frozen.add(_piece(node, start, stop, key, parent, parent_at))
+            following = [(c, 0) for c in below if self.nodes[c].parent_at == stop]
+            following.sort(key=lambda pair: self.nodes[pair[0]].key)
+            if stop < len(node.tokens):
+                following.insert(0, (index, stop))
+            stack += [(c, at, mine, (*key, i)) for i, (c, at) in reversed(list(enumerate(following)))]
+        frozen.frozen = True
+        return frozen
+
+    def to_json(self) -> str:
+        """Returns the tree as one line of JSON."""
+        nodes = [{name: value for name, value in vars(node).items() if value != _DEFAULTS.get(name)} for node in self.nodes]
+        record = {"task": self.task, "meta": self.meta, "frozen": self.frozen, "nodes": nodes}
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> "RolloutTree":
+        """Reads what `to_json` wrote; the tree is equal to the one written."""
+        record: Mapping[str, Any] = json.loads(line)
+        nodes = [_read_node(fields) for fields in record["nodes"]]
+        return cls(record["task"], dict(record["meta"]), nodes, record["frozen"])
+
+
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is not dataclasses.MISSING}
+
+
+def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int, parent_at: int) -> Node:
+    """Returns tokens `start:stop` of a node as a node of its own."""
+    changes: dict[str, Any] = {"key": key, "parent": parent, "parent_at": parent_at}
+    if start > 0 or stop < len(node.tokens):
+        for name in ("tokens", "sampled", "logprobs", "entropies"):
+            changes[name] = getattr(node, name)[start:stop]
+    if start > 0:
+        changes |= {"origin": "", "replayed": 0}
+    if stop < len(node.tokens):
+        changes |= {"text": "", "tool": "", "status": None, "reward": None, "success": None}
+    return dataclasses.replace(node, **changes)
+
+
+def _read_node(fields: Mapping[str, Any]) -> Node:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    if "status" in values:
+        values["status"] = Status(values["status"])
+    return Node(**values)
+
+
+def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
+    """Appends trees to a JSONL file, one per line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(tree.to_json() + "\n" for tree in trees)
+
+
+def read_trees(path: Path) -> Iterator[RolloutTree]:
+    """Yields the trees of a JSONL file."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield RolloutTree.from_json(line)
+
+
+def total_tool_calls(trees: Sequence[RolloutTree]) -> ToolCalls:
+    """Adds up the tool calls of several trees."""
+    counts = [tree.tool_calls() for tree in trees]
+    return ToolCalls(sum(c.executed for c in counts), sum(c.inherited for c in counts), sum(c.replayed for c in counts))

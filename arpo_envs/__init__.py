@@ -1,0 +1,56 @@
+"""Multi-turn tool-use text environments whose episodes can be snapshotted and cloned at any step.
+
+>>> import gymnasium as gym, arpo_envs
+>>> env = gym.make("ARPO/Search-v0", cities_per_country=10)
+>>> obs, info = env.reset(seed=7)
+>>> twin = arpo_envs.clone(env)
+"""
+
+from .core import Outcome, RewardRule, Score, ToolEnv
+from .dialects import Answer, Call, Dialect, Mistake, make_dialect
+from .envs import register
+from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, SnapshotMismatch, ToolFault
+from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, restore, snapshot
+from .spaces import TextSpace
+from .tasks import Demonstrable, Task, TaskSource
+from .tools import Session, Stateless, Tool, ToolResult, ToolSpec
+
+__all__ = [
+    "Answer",
+    "ArpoError",
+    "Call",
+    "CloneError",
+    "ConfigError",
+    "Demonstrable",
+    "Dialect",
+    "ForkError",
+    "ForkLevel",
+    "Mistake",
+    "NotForkable",
+    "Outcome",
+    "RewardRule",
+    "Score",
+    "Session",
+    "Snapshot",
+    "SnapshotMismatch",
+    "Stateless",
+    "Task",
+    "TaskSource",
+    "TextSpace",
+    "Tool",
+    "ToolEnv",
+    "ToolFault",
+    "ToolResult",
+    "ToolSpec",
+    "clone",
+    "clone_many",
+    "fork_level",
+    "layers",
+    "make_dialect",
+    "register",
+    "reseed",
+    "restore",
+    "snapshot",
+]
+
+register()

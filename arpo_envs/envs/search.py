@@ -1,0 +1,112 @@
+"""`ARPO/Search-v0`: questions of one to four hops, answered with a search engine, offline."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..core import RewardRule, ToolEnv
+from ..errors import ConfigError
+from ..rewards import HierarchicalReward
+from ..tasks import TaskSource
+from ..tasks.files import FileCorpus, FileTasks
+from ..tasks.questions import Habits, QuestionSource
+from ..tasks.world import Corpus, load_world
+from ..tools.search import SearchTool
+
+GUIDANCE = "Answer the question. Look facts up with search, one name at a time; give the answer as the documents write it."
+
+
+class SearchEnv(ToolEnv):
+    """Answer a question by searching documents.
+
+    Without `tasks` and `corpus`, both come from the built-in world of cities, countries and elements.
+
+    Args:
+        hops: how many documents a built-in question needs, 1 to 4; default 2.
+        split: "train" (default), "validation" or "test" of the built-in questions.
+        world: "real" facts (default), or "counterfactual" ones, which memory cannot answer.
+        cities_per_country: size of the built-in world; None for all cities.
+        relations: relations that built-in questions may use; None for all.
+        results: documents that one search returns.
+        tasks: own questions, a source or the path of a JSON Lines file (see `FileTasks`).
+        corpus: own documents, a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
+        engine: "auto", "tantivy" or "sqlite".
+        habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
+        reward: a reward rule; default `HierarchicalReward()`.
+        dialect: "tags" or "json".
+        max_turns: actions until the episode is truncated.
+        max_tool_calls: searches that are executed.
+        result_characters: a result is cut to this length.
+        tool_timeout: seconds one search may take.
+        render_mode: None or "ansi".
+
+    Raises:
+        ConfigError: an argument is unknown, out of range, or would have no effect beside another.
+
+    >>> env = SearchEnv(hops=2, split="test", cities_per_country=10)
+    >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
+    >>> question
+    'What is the capital of the country of Köln?'
+    """
+
+    def __init__(
+        self,
+        *,
+        hops: int | None = None,
+        split: str | None = None,
+        world: str | None = None,
+        cities_per_country: int | None = None,
+        relations: Sequence[str] | None = None,
+        results: int = 3,
+        tasks: TaskSource | str | Path | None = None,
+        corpus: Corpus | str | Path | None = None,
+        engine: str = "auto",
+        habits: Habits | dict[str, float] | None = None,
+        reward: RewardRule | None = None,
+        dialect: str = "tags",
+        max_turns: int = 8,
+        max_tool_calls: int = 6,
+        result_characters: int = 4000,
+        tool_timeout: float = 30.0,
+        render_mode: str | None = None,
+    ) -> None:
+        about_questions = {"hops": hops, "split": split, "relations": relations, "habits": habits}
+        about_world = {"world": world, "cities_per_country": cities_per_country}
+        if tasks is not None:
+            _refuse(about_questions, "tasks=", "they choose among the built-in questions")
+        if corpus is not None:
+            if tasks is None:
+                raise ConfigError("corpus= needs tasks=: the built-in questions are about the built-in documents.")
+            _refuse(about_world, "corpus=", "they choose the built-in documents")
+        documents = _documents(corpus) if corpus is not None else load_world(cities_per_country, world or "real")
+        if tasks is None:
+            source: TaskSource = QuestionSource(
+                hops=2 if hops is None else hops,
+                split=split or "train",
+                world=load_world(cities_per_country, world or "real"),
+                relations=relations,
+                habits=Habits(**habits) if isinstance(habits, dict) else habits,
+            )
+        else:
+            source = FileTasks(tasks) if isinstance(tasks, str | Path) else tasks
+        super().__init__(
+            tasks=source,
+            tools=[SearchTool(documents, results=results, engine=engine)],
+            reward=reward or HierarchicalReward(),
+            dialect=dialect,
+            guidance=GUIDANCE,
+            max_turns=max_turns,
+            max_tool_calls=max_tool_calls,
+            result_characters=result_characters,
+            tool_timeout=tool_timeout,
+            render_mode=render_mode,
+        )
+
+
+def _documents(corpus: Corpus | str | Path) -> Corpus:
+    return FileCorpus(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+
+
+def _refuse(arguments: Mapping[str, object], beside: str, reason: str) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)} would have no effect beside {beside}: {reason}. Leave one of them out.")

@@ -1,0 +1,362 @@
+"""Snapshot, restore and clone through any stack of wrappers.
+
+A clone is ONE deep copy of the whole stack with one memo, so that a wrapper's counters, the random
+state and the tools' sessions travel together; `gym.make`'s default stack included. Wrappers hide
+custom methods and keep counters of their own, hence functions on the stack rather than methods.
+"""
+
+import copy
+import enum
+import pickle
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import EzPickle
+
+from .errors import ArpoError, CloneError, ForkError, NotForkable, SnapshotMismatch
+from .spaces import reseeded
+
+_FORMAT = 1
+
+EnvT = TypeVar("EnvT", bound="gym.Env[Any, Any]")
+
+
+class ForkLevel(enum.Enum):
+    """How faithfully an environment, wrapper or tool can be copied in mid-episode."""
+
+    EXACT = "exact"
+    """State is copied, or shared and immutable: nothing is executed again."""
+    REPLAY = "replay"
+    """State is rebuilt by re-running the recorded actions; those calls are counted and cost budget."""
+    NONE = "none"
+    """It cannot be copied; asking raises and never silently resets."""
+
+    def __lt__(self, other: "ForkLevel") -> bool:
+        """Orders by faithfulness: NONE < REPLAY < EXACT."""
+        order = [ForkLevel.NONE, ForkLevel.REPLAY, ForkLevel.EXACT]
+        return order.index(self) < order.index(other)
+
+
+def layers(env: "gym.Env[Any, Any]") -> "list[gym.Env[Any, Any]]":
+    """Returns the wrappers from the outside in, and the base environment last."""
+    stack = [env]
+    while isinstance(stack[-1], gym.Wrapper):
+        stack.append(stack[-1].env)
+    return stack
+
+
+def fork_level(env: "gym.Env[Any, Any]") -> ForkLevel:
+    """Returns the lowest level declared anywhere in the stack.
+
+    Closed by default: a base environment that declares no `fork_level` has level NONE. A wrapper
+    counts as copyable unless it declares otherwise, or inherits `EzPickle` (whose copies are reset).
+    """
+    stack = layers(env)
+    levels = [getattr(stack[-1], "fork_level", ForkLevel.NONE)]
+    levels += [level for layer in stack[:-1] if isinstance(level := _declared(layer), ForkLevel)]
+    if any(_copies_by_reset(layer) for layer in stack):
+        return ForkLevel.NONE
+    return min(levels)
+
+
+def clone(env: EnvT, *, seed: int | None = None) -> EnvT:
+    """Returns an independent copy of the whole stack, in the middle of its episode.
+
+    Args:
+        env: any stack whose base declares a `fork_level` other than NONE.
+        seed: None keeps the random state equal; a number reseeds environment, wrappers and sessions.
+
+    Raises:
+        NotForkable: some layer cannot be copied; the message names it (and the attribute).
+        CloneError: a tool could not make its copy this time.
+
+    >>> import gymnasium as gym, arpo_envs
+    >>> env = gym.make("ARPO/Search-v0", cities_per_country=2)
+    >>> obs, info = env.reset(seed=7)
+    >>> twin = arpo_envs.clone(env)
+    >>> env.step("<search>Bordeaux</search>") == twin.step("<search>Bordeaux</search>")
+    True
+    """
+    _require_forkable(env)
+    twin = _deepcopy(env, {})
+    if seed is not None:
+        reseed(twin, seed)
+    return twin
+
+
+def clone_many(env: EnvT, seeds: Sequence[int | None]) -> "list[EnvT | CloneError]":
+    """Returns one clone per seed; a child that could not be made is a `CloneError` in its place.
+
+    Tool sessions are asked once for all copies, because a remote sandbox forks n ways in one call.
+
+    Raises:
+        NotForkable: no child can be made at all.
+    """
+    _require_forkable(env)
+    sessions = getattr(env.unwrapped, "sessions", {})
+    copies = {id(session): session.clone(len(seeds)) for session in sessions.values()}
+    children: list[EnvT | CloneError] = []
+    for i, seed in enumerate(seeds):
+        mine = {key: clones[i] for key, clones in copies.items()}
+        try:
+            children.append(_child(env, mine, seed))
+        except CloneError as failed:
+            _close_sessions(mine)
+            children.append(failed.with_traceback(None))  # a traceback would keep every frame's objects alive
+        except BaseException:
+            for child in children:
+                if not isinstance(child, CloneError):
+                    child.close()
+            for later in range(i, len(seeds)):
+                _close_sessions({key: clones[later] for key, clones in copies.items()})
+            raise
+    return children
+
+
+def _child(env: EnvT, sessions: dict[int, Any], seed: int | None) -> EnvT:
+    """Returns a copy of the stack that holds these clones of its sessions, keyed by the originals' id."""
+    failed = next((session for session in sessions.values() if isinstance(session, CloneError)), None)
+    if failed is not None:
+        raise failed
+    child = _deepcopy(env, dict(sessions))
+    if seed is not None:
+        reseed(child, seed)
+    return child
+
+
+def _close_sessions(sessions: dict[int, Any]) -> None:
+    for session in sessions.values():
+        if not isinstance(session, CloneError):
+            session.close()
+
+
+def reseed(env: "gym.Env[Any, Any]", seed: int) -> None:
+    """Makes all randomness of the stack a function of `seed`, without touching anything else.
+
+    A layer with a `reseed` method is asked; in any other layer, every attribute that is a
+    `numpy.random.Generator` is replaced.
+    """
+    _ = env.unwrapped.np_random  # Gymnasium makes it when first used, from the machine's entropy
+    for depth, layer in enumerate(layers(env)):
+        own = getattr(layer, "reseed", None)
+        if callable(own):
+            own(int(np.random.SeedSequence([seed, depth]).generate_state(1)[0]))
+            continue
+        for index, name in enumerate(sorted(vars(layer))):
+            value = vars(layer)[name]
+            if isinstance(value, np.random.Generator):
+                setattr(layer, name, reseeded(value, [seed, depth, index]))
+
+
+class Snapshot:
+    """A parked copy of an environment stack; it owns what it parks until it is closed.
+
+    Use it as a context manager, or call `close()`. It may be restored any number of times.
+    """
+
+    def __init__(self, parked: "gym.Env[Any, Any]") -> None:
+        self.format = _FORMAT
+        self.owner = describe(parked)
+        self._identity = _identity(parked)
+        self._parked: gym.Env[Any, Any] | None = parked
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._parked is None
+
+    @property
+    def portable(self) -> bool:
+        """Whether it pickles, and so may travel to another process."""
+        try:
+            pickle.dumps(self)
+        except Exception:  # noqa: BLE001  # any object may refuse in any way; the question is only whether it does
+            return False
+        return True
+
+    def spawn(self, *, seed: int | None = None) -> "gym.Env[Any, Any]":
+        """Returns a live environment in the parked state; `seed` as in `clone`.
+
+        Raises:
+            SnapshotMismatch: the snapshot is closed or of another version of this package.
+        """
+        return clone(self._usable(), seed=seed)
+
+    def spawn_many(self, seeds: Sequence[int | None]) -> "list[gym.Env[Any, Any] | CloneError]":
+        """Returns one live environment per seed; failures are values, as in `clone_many`.
+
+        Raises:
+            SnapshotMismatch: as `spawn`.
+        """
+        return clone_many(self._usable(), seeds)
+
+    def close(self) -> None:
+        """Frees the parked copy; harmless when called twice."""
+        if self._parked is not None:
+            self._parked.close()
+            self._parked = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Closes it."""
+        self.close()
+
+    def _usable(self) -> "gym.Env[Any, Any]":
+        if self.format != _FORMAT:
+            raise SnapshotMismatch(
+                f"Stale snapshot of {self.owner}: written in format {self.format}, this version reads {_FORMAT}. Take it again."
+            )
+        if self._parked is None:
+            raise SnapshotMismatch(f"Stale snapshot of {self.owner}: it was closed. Restore before closing it.")
+        return self._parked
+
+
+def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
+    """Parks a copy of the whole stack; the environment itself does not change.
+
+    Raises:
+        NotForkable, CloneError: as `clone`.
+    """
+    return Snapshot(clone(env))
+
+
+def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
+    """Puts the stack back, in place, into the state of the snapshot.
+
+    Args:
+        env: the stack the snapshot was taken of, or another one built the same way.
+        snap: a snapshot that is still open; it stays usable.
+
+    Returns:
+        The observation and info last returned at that state, as the outermost layer that keeps them
+        (has a method `last`) gave them.
+
+    Raises:
+        SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
+        NotForkable: no layer has a method `last`.
+    """
+    parked = snap._usable()
+    if snap._identity != _identity(env):
+        raise SnapshotMismatch(
+            f"Foreign snapshot: it was taken of {snap.owner}, this is {describe(env)}. "
+            "Restore it into an environment built with the same wrappers and arguments."
+        )
+    recorder = next((layer for layer in layers(env) if callable(getattr(layer, "last", None))), None)
+    if recorder is None:
+        raise NotForkable(f"{describe(env)} has no method `last() -> (observation, info)`, which restore() returns.")
+    live, frozen = layers(env), layers(parked)
+    memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
+    states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
+    release = getattr(env.unwrapped, "release", None)
+    if callable(release):
+        release()
+    for layer, state in zip(live, states, strict=True):
+        vars(layer).clear()
+        vars(layer).update(state)
+    observation, info = recorder.last()  # type: ignore[attr-defined]  # checked above
+    return observation, info
+
+
+def describe(env: "gym.Env[Any, Any]") -> str:
+    """Returns the stack as a person would name it: `TimeLimit<OrderEnforcing<SearchEnv ARPO/Search-v0>>`."""
+    stack = layers(env)
+    spec = getattr(stack[-1], "spec", None)
+    inner = type(stack[-1]).__name__ + (f" {spec.id}" if spec is not None else "")
+    for layer in reversed(stack[:-1]):
+        inner = f"{type(layer).__name__}<{inner}>"
+    return inner
+
+
+def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
+    """Returns what two stacks must share for a snapshot of one to fit the other."""
+    stack = layers(env)
+    names = [f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in stack]
+    names += [_plain(getattr(layer, "_saved_kwargs", {})) for layer in stack[:-1]]
+    own = getattr(stack[-1], "identity", None)
+    return (*names, own() if callable(own) else _plain(getattr(stack[-1].spec, "kwargs", {})))
+
+
+def _plain(arguments: dict[str, Any]) -> str:
+    """Returns the arguments that mean the same in every process: numbers and texts, no functions or objects."""
+    plain = (name for name, value in arguments.items() if value is None or isinstance(value, str | int | float))
+    return repr([(name, arguments[name]) for name in sorted(plain)])
+
+
+def _declared(wrapper: "gym.Env[Any, Any]") -> object:
+    """Returns the level a wrapper's class declares or inherits; asked of the class, because an instance may forward."""
+    return getattr(type(wrapper), "fork_level", None)
+
+
+def _copies_by_reset(layer: "gym.Env[Any, Any]") -> bool:
+    return isinstance(layer, EzPickle) and "__deepcopy__" not in dir(type(layer))
+
+
+def _require_forkable(env: "gym.Env[Any, Any]") -> None:
+    if fork_level(env) is not ForkLevel.NONE:
+        return
+    stack = layers(env)
+    for layer in stack:
+        if _copies_by_reset(layer):
+            raise NotForkable(
+                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle: a copy of it is a freshly reset one. "
+                "Drop EzPickle, or define __deepcopy__."
+            )
+        if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
+            raise NotForkable(f"The wrapper {type(layer).__name__} declares fork_level NONE.")
+    raise NotForkable(
+        f"{describe(env)} does not declare that it can be copied. If a deep copy of {type(stack[-1]).__name__} is right, "
+        "say so with `fork_level = ForkLevel.EXACT` and check it with arpo_envs.testing.check_forkable_env."
+    )
+
+
+def _deepcopy(env: EnvT, memo: dict[int, Any]) -> EnvT:
+    try:
+        return copy.deepcopy(env, memo)
+    except Exception as error:  # a deep copy may fail in any way; it is re-raised with the culprit's name
+        _abandon(memo.get(id(env.unwrapped)))
+        if isinstance(error, ArpoError):
+            raise
+        raise _blame(env, error) from error
+
+
+def _abandon(twin: Any) -> None:
+    """Frees the sessions of a base environment that was copied before a wrapper around it failed."""
+    release = getattr(twin, "release", None)
+    if callable(release) and "sessions" in vars(twin):  # else it failed before it held anything
+        release()
+
+
+def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
+    """Returns an error naming the layer and attribute that cannot be copied."""
+    stack = layers(env)
+    for layer in stack:
+        others = {id(other): other for other in stack}
+        cloned = {*getattr(layer, "shared", ()), "sessions"} if layer is env.unwrapped else set()  # never deep-copied
+        for name, value in vars(layer).items():
+            if name in cloned:
+                continue
+            try:
+                copy.deepcopy(value, dict(others))
+            except Exception as reason:  # noqa: BLE001  # as in _deepcopy
+                return NotForkable(
+                    f"{type(layer).__name__}.{name} (a {type(value).__name__}) cannot be copied: {reason}. "
+                    "Define __deepcopy__ on it or on the layer, or declare fork_level NONE."
+                )
+    return NotForkable(f"{describe(env)} cannot be copied: {error}")
+
+
+def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
+    """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
+    copied = getattr(layer, "copied_state", None)
+    if callable(copied):
+        return dict(copied(memo))
+    if hasattr(type(layer), "__deepcopy__"):
+        others = {key: value for key, value in memo.items() if key != id(layer)}
+        return vars(copy.deepcopy(layer, others))
+    return dict(copy.deepcopy(vars(layer), memo))

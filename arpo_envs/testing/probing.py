@@ -1,0 +1,161 @@
+"""Looks inside objects: where random state lives, what is mutable, and what a process holds."""
+
+import gc
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..forking import layers
+from .runs import Env
+
+_DEPTH, _VISITS = 7, 20_000  # enough for any state a person writes, and a bound for a huge one
+
+SETTLING = 2.0
+"""Seconds that threads and processes are given to end after close()."""
+
+
+def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, Any]:
+    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path."""
+    found: dict[str, Any] = {}
+    for path, value in walk(root, without):
+        if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
+            found[path] = value
+    return found
+
+
+def env_generators(env: Env) -> dict[str, Any]:
+    """Returns all random generators of a stack: `generators` of each layer, outermost first."""
+    tools = frozenset(id(tool) for tool in getattr(env.unwrapped, "tools", ()))  # read-only, and maybe huge
+    return {path: value for layer in layers(env) for path, value in generators(layer, tools).items()}
+
+
+def random_state(generator: Any) -> Any:
+    """Returns the state of a generator as a comparable value."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def aliases(found: dict[str, Any]) -> set[frozenset[str]]:
+    """Returns which paths lead to one and the same object, where more than one does."""
+    groups: dict[int, set[str]] = {}
+    for path, value in found.items():
+        groups.setdefault(id(value), set()).add(path)
+    return {frozenset(group) for group in groups.values() if len(group) > 1}
+
+
+def walk(root: Any, without: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
+    """Yields (path, value) for everything below `root`, breadth first.
+
+    Stops at objects whose id is in `without`, at classes, functions, modules, an environment inside a
+    wrapper, and a `ToolEnv`'s shared attributes, which are read-only.
+    """
+    queue = deque([(type(root).__name__, root, 0)])
+    seen = {id(root), *without}
+    visits = 0
+    while queue and visits < _VISITS:
+        path, value, depth = queue.popleft()
+        visits += 1
+        for name, part in _parts(value, root):
+            yield f"{path}{name}", part
+            if depth < _DEPTH and id(part) not in seen:
+                seen.add(id(part))
+                queue.append((f"{path}{name}", part, depth + 1))
+
+
+def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, str | bytes | int | float | np.ndarray | type | np.random.Generator | random.Random):
+        return
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in list(value.items()))
+    elif isinstance(value, list | tuple | deque | set | frozenset):
+        yield from ((f"[{i}]", part) for i, part in enumerate(list(value)))
+    elif hasattr(value, "__dict__") and not callable(value):
+        hidden = {"env", *getattr(type(value), "shared", ())} if value is root else set()
+        yield from ((f".{name}", part) for name, part in list(vars(value).items()) if name not in hidden)
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ()) if kind.__module__ not in ("builtins", "collections") else ()
+    named = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in named if name not in ("__dict__", "__weakref__"))
+
+
+def mutable_parts(info: Any, path: str = "info") -> Iterator[tuple[str, Any]]:
+    """Yields (path, object) for every container or array in a returned value that somebody could change in place."""
+    if isinstance(info, np.ndarray):
+        if info.flags.writeable:
+            yield path, info
+        return
+    if isinstance(info, dict | list | set | deque | bytearray):
+        yield path, info
+    if isinstance(info, dict):
+        for key, part in info.items():
+            yield from mutable_parts(part, f"{path}[{key!r}]")
+    elif isinstance(info, list | tuple | deque):
+        for i, part in enumerate(info):
+            yield from mutable_parts(part, f"{path}[{i}]")
+
+
+def vandalise(value: Any) -> None:
+    """Changes everything mutable in a returned value, as a careless user might."""
+    for _, part in list(mutable_parts(value)):
+        if isinstance(part, np.ndarray):
+            part[...] = np.zeros_like(part)
+        elif isinstance(part, dict):
+            part["changed by the user"] = True
+        elif isinstance(part, set):
+            part.add("changed by the user")
+        elif isinstance(part, bytearray):
+            part.append(0)
+        else:
+            part.append("changed by the user")
+
+
+def live_objects(kinds: tuple[type, ...]) -> int:
+    """Returns how many objects of exactly these classes are alive."""
+    gc.collect()
+    return sum(type(thing) in kinds for thing in gc.get_objects())
+
+
+def threads() -> int:
+    """Returns how many threads run, Python's and others' (where /proc tells)."""
+    tasks = Path("/proc/self/task")
+    return len(os.listdir(tasks)) if tasks.is_dir() else threading.active_count()
+
+
+def descriptors() -> int | None:
+    """Returns how many file descriptors are open, or None where /proc does not tell."""
+    folder = Path("/proc/self/fd")
+    return len(os.listdir(folder)) if folder.is_dir() else None
+
+
+def child_processes() -> int | None:
+    """Returns how many child processes live (or wait to be reaped), or None where /proc does not tell."""
+    tasks = Path("/proc/self/task")
+    if not (tasks / str(threading.get_native_id()) / "children").exists():
+        return None
+    total = 0
+    for task in tasks.iterdir():
+        try:
+            total += len((task / "children").read_text().split())
+        except OSError:  # the thread ended while we looked
+            continue
+    return total
+
+
+def settled(count: Callable[[], int], wanted: int) -> int:
+    """Returns `count()` once it has come down to `wanted`, or as it stands after `SETTLING` seconds."""
+    deadline = time.monotonic() + SETTLING
+    while (now := count()) > wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return now

@@ -1,0 +1,79 @@
+"""Action sequences to check an environment with, when its author gives none."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import ToolEnv
+from ..tools import ToolSpec
+from .runs import Env
+
+_JUNK = "hm <<< >>> {]} é 你好 \x00"
+_SAMPLED = 6
+
+
+def default_scripts(env: Env, observation: Any) -> list[list[Any]]:
+    """Returns action sequences for an episode that has just begun with `observation`.
+
+    A `ToolEnv` gets well-formed calls with words of its question, a mistake, junk and an answer; any
+    other environment gets samples of its action space.
+    """
+    base = env.unwrapped
+    if isinstance(base, ToolEnv):
+        return _tool_scripts(base, str(observation))
+    return [_sampled(env, seed) for seed in (11, 12)]
+
+
+def _sampled(env: Env, seed: int) -> list[Any]:
+    """Draws from a copy of the space: the environment's own generator is part of the state under test."""
+    space = copy.deepcopy(env.action_space)
+    space.seed(seed)
+    return [space.sample() for _ in range(_SAMPLED)]
+
+
+def _tool_scripts(base: ToolEnv, question: str) -> list[list[str]]:
+    words = re.findall(r"\w+", question) or ["word"]
+    capitalised = [word for word in words[1:] if word[0].isupper()] or words
+    calls = [
+        base.dialect.call(spec.name, example_arguments(spec, word))
+        for word in (capitalised[-1], words[-1], capitalised[0])
+        for spec in base.tool_specs
+    ]
+    answer = base.dialect.answer(words[-1])
+    calls = calls or [_JUNK]
+    return [
+        [*calls[:4], "<unknown>mistake</unknown>", _JUNK, *calls[-1:], answer],
+        [*calls[::-1], _JUNK, *calls * 4],  # never answers: runs out of turns
+        [calls[-1], answer],
+    ]
+
+
+def example_arguments(spec: ToolSpec, word: str) -> dict[str, Any]:
+    """Returns valid arguments for the required parameters of a tool, with `word` for every text.
+
+    >>> properties = {"q": {"type": "string"}, "n": {"type": "integer"}}
+    >>> schema = {"type": "object", "properties": properties, "required": ["q", "n"]}
+    >>> example_arguments(ToolSpec("find", "Finds.", schema), "Bordeaux")
+    {'q': 'Bordeaux', 'n': 1}
+    """
+    properties: Mapping[str, Any] = spec.parameters.get("properties", {})
+    required: Sequence[str] = spec.parameters.get("required", ())
+    return {name: _example(properties.get(name, {}), word) for name in required}
+
+
+def _example(schema: Mapping[str, Any], word: str) -> Any:
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kind = schema.get("type", "string")
+    kind = kind if isinstance(kind, str) else next(iter(kind))
+    simple: dict[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}, "null": None}
+    return simple.get(kind, word)
+
+
+def hostile_texts(rng: np.random.Generator) -> list[str]:
+    """Returns texts that a model might write and a tool must survive."""
+    noise = "".join(chr(int(code)) for code in rng.integers(32, 0x2FFF, size=40))
+    return ["", "   ", _JUNK, "(" * 200, "\"'; -- \\ %s {0} */", "🙂" * 50, "\ud800", "a" * 20_000, noise]

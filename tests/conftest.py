@@ -1,0 +1,1 @@
+"""Marks this folder as importable, so that all tests share `toys`."""

@@ -1,0 +1,90 @@
+"""The laws of every registered environment, alone and in the stacks that people put it in."""
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+
+import arpo_envs
+from arpo_envs.testing import Law, check_forkable_env
+from wrappers import TokenBudget, Transcript
+
+IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO")
+SMALL: dict[str, dict[str, Any]] = {"ARPO/Search-v0": {"cities_per_country": 3}}
+"""Arguments that make an environment quick to build; the laws do not depend on its size."""
+
+STACKS = {
+    "unwrapped": lambda env: env.unwrapped,
+    "gym.make": lambda env: env,
+    "TimeLimit": lambda env: TimeLimit(env, 3),
+    "RecordEpisodeStatistics": RecordEpisodeStatistics,
+    "Transcript": Transcript,
+    "TokenBudget": lambda env: TokenBudget(env, "builtins:len", limit=1500, reserve=400),
+    "all": lambda env: Transcript(TokenBudget(RecordEpisodeStatistics(TimeLimit(env, 4)), "builtins:len", limit=1500)),
+}
+
+every_id = pytest.mark.parametrize("name", IDS)
+
+
+def made(name: str, **kwargs: Any) -> gym.Env:
+    return gym.make(name, **SMALL.get(name, {}), **kwargs)
+
+
+def test_there_is_something_to_check():
+    assert "ARPO/Search-v0" in IDS
+
+
+@every_id
+@pytest.mark.parametrize("stack", STACKS)
+def test_forks_by_the_laws(name, stack):
+    report = check_forkable_env(lambda: STACKS[stack](made(name)))
+    assert set(report.skipped) <= {Law.RESEED, Law.PORTABLE}, str(report)
+
+
+@every_id
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+def test_forks_in_both_dialects(name, dialect):
+    assert check_forkable_env(lambda: made(name, dialect=dialect), seeds=(5,)).ok
+
+
+@every_id
+def test_gymnasium_accepts_it(name):
+    check_env(made(name).unwrapped)
+
+
+@every_id
+def test_any_action_is_answered(name):
+    env = made(name)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(60):
+        observation, _, terminated, truncated, info = env.step(env.action_space.sample())
+        assert observation in env.observation_space
+        assert {"task", "turn", "tool_calls", "tool", "status"} <= set(info)
+        if terminated or truncated:
+            env.reset()
+
+
+@every_id
+def test_vectors(name):
+    envs = gym.make_vec(name, num_envs=2, vectorization_mode="sync", **SMALL.get(name, {}))
+    observations, _ = envs.reset(seed=[1, 2])
+    alone = [made(name).reset(seed=seed)[0] for seed in (1, 2)]
+    assert list(observations) == alone
+    observations, _, terminations, _, _ = envs.step(["junk", "junk"])
+    assert all(isinstance(observation, str) and observation for observation in observations)
+    assert not terminations.any()
+    envs.close()
+
+
+@every_id
+@pytest.mark.parametrize("stack", STACKS)
+def test_specs_serialise(name, stack):
+    env = STACKS[stack](made(name))
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    question, info = env.reset(seed=4)
+    assert again.reset(seed=4) == (question, info)
+    assert arpo_envs.layers(again)[-1].instructions == env.unwrapped.instructions
