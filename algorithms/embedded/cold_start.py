@@ -158,7 +158,7 @@ def _train(model: Any, phase: str, steps: int, peak_rate: float, draw: Callable[
         logits_NV = model.lm_head(hidden_BTH[:, :-1][mask_BT[:, 1:]])
         target_N = tokens_BT[:, 1:][mask_BT[:, 1:]]
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(logits_NV, target_N).backward()
+        torch.nn.functional.cross_entropy(logits_NV, target_N).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         report(phase, step + 1, steps, float((logits_NV.argmax(-1) == target_N).float().mean()))

@@ -39,7 +39,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Replace(_SPACE, " "), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)  # type: ignore[no-untyped-call]
 
 
 def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:

@@ -1,13 +1,34 @@
 """The environments: each file is tools + tasks + a reward; `register` makes their ids known to Gymnasium."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium as gym
 
-IDS = {"ARPO/Search-v0": "arpo_envs.envs.search:SearchEnv"}
+_MINI: Mapping[str, Any] = {
+    "cities_per_country": 10,
+    "results": 1,
+    "max_tool_calls": 4,
+    "relations": [
+        "country",
+        "capital",
+        "currency",
+        "calling code",
+        "internet domain",
+        "ISO code",
+        "largest other city",
+    ],
+}
+
+IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ARPO/Search-v0": ("arpo_envs.envs.search:SearchEnv", {}),
+    "ARPO/SearchMini-v0": ("arpo_envs.envs.search:SearchEnv", _MINI),
+}
 """Every registered id with its entry point, a string, so that nothing heavy is imported and specs serialise."""
 
 
 def register() -> None:
     """Registers every environment of this package that is not registered yet."""
-    for name, entry_point in IDS.items():
+    for name, (entry_point, arguments) in IDS.items():
         if name not in gym.registry:
-            gym.register(name, entry_point=entry_point)
+            gym.register(name, entry_point=entry_point, kwargs=dict(arguments))

@@ -180,13 +180,13 @@ def shuffled(tree: RolloutTree, rng: random.Random) -> RolloutTree:
 
 
 @given(trees(), st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_freezing_does_not_depend_on_arrival(tree: RolloutTree, rng: random.Random) -> None:
     assert tree.freeze().to_json() == shuffled(tree, rng).freeze().to_json()
 
 
 @given(trees())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_freezing_changes_no_trajectory(tree: RolloutTree) -> None:
     frozen = tree.freeze()
 
@@ -209,7 +209,7 @@ def test_freezing_changes_no_trajectory(tree: RolloutTree) -> None:
 
 
 @given(trees())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_frozen_trees_are_dense_depth_first_and_forked_at_ends_only(tree: RolloutTree) -> None:
     frozen = tree.freeze()
     assert [n.key for n in frozen.nodes] == sorted(n.key for n in frozen.nodes)

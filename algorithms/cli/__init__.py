@@ -1,0 +1,59 @@
+"""The `arpo` command: one file per subcommand, imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "Train a policy on an environment with an algorithm.",
+    "eval": "Measure a policy on held-out tasks.",
+    "play": "Be the policy: play an environment in the terminal.",
+    "envs": "List the environments.",
+    "study": "Repeat the main run over seeds and controls, and write the table.",
+    "bench": "Measure overhead and savings.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns the exit status: 0 fine, 2 a user's mistake, 130 interrupted."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from arpo_envs import ArpoError
+    from arpo_envs.errors import unknown_name
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    errors = Console(stderr=True)
+    if not words or words[0] in ("-h", "--help", "help"):
+        _print_help()
+        return 0
+    command, rest = words[0], words[1:]
+    try:
+        if command not in COMMANDS:
+            raise unknown_name("command", command, COMMANDS)
+        module = importlib.import_module(f".{command}", __name__)
+        return int(module.main(rest))
+    except ArpoError as error:
+        errors.print(f"[bold red]arpo {escape(command)}:[/] {escape(str(error))}", highlight=False)
+        return 2
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("torch", "transformers", "matplotlib"):
+            raise
+        errors.print(f"[bold red]arpo {command}[/] needs {error.name}: pip install 'arpo-envs[train]'", highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("Interrupted.")
+        return 130
+
+
+def _print_help() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, line in COMMANDS.items():
+        table.add_row(f"[bold cyan]arpo {name}[/]", line)
+    console = Console()
+    console.print("Agentic reinforcement learning on forkable tool-use environments.\n")
+    console.print(table)
+    console.print("\nEach command explains itself: [bold]arpo train --help[/]")

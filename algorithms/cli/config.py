@@ -1,0 +1,215 @@
+"""The configuration of a training run, and the parts it stands for."""
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+
+import arpo_envs
+from arpo_envs import ConfigError
+from arpo_envs.errors import unknown_name
+
+from ..algorithm import Algorithm
+from ..branching import EntropyBranching
+from ..limits import Limits, MakeEnv
+from ..recipes import make
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a policy on an environment with an algorithm."""
+
+    env: str = "ARPO/SearchMini-v0"
+    """Environment id, as for gym.make; "package:Name-v0" imports the package first."""
+    env_args: tuple[str, ...] = ()
+    """Environment arguments, each NAME=VALUE, e.g. hops=3."""
+    train_args: tuple[str, ...] = ("split=train",)
+    """More of them for the training environment only."""
+    eval_args: tuple[str, ...] = ("split=test",)
+    """More of them for the evaluation environment only."""
+    policy: str = EMBEDDED
+    """Folder of a Hugging Face causal language model, or "embedded": a small one built and cold-started here."""
+    algorithm: str = "arpo"
+    """arpo, grpo or random_branching."""
+    rollouts: int = 16
+    """M, rollouts per prompt."""
+    roots: int | None = None
+    """N, rollouts that start from the prompt; half of M if the algorithm branches."""
+    probe: int | None = None
+    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
+    algorithm_args: tuple[str, ...] = ()
+    """More arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
+    steps: int = 60
+    """Optimizer steps."""
+    prompts: int = 16
+    """Prompts per step."""
+    learning_rate: float = 3e-5
+    """Of AdamW."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    gradient_clip: float = 1.0
+    """Largest global norm of the gradient."""
+    temperature: float = 1.0
+    """Of sampling and of the learner's log-probabilities."""
+    action_tokens: int | None = None
+    """Longest action; 16 for the embedded policy, 512 otherwise."""
+    context_length: int | None = None
+    """Longest episode in tokens; 512 for the embedded policy, 4096 otherwise."""
+    mode: Literal["deterministic", "free"] = "deterministic"
+    """deterministic: same seed, same bytes. free: no path waits for another."""
+    shuffle_rewards: bool = False
+    """The control in which rewards say nothing."""
+    eval_questions: int = 300
+    """Held-out questions asked before and after."""
+    checkpoint_every: int = 20
+    """Steps between checkpoints."""
+    seed: int = 1
+    """Of everything."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    output: Path | None = None
+    """Folder of the run; runs/<algorithm>-seed<seed> with a number where that is taken, if left out."""
+    resume: Path | None = None
+    """Folder of a run to go on with; its own configuration is used."""
+    track: Literal["none", "wandb"] = "none"
+    """Where metrics go beside metrics.jsonl; wandb runs offline when there is no key."""
+    wandb_project: str = "arpo-envs"
+    """Project of wandb."""
+    dry_run: bool = False
+    """Build and check everything, print the plan, train nothing."""
+
+    def __post_init__(self) -> None:
+        """Finds bad numbers before the long work starts."""
+        for name in ("prompts", "eval_questions", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.steps < 0:
+            raise ConfigError(f"steps must not be negative, got {self.steps}.")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
+
+    def resolved(self) -> "TrainConfig":
+        """Returns the configuration with everything filled in that was left to us."""
+        small = self.policy == EMBEDDED or (Path(self.policy) / _MARK).is_file()
+        fill: dict[str, Any] = {"action_tokens": 16 if small else 512, "context_length": 512 if small else 4096}
+        if self.algorithm != "grpo":
+            fill["roots"] = max(1, self.rollouts // 2)
+        if self.algorithm == "arpo":
+            fill["probe"] = 4 if small else 20
+        config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
+        return config if config.output is not None else replace(config, output=_free_folder(config))
+
+    def save(self, run: Path) -> None:
+        """Writes the configuration into the run's folder."""
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        (run / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, run: Path) -> "TrainConfig":
+        """Reads what `save` wrote.
+
+        Raises:
+            ConfigError: the folder holds no run.
+        """
+        file = run / "config.json"
+        if not file.is_file():
+            raise ConfigError(f"{run} holds no run: there is no config.json in it.")
+        values = json.loads(file.read_text(encoding="utf-8"))
+        for one in fields(cls):
+            if isinstance(values.get(one.name), list):
+                values[one.name] = tuple(values[one.name])
+        return replace(cls(**values), output=run, resume=run)
+
+    def make_algorithm(self) -> Algorithm:
+        """Returns the algorithm.
+
+        Raises:
+            ConfigError: an option is unknown to it, or contradicts another.
+        """
+        options = {name: getattr(self, name) for name in ("rollouts", "roots", "probe") if getattr(self, name) is not None}
+        return make(self.algorithm, **options, **parse_arguments(self.algorithm_args))
+
+    def make_env(self, *arguments: str, dialect: str | None = None) -> MakeEnv:
+        """Returns a maker of environments; earlier arguments give way to later ones."""
+        options = parse_arguments((*self.env_args, *arguments))
+        if dialect is not None:
+            options.setdefault("dialect", dialect)
+        return env_maker(self.env, options)
+
+    def limits(self) -> Limits:
+        """Returns what a rollout may take."""
+        tokens = self.action_tokens or 512
+        return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
+
+
+_MARK = "embedded.json"
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes environments; a value, so that errors name what was asked for."""
+
+    env: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> "gym.Env[Any, Any]":
+        return gym.make(self.env, disable_env_checker=True, **self.options)
+
+
+def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
+    """Returns a maker of environments, after making one to find mistakes now.
+
+    Raises:
+        ConfigError: no environment has that id, or it does not take these arguments.
+    """
+    arpo_envs.register()
+    if ":" not in env and env not in gym.registry:
+        raise unknown_name("environment", env, [name for name in gym.registry if name.startswith("ARPO/")])
+    maker = _Maker(env, options)
+    try:
+        maker().close()
+    except TypeError as error:
+        raise ConfigError(f"{env} does not take these arguments: {error}") from error
+    return maker
+
+
+def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Returns NAME=VALUE words as a dictionary; a value is a Python literal where it looks like one.
+
+    Raises:
+        ConfigError: a word has no "=".
+
+    >>> parse_arguments(["hops=2", "split=test", "relations=['capital']"])
+    {'hops': 2, 'split': 'test', 'relations': ['capital']}
+    """
+    parsed: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"Expected NAME=VALUE, got {word!r}.")
+        try:
+            parsed[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[name] = value
+    return parsed
+
+
+def _free_folder(config: TrainConfig) -> Path:
+    control = "-shuffled" if config.shuffle_rewards else ""
+    name = f"{config.algorithm}{control}-seed{config.seed}"
+    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{i}" for i in range(2, 1000))]
+    return next(path for path in candidates if not path.exists())
+
+
+def describe_algorithm(algorithm: Algorithm) -> str:
+    """Returns an algorithm in one line."""
+    branching = algorithm.branching
+    roots = branching.roots or algorithm.rollouts
+    rule = f", {branching.rule} over the first {branching.probe} tokens" if isinstance(branching, EntropyBranching) else ""
+    return f"{algorithm.name}: {algorithm.rollouts} rollouts from {roots} roots{rule} [{algorithm.source}]"

@@ -1,0 +1,103 @@
+"""The parts of a run, built from its configuration: policy, renderer, learner, trainer."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import seeds
+from ..checkpoint import load_policy, save_policy
+from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
+from ..learner import LearnerConfig, TorchLearner
+from ..limits import Start
+from ..policies.local import LocalPolicy
+from ..rendering import TextRenderer
+from ..trainer import Trainer
+from .config import _MARK, EMBEDDED, TrainConfig
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run works with."""
+
+    model: Any
+    tokenizer: Any
+    renderer: TextRenderer
+    policy: LocalPolicy
+    learner: TorchLearner
+    trainer: Trainer
+
+
+def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
+    """Returns the folder of the policy a run starts from; cold-starts the embedded one where it is asked for.
+
+    The result is kept in the run's folder, so that a resumed run and the controls start from the same weights.
+    """
+    if config.policy != EMBEDDED:
+        return Path(config.policy)
+    folder = run / "cold_start"
+    if (folder / _MARK).is_file():
+        return folder
+    make_env = config.make_env(*config.train_args)
+    size = ColdStartConfig()
+    model, tokenizer = build(make_env, size, seed=config.seed)
+    renderer = TextRenderer(tokenizer, with_instructions=False)
+    cold_start(make_env, model, tokenizer, renderer, size, seed=config.seed, report=report)
+    save_policy(folder, model, tokenizer)
+    (folder / _MARK).write_text(json.dumps({"with_instructions": False}), encoding="utf-8")  # last: it says the folder is whole
+    return folder
+
+
+def mark_embedded(start: Path, folder: Path) -> None:
+    """Copies the mark of the policy a run started from, so that what it became is rendered alike."""
+    if (start / _MARK).is_file():
+        shutil.copyfile(start / _MARK, folder / _MARK)
+
+
+def renderer_for(folder: Path, tokenizer: Any) -> TextRenderer:
+    """Returns the renderer a policy folder was trained with; the embedded policy needs no instructions."""
+    mark = folder / _MARK
+    options = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+    return TextRenderer(tokenizer, **options)
+
+
+def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> Parts:
+    """Returns the parts of a run that starts from `folder`, or goes on from `weights`."""
+    algorithm = config.make_algorithm()
+    model, tokenizer = load_policy(weights or folder)
+    renderer = renderer_for(folder, tokenizer)
+    device = torch.device(config.device)
+    policy = LocalPolicy(model, tokenizer, device=device, context_length=config.context_length or 4096)
+    learner = TorchLearner(
+        model,
+        LearnerConfig(config.learning_rate, config.weight_decay, config.gradient_clip),
+        temperature=config.temperature,
+        device=device,
+        reference="reference" in algorithm.needs,
+    )
+    trainer = Trainer(
+        make_env=config.make_env(*config.train_args, dialect=renderer.dialect),
+        starts=lambda step: training_starts(config, step),
+        policy=policy,
+        renderer=renderer,
+        algorithm=algorithm,
+        learner=learner,
+        seed=config.seed,
+        limits=config.limits(),
+        shuffled_rewards=config.shuffle_rewards,
+    )
+    return Parts(model, tokenizer, renderer, policy, learner, trainer)
+
+
+def training_starts(config: TrainConfig, step: int) -> Sequence[Start]:
+    """Returns the episodes of a training step, a function of (seed, step) alone."""
+    return [Start(seeds.derive(config.seed, "prompt", step, i) % 2**31) for i in range(config.prompts)]
+
+
+def evaluation_starts(count: int) -> Sequence[Start]:
+    """Returns the held-out episodes: the same ones for every run."""
+    return [Start(seeds.derive("evaluation", i) % 2**31) for i in range(count)]

@@ -1,0 +1,158 @@
+"""What a run leaves behind for people: a table, what to try next, a plot and a flat summary."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .config import TrainConfig
+
+_LAST = 10
+
+
+def report(
+    config: TrainConfig,
+    run: Path,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    closed_book: float | None,
+    seconds: float,
+    console: Console,
+) -> None:
+    """Writes summary.json and training.png into the run's folder and prints the table.
+
+    Args:
+        config: resolved.
+        run: folder of the run.
+        before: held-out success and intervals before training.
+        after: and after it.
+        closed_book: held-out success without tools, sampled.
+        seconds: the run took, cold start and evaluations included.
+        console: where to print.
+    """
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] if config.steps else []
+    summary = summarise(config, before, after, closed_book, majority(config), metrics, seconds)
+    temporary = run / "summary.tmp"
+    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, run / "summary.json")
+    if metrics:
+        plot(run / "training.png", metrics, summary)
+    console.print(table(before, after, summary))
+    for line in advice(summary):
+        console.print(f"• {line}", highlight=False)
+    console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl, policy/", highlight=False)
+
+
+def summarise(
+    config: TrainConfig,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    closed_book: float | None,
+    majority_share: float | None,
+    metrics: Sequence[Mapping[str, float]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Returns the flat summary; rollout figures are means over all steps."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([m[name] for m in metrics])) if metrics else 0.0
+
+    return {
+        "success_before_sampled": before["sampled"],
+        "success_before_greedy": before["greedy"],
+        "success_after_sampled": after["sampled"],
+        "success_after_greedy": after["greedy"],
+        "success_closed_book": closed_book,
+        "success_majority": majority_share,
+        "executed_tool_calls_per_prompt": mean("executed_tool_calls_per_prompt"),
+        "inherited_tool_calls_per_prompt": mean("inherited_tool_calls_per_prompt"),
+        "forks_per_prompt": mean("forks_per_prompt"),
+        "seconds": round(seconds, 1),
+        "algorithm": config.algorithm + ("-shuffled" if config.shuffle_rewards else ""),
+        "seed": config.seed,
+    }
+
+
+def majority(config: TrainConfig) -> float | None:
+    """Returns the success of always giving the one best answer, None where the tasks cannot tell."""
+    env = config.make_env(*config.eval_args)()
+    tasks = env.get_wrapper_attr("tasks") if env.has_wrapper_attr("tasks") else None
+    baseline = getattr(tasks, "majority_baseline", None)
+    env.close()
+    return float(baseline()) if callable(baseline) else None
+
+
+def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[str, Any]) -> Table:
+    """Returns the table of a run."""
+    shown = Table(title=f"{summary['algorithm']}, seed {summary['seed']}: held-out success", title_justify="left")
+    for heading in ("", "before", "after", "95% interval after"):
+        shown.add_column(heading, justify="left" if not heading else "right")
+    for name in ("sampled", "greedy"):
+        low, high = after[f"{name}_interval"]
+        shown.add_row(name, f"{before[name]:.3f}", f"[bold]{after[name]:.3f}[/]", f"{low:.3f} – {high:.3f}")
+    for name, key in (("without tools", "success_closed_book"), ("majority answer", "success_majority")):
+        shown.add_row(name, "", "–" if summary[key] is None else f"{summary[key]:.3f}", "")
+    shown.add_section()
+    executed, inherited = summary["executed_tool_calls_per_prompt"], summary["inherited_tool_calls_per_prompt"]
+    shown.add_row("tool calls per prompt", "", f"{executed:.1f} run", f"{inherited:.1f} inherited")
+    shown.add_row("time", "", f"{summary['seconds']:.0f} s", "")
+    return shown
+
+
+def advice(summary: Mapping[str, Any]) -> list[str]:
+    """Returns what to try next, depending on what happened."""
+    lines = []
+    if summary["success_after_greedy"] < summary["success_before_greedy"] + 0.05 and "shuffled" not in summary["algorithm"]:
+        lines.append("Little was learned: try more --steps, a higher --learning-rate, or easier tasks (--env-args hops=1).")
+    if summary["algorithm"] == "arpo":
+        lines.append("Is it the entropy? Compare with --algorithm random_branching and --algorithm grpo at the same seed.")
+    lines.append("Is it the reward? Run again with --shuffle-rewards: nothing should be learned.")
+    lines.append("Harder: --env-args hops=3, or world=counterfactual, where memory is wrong.")
+    return lines
+
+
+def plot(file: Path, metrics: Sequence[Mapping[str, float]], summary: Mapping[str, Any]) -> None:
+    """Draws the run: success, tool calls, entropy, before and after."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    steps = [m["step"] for m in metrics]
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+    figure.suptitle(f"{summary['algorithm']}, seed {summary['seed']}", x=0.01, ha="left", fontweight="bold")
+    curve, calls, doubt, bars = axes.flat
+    success = np.array([m["success"] for m in metrics])
+    curve.plot(steps, success, color="#9ecae1", linewidth=1)
+    curve.plot(steps, _smooth(success), color="#08519c", linewidth=2)
+    curve.set(title="success while training", xlabel="step", ylim=(0, 1.02))
+    executed = np.array([m["executed_tool_calls_per_prompt"] for m in metrics])
+    inherited = np.array([m["inherited_tool_calls_per_prompt"] for m in metrics])
+    calls.stackplot(steps, executed, inherited, labels=["run", "inherited by forks"], colors=["#e6550d", "#fdd0a2"])
+    calls.legend(loc="upper left", frameon=False)
+    calls.set(title="tool calls per prompt", xlabel="step", ylim=(0, None))
+    doubt.plot(steps, [m["entropy"] for m in metrics], color="#31a354", label="entropy, nats per token")
+    doubt.plot(steps, [m["forks_per_prompt"] / 10 for m in metrics], color="#756bb1", label="forks per prompt / 10")
+    doubt.legend(frameon=False)
+    doubt.set(title="uncertainty and forks", xlabel="step", ylim=(0, None))
+    for offset, when, colour in ((-0.2, "before", "#bdbdbd"), (0.2, "after", "#08519c")):
+        heights = [summary[f"success_{when}_{name}"] for name in ("sampled", "greedy")]
+        drawn = bars.bar(np.arange(2) + offset, heights, width=0.38, label=when, color=colour)
+        bars.bar_label(drawn, fmt="%.2f", padding=2)
+    bars.set_xticks(range(2), ["sampled", "greedy"])
+    bars.legend(loc="upper left", frameon=False)
+    bars.set(title="held-out success", ylim=(0, 1.15))
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+def _smooth(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Returns the mean over the last few steps."""
+    return np.array([values[max(0, i - _LAST + 1) : i + 1].mean() for i in range(len(values))])

@@ -1,0 +1,196 @@
+"""`arpo train`: cold start if needed, evaluation, training, evaluation, report; resumable at every checkpoint."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from arpo_envs import ConfigError
+
+from ..checkpoint import Checkpoint, latest, save
+from ..evaluate import Evaluation, evaluate
+from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
+from ..tree import write_trees
+from .config import TrainConfig, describe_algorithm
+from .parts import Parts, assemble, evaluation_starts, mark_embedded, starting_policy
+from .progress import Progress
+from .report import report
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo train`."""
+    config = tyro.cli(TrainConfig, args=list(arguments), prog="arpo train", description="Train a policy on an environment.")
+    if config.resume is not None:
+        config = TrainConfig.load(config.resume)
+    config = config.resolved()
+    console = Console()
+    if config.dry_run:
+        _check(config)
+        console.print_json(data=asdict(config), default=str)
+        console.print(
+            f"{describe_algorithm(config.make_algorithm())}\nEverything fits together; nothing was trained.", highlight=False
+        )
+        return 0
+    return asyncio.run(train(config, console))
+
+
+async def train(config: TrainConfig, console: Console) -> int:
+    """Trains, and returns the exit status: 0 when done, 130 when interrupted and saved."""
+    run = config.output
+    assert run is not None, "train() takes a resolved configuration"
+    done = latest(run)
+    if config.resume is None:
+        if run.exists() and any(run.iterdir()):
+            raise ConfigError(f"{run} is not empty. Go on with `arpo train --resume {run}`, or choose another --output.")
+        _check(config)
+        run.mkdir(parents=True, exist_ok=True)
+        config.save(run)
+    began = time.perf_counter()
+    elapsed = float(done.state["seconds"]) if done is not None else 0.0
+    console.print(f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}", highlight=False)
+    with Progress(console) as progress:
+        start = starting_policy(config, run, progress.phase)
+        parts = assemble(config, start, weights=done.policy if done is not None else None)
+        if done is not None:
+            parts.learner.load_state_dict(done.learner_state())
+        await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+        before = await _measured(run / "before.json", config, parts)
+        progress.note(f"before: {_brief(before)}")
+        finished = await _loop(config, run, start, parts, done, progress, began - elapsed)
+        if not finished:
+            console.print(f"Saved. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
+            await parts.policy.close()
+            return 130
+        after = await _measured(run / "after.json", config, parts)
+        progress.note(f"after:  {_brief(after)}")
+        closed = await _closed_book(config, parts)
+    await parts.policy.close()
+    seconds = time.perf_counter() - began + elapsed
+    report(config, run, before, after, closed, seconds, console)
+    return 0
+
+
+async def _loop(
+    config: TrainConfig, run: Path, start: Path, parts: Parts, done: Checkpoint | None, progress: Progress, origin: float
+) -> bool:
+    """Takes the steps that are left; False if it was interrupted (and saved)."""
+    first = done.step if done is not None else 0
+    for name in ("metrics.jsonl", "trees.jsonl"):
+        keep_steps_before(run / name, first)
+    trackers: list[Tracker] = [JsonlTracker(run / "metrics.jsonl")]
+    if config.track == "wandb":
+        name = f"{run.name}"
+        trackers.append(WandbTracker(config.wandb_project, name, run, asdict(config), run_id=_run_id(run)))
+
+    def checkpoint(step: int) -> None:
+        seconds = time.perf_counter() - origin
+        saved = save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), {"seconds": seconds})
+        mark_embedded(start, saved.policy)
+
+    with _Interrupt() as interrupt:
+        for step in range(first, config.steps):
+            result = await parts.trainer.step(step)
+            write_trees(run / "trees.jsonl", result.trees)
+            log_all(trackers, step, result.metrics)
+            progress.step(step + 1, config.steps, result.metrics)
+            over = step + 1 == config.steps
+            if over or interrupt.asked or (step + 1) % config.checkpoint_every == 0:
+                checkpoint(step + 1)
+            if interrupt.asked and not over:
+                break
+        else:
+            if first == config.steps == 0:
+                checkpoint(0)
+    for tracker in trackers:
+        tracker.close()
+    return not interrupt.asked or over
+
+
+class _Interrupt:
+    """Turns the first Ctrl-C into a wish that is fulfilled after the current step; the second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "_Interrupt":
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+
+def _check(config: TrainConfig) -> None:
+    """Builds what can be built without work, so that mistakes are found before the long part.
+
+    Raises:
+        ConfigError: something does not fit.
+    """
+    config.make_algorithm()
+    config.make_env(*config.train_args)
+    config.make_env(*config.eval_args)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
+
+
+async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, Any]:
+    """Returns sampled and greedy held-out success; measured once per run and file."""
+    if file.is_file():
+        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return stored
+    record: dict[str, Any] = {}
+    for name, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
+        result = await _ask(config, parts, temperature)
+        record[name] = result.success
+        record[f"{name}_interval"] = list(result.interval)
+        record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    os.replace(temporary, file)
+    return record
+
+
+async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str) -> Evaluation:
+    return await evaluate(
+        config.make_env(*config.eval_args, *arguments, dialect=parts.renderer.dialect),
+        evaluation_starts(config.eval_questions),
+        parts.policy,
+        parts.renderer,
+        seed=config.seed,
+        limits=config.limits(),
+        temperature=temperature,
+    )
+
+
+async def _closed_book(config: TrainConfig, parts: Parts) -> float | None:
+    """Returns the success without tools, None for an environment that cannot be asked that way."""
+    try:
+        return (await _ask(config, parts, config.temperature, "max_tool_calls=0")).success
+    except ConfigError:
+        return None
+
+
+def _run_id(run: Path) -> str:
+    """Returns a name of the run that survives a resume."""
+    file = run / "wandb_id"
+    if not file.is_file():
+        file.write_text(os.urandom(6).hex(), encoding="utf-8")
+    return file.read_text(encoding="utf-8")
+
+
+def _brief(record: dict[str, Any]) -> str:
+    return f"held-out success {record['sampled']:.3f} sampled, {record['greedy']:.3f} greedy"
