@@ -9,7 +9,8 @@ run/policy -> checkpoints/step-000040/policy
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,9 @@ def save(
 
 def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     """Writes a model and its tokenizer as an ordinary Hugging Face folder."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with _without_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def latest(run: Path) -> Checkpoint | None:
@@ -109,5 +111,20 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
 
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} is not a model folder: it has no config.json.")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    with _without_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps `transformers` from drawing bars for single files into our own display."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

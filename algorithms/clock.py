@@ -65,6 +65,11 @@ class LogicalClock:
     def _release_if_complete(self) -> None:
         if self._waiting and len(self._waiting) >= self._live:
             ready, self._waiting = sorted(self._waiting, key=lambda pair: pair[0]), []
-            for _, turn in ready:
-                if not turn.done():
-                    turn.set_result(None)
+            # not at once: the path that ticked last does not wait for its turn yet, and would run ahead of all others
+            asyncio.get_running_loop().call_soon(_wake, [turn for _, turn in ready])
+
+
+def _wake(turns: "list[asyncio.Future[None]]") -> None:
+    for turn in turns:
+        if not turn.done():
+            turn.set_result(None)

@@ -98,9 +98,10 @@ def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
     known = [reference for reference in references if reference is not None]
     weight_BT = stack([row.weight for row in rows], torch.float32)
     weight_BT[:, 0] = 0.0
+    old_logp_BT = stack([row.old_logp for row in rows], torch.float32)
     return FlatBatch(
         stack([row.tokens for row in rows], torch.long),
-        stack([row.old_logp for row in rows], torch.float32),
+        old_logp_BT * (weight_BT > 0),  # elsewhere log-probabilities are not computed, and a ratio could overflow
         stack([row.advantage for row in rows], torch.float32),
         weight_BT,
         stack(known, torch.float32) if len(known) == len(rows) else None,

@@ -290,10 +290,8 @@ class Growth:
             self._live.discard(env)
 
     def close_leftovers(self) -> None:
-        """Closes the environments of paths that were cancelled before they began."""
-        for env in self._live:
-            close_late(env)
-        self._live.clear()
+        """Closes what a cancelled tree could not."""
+        close_late([*self._live, *self._parked.values()])
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs something that may block, in a thread and within the tool timeout."""
@@ -312,7 +310,7 @@ def replayed_calls(env: TextEnv) -> int:
 def close_late(result: Any) -> None:
     """Closes the environments in a result that nobody waits for any more."""
     for item in result if isinstance(result, list | tuple) else [result]:
-        if isinstance(item, gym.Env):
+        if isinstance(item, gym.Env | Snapshot):
             try:
                 item.close()
             except Exception:  # it is nobody's any more

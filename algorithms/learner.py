@@ -14,9 +14,10 @@ import torch
 
 from arpo_envs import ConfigError
 
-from .advantages import Credit, Scores
+from .advantages import Credit, Scores, sampled_weights
 from .algorithm import Aggregation
 from .flat import FlatBatch, Row, batches, pad, rows_of
+from .logits import Logits
 from .losses import Loss, LossInputs
 from .tree import RolloutTree
 
@@ -54,12 +55,14 @@ class LearnerConfig:
     Args:
         learning_rate: of AdamW, per step.
         weight_decay: of AdamW.
+        epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from being blown up to full steps.
         gradient_clip: largest global norm of the gradient.
         token_budget: padded tokens per micro-batch; memory only, no effect on the result.
     """
 
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
+    epsilon: float = 1e-8
     gradient_clip: float = 1.0
     token_budget: int = 16384
 
@@ -88,9 +91,10 @@ class TorchLearner:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device = config, temperature, torch.device(device)
         self.model = model.to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        self._logits = Logits(self.model)
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if reference else None
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon
         )
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
@@ -103,14 +107,15 @@ class TorchLearner:
             return Scores()
         if self.reference is None:
             raise ConfigError("The algorithm needs a reference model; build the learner with reference=True.")
+        reference = Logits(self.reference)
         blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
-        rows = rows_of(trees, Credit(blank, blank))
+        rows = rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
         logps: list[Any] = [np.zeros(0)] * len(rows)  # a path whose episode never began has no tokens
         with torch.no_grad():
             written = [i for i, row in enumerate(rows) if len(row.tokens)]
             for index in batches([rows[i] for i in written], self.config.token_budget):
                 batch = pad([rows[written[i]] for i in index], self.device)
-                logp_BT = logprobs(self.reference, batch.ids_BT, self.temperature).double().cpu().numpy()
+                logp_BT = logprobs(reference, batch.ids_BT, batch.weight_BT > 0, self.temperature).double().cpu().numpy()
                 for line, i in zip(logp_BT, index, strict=True):
                     logps[written[i]] = line[: len(rows[written[i]].tokens)]
         flat = iter(logps)
@@ -144,14 +149,14 @@ class TorchLearner:
 
     def _backward(self, batch: FlatBatch, scale_B: torch.Tensor, loss: Loss) -> dict[str, float]:
         """Adds one micro-batch's gradient; returns its share of the logged means."""
-        logp_BT = logprobs(self.model, batch.ids_BT, self.temperature)
+        logp_BT = logprobs(self._logits, batch.ids_BT, batch.weight_BT > 0, self.temperature)
         inputs = LossInputs(logp_BT, batch.old_logp_BT, batch.advantage_BT, batch.weight_BT, batch.reference_logp_BT)
         output = loss(inputs)
         share_BT = batch.weight_BT * scale_B[:, None]
         total = (output.loss_BT * share_BT).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        logged = {name: float((value_BT * share_BT).sum()) for name, value_BT in output.metrics.items()}
-        return {"loss": float(total), **logged}
+        logged = {name: float((value_BT.detach() * share_BT).sum()) for name, value_BT in output.metrics.items()}
+        return {"loss": float(total.detach()), **logged}
 
     def weights(self) -> Mapping[str, Any]:
         """Returns the model's state dict; see `Learner.weights`."""
@@ -170,17 +175,20 @@ class TorchLearner:
             self.reference.load_state_dict(state["reference"])
 
 
-def logprobs(model: Any, ids_BT: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Returns the log-probability of every token given those before it, nats; 0 at position 0.
+def logprobs(logits: Logits, ids_BT: torch.Tensor, scored_BT: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Returns the log-probability of each scored token given those before it, nats; 0 elsewhere.
 
     Args:
-        model: a causal language model.
+        logits: of the model.
         ids_BT: [B, T] ids, right-padded; causal attention keeps padding out of what precedes it.
+        scored_BT: [B, T], True where it is wanted; never at position 0, which nothing predicts.
         temperature: of the softmax.
     """
-    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float() / temperature
-    logp_BT = logits_BTV.gather(2, ids_BT[:, 1:, None])[..., 0] - logits_BTV.logsumexp(-1)
-    return torch.nn.functional.pad(logp_BT, (1, 0))
+    row_N, column_N = scored_BT.nonzero(as_tuple=True)
+    logits_NV = logits((row_N, column_N - 1), input_ids=ids_BT, use_cache=False) / temperature
+    logp_N = logits_NV.gather(1, ids_BT[row_N, column_N][:, None])[:, 0] - logits_NV.logsumexp(-1)
+    blank_BT = torch.zeros(ids_BT.shape, dtype=logp_N.dtype, device=ids_BT.device)
+    return blank_BT.index_put((row_N, column_N), logp_N)
 
 
 def _denominators(rows: Sequence[Row], aggregation: Aggregation) -> list[float]:

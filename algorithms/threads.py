@@ -40,10 +40,13 @@ class ToolThreads:
         """
         async with self._slots:
             worker = self._idle.pop() if self._idle else _Worker(self._late)
+            future = worker.do(lambda: function(*args, **kwargs))
             try:
                 async with asyncio.timeout(timeout):
-                    result: T = await worker.do(lambda: function(*args, **kwargs))
+                    result: T = await future
             except (TimeoutError, asyncio.CancelledError):
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self._late(future.result())  # it came just before we were cancelled
                 if worker.busy:
                     self.abandoned += 1
                     worker.stop()

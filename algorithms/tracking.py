@@ -97,14 +97,15 @@ def keep_steps_before(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_before(line, step)]
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
+    # as bytes: a kill may have cut a character in two, and a text may hold what only Unicode takes for a line's end
+    with path.open("rb") as lines, temporary.open("wb") as kept:
+        kept.writelines(line for line in lines if _is_before(line, step))
     os.replace(temporary, path)
 
 
-def _is_before(line: str, step: int) -> bool:
-    if not line.endswith("\n"):
+def _is_before(line: bytes, step: int) -> bool:
+    if not line.endswith(b"\n"):
         return False  # a line cut off by a kill
     record = json.loads(line)
     return int(record.get("step", record.get("meta", {}).get("step", 0))) < step

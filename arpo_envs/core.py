@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from .dialects import Answer, Call, Mistake, make_dialect
+from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
 from .errors import CloneError, ConfigError
 from .forking import ForkLevel
 from .spaces import MAX_TEXT, TextSpace, reseeded
@@ -113,6 +113,8 @@ class ToolEnv(gym.Env[str, str]):
         if len(self._owner) != len(self.tool_specs):
             names = [spec.name for spec in self.tool_specs]
             raise ConfigError(f"Two tools share a name: {', '.join(names)}. Give each call its own name.")
+        if taken := sorted(set(self._owner) & RESERVED):
+            raise ConfigError(f"A tool cannot be named {taken[0]!r}: the dialects use that word. Give the tool another name.")
         if self.max_turns < 2:
             raise ConfigError(f"max_turns must be at least 2 (one call, one answer), got {self.max_turns}.")
         if self.max_tool_calls < 0:
@@ -238,9 +240,13 @@ class ToolEnv(gym.Env[str, str]):
         return f"{self._task.id}:{digest}"
 
     def identity(self) -> str:
-        """Returns what a snapshot's environment and this one must agree in: class, tasks, tools and limits."""
+        """Returns what a snapshot's environment and this one must agree in: tasks, dialect, tools and limits.
+
+        A tool whose arguments matter says so with an attribute `identity`.
+        """
         limits = (self.max_turns, self.max_tool_calls, self.result_characters)
-        return f"{self.tasks.name}|{self.dialect.name}|{','.join(self._owner)}|{limits}"
+        tools = ",".join(f"{name}={getattr(self.tools[index], 'identity', '')}" for name, index in self._owner.items())
+        return f"{self.tasks.name}|{self.dialect.name}|{tools}|{limits}"
 
     def release(self) -> None:
         """Closes the sessions of the running episode."""
@@ -315,9 +321,7 @@ class ToolEnv(gym.Env[str, str]):
         self._last_info = dict(info)
         return observation, score.value, True, False, info
 
-    def _give_up(
-        self, text: str, status: str, tool: str, trusted: bool
-    ) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def _give_up(self, text: str, status: str, tool: str, trusted: bool) -> tuple[str, float, bool, bool, dict[str, Any]]:
         score = self.reward(self.task, Outcome(None, self._well_formed, self._tools_used))
         self._running = False
         notice = f"{text}\nThe conversation is over: no turns are left."
@@ -329,6 +333,7 @@ class ToolEnv(gym.Env[str, str]):
 
     def _observe(self, observation: str, *, status: str, tool: str) -> tuple[str, dict[str, Any]]:
         """Records and returns an observation with its info, which holds immutable values only."""
+        observation = observation.encode("utf-8", "replace").decode("utf-8")  # a tool's lone surrogates are no text
         self._transcript.append(("observation", observation))
         self._last_observation = observation
         self._last_info = {

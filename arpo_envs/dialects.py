@@ -45,6 +45,9 @@ class Mistake:
 
 Action = Call | Answer | Mistake
 
+RESERVED = frozenset({"answer", "think", "result", "tool_call", "tool_response"})
+"""Names of tags with a meaning of their own, which no tool may have."""
+
 
 @runtime_checkable
 class Dialect(Protocol):
@@ -141,6 +144,9 @@ class TagDialect:
             if mark is None:
                 return self._nothing_found(text)
             closing, name = mark.groups()
+            if closing and name == "think" and at == 0:  # the chat template opened it in the prompt
+                at = mark.end()
+                continue
             if closing:
                 return Mistake("format", f"</{name}> closes nothing: write <{name}> before it.")
             if name == "result":
@@ -273,7 +279,13 @@ class JsonDialect:
 
 
 def _without_thinking(text: str) -> str:
-    """Removes `<think>` blocks in one pass; an unclosed one hides all that follows it."""
+    """Removes `<think>` blocks in one pass; an unclosed one hides all that follows it.
+
+    A closing tag alone ends a block that the chat template opened in the prompt.
+    """
+    ahead, closed, rest = text.partition("</think>")
+    if closed and "<think>" not in ahead:
+        text = rest
     parts, at = [], 0
     while (start := text.find("<think>", at)) >= 0:
         parts.append(text[at:start])
@@ -287,6 +299,8 @@ def _without_thinking(text: str) -> str:
 def _json_object(body: str) -> dict[str, Any] | None:
     try:
         value = json.loads(body)
+        if "\\u" in body:  # an escape may be half of a character, which no tool could encode
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -122,6 +122,10 @@ def _child(env: EnvT, sessions: dict[int, Any], seed: int | None) -> EnvT:
     if failed is not None:
         raise failed
     child = _deepcopy(env, dict(sessions))
+    adopted = {id(session) for session in getattr(child.unwrapped, "sessions", {}).values()}
+    if not adopted.issuperset(map(id, sessions.values())):
+        child.close()
+        raise CloneError(f"{describe(env)} was closed while it was being cloned.")
     if seed is not None:
         reseed(child, seed)
     return child

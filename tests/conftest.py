@@ -1,1 +1,28 @@
-"""Marks this folder as importable, so that all tests share `toys`."""
+"""What all tests share; it also marks this folder as importable, so that they find `toys`."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a policy that writes actions but knows nothing: a few seconds of imitation."""
+    from algorithms.checkpoint import save_policy
+    from algorithms.cli.config import env_maker
+    from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
+    from algorithms.rendering import TextRenderer
+
+    make_env = env_maker("ARPO/SearchMini-v0", {"cities_per_country": 4})
+    phases = {"echo_steps": 0, "drill_steps": 0, "imitation_steps": 60, "imitation_rate": 1e-2}
+    size = ColdStartConfig(hidden=32, layers=1, heads=2, batch=16, lessons=100, **phases)
+    model, tokenizer = build(make_env, size, seed=0)
+    cold_start(make_env, model, tokenizer, TextRenderer(tokenizer, with_instructions=False), size, seed=0, report=_silent)
+    folder = tmp_path_factory.mktemp("policy")
+    save_policy(folder, model, tokenizer)
+    (folder / "embedded.json").write_text('{"with_instructions": false}', encoding="utf-8")
+    return folder
+
+
+def _silent(phase: str, done: int, total: int, accuracy: float) -> None:
+    """Reports to nobody."""

@@ -66,7 +66,10 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._used += self._count_tokens(action)
         observation, info = self._spent(observation, info, over=terminated or truncated)
-        truncated = truncated or (not terminated and self.tokens_left == 0)
+        if not (terminated or truncated) and self.tokens_left == 0:
+            truncated = True
+            if self.env.has_wrapper_attr("forfeit"):  # an episode without an answer pays what the environment says
+                reward = self.env.get_wrapper_attr("forfeit")()
         return observation, reward, terminated, truncated, info
 
     def last(self) -> tuple[str, dict[str, Any]]:

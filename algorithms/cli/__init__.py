@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("torch", "transformers", "matplotlib"):
             raise
-        errors.print(f"[bold red]arpo {command}[/] needs {error.name}: pip install 'arpo-envs[train]'", highlight=False)
+        errors.print(f"[bold red]arpo {command}[/] needs {error.name}: pip install 'arpo-envs\\[train]'", highlight=False)
         return 2
     except KeyboardInterrupt:
         errors.print("Interrupted.")

@@ -13,7 +13,7 @@ from .. import seeds
 from ..checkpoint import load_policy, save_policy
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
-from ..limits import Start
+from ..limits import MakeEnv, Start
 from ..policies.local import LocalPolicy
 from ..rendering import TextRenderer
 from ..trainer import Trainer
@@ -58,29 +58,43 @@ def mark_embedded(start: Path, folder: Path) -> None:
         shutil.copyfile(start / _MARK, folder / _MARK)
 
 
-def renderer_for(folder: Path, tokenizer: Any) -> TextRenderer:
+def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags") -> TextRenderer:
     """Returns the renderer a policy folder was trained with; the embedded policy needs no instructions."""
     mark = folder / _MARK
     options = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-    return TextRenderer(tokenizer, **options)
+    return TextRenderer(tokenizer, dialect=dialect, **options)
+
+
+def dialect_of(make_env: MakeEnv) -> str:
+    """Returns the name of the dialect an environment speaks; "tags" where it has none of its own."""
+    env = make_env()
+    name = env.get_wrapper_attr("dialect").name if env.has_wrapper_attr("dialect") else "tags"
+    env.close()
+    return str(name)
 
 
 def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> Parts:
     """Returns the parts of a run that starts from `folder`, or goes on from `weights`."""
     algorithm = config.make_algorithm()
     model, tokenizer = load_policy(weights or folder)
-    renderer = renderer_for(folder, tokenizer)
+    make_env = config.make_env(*config.train_args)
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     device = torch.device(config.device)
     policy = LocalPolicy(model, tokenizer, device=device, context_length=config.context_length or 4096)
     learner = TorchLearner(
         model,
-        LearnerConfig(config.learning_rate, config.weight_decay, config.gradient_clip),
+        LearnerConfig(
+            learning_rate=config.learning_rate or 0.0,
+            weight_decay=config.weight_decay,
+            epsilon=config.adam_epsilon or 1e-8,
+            gradient_clip=config.gradient_clip or 1.0,
+        ),
         temperature=config.temperature,
         device=device,
         reference="reference" in algorithm.needs,
     )
     trainer = Trainer(
-        make_env=config.make_env(*config.train_args, dialect=renderer.dialect),
+        make_env=make_env,
         starts=lambda step: training_starts(config, step),
         policy=policy,
         renderer=renderer,

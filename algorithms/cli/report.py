@@ -112,7 +112,7 @@ def advice(summary: Mapping[str, Any]) -> list[str]:
     if summary["algorithm"] == "arpo":
         lines.append("Is it the entropy? Compare with --algorithm random_branching and --algorithm grpo at the same seed.")
     lines.append("Is it the reward? Run again with --shuffle-rewards: nothing should be learned.")
-    lines.append("Harder: --env-args hops=3, or world=counterfactual, where memory is wrong.")
+    lines.append("Other facts: --env-args world=counterfactual, where memory is wrong.")
     return lines
 
 

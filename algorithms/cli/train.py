@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,10 +18,11 @@ from rich.console import Console
 from arpo_envs import ConfigError
 
 from ..checkpoint import Checkpoint, latest, save
+from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
-from .config import TrainConfig, describe_algorithm
+from .config import EMBEDDED, TrainConfig, describe_algorithm
 from .parts import Parts, assemble, evaluation_starts, mark_embedded, starting_policy
 from .progress import Progress
 from .report import report
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
     config = tyro.cli(TrainConfig, args=list(arguments), prog="arpo train", description="Train a policy on an environment.")
     if config.resume is not None:
-        config = TrainConfig.load(config.resume)
+        config = _resumed(config)
     config = config.resolved()
     console = Console()
     if config.dry_run:
@@ -41,7 +42,27 @@ def main(arguments: Sequence[str]) -> int:
             f"{describe_algorithm(config.make_algorithm())}\nEverything fits together; nothing was trained.", highlight=False
         )
         return 0
-    return asyncio.run(train(config, console))
+    try:
+        return asyncio.run(train(config, console))
+    except KeyboardInterrupt:
+        if config.output is None or not (config.output / "config.json").is_file():
+            raise
+        console.print(f"Interrupted. Go on with: [bold]arpo train --resume {config.output}[/]", highlight=False)
+        return 130
+
+
+def _resumed(asked: TrainConfig) -> TrainConfig:
+    """Returns the configuration of the run to go on with.
+
+    Raises:
+        ConfigError: other arguments were given, which would have no effect.
+    """
+    assert asked.resume is not None
+    idle = [one.name for one in fields(asked) if one.name != "resume" and getattr(asked, one.name) != one.default]
+    if idle:
+        names = ", ".join("--" + name.replace("_", "-") for name in idle)
+        raise ConfigError(f"{names} would have no effect beside --resume: a resumed run keeps its own configuration.")
+    return TrainConfig.load(asked.resume)
 
 
 async def train(config: TrainConfig, console: Console) -> int:
@@ -141,7 +162,14 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
-    config.make_env(*config.train_args)
+    if config.policy != EMBEDDED and not (Path(config.policy) / "config.json").is_file():
+        raise ConfigError(
+            f"--policy {config.policy} is not a model folder: it has no config.json. For the small one: {EMBEDDED}."
+        )
+    env = config.make_env(*config.train_args)()
+    if config.policy == EMBEDDED:
+        demonstrator(env)
+    env.close()
     config.make_env(*config.eval_args)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
@@ -166,7 +194,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, 
 
 async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str) -> Evaluation:
     return await evaluate(
-        config.make_env(*config.eval_args, *arguments, dialect=parts.renderer.dialect),
+        config.make_env(*config.eval_args, *arguments),
         evaluation_starts(config.eval_questions),
         parts.policy,
         parts.renderer,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .. import seeds
 from ..limits import MakeEnv
 from ..rendering import TextRenderer
-from .lessons import Ids, Lesson, demonstrations, echoes, lesson, names_only, pad_lessons, renamed
+from .lessons import Ids, Lesson, after_decision, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
 from .tokenizer import build_tokenizer, name_ids
 
 Scored = tuple[Ids, NDArray[np.bool_]]
@@ -43,7 +43,8 @@ class ColdStartConfig:
         echo_rate: peak learning rate of the first phase.
         drill_rate: of the second.
         imitation_rate: of the third.
-        batch: sequences per step; imitation adds as many drills.
+        batch: sequences per step.
+        demonstrations: of those in a step of the third phase, which adds drills up to twice the batch.
         lessons: demonstrations, and as many perfect episodes to make drills of.
     """
 
@@ -52,12 +53,13 @@ class ColdStartConfig:
     heads: int = 4
     context_length: int = 512
     echo_steps: int = 150
-    drill_steps: int = 380
-    imitation_steps: int = 160
+    drill_steps: int = 600
+    imitation_steps: int = 140
     echo_rate: float = 2e-3
     drill_rate: float = 1.5e-3
-    imitation_rate: float = 1e-3
+    imitation_rate: float = 7e-4
     batch: int = 64
+    demonstrations: int = 32
     lessons: int = 2000
 
 
@@ -72,7 +74,7 @@ def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int) -> tuple[Any
     from transformers import LlamaConfig, LlamaForCausalLM
 
     env = make_env()
-    names = list(env.get_wrapper_attr("tasks").lexicon())
+    names = list(demonstrator(env).lexicon())
     shown = demonstrations(make_env, 200, seed=seeds.derive(seed, "wording"), perfect=True)
     texts = [text for one in shown for text in (one.question, *(observation for _, observation in one.turns))]
     tokenizer = build_tokenizer(names, texts, _marks(env))
@@ -116,7 +118,7 @@ def cold_start(
         report: told about progress.
     """
     env = make_env()
-    names = np.array(name_ids(tokenizer, env.get_wrapper_attr("tasks").lexicon()))
+    names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
     env.close()
 
     perfect, habitual = (
@@ -128,20 +130,23 @@ def cold_start(
     )
     rng = seeds.generator(seed, "cold start")
 
-    def drills(count: int) -> tuple[list[Lesson], list[NDArray[np.bool_]]]:
-        lessons = [renamed(perfect[i], names, rng, len(tokenizer)) for i in rng.integers(len(perfect), size=count)]
-        return lessons, [names_only(taught, names) for taught in lessons]
+    def drawn(count: int) -> list[Lesson]:
+        return [renamed(perfect[i], names, rng, len(tokenizer)) for i in rng.integers(len(perfect), size=count)]
+
+    def drills() -> Scored:
+        lessons = drawn(config.batch)
+        return pad_lessons(lessons, [names_only(taught, names) for taught in lessons])
 
     def imitation() -> Scored:
-        lessons, masks = drills(config.batch)
-        shown = [habitual[i] for i in rng.integers(len(habitual), size=config.batch)]
-        return pad_lessons([*shown, *lessons], [*(taught.action for taught in shown), *masks])
+        shown = [habitual[i] for i in rng.integers(len(habitual), size=config.demonstrations)]
+        exercises = drawn(2 * config.batch - config.demonstrations)
+        return pad_lessons([*shown, *exercises], [*(taught.action for taught in shown), *map(after_decision, exercises)])
 
     def echo() -> Scored:
         return echoes(names, config.batch, 48, rng)
 
     _train(model, "echoes", config.echo_steps, config.echo_rate, echo, report)
-    _train(model, "drills", config.drill_steps, config.drill_rate, lambda: pad_lessons(*drills(config.batch)), report)
+    _train(model, "drills", config.drill_steps, config.drill_rate, drills, report)
     _train(model, "imitation", config.imitation_steps, config.imitation_rate, imitation, report)
 
 

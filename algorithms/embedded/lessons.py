@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError, Demonstrable
 
 from .. import seeds
-from ..limits import MakeEnv
+from ..limits import MakeEnv, TextEnv
 from ..rendering import TextRenderer
 
 Ids = NDArray[np.int64]
@@ -45,6 +45,21 @@ class Lesson:
     action: NDArray[np.bool_]
 
 
+def demonstrator(env: TextEnv) -> Demonstrable:
+    """Returns the environment's task source, if it can demonstrate.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    source = env.get_wrapper_attr("tasks") if env.has_wrapper_attr("tasks") else env.unwrapped
+    if not isinstance(source, Demonstrable):
+        raise ConfigError(
+            f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
+            "Give a policy of your own with --policy."
+        )
+    return source
+
+
 def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False) -> list[Demonstration]:
     """Rolls a demonstrator through the environment.
 
@@ -58,12 +73,7 @@ def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = 
         ConfigError: the environment's tasks cannot be demonstrated.
     """
     env = make_env()
-    source, dialect = env.get_wrapper_attr("tasks"), env.get_wrapper_attr("dialect")
-    if not isinstance(source, Demonstrable):
-        raise ConfigError(
-            f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
-            "Give a policy of your own with --policy."
-        )
+    source, dialect = demonstrator(env), env.get_wrapper_attr("dialect")
     specs = {spec.name: spec for spec in env.get_wrapper_attr("tool_specs")}
     shown = []
     for episode in range(count):
@@ -109,6 +119,12 @@ def renamed(taught: Lesson, names: Ids, rng: np.random.Generator, vocabulary_siz
 def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
     """Returns [T], True where the demonstrator wrote a name: reading counts, deciding does not."""
     mask: NDArray[np.bool_] = taught.action & np.isin(taught.tokens, names)
+    return mask
+
+
+def after_decision(taught: Lesson) -> NDArray[np.bool_]:
+    """Returns [T], True for all of an action but its first token, which decides what kind of action it is."""
+    mask: NDArray[np.bool_] = taught.action & np.roll(taught.action, 1)
     return mask
 
 

@@ -31,8 +31,8 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
     pieces |= dict.fromkeys(marks)
     pieces |= dict.fromkeys(_SPACE + word for text in texts for word in re.findall(r"[^\W\d_]+", text))
     pieces |= dict.fromkeys(_SPACE + name.replace(" ", _SPACE) for name in names)
-    # Every piece costs the same, so the fewest pieces win; bytes are for what nothing else covers.
-    scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>", piece) else -10.0) for piece in pieces]
+    # Every piece costs the same, so the fewest pieces win; bytes and <unk> never stand for their own spelling.
+    scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>|<unk>", piece) else -10.0) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=0, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace(Regex(r"^(?=[^\s<])|(?<=[>\n])(?=[^\s<])"), " "), normalizers.Replace(" ", _SPACE)]

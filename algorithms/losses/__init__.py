@@ -5,8 +5,10 @@ To add one, write a callable `(LossInputs) -> LossOutput` in a file here and nam
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # an algorithm can be described, and trees collected, without torch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,11 @@ class LossInputs:
         reference_logp_BT: under the frozen reference model, nats; None if the algorithm does not need it.
     """
 
-    logp_BT: torch.Tensor
-    old_logp_BT: torch.Tensor
-    advantage_BT: torch.Tensor
-    weight_BT: torch.Tensor
-    reference_logp_BT: torch.Tensor | None = None
+    logp_BT: "torch.Tensor"
+    old_logp_BT: "torch.Tensor"
+    advantage_BT: "torch.Tensor"
+    weight_BT: "torch.Tensor"
+    reference_logp_BT: "torch.Tensor | None" = None
 
     def __post_init__(self) -> None:
         """Checks the shapes at the door."""
@@ -48,8 +50,8 @@ class LossOutput:
         metrics: each [B, T]; the learner logs the weighted mean.
     """
 
-    loss_BT: torch.Tensor
-    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    loss_BT: "torch.Tensor"
+    metrics: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
 
 
 Loss = Callable[[LossInputs], LossOutput]

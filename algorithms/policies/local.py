@@ -16,6 +16,7 @@ import torch
 
 from arpo_envs import ConfigError
 
+from ..logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling
 from .slots import SlotCache
@@ -55,9 +56,10 @@ class LocalPolicy:
     def __init__(
         self, model: Any, tokenizer: Any, *, device: str | torch.device = "cpu", context_length: int = 512, slots: int = 256
     ) -> None:
-        _refuse_partial_attention(model.config)
+        _refuse_foreign_attention(model.config)
         self.device = torch.device(device)
         self.model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self._logits = Logits(self.model)
         self.tokenizer = tokenizer
         self.context_length = min(context_length, int(getattr(model.config, "max_position_embeddings", context_length)))
         self.vocabulary_size = int(model.config.vocab_size)
@@ -96,6 +98,7 @@ class LocalPolicy:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load, weights, version)
 
     def _load(self, weights: Mapping[str, Any], version: int) -> None:
+        self._drop_abandoned()
         if self._decoding:
             raise RuntimeError("Weights were loaded while generations were under way; await them first.")
         self.model.load_state_dict(weights)
@@ -103,9 +106,10 @@ class LocalPolicy:
         self.version = version
 
     async def close(self) -> None:
-        """Ends the decoding thread."""
-        if self._server is not None:
+        """Ends the decoding thread; generations under way fail."""
+        if self._server is not None and not self._server.done():
             self._server.cancel()
+            await asyncio.wait([self._server])
         self._thread.shutdown(wait=False)
 
     # --- the engine -----------------------------------------------------------------------------------
@@ -120,22 +124,26 @@ class LocalPolicy:
                 done, self._waiting[:0] = await loop.run_in_executor(self._thread, self._round, arrived)
                 for request in done:
                     _deliver(request, self.version)
+        except asyncio.CancelledError:  # the thread may still be in its round, so rows are left to `_drop_abandoned`
+            _fail([*self._decoding, *self._waiting, *arrived], RuntimeError("The policy was closed."))
+            self._waiting = []
+            raise
         except Exception as error:  # noqa: BLE001  # whatever the backend raised belongs to those who wait for it
             failed, self._decoding, self._waiting = [*self._decoding, *self._waiting, *arrived], [], []
             self._cache.forget()
             for request in failed:
                 if request.slot >= 0:
                     self._cache.free(request.slot)
-                if not request.future.done():
-                    request.future.set_exception(error)
+            _fail(failed, error)
 
     @torch.inference_mode()
     def _round(self, arrived: list[_Request]) -> tuple[list[_Request], list[_Request]]:
         """Admits what fits, draws one token per row; returns finished requests and those that must wait."""
+        self._drop_abandoned()
         still_waiting: list[_Request] = []
         admitted: list[_Request] = []
         for request in arrived:
-            if request.future.cancelled():
+            if request.future.done():
                 continue
             placement = self._cache.place(request.context)
             if placement is None:
@@ -147,24 +155,29 @@ class LocalPolicy:
         for rows in (self._decoding, admitted):  # apart, so that one long prefill does not pad all others
             if rows:
                 done += self._draw(rows)
+        for request in done:
+            self._cache.free(request.slot)
         ended = {id(request) for request in done}
-        alive: list[_Request] = []
-        for request in (*self._decoding, *admitted):
-            # asked once: it may be cancelled at any moment, and a slot must not be freed under a row that goes on
-            if id(request) in ended or request.future.cancelled():
+        self._decoding = [request for request in (*self._decoding, *admitted) if id(request) not in ended]
+        return done, still_waiting
+
+    def _drop_abandoned(self) -> None:
+        """Frees the rows of requests that were cancelled; each is asked once, as that may happen at any moment."""
+        kept: list[_Request] = []
+        for request in self._decoding:
+            if request.future.done():
                 self._cache.free(request.slot)
             else:
-                alive.append(request)
-        self._decoding = alive
-        return done, still_waiting
+                kept.append(request)
+        self._decoding = kept
 
     def _draw(self, rows: list[_Request]) -> list[_Request]:
         """Draws one token for each row; returns the rows that are complete."""
-        inputs = self._cache.begin([request.slot for request in rows], self.device)
+        inputs = self._cache.begin([request.slot for request in rows], self.device, self.model.dtype)
         last_B = inputs.pop("last_B")
         self.prefilled_tokens += int((last_B + 1).sum())
-        hidden = self.model(**inputs, past_key_values=self._cache, use_cache=True)
-        logits_BV = hidden.logits[torch.arange(len(rows), device=self.device), last_B].float()
+        where = (torch.arange(len(rows), device=self.device), last_B)
+        logits_BV = self._logits(where, **inputs, past_key_values=self._cache, use_cache=True)
         temperature_B = torch.tensor([request.params.temperature or 1.0 for request in rows], device=self.device)
         logp_BV = torch.log_softmax(logits_BV / temperature_B[:, None], dim=-1)
         entropy_B = -(logp_BV.exp() * logp_BV).nan_to_num(0.0).sum(-1)
@@ -218,9 +231,20 @@ def _deliver(request: _Request, version: int) -> None:
     )
 
 
-def _refuse_partial_attention(config: Any) -> None:
+def _fail(requests: Sequence[_Request], error: Exception) -> None:
+    for request in requests:
+        if not request.future.done():
+            request.future.set_exception(error)
+
+
+def _refuse_foreign_attention(config: Any) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise ConfigError(
             f"This engine runs models with full attention in every layer; {config.model_type} has {sorted(kinds)}."
+        )
+    implementation = getattr(config, "_attn_implementation", "sdpa")
+    if implementation not in ("sdpa", "eager"):
+        raise ConfigError(
+            f'This engine needs attn_implementation="sdpa" or "eager", the model was loaded with {implementation!r}.'
         )

@@ -97,8 +97,11 @@ class SlotCache(Cache):
 
     # --- one forward pass ---------------------------------------------------------------------------
 
-    def begin(self, slots: Sequence[int], device: torch.device) -> dict[str, Any]:
-        """Returns the model inputs for what each slot knows but has not computed: right-padded [B, Q]."""
+    def begin(self, slots: Sequence[int], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """Returns the model inputs for what each slot knows but has not computed: right-padded [B, Q].
+
+        The mask is one that is added, in the model's dtype: eager attention would add a Boolean one, too.
+        """
         index = np.asarray(slots)
         starts_B, stops_B = self._ready_S[index], self._known_S[index]
         counts_B, width = stops_B - starts_B, int(stops_B.max())
@@ -106,7 +109,7 @@ class SlotCache(Cache):
         used_BQ = offset_Q[None] < counts_B[:, None]
         position_BQ = np.minimum(starts_B[:, None] + offset_Q[None], stops_B[:, None] - 1)
         ids_BQ = self._tokens_ST[index[:, None], position_BQ]
-        visible_BQK = np.arange(width)[None, None] <= position_BQ[:, :, None]
+        hidden_BQK = np.arange(width)[None, None] > position_BQ[:, :, None]
         self._rows = _Rows(
             torch.from_numpy(index).to(device),
             torch.from_numpy(position_BQ).to(device),
@@ -117,7 +120,7 @@ class SlotCache(Cache):
         return {
             "input_ids": torch.from_numpy(ids_BQ).to(device),
             "position_ids": self._rows.position_BQ,
-            "attention_mask": torch.from_numpy(visible_BQK[:, None]).to(device),
+            "attention_mask": torch.from_numpy(hidden_BQK[:, None]).to(device, dtype) * torch.finfo(dtype).min,
             "last_B": torch.from_numpy(counts_B - 1).to(device),
         }
 

@@ -44,9 +44,9 @@ class Habits:
     """
 
     good: float = 0.2
-    stops_early: float = 0.68
+    stops_early: float = 0.7
     guesses: float = 0.04
-    wrong_fact: float = 0.04
+    wrong_fact: float = 0.02
     repeats: float = 0.04
 
     def __post_init__(self) -> None:
@@ -110,7 +110,9 @@ class QuestionSource:
         self._questions = questions_of(self.world, hops, SPLITS.index(split), self.relations)
         self._wording = tuple(chain.wording for chain in self._questions.chains)
         least = _FEWEST_ANSWERS if relations is None else 1
-        if (count := len(self._questions.answers)) < least:
+        if (count := len(self._questions.answers)) == 0:
+            raise ConfigError(f"{self.name}: there is no such question. Allow more relations, more cities or fewer hops.")
+        if count < least:
             raise ConfigError(
                 f"{self.name} has {count} distinct answers, fewer than {least}: guessing would pay. "
                 "Allow more cities per country, more relations or fewer hops."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dialects import RESERVED
 from ..errors import CloneError
 from ..forking import ForkLevel
 from ..tasks import Task
@@ -20,7 +21,6 @@ from .scripts import example_arguments, hostile_texts
 
 Call = tuple[str, Mapping[str, Any]]
 
-_RESERVED = ("answer", "think", "result", "tool_call", "tool_response")
 _SHARED = "The clone shares state with its original: a session that changes must not return itself from clone()."
 
 
@@ -129,8 +129,8 @@ def _specs(bench: _ToolBench) -> Iterator[Finding]:
     if not names or len(set(names)) != len(names):
         yield Finding(Law.SPECS, f"the names are {names}", "at least one, all distinct", "Give each call its own name.")
     for spec in bench.tool.specs:
-        if not spec.name.isidentifier() or spec.name != spec.name.lower() or spec.name in _RESERVED:
-            expected = f"a lower-case identifier other than {', '.join(_RESERVED)}"
+        if not spec.name.isidentifier() or spec.name != spec.name.lower() or spec.name in RESERVED:
+            expected = f"a lower-case identifier other than {', '.join(sorted(RESERVED))}"
             yield Finding(Law.SPECS, f"a name is {spec.name!r}", expected, "The dialects use the name as a tag.")
         if spec.parameters and spec.parameters.get("type") != "object":
             happened = f"{spec.name}: parameters have the type {spec.parameters.get('type')!r}"

@@ -112,6 +112,11 @@ class SearchTool(Stateless):
         self.index = index_of(corpus, engine)
 
     @property
+    def identity(self) -> str:
+        """What distinguishes this tool from another `search`: see `ToolEnv.identity`."""
+        return f"{self.corpus.name}/{self.results}"
+
+    @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The one name `search`."""
         return (SPEC,)

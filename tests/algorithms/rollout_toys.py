@@ -1,23 +1,13 @@
-"""A counting tool, scripted players and tiny models: everything a rollout needs, under exact control."""
+"""A counting tool, scripted players and trees by hand: everything a rollout needs, under exact control."""
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from algorithms.branching import BranchPoint, Grow, NoBranching, roots_then_backfill
 from algorithms.limits import Limits, Start
@@ -103,7 +93,8 @@ class CountSession:
         return [self._clone() for _ in range(n)]
 
     def _clone(self) -> "Session | CloneError":
-        assert self.open, "cloned after close()"
+        if not self.open:
+            return CloneError("cloned after close()")
         if self.tool.clone_hook(self.history):
             return CloneError("this child could not be made")
         rng = np.random.default_rng(0)
@@ -250,51 +241,13 @@ def build(*nodes: Node, freeze: bool = True) -> RolloutTree:
     return tree.freeze() if freeze else tree
 
 
-# --- tokenizers and models ------------------------------------------------------------------------------
-
-
-def byte_tokenizer(*, bos: bool = False, chat: bool = False) -> PreTrainedTokenizerFast:
-    """Returns a byte-level tokenizer with a few merges, an end of text and an unnamed control token."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("s", "e"), ("c", "o"), ("co", "u"), ("n", "t"), ("cou", "nt"), (">", "<")]
-    words = [*alphabet, *("".join(pair) for pair in merges)]
-    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|bos|>", "<|eos|>", "<|header|>")])
-    if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.token_to_id("<|bos|>"))]
-        )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|eos|>")
-    if chat:
-        wrapped.chat_template = (
-            "{% for m in messages %}<|header|>{{ m['role'] }}\n{{ m['content'] }}<|eos|>{% endfor %}"
-            "{% if add_generation_prompt %}<|header|>assistant\n{% endif %}"
-        )
-    return wrapped
-
-
-_SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.3,
-    "tie_word_embeddings": False,
-}
-_FAMILIES: dict[str, tuple[Any, Any]] = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-}
-
-
-def tiny_model(family: str = "llama", *, vocabulary: int = 265, seed: int = 0, **options: Any) -> Any:
-    """Returns a random model in float32 whose distributions are neither flat nor certain."""
-    config, model = _FAMILIES[family]
-    extra = {"head_dim": 8} if family == "qwen3" else {}
-    torch.manual_seed(seed)
-    return model(config(vocab_size=vocabulary, **(_SMALL | extra | options))).eval()
+def shuffled(tree: RolloutTree, rng: random.Random) -> RolloutTree:
+    """The same nodes in another order of arrival, parents before children."""
+    other, place = RolloutTree(tree.task, dict(tree.meta)), {NO_PARENT: NO_PARENT}
+    waiting = list(range(len(tree.nodes)))
+    while waiting:
+        ready = [i for i in waiting if tree.nodes[i].parent in place]
+        chosen = rng.choice(ready)
+        waiting.remove(chosen)
+        place[chosen] = other.add(replace(tree.nodes[chosen], parent=place[tree.nodes[chosen].parent]))
+    return other

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rollout_toys import build, node
+from rollout_toys import build, node, shuffled
 
 from algorithms.tree import NO_PARENT, Node, RolloutTree, Status, ToolCalls, read_trees, total_tool_calls, write_trees
 
@@ -165,18 +165,6 @@ def trees(draw: st.DrawFn) -> RolloutTree:
         if i not in inner:
             tree.nodes[i] = replace(n, status=draw(st.sampled_from(list(Status))), success=draw(st.one_of(st.none(), FLOATS)))
     return tree
-
-
-def shuffled(tree: RolloutTree, rng: random.Random) -> RolloutTree:
-    """The same nodes in another order of arrival, parents before children."""
-    other, place = RolloutTree(tree.task, dict(tree.meta)), {NO_PARENT: NO_PARENT}
-    waiting = list(range(len(tree.nodes)))
-    while waiting:
-        ready = [i for i in waiting if tree.nodes[i].parent in place]
-        chosen = rng.choice(ready)
-        waiting.remove(chosen)
-        place[chosen] = other.add(replace(tree.nodes[chosen], parent=place[tree.nodes[chosen].parent]))
-    return other
 
 
 @given(trees(), st.randoms(use_true_random=False))

@@ -174,9 +174,7 @@ def test_counterfactual_facts_are_permuted_within_each_split() -> None:
     real, other = load_world(10), load_world(10, "counterfactual")
     for relation in ("currency", "calling code", "internet domain", "ISO code", "population", "area"):
         for split in SPLITS:
-            values = [
-                sorted(w.fact(c, relation) for c in w.entities("country") if w.splits[c] == split) for w in (real, other)
-            ]
+            values = [sorted(w.fact(c, relation) for c in w.entities("country") if w.splits[c] == split) for w in (real, other)]
             assert values[0] == values[1]
 
 

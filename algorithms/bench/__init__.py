@@ -1,0 +1,1 @@
+"""Benchmarks: one file each, with a function `main(arguments)`; called by `arpo bench NAME`."""

@@ -1,0 +1,207 @@
+"""`arpo bench sharing`: tool calls that a tree saves, from one frozen policy, for ARPO and its controls.
+
+The tools count their own calls. If they ran more or fewer than the trees say, a fork executed
+something twice, and the benchmark fails.
+"""
+
+import asyncio
+from collections import Counter as Histogram
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arpo_envs import ArpoError, ConfigError
+
+from ..algorithm import Algorithm
+from ..checkpoint import load_policy
+from ..cli.config import TrainConfig, env_maker, parse_arguments
+from ..cli.parts import dialect_of, renderer_for, training_starts
+from ..cli.results import Value, write_json
+from ..limits import MakeEnv
+from ..metrics import fork_depths, summarise
+from ..policies.local import LocalPolicy
+from ..recipes import make
+from ..rendering import TextRenderer
+from ..rollout import collect
+from ..tree import RolloutTree, total_tool_calls
+from .counting import Counter, counted
+
+ALGORITHMS = ("arpo", "random_branching", "grpo")
+
+
+class ReExecuted(ArpoError):
+    """The tools' own count differs from the trees': a call ran twice, or was lost."""
+
+
+@dataclass(frozen=True)
+class SharingBench:
+    """Measure how many tool calls a tree saves."""
+
+    policy: Path
+    """Folder of a run, or of a Hugging Face causal language model."""
+    env: str = "ARPO/SearchMini-v0"
+    """Environment id."""
+    args: tuple[str, ...] = ("split=train",)
+    """Environment arguments, each NAME=VALUE."""
+    prompts: int = 32
+    """Prompts."""
+    rollouts: int = 16
+    """M, rollouts per prompt."""
+    roots: int = 8
+    """N, rollouts that start from the prompt, where the algorithm branches."""
+    siblings: int = 1
+    """Z, paths added by one fork."""
+    probe: int | None = None
+    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
+    seed: int = 1
+    """Of prompts and draws."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    json: Path | None = None
+    """File for the result as one flat object."""
+
+    def __post_init__(self) -> None:
+        """Finds bad numbers before the work starts."""
+        if self.prompts < 1:
+            raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
+
+    def algorithm(self, name: str, probe: int | None) -> Algorithm:
+        """Returns one of the algorithms, with the options it knows."""
+        options: dict[str, int] = {"rollouts": self.rollouts}
+        if name != "grpo":
+            options |= {"roots": self.roots, "siblings": self.siblings}
+        if name == "arpo":
+            options["probe"] = probe or 20
+        return make(name, **options)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo bench sharing`."""
+    config = tyro.cli(
+        SharingBench, args=list(arguments), prog="arpo bench sharing", description="Measure how many tool calls a tree saves."
+    )
+    folder = config.policy / "policy" if (config.policy / "policy").is_dir() else config.policy
+    make_env = env_maker(config.env, parse_arguments(config.args))
+    console = Console(highlight=False)
+    with console.status(f"{config.prompts} prompts of {config.env}, {len(ALGORITHMS)} algorithms …"):
+        record = asyncio.run(measure(config, folder, make_env))
+    console.print(table(record))
+    console.print(Text("The tools' own count agrees with the trees: no call was executed twice.", "green"))
+    if config.json is not None:
+        write_json(config.json, record)
+    return 0
+
+
+async def measure(config: SharingBench, folder: Path, make_env: MakeEnv) -> dict[str, Value]:
+    """Grows the trees of every algorithm from the same weights; returns the flat record.
+
+    Raises:
+        ReExecuted: the tools ran another number of calls than the trees say.
+    """
+    sizes = TrainConfig(policy=str(folder), output=folder, seed=config.seed, prompts=config.prompts).resolved()
+    algorithms = [config.algorithm(name, config.probe or sizes.probe) for name in ALGORITHMS]
+    model, tokenizer = load_policy(folder)
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
+    record: dict[str, Value] = {
+        "policy": str(config.policy),
+        "env": config.env,
+        "args": " ".join(config.args),
+        **{name: getattr(config, name) for name in ("prompts", "rollouts", "roots", "siblings", "seed")},
+    }
+    try:
+        for algorithm in algorithms:
+            trees = await _grown(algorithm, make_env, policy, renderer, sizes)
+            record |= {f"{algorithm.name}_{name}": value for name, value in describe(trees).items()}
+    finally:
+        await policy.close()
+    return record
+
+
+async def _grown(
+    algorithm: Algorithm, make_env: MakeEnv, policy: LocalPolicy, renderer: TextRenderer, sizes: TrainConfig
+) -> list[RolloutTree]:
+    counter = Counter()
+    starts, limits = training_starts(sizes, 0), sizes.limits()
+    trees = await collect(
+        lambda: counted(make_env(), counter), starts, policy, renderer, algorithm, seed=sizes.seed, limits=limits
+    )
+    check(algorithm.name, counter.calls, trees)
+    return trees
+
+
+def check(name: str, calls: int, trees: Sequence[RolloutTree]) -> None:
+    """Compares the tools' own count with the trees'.
+
+    Raises:
+        ReExecuted: they differ.
+    """
+    executed = total_tool_calls(trees).executed
+    if calls != executed:
+        raise ReExecuted(
+            f"{name}: the tools ran {calls} calls, the trees say {executed}. A fork must never execute a call again; "
+            "only a path that failed (see failed_leaves) may have run a call without a result."
+        )
+
+
+def describe(trees: Sequence[RolloutTree]) -> dict[str, Value]:
+    """Returns what one algorithm's trees shared, flat."""
+    metrics, calls = summarise(trees), total_tool_calls(trees)
+    depths = Histogram(fork_depths(trees))
+    on_paths = calls.executed + calls.inherited
+    return {
+        "executed_tool_calls": calls.executed,
+        "inherited_tool_calls": calls.inherited,
+        "executed_share": round(calls.executed / on_paths, 4) if on_paths else None,
+        "forks_per_prompt": round(metrics["forks_per_prompt"], 3),
+        **{f"forks_at_depth_{depth}": count for depth, count in sorted(depths.items())},
+        "backfills_per_prompt": round(metrics["backfills_per_prompt"], 3),
+        "leaves_per_prompt": sum(len(tree.leaves()) for tree in trees) / max(1, len(trees)),
+        "failed_leaves": int(metrics["failed_leaves"]),
+        "success": round(metrics["success"], 4),
+    }
+
+
+def table(record: Mapping[str, Value]) -> Table:
+    """Returns the table of a measurement, one column per algorithm."""
+    title = (
+        f"Tool calls of {record['prompts']} prompts, M = {record['rollouts']}, N = {record['roots']}, Z = {record['siblings']}"
+    )
+    shown = Table(title=title, title_justify="left", caption_justify="left")
+    shown.add_column("")
+    for name in ALGORITHMS:
+        shown.add_column(name, justify="right")
+    rows = {
+        "executed": "executed_tool_calls",
+        "inherited": "inherited_tool_calls",
+        "share executed": "executed_share",
+        "forks per prompt": "forks_per_prompt",
+        "back-fills per prompt": "backfills_per_prompt",
+        "leaves per prompt": "leaves_per_prompt",
+        "success": "success",
+    }
+    for label, key in rows.items():
+        style = "bold" if key == "executed_share" else ""
+        shown.add_row(Text(label, style), *(Text(_number(record[f"{name}_{key}"]), style) for name in ALGORITHMS))
+    shown.add_section()
+    prefix = "forks_at_depth_"
+    depths = sorted({int(key.rpartition("_")[2]) for key in record if prefix in key})
+    most = max((int(record.get(f"{name}_{prefix}{depth}") or 0) for name in ALGORITHMS for depth in depths), default=1)
+    for depth in depths:
+        counts = [int(record.get(f"{name}_{prefix}{depth}") or 0) for name in ALGORITHMS]
+        bars = [Text.assemble(("▇" * round(10 * count / most), "cyan"), f" {count:>4}") for count in counts]
+        shown.add_row(f"forks after {depth} tool call{'s' * (depth != 1)}", *bars)
+    shown.caption = Text(
+        f"{record['policy']} on {record['env']} {record['args']}, seed {record['seed']}. "
+        "Share executed: executed / (executed + inherited)."
+    )
+    return shown
+
+
+def _number(value: Value) -> str:
+    return "–" if value is None else f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

@@ -1,0 +1,113 @@
+"""`arpo envs`: which environments there are, and what one of them takes."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import gymnasium as gym
+import tyro
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+import arpo_envs
+from arpo_envs import ArpoError
+
+from .config import env_maker
+from .docstrings import argument_docs, first_sentence
+
+_EXAMPLE_SEED = 7
+
+
+@dataclass(frozen=True)
+class EnvsConfig:
+    """List the environments, or explain one."""
+
+    env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ENV]")] = None
+    """Environment to explain; all are listed without it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo envs`."""
+    config = tyro.cli(EnvsConfig, args=list(arguments), prog="arpo envs", description="List the environments, or explain one.")
+    console = Console()
+    if config.env is not None:
+        console.print(explained(config.env), highlight=False)
+        return 0
+    console.print(listed(), highlight=False)
+    console.print(Text("More about one:  arpo envs ARPO/Search-v0\nPlay it:         arpo play ARPO/Search-v0", style="dim"))
+    return 0
+
+
+def listed() -> Table:
+    """Returns the table of all registered environments of this suite."""
+    arpo_envs.register()
+    table = Table(title="Environments", title_justify="left", show_lines=True)
+    for heading in ("id", "what it is", "tools", "fork level"):
+        table.add_column(heading, overflow="fold", ratio=3 if heading == "what it is" else None)
+    for name in sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO"):
+        try:
+            env = env_maker(name, {})()
+        except (ArpoError, ImportError) as error:  # one that misses its extra must not hide the others
+            table.add_row(Text(name, style="dim"), Text(f"Not usable here: {error}", style="dim"), "", "")
+            continue
+        about = Text(first_sentence(type(env.unwrapped).__doc__))
+        if preset := gym.registry[name].kwargs:
+            about.append("\n" + ", ".join(f"{key}={_short(value)}" for key, value in preset.items()), style="dim")
+        tools = ", ".join(spec.name for spec in env.get_wrapper_attr("tool_specs"))
+        table.add_row(Text(name, style="bold cyan"), about, tools, arpo_envs.fork_level(env).value)
+        env.close()
+    return table
+
+
+def explained(name: str) -> Group:
+    """Returns everything about one environment: tools, arguments, an example question.
+
+    Raises:
+        ConfigError: no environment has that id.
+    """
+    env = env_maker(name, {})()
+    kind = type(env.unwrapped)
+    spec = env.spec
+    question, _ = env.reset(seed=_EXAMPLE_SEED)
+    tools = Table(title="Tools", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    for tool in env.get_wrapper_attr("tool_specs"):
+        parameters = ", ".join(tool.parameters.get("properties", {}))
+        tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), tool.description)
+    table = Table(title="Arguments", title_justify="left")
+    for heading in ("argument", "default", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for argument, default, meaning in _arguments(kind, spec.kwargs if spec is not None else {}):
+        table.add_row(Text(argument, style="bold"), default, Text(meaning))
+    task = env.get_wrapper_attr("task") if env.has_wrapper_attr("task") else None
+    answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
+    group = Group(
+        Text.assemble((name, "bold cyan"), f"  {first_sentence(kind.__doc__)}."),
+        Text(f"Fork level: {arpo_envs.fork_level(env).value}\n", style="dim"),
+        tools,
+        Text(""),
+        table,
+        Panel(Text(str(question)) + answer, title=f"An example question (seed {_EXAMPLE_SEED})", title_align="left"),
+        Text(f'Play it:    arpo play {name}\nIn Python:  gym.make("{name}", …)', style="dim"),
+    )
+    env.close()
+    return group
+
+
+def _arguments(kind: type, preset: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields (name, default, meaning) of what the class takes; the id's own values replace the class's."""
+    meanings = argument_docs(kind.__doc__)
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        value = preset.get(name, parameter.default)
+        yield name, "required" if value is parameter.empty else _short(value), meanings.get(name, "")
+
+
+def _short(value: object) -> str:
+    """Returns a value as one would type it, a long list as its length."""
+    if isinstance(value, list | tuple) and len(value) > 3:
+        return f"{len(value)} values"
+    return str(value)

@@ -1,0 +1,161 @@
+"""`arpo eval`: held-out success of a policy, with its interval and how the episodes ended."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arpo_envs import ConfigError
+
+from ..checkpoint import load_policy
+from ..evaluate import Evaluation, evaluate
+from ..policies.local import LocalPolicy
+from .config import TrainConfig, env_maker, parse_arguments
+from .parts import dialect_of, evaluation_starts, renderer_for
+from .results import Value, write_json
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Measure a policy on held-out tasks."""
+
+    policy: Path
+    """Folder of a run, or of a Hugging Face causal language model."""
+    env: str | None = None
+    """Environment id; the run's own, or ARPO/SearchMini-v0, if left out."""
+    args: tuple[str, ...] = ()
+    """Environment arguments, each NAME=VALUE; the run's evaluation arguments, or split=test, if left out."""
+    questions: int = 300
+    """Questions to ask; the same ones for every policy."""
+    temperature: float = 1.0
+    """Of sampling; 0 is greedy."""
+    samples: int = 1
+    """Rollouts per question."""
+    seed: int = 1
+    """Of the draws."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    json: Path | None = None
+    """File for the result as one flat object."""
+
+    def __post_init__(self) -> None:
+        """Finds bad numbers before the work starts."""
+        for name in ("questions", "samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
+        if self.temperature == 0 and self.samples > 1:
+            raise ConfigError(f"Greedy samples are all alike: with --temperature 0, --samples {self.samples} would do nothing.")
+
+    def resolved(self) -> "tuple[Path, str, tuple[str, ...]]":
+        """Returns the folder of the model, the environment's id and its arguments.
+
+        Raises:
+            ConfigError: there is no model folder.
+        """
+        folder, env, arguments = self.policy, self.env, self.args
+        if (folder / "policy").is_dir():
+            if env is None and (folder / "config.json").is_file():
+                run = TrainConfig.load(folder)
+                env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
+            folder = folder / "policy"
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{self.policy} is neither a run with a policy in it nor a model folder (with a config.json).")
+        return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo eval`."""
+    config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
+    folder, env, words = config.resolved()
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu.")
+    env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
+    console = Console(highlight=False)
+    began = time.perf_counter()
+    with console.status(f"{config.questions} questions of {env} …"):
+        result = asyncio.run(_measure(config, folder, env, words))
+    record = summary(config, env, words, result, time.perf_counter() - began)
+    console.print(table(record))
+    if config.samples > 1:
+        console.print(Text("Samples of one question are not independent: the interval is narrower than it should be.", "dim"))
+    if config.json is not None:
+        write_json(config.json, record)
+        console.print(Text(f"Written to {config.json}", style="dim"))
+    return 0
+
+
+async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str]) -> Evaluation:
+    sizes = TrainConfig(policy=str(folder), output=folder).resolved()  # as `arpo train` would choose them
+    model, tokenizer = load_policy(folder)
+    make_env = env_maker(env, parse_arguments(words))
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
+    try:
+        return await evaluate(
+            make_env,
+            evaluation_starts(config.questions),
+            policy,
+            renderer,
+            seed=config.seed,
+            limits=sizes.limits(),
+            temperature=config.temperature,
+            samples=config.samples,
+        )
+    finally:
+        await policy.close()
+
+
+def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluation, seconds: float) -> dict[str, Value]:
+    """Returns the flat result."""
+    low, high = result.interval
+    ends = Counter(str(tree.nodes[leaf].status) for tree in result.trees for leaf in tree.leaves())
+    per_question = config.samples
+    return {
+        "policy": str(config.policy),
+        "env": env,
+        "args": " ".join(words),
+        "questions": config.questions,
+        "samples": config.samples,
+        "temperature": config.temperature,
+        "seed": config.seed,
+        "success": result.success,
+        "success_low": low,
+        "success_high": high,
+        "reward": result.metrics["reward"],
+        "tool_calls_per_rollout": result.metrics["executed_tool_calls_per_prompt"] / per_question,
+        "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (config.questions * per_question),
+        **{f"ended_{status}": count for status, count in sorted(ends.items())},
+        "seconds": round(seconds, 1),
+    }
+
+
+def table(record: Mapping[str, Value]) -> Table:
+    """Returns the table of a result."""
+    title = f"{record['policy']} on {record['env']} {record['args']}"
+    drawn = "greedy" if record["temperature"] == 0 else f"temperature {record['temperature']:g}"
+    shown = Table(title=Text(title), title_justify="left", show_header=False, caption_justify="left")
+    shown.caption = Text(f"{record['questions']} questions × {record['samples']}, {drawn}, seed {record['seed']}")
+    shown.add_column(style="dim")
+    shown.add_column()
+    success = f"[bold]{record['success']:.3f}[/]   95% interval {record['success_low']:.3f} – {record['success_high']:.3f}"
+    shown.add_row("success", success)
+    shown.add_row("mean reward", f"{record['reward']:.3f}")
+    shown.add_row("tool calls per rollout", f"{record['tool_calls_per_rollout']:.2f}")
+    shown.add_row("sampled tokens per rollout", f"{record['sampled_tokens_per_rollout']:.1f}")
+    shown.add_section()
+    for name, count in record.items():
+        if name.startswith("ended_"):
+            shown.add_row(name.removeprefix("ended_").replace("_", " "), str(count))
+    shown.add_section()
+    shown.add_row("time", f"{record['seconds']:.1f} s")
+    return shown

@@ -1,0 +1,125 @@
+"""`arpo study`: the main run over several seeds, beside its controls, and the table that stands in the README."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from arpo_envs import ConfigError
+
+BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
+
+ARMS: Mapping[str, tuple[str, ...]] = {
+    "arpo": ("--algorithm", "arpo"),
+    "grpo": ("--algorithm", "grpo"),
+    "random_branching": ("--algorithm", "random_branching"),
+    "arpo-shuffled": ("--algorithm", "arpo", "--shuffle-rewards"),
+}
+"""The runs of one seed; all start from the same cold start."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Repeat the main run over seeds and controls, and write the table."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """One set of runs for each."""
+    output: Path = Path("runs/study")
+    """Folder of the runs; finished ones are kept, unfinished ones are resumed."""
+    train: tuple[str, ...] = ()
+    """More arguments of `arpo train`, e.g. --train --steps 40."""
+    readme: Path | None = Path("README.md")
+    """File in which the table is written between its two comments; None to print it only."""
+    results: Path | None = Path("docs/measurements/study.json")
+    """File in which all summaries are kept; None to keep them in their runs only."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo study`."""
+    config = tyro.cli(
+        StudyConfig, args=list(arguments), prog="arpo study", description="Repeat the main run with its controls."
+    )
+    if config.readme is not None and BEGIN not in config.readme.read_text(encoding="utf-8"):
+        raise ConfigError(f"{config.readme} has no line {BEGIN}: put it and {END} where the table shall stand.")
+    console = Console()
+    summaries = []
+    for seed in config.seeds:
+        for arm in ARMS:
+            run = config.output / f"{arm}-seed{seed}"
+            if not (run / "summary.json").is_file():
+                _train(config, run, arm, seed, console)
+            summaries.append(json.loads((run / "summary.json").read_text(encoding="utf-8")))
+    text = markdown(summaries)
+    console.print(text, highlight=False)
+    if config.results is not None:
+        config.results.parent.mkdir(parents=True, exist_ok=True)
+        config.results.write_text(json.dumps(summaries, indent=1) + "\n", encoding="utf-8")
+    if config.readme is not None:
+        config.readme.write_text(insert(config.readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+    return 0
+
+
+def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console) -> None:
+    """Runs one training in a process of its own; all arms of a seed share the first one's cold start."""
+    command = [sys.executable, "-m", "algorithms.cli", "train"]
+    if (run / "config.json").is_file():
+        command += ["--resume", str(run)]
+    else:
+        command += [*ARMS[arm], "--seed", str(seed), "--output", str(run), *config.train]
+        shared = config.output / f"{next(iter(ARMS))}-seed{seed}" / "cold_start"
+        if shared.is_dir() and "--policy" not in config.train:
+            command += ["--policy", str(shared)]
+    console.rule(f"{arm}, seed {seed}")
+    if subprocess.run(command, check=False).returncode != 0:
+        raise ConfigError(f"The run {run} did not finish; `arpo study` goes on from there when called again.")
+
+
+def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the table of a study: means over seeds, with the lowest and the highest seed.
+
+    Args:
+        summaries: as `report.summarise` returns them, several seeds per algorithm.
+    """
+    lines = [
+        "| run | sampled before | after | greedy before | after | without tools | tool calls per prompt | inherited |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in dict.fromkeys(summary["algorithm"] for summary in summaries):
+        rows = [summary for summary in summaries if summary["algorithm"] == arm]
+        cells = [
+            *(_spread(rows, f"success_{when}_{how}") for how in ("sampled", "greedy") for when in ("before", "after")),
+            _spread(rows, "success_closed_book"),
+            f"{np.mean([row['executed_tool_calls_per_prompt'] for row in rows]):.1f}",
+            f"{np.mean([row['inherited_tool_calls_per_prompt'] for row in rows]):.1f}",
+        ]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    seeds = sorted({summary["seed"] for summary in summaries})
+    majority = summaries[0]["success_majority"]
+    minutes = np.mean([summary["seconds"] for summary in summaries if summary["algorithm"] == "arpo"]) / 60
+    lines.append("")
+    lines.append(
+        f"Held-out success, mean over seeds {', '.join(map(str, seeds))} (lowest – highest). "
+        f"The best single answer reaches {majority:.3f}. One ARPO run took {minutes:.1f} minutes."
+    )
+    return "\n".join(lines)
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    values = [row[key] for row in rows if row[key] is not None]
+    if not values:
+        return "–"
+    return f"{np.mean(values):.3f}" + (f" ({min(values):.3f} – {max(values):.3f})" if len(values) > 1 else "")
+
+
+def insert(document: str, text: str) -> str:
+    """Returns a document with `text` between the two comments of the study."""
+    before, _, rest = document.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"

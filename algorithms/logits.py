@@ -1,0 +1,45 @@
+"""Logits where they are needed, and nowhere else: most tokens of an episode are not the policy's own."""
+
+from typing import Any
+
+import torch
+
+
+class Logits:
+    """Computes the logits of chosen positions of a causal language model.
+
+    Most models end in a linear head over the last hidden state; then only the chosen positions go
+    through it. A model that does something else at its end (scaling, soft-capping) is recognised
+    and computed in full.
+
+    Args:
+        model: a `transformers` causal language model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._plain = _has_plain_head(model)
+
+    def __call__(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Returns float32 logits [N, V] at the positions that `where` picks out of [B, T]."""
+        if not self._plain:
+            full: torch.Tensor = self.model(**inputs).logits[where]
+            return full.float()
+        hidden_BTH = self.model.base_model(**inputs).last_hidden_state
+        chosen: torch.Tensor = self.model.get_output_embeddings()(hidden_BTH[where])
+        return chosen.float()
+
+
+@torch.no_grad()
+def _has_plain_head(model: Any) -> bool:
+    """Compares the two ways on a few tokens."""
+    head = model.get_output_embeddings()
+    if head is None or model.base_model is model:
+        return False
+    training = model.training
+    model.eval()
+    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    full = model(input_ids=ids, use_cache=False).logits.float()
+    short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+    model.train(training)
+    return full.shape == short.shape and torch.allclose(full, short, rtol=1e-4, atol=1e-4 * float(full.abs().max()))

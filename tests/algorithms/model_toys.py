@@ -1,0 +1,69 @@
+"""Tiny random models and a tokenizer, made on the spot."""
+
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+
+def byte_tokenizer(*, bos: bool = False, chat: bool = False) -> PreTrainedTokenizerFast:
+    """Returns a byte-level tokenizer with a few merges, an end of text and an unnamed control token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("s", "e"), ("c", "o"), ("co", "u"), ("n", "t"), ("cou", "nt"), (">", "<")]
+    words = [*alphabet, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|bos|>", "<|eos|>", "<|header|>")])
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.token_to_id("<|bos|>"))]
+        )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|eos|>")
+    if chat:
+        wrapped.chat_template = (
+            "{% for m in messages %}<|header|>{{ m['role'] }}\n{{ m['content'] }}<|eos|>{% endfor %}"
+            "{% if add_generation_prompt %}<|header|>assistant\n{% endif %}"
+        )
+    return wrapped
+
+
+_SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+    "tie_word_embeddings": False,
+}
+_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.3, "tie_word_embeddings": False}
+_FAMILIES: dict[str, tuple[Any, Any]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "cohere": (CohereConfig, CohereForCausalLM),
+    "gpt2": (GPT2Config, GPT2LMHeadModel),
+}
+
+
+def tiny_model(family: str = "llama", *, vocabulary: int = 265, seed: int = 0, **options: Any) -> Any:
+    """Returns a random model in float32 whose distributions are neither flat nor certain."""
+    config, model = _FAMILIES[family]
+    shape = _GPT2 if family == "gpt2" else _SMALL | ({"head_dim": 8} if family == "qwen3" else {})
+    torch.manual_seed(seed)
+    return model(config(vocab_size=vocabulary, **(shape | options))).eval()

