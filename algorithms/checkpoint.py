@@ -9,7 +9,7 @@ run/policy -> checkpoints/step-000040/policy
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ def save(
     learner_state: Mapping[str, Any],
     state: Mapping[str, Any],
     *,
+    beside: Sequence[Path] = (),
     keep: int = 2,
 ) -> Checkpoint:
     """Writes a checkpoint atomically, points `run/policy` at it and drops older ones.
@@ -64,6 +65,7 @@ def save(
         tokenizer: has `save_pretrained`.
         learner_state: tensors and plain values.
         state: JSON values.
+        beside: files to copy into the model folder, where they exist.
         keep: how many checkpoints stay.
     """
     home = run / "checkpoints"
@@ -71,6 +73,9 @@ def save(
     final, temporary = home / f"step-{step:06d}", home / f".step-{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     save_policy(temporary / "policy", model, tokenizer)
+    for file in beside:
+        if file.is_file():
+            shutil.copyfile(file, temporary / "policy" / file.name)
     torch.save(dict(learner_state), temporary / "learner.pt")
     (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
     if final.exists():

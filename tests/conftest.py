@@ -7,14 +7,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the folder of a policy that writes actions but knows nothing: a few seconds of imitation."""
+    """Returns the folder of a policy that writes actions, often wrong ones, and knows nothing: two seconds of imitation."""
     from algorithms.checkpoint import save_policy
     from algorithms.cli.config import env_maker
     from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
     from algorithms.rendering import TextRenderer
 
     make_env = env_maker("ARPO/SearchMini-v0", {"cities_per_country": 4})
-    phases = {"echo_steps": 0, "drill_steps": 0, "imitation_steps": 60, "imitation_rate": 1e-2}
+    phases = {"echo_steps": 0, "drill_steps": 0, "imitation_steps": 25, "imitation_rate": 1e-2}
     size = ColdStartConfig(hidden=32, layers=1, heads=2, batch=16, lessons=100, **phases)
     model, tokenizer = build(make_env, size, seed=0)
     cold_start(make_env, model, tokenizer, TextRenderer(tokenizer, with_instructions=False), size, seed=0, report=_silent)

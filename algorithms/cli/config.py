@@ -99,7 +99,7 @@ class TrainConfig:
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""
-        small = self.policy == EMBEDDED or (Path(self.policy) / _MARK).is_file()
+        small = self.policy == EMBEDDED or (Path(self.policy) / MARK).is_file()
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
         if self.algorithm != "grpo":
             fill["roots"] = max(1, self.rollouts // 2)
@@ -148,7 +148,8 @@ class TrainConfig:
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
 
 
-_MARK = "embedded.json"
+MARK = "embedded.json"
+"""File in a policy folder that says how to render for an embedded policy."""
 
 _LARGE: dict[str, Any] = {
     "action_tokens": 512,

@@ -1,7 +1,6 @@
 """The parts of a run, built from its configuration: policy, renderer, learner, trainer."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..limits import MakeEnv, Start
 from ..policies.local import LocalPolicy
 from ..rendering import TextRenderer
 from ..trainer import Trainer
-from .config import _MARK, EMBEDDED, TrainConfig
+from .config import EMBEDDED, MARK, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     if config.policy != EMBEDDED:
         return Path(config.policy)
     folder = run / "cold_start"
-    if (folder / _MARK).is_file():
+    if (folder / MARK).is_file():
         return folder
     make_env = config.make_env(*config.train_args)
     size = ColdStartConfig()
@@ -48,19 +47,13 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     renderer = TextRenderer(tokenizer, with_instructions=False)
     cold_start(make_env, model, tokenizer, renderer, size, seed=config.seed, report=report)
     save_policy(folder, model, tokenizer)
-    (folder / _MARK).write_text(json.dumps({"with_instructions": False}), encoding="utf-8")  # last: it says the folder is whole
+    (folder / MARK).write_text(json.dumps({"with_instructions": False}), encoding="utf-8")  # last: it says the folder is whole
     return folder
-
-
-def mark_embedded(start: Path, folder: Path) -> None:
-    """Copies the mark of the policy a run started from, so that what it became is rendered alike."""
-    if (start / _MARK).is_file():
-        shutil.copyfile(start / _MARK, folder / _MARK)
 
 
 def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags") -> TextRenderer:
     """Returns the renderer a policy folder was trained with; the embedded policy needs no instructions."""
-    mark = folder / _MARK
+    mark = folder / MARK
     options = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
     return TextRenderer(tokenizer, dialect=dialect, **options)
 

@@ -34,6 +34,7 @@ class Progress:
         )
         self._tasks: dict[str, int] = {}
         self._began = time.perf_counter()
+        self._first_step: tuple[int, float] | None = None
 
     def __enter__(self) -> Self:
         """Starts drawing."""
@@ -55,16 +56,26 @@ class Progress:
             self.note(f"cold start, {name}: step {done} of {total}, accuracy {accuracy:.2f}")
 
     def step(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Reports a training step."""
-        text = (
-            f"reward {metrics['reward']:5.2f}  success {metrics['success']:.2f}  "
-            f"calls {metrics['executed_tool_calls_per_prompt']:4.1f}+{metrics['inherited_tool_calls_per_prompt']:4.1f}  "
-            f"forks {metrics['forks_per_prompt']:3.1f}  entropy {metrics['entropy']:.2f}  "
-            f"{metrics['tokens_per_second']:,.0f} tok/s"
-        )
-        self._advance("training", done, total, text)
-        if done == 1 or done == total or done % max(1, total // _STEP_LINES) == 0:
-            self.note(f"step {done:>3}/{total}  {text}")
+        """Reports a training step; the columns have their heading above the first line."""
+        now = time.perf_counter()
+        if self._first_step is None:
+            self._first_step = (done - 1, now - metrics["rollout_seconds"] - metrics["update_seconds"])
+            self.note(_columns("step", "reward", "success", "calls", "forks", "entropy", "tokens/s", "left"))
+        before, began = self._first_step
+        left = (now - began) / (done - before) * (total - done)
+        self._advance("training", done, total, f"reward {metrics['reward']:.2f}  success {metrics['success']:.2f}")
+        if done == before + 1 or done == total or done % max(1, total // _STEP_LINES) == 0:
+            line = _columns(
+                f"{done}/{total}",
+                f"{metrics['reward']:.2f}",
+                f"{metrics['success']:.2f}",
+                f"{metrics['executed_tool_calls_per_prompt']:.1f}+{metrics['inherited_tool_calls_per_prompt']:.1f}",
+                f"{metrics['forks_per_prompt']:.1f}",
+                f"{metrics['entropy']:.2f}",
+                f"{metrics['tokens_per_second']:,.0f}",
+                f"{left:.0f} s",
+            )
+            self.note(line)
 
     def _advance(self, name: str, done: int, total: int, text: str) -> None:
         for other, task in self._tasks.items():
@@ -72,3 +83,9 @@ class Progress:
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=total, text=text)
         self._bar.update(self._tasks[name], completed=done, text=text)  # type: ignore[arg-type]
+
+
+def _columns(*cells: str) -> str:
+    """Returns one line of the table of steps, narrow enough for 80 columns."""
+    widths = (7, 7, 8, 10, 6, 8, 9, 6)
+    return "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))

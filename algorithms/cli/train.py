@@ -22,8 +22,8 @@ from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
-from .config import EMBEDDED, TrainConfig, describe_algorithm
-from .parts import Parts, assemble, evaluation_starts, mark_embedded, starting_policy
+from .config import EMBEDDED, MARK, TrainConfig, describe_algorithm
+from .parts import Parts, assemble, evaluation_starts, starting_policy
 from .progress import Progress
 from .report import report
 
@@ -115,8 +115,8 @@ async def _loop(
 
     def checkpoint(step: int) -> None:
         seconds = time.perf_counter() - origin
-        saved = save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), {"seconds": seconds})
-        mark_embedded(start, saved.policy)
+        state = parts.learner.state_dict()
+        save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, beside=[start / MARK])
 
     with _Interrupt() as interrupt:
         for step in range(first, config.steps):

@@ -193,11 +193,12 @@ def test_a_game_runs_nothing_twice_and_leaves_nothing_open():
     game.undo()
     game.undo()
     game.switch("1")
+    assert game.undo().action == "<count>a</count>", "the other branch went back on a snapshot of its own"
     assert game.act("<answer>1</answer>").ended is Status.ANSWERED
     assert game.current.reward == 1.0
     with pytest.raises(ConfigError, match="over in this branch"):
         game.act("<count>d</count>")
-    assert [len(branch.moves) for branch in game.branches] == [2, 0]
+    assert [len(branch.moves) for branch in game.branches] == [1, 0]
     assert tool.journal == [("a",), ("a", "b"), ("a", "c")]
     game.close()
     assert tool.opened == tool.closed
@@ -252,6 +253,11 @@ def test_eval_is_a_function_of_its_seed(tiny_policy, tmp_path):
         record = json.loads(file.read_text(encoding="utf-8"))
         records.append({name: value for name, value in record.items() if name not in ("seconds", "seed")})
     assert records[0] == records[1] != records[2]
+
+
+@pytest.mark.parametrize("command", ["eval --questions 2", "bench sharing --prompts 1 --rollouts 4 --roots 2"])
+def test_the_renderer_speaks_the_dialect_of_the_environment(command, tiny_policy):
+    assert main([*command.split(), "--policy", str(tiny_policy), *TINY, "dialect=json"]) == 0
 
 
 def test_a_flat_object_replaces_the_old_one_whole(tmp_path):

@@ -78,7 +78,7 @@ def test_contradictions_are_refused(name: str) -> None:
 
 
 def test_a_threshold_at_alpha_is_refused_by_the_recipe_too() -> None:
-    with pytest.raises(ConfigError, match="beta = 0.2 would do nothing"):
+    with pytest.raises(ConfigError, match=r"beta = 0\.2 would do nothing"):
         make("arpo", tau=0.5)
 
 
