@@ -29,7 +29,7 @@ class TrainConfig:
     env: str = "ARPO/SearchMini-v0"
     """Environment id, as for gym.make; "package:Name-v0" imports the package first."""
     env_args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE, e.g. hops=3."""
+    """Environment arguments, each NAME=VALUE, e.g. hops=1."""
     train_args: tuple[str, ...] = ("split=train",)
     """More of them for the training environment only."""
     eval_args: tuple[str, ...] = ("split=test",)

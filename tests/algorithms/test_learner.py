@@ -1,6 +1,8 @@
 """The learner: exact against naive loops, whatever the micro-batches; the trainer repeats itself."""
 
 import asyncio
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
-from rollout_toys import CountEnv, build, node
+from rollout_toys import CountEnv, CountTool, build, node
 
 from algorithms import make
 from algorithms.advantages import Credit, Scores
@@ -343,7 +345,7 @@ def trainer(seed: int, algorithm: Any, temperature: float = 1.0, **options: Any)
     model = tiny_model(vocabulary=265, **options)
     config = LearnerConfig(learning_rate=1e-3)
     return Trainer(
-        make_env=Lenient,
+        make_env=lambda: Lenient(CountTool(hook=lambda history: time.sleep(random.random() * 0.003))),
         starts=lambda step: [Start(10 * step + i) for i in range(2)],
         policy=LocalPolicy(model, tokenizer, slots=32),
         renderer=TextRenderer(tokenizer, with_instructions=False),
