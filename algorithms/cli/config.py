@@ -46,7 +46,7 @@ class TrainConfig:
     """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
     algorithm_args: tuple[str, ...] = ()
     """More arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
-    steps: int = 30
+    steps: int = 40
     """Optimizer steps."""
     prompts: int = 24
     """Prompts per step."""

@@ -54,10 +54,10 @@ class ColdStartConfig:
     context_length: int = 512
     echo_steps: int = 150
     drill_steps: int = 600
-    imitation_steps: int = 140
+    imitation_steps: int = 200
     echo_rate: float = 2e-3
     drill_rate: float = 1.5e-3
-    imitation_rate: float = 7e-4
+    imitation_rate: float = 1e-3
     batch: int = 64
     demonstrations: int = 32
     lessons: int = 2000

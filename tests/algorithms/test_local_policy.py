@@ -13,8 +13,6 @@ from model_toys import byte_tokenizer, tiny_model
 
 from algorithms.policies import Generation, Policy, Sampling
 from algorithms.policies.local import LocalPolicy
-from algorithms.policies.slots import SlotCache
-from algorithms.seeds import uniforms
 from arpo_envs.errors import ConfigError
 
 TOKENIZER = byte_tokenizer()
@@ -104,17 +102,6 @@ def test_tokens_are_drawn_with_the_models_probabilities() -> None:
     common = p > 0.02
     assert common.sum() >= 3
     assert (np.abs(counts / draws - p)[common] < 5 * np.sqrt(p * (1 - p) / draws)[common]).all()
-
-
-def test_uniforms_are_uniform_and_depend_on_seed_and_position_only() -> None:
-    seeds, positions = np.arange(4000, dtype=np.uint64), np.zeros(4000, dtype=np.uint64)
-    first = uniforms(seeds, positions)
-    assert ((first >= 0) & (first < 1)).all()
-    assert np.abs(np.histogram(first, 10, (0, 1))[0] - 400).max() < 100
-    assert (uniforms(seeds[::-1].copy(), positions) == first[::-1]).all()
-    line = uniforms(np.full(4000, 7, dtype=np.uint64), np.arange(4000, dtype=np.uint64))
-    assert abs(np.corrcoef(line[:-1], line[1:])[0, 1]) < 0.06
-    assert abs(np.corrcoef(first, uniforms(seeds, positions + np.uint64(1)))[0, 1]) < 0.06
 
 
 # --- batches -----------------------------------------------------------------------------------------------
@@ -265,45 +252,6 @@ def test_a_sibling_that_starts_before_the_probe_computes_one_token() -> None:
     siblings = [request(context, 1, seed=s) for s in (8, 9)]
     ask(some, request([*context, *probe.tokens], 1, offset=4), *siblings)
     assert some.prefilled_tokens == before + 1 + 2
-
-
-@given(st.data())
-@settings(max_examples=40, deadline=None)
-def test_slots_never_claim_what_they_do_not_hold(data: st.DataObject) -> None:
-    """Random placing, decoding and freeing, against a plain record of each slot's tokens."""
-    count = data.draw(st.integers(1, 4))
-    cache, held, ready, busy = SlotCache(count, 40), [[]] * count, [0] * count, set()
-    where = (torch.device("cpu"), torch.float32)
-    for _ in range(data.draw(st.integers(1, 25))):
-        move = data.draw(st.sampled_from(["place", "draw", "free"]))
-        if move == "place":
-            context = data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=6))
-            placement = cache.place(context)
-            if placement is None:
-                assert busy, "with nobody busy there is always room"
-                continue
-            assert placement.slot not in busy
-            assert placement.cached < len(context), "one token is always fed"
-            if placement.cached:
-                holders = [s for s in range(count) if held[s][: placement.cached] == context[: placement.cached]]
-                assert any(ready[s] >= placement.cached for s in holders)
-            busy.add(placement.slot)
-            held[placement.slot], ready[placement.slot] = list(context), placement.cached
-        elif move == "draw" and busy:
-            rows = sorted(busy)
-            inputs = cache.begin(rows, *where)
-            for b, slot in enumerate(rows):
-                new = held[slot][ready[slot] :]
-                assert inputs["input_ids"][b, : len(new)].tolist() == new
-                assert int(inputs["last_B"][b]) == len(new) - 1
-                ready[slot] = len(held[slot])
-                held[slot].append(data.draw(st.integers(0, 1)))
-                cache.append(slot, held[slot][-1])
-        elif move == "free" and busy:
-            slot = data.draw(st.sampled_from(sorted(busy)))
-            busy.discard(slot)
-            cache.free(slot)
-            held[slot] = held[slot][: ready[slot]]
 
 
 # --- weights -----------------------------------------------------------------------------------------------
