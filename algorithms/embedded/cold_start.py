@@ -38,7 +38,8 @@ class ColdStartConfig:
         heads: of the attention.
         context_length: longest sequence in tokens.
         echo_steps: optimizer steps of the first phase.
-        drill_steps: of the second.
+        drill_steps: of the second, at most.
+        drill_accuracy: the second phase ends soon after this share of names is read right.
         imitation_steps: of the third.
         echo_rate: peak learning rate of the first phase.
         drill_rate: of the second.
@@ -53,7 +54,8 @@ class ColdStartConfig:
     heads: int = 4
     context_length: int = 512
     echo_steps: int = 150
-    drill_steps: int = 600
+    drill_steps: int = 1200
+    drill_accuracy: float = 0.97
     imitation_steps: int = 200
     echo_rate: float = 2e-3
     drill_rate: float = 1.5e-3
@@ -146,16 +148,36 @@ def cold_start(
         return echoes(names, config.batch, 48, rng)
 
     _train(model, "echoes", config.echo_steps, config.echo_rate, echo, report)
-    _train(model, "drills", config.drill_steps, config.drill_rate, drills, report)
+    _train(model, "drills", config.drill_steps, config.drill_rate, drills, report, enough=config.drill_accuracy)
     _train(model, "imitation", config.imitation_steps, config.imitation_rate, imitation, report)
 
 
-def _train(model: Any, phase: str, steps: int, peak_rate: float, draw: Callable[[], Scored], report: Report) -> None:
-    """Minimises the cross-entropy of the scored tokens: AdamW, short warm-up, cosine decay to a tenth."""
+def _train(
+    model: Any,
+    phase: str,
+    steps: int,
+    peak_rate: float,
+    draw: Callable[[], Scored],
+    report: Report,
+    *,
+    enough: float | None = None,
+) -> None:
+    """Minimises the cross-entropy of the scored tokens with AdamW.
+
+    The learning rate falls to a tenth along a cosine over all steps. With `enough`, it first stays at
+    its peak until the running accuracy reaches that, then falls over the last quarter of the steps:
+    a skill appears suddenly, sooner or later depending on the seed, and a falling rate would prevent it.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
     model.train()
-    for step in range(steps):
-        rate = peak_rate * min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
+    falling = steps if enough is None else max(1, steps // 4)
+    turn = 0 if enough is None else steps - falling
+    step, running = 0, 0.0
+    while step < turn + falling:
+        if enough is not None and step < turn and running >= enough:
+            turn = step
+        progress = max(0, step - turn) / falling
+        rate = peak_rate * min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         tokens_BT, mask_BT = (torch.from_numpy(array) for array in draw())
@@ -166,7 +188,10 @@ def _train(model: Any, phase: str, steps: int, peak_rate: float, draw: Callable[
         torch.nn.functional.cross_entropy(logits_NV, target_N).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        report(phase, step + 1, steps, float((logits_NV.argmax(-1) == target_N).float().mean()))
+        accuracy = float((logits_NV.argmax(-1) == target_N).float().mean())
+        running += 0.1 * (accuracy - running)
+        step += 1
+        report(phase, step, turn + falling, accuracy)
 
 
 def _marks(env: Any) -> list[str]:
