@@ -51,7 +51,7 @@ class TrainConfig:
     prompts: int = 24
     """Prompts per step."""
     learning_rate: float | None = None
-    """Of AdamW; 1.5e-3 for the embedded policy, 1e-6 otherwise."""
+    """Of AdamW; 1e-3 for the embedded policy, 1e-6 otherwise."""
     weight_decay: float = 0.0
     """Of AdamW."""
     adam_epsilon: float | None = None
@@ -165,7 +165,7 @@ _LARGE: dict[str, Any] = {
 _EMBEDDED: dict[str, Any] = {
     "action_tokens": 16,
     "context_length": 512,
-    "learning_rate": 1.5e-3,
+    "learning_rate": 1e-3,
     "adam_epsilon": 1.0,
     "gradient_clip": 10.0,
 }
