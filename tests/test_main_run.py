@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def test_arpo_turns_the_habit_into_the_right_decision(tmp_path):
     run = tmp_path / "run"
-    assert main(["train", "--output", str(run), "--steps", "40", "--seed", "1"]) == 0
+    assert main(["train", "--output", str(run), "--seed", "1"]) == 0
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["success_before_greedy"] <= 0.20
     assert summary["success_before_sampled"] <= 0.40

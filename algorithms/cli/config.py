@@ -46,12 +46,12 @@ class TrainConfig:
     """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
     algorithm_args: tuple[str, ...] = ()
     """More arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
-    steps: int = 40
+    steps: int = 80
     """Optimizer steps."""
     prompts: int = 24
     """Prompts per step."""
     learning_rate: float | None = None
-    """Of AdamW; 1e-3 for the embedded policy, 1e-6 otherwise."""
+    """Of AdamW; 5e-4 for the embedded policy, 1e-6 otherwise."""
     weight_decay: float = 0.0
     """Of AdamW."""
     adam_epsilon: float | None = None
@@ -165,7 +165,7 @@ _LARGE: dict[str, Any] = {
 _EMBEDDED: dict[str, Any] = {
     "action_tokens": 16,
     "context_length": 512,
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "adam_epsilon": 1.0,
     "gradient_clip": 10.0,
 }

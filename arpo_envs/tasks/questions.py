@@ -40,11 +40,11 @@ class Habits:
         ConfigError: a share is negative, or they do not sum to 1.
 
     >>> Habits().good
-    0.2
+    0.12
     """
 
-    good: float = 0.2
-    stops_early: float = 0.7
+    good: float = 0.12
+    stops_early: float = 0.78
     guesses: float = 0.04
     wrong_fact: float = 0.02
     repeats: float = 0.04
