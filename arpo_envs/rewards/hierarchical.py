@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..core import Outcome, Score
 from ..errors import ConfigError
 from ..tasks import Task
-from .answers import compare
+from .checking import check
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,9 @@ class HierarchicalReward:
     """Accuracy with a bonus for really using several tools, 0 for a wrong answer, -1 for a spoilt episode.
 
     R = Acc + bonus if Acc > 0 and every tool of `bonus_tools` ran without an error; Acc if Acc > 0; 0 if the
-    episode was well formed but Acc = 0; -1 if there was no answer or an action was badly formed. Acc is the best
-    token F1 over the accepted answers. Tags in tool results change nothing: only `Outcome` is read.
+    episode was well formed but Acc = 0; -1 if there was no answer or an action was badly formed. Acc comes from `check`:
+    the best token F1 over the accepted answers for short texts, 0 or 1 for mathematics, numbers and choices. Tags in tool
+    results change nothing: only `Outcome` is read.
 
     Args:
         bonus: what using all `bonus_tools` earns; the paper's r_M.
@@ -38,11 +39,16 @@ class HierarchicalReward:
             raise ConfigError(f"bonus must not be negative, got {self.bonus}.")
 
     def __call__(self, task: Task, outcome: Outcome) -> Score:
-        """Returns the episode's reward; success is 1 exactly when an accepted answer was matched."""
+        """Returns the episode's reward; success is 1 exactly when the checker calls the answer right.
+
+        Raises:
+            ConfigError: the task's answer type is unknown, or the task contradicts it.
+        """
         if outcome.answer is None:
             return Score(-1.0, 0.0)
-        matched, accuracy = compare(outcome.answer, task.answers)
+        verdict = check(task, outcome.answer)
+        success, accuracy = float(verdict.success), verdict.accuracy
         if not outcome.well_formed:
-            return Score(-1.0, float(matched))
+            return Score(-1.0, success)
         earned = bool(self.bonus_tools) and self.bonus_tools <= outcome.tools_used
-        return Score(accuracy + (self.bonus if earned and accuracy > 0 else 0.0), float(matched))
+        return Score(accuracy + (self.bonus if earned and accuracy > 0 else 0.0), success)

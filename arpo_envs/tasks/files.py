@@ -19,7 +19,8 @@ class FileTasks:
     """Questions from a JSON Lines file, drawn uniformly.
 
     Each line is an object: {"question": "…", "answers": ["…", …]}, or "answer": "…" for a single one; "id" is
-    optional (the line's number otherwise), and all other keys become the task's `meta`.
+    optional (the line's number otherwise), and all other keys become the task's `meta`. Of these, "answer_type" says how
+    answers are judged; see `arpo_envs.rewards.check`.
 
     Args:
         path: the file, UTF-8.
@@ -154,6 +155,8 @@ def _task(path: Path, number: int, row: Mapping[str, Any]) -> Task:
     answers = [_text(path, number, row, "answer")] if "answer" in row else row["answers"]
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise ConfigError(f"{path}, line {number}: 'answers' must be a list of texts, not empty, got {answers!r:.60}.")
+    if "scorer" in row:  # it names a function to be imported, and the file may be anybody's
+        raise ConfigError(f"{path}, line {number}: 'scorer' is not taken from a file. Remove it, or give an 'answer_type'.")
     name = row.get("id", number)
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise ConfigError(f"{path}, line {number}: 'id' must be a text or a whole number, got {name!r:.60}.")

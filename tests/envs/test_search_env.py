@@ -182,6 +182,7 @@ def test_own_tasks_may_ask_about_the_built_in_documents(tmp_path: Path) -> None:
         ({"question": "?", "answers": "a"}, "line 2: 'answers' must be a list"),
         ({"question": "?", "answer": "a", "id": True}, "line 2: 'id' must be"),
         ({"question": "?", "answer": "a", "id": 1}, "line 2: the id '1' occurs twice"),
+        ({"question": "?", "answer": "a", "scorer": "os:system"}, "line 2: 'scorer' is not taken from a file"),
     ],
 )
 def test_mistakes_in_task_files_name_the_line(tmp_path: Path, line: object, message: str) -> None:

@@ -1,0 +1,205 @@
+"""One spelling for a mathematical answer, whether it came as LaTeX, as Unicode or as program text.
+
+Only strings are handled here: nothing is evaluated, and every step is linear or bounded by `MAX_LENGTH`.
+"""
+
+import re
+
+MAX_LENGTH = 2000
+"""Characters; a longer answer is no answer."""
+MAX_DEPTH = 40
+"""Brackets within brackets."""
+
+_UNICODE = str.maketrans(
+    {
+        **dict.fromkeys("−–—‐‑﹣－", "-"),
+        **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\n\r", " "),
+        **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "⁄": "/", "：": ":"},
+        **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
+        **{
+            "±": r"\pm ",
+            "∓": r"\mp ",
+            "°": r"^\circ ",
+            "º": r"^\circ ",
+            "√": r"\sqrt ",
+            "∅": r"\emptyset ",
+            "ℝ": r"\mathbb{R}",
+        },
+        **{
+            "⟨": r"\langle ",
+            "⟩": r"\rangle ",
+            "（": "(",
+            "）": ")",
+            "，": ",",
+            "％": "%",
+            "＝": "=",
+            "＋": "+",
+            "≈": r"\approx ",
+        },
+        **{"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"},
+        **{"⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}"},
+        **{"α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ", "λ": r"\lambda "},
+        **{"μ": r"\mu ", "π": r"\pi ", "ρ": r"\rho ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ", "ϕ": r"\phi "},
+    }
+)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
+_LEAD = re.compile(r"^(?:so|thus|therefore|hence)?,?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*", re.IGNORECASE)
+_DELIMITED = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mathbf|mathit|mbox|operatorname)\s*\{")
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad\b|qquad\b|displaystyle\b|limits\b|big[lr]?\b|Big[lr]?\b|bigg[lr]?\b)|~")
+_NO_SPACE = re.compile(r"\\!\s*")
+_REPEATED = re.compile(r"([^\d\s])\1{30}")
+_SIDES = re.compile(r"\\m?(?:left|right)(?![a-zA-Z])\.?")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
+_WORDS = re.compile(
+    r"(?<![\\a-zA-Z])(arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|infinity|infty|inf|oo)(?![a-zA-Z])"
+)
+_LATEX_OF = {"infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
+_MIXED = re.compile(r"(?<![\d./^_{])(\d+)\s+(\d+)/(\d+)(?![\d./])")
+_EXPONENT = re.compile(r"\^\s*([+-]?\d+)(?![\d}])")
+_JOINED = re.compile(r"\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
+_UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[\\{])")
+_SCIENTIFIC = re.compile(r"(?<![a-zA-Z\d.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d+)(?![a-zA-Z\d.])")
+
+
+def unwrap(text: str) -> str:
+    r"""Returns what stands inside boxes, dollar signs, bold marks and phrases like "The answer is".
+
+    Args:
+        text: an answer; of several boxes the last one counts.
+
+    >>> [unwrap(text) for text in (r"so \boxed{\frac{1}{2}}.", "$x$", r"\text{ east}", "The answer is: 5.", "$5", "**7**")]
+    ['\\frac{1}{2}', 'x', 'east', '5', '$5', '7']
+    """
+    text = _last_box(text).strip()
+    text = _LEAD.sub("", text)
+    for _ in range(8):  # wrappers within wrappers; more of them are not an answer
+        shorter = _unwrap_once(text.strip())
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def _unwrap_once(text: str) -> str:
+    if text.endswith((".", ",", ";", "。")) and not text.endswith("..."):
+        text = text[:-1].rstrip()
+    for left, right in _DELIMITED:
+        inner = text[len(left) : len(text) - len(right)]
+        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and left not in inner:
+            if left == "$" and text.endswith(r"\$"):
+                continue
+            return inner.strip()
+    opened = _TEXT.match(text)
+    if opened and closing(text, opened.end() - 1) == len(text) - 1:
+        return text[opened.end() : -1].strip()
+    return _last_box(text)
+
+
+def _last_box(text: str) -> str:
+    r"""Returns the content of the last \boxed or \fbox, the text itself if there is none."""
+    start = max(text.rfind(r"\boxed"), text.rfind(r"\fbox"))
+    if start < 0:
+        return text
+    rest = text[start:].split("box", 1)[1].removeprefix("ed").lstrip()
+    if not rest.startswith("{"):
+        return rest
+    end = closing(rest, 0)
+    return rest[1:end] if end > 0 else rest[1:]
+
+
+def closing(text: str, start: int) -> int:
+    """Returns where the bracket that opens at `start` closes, -1 if it never does.
+
+    Round and square brackets may be mixed, as in the half-open interval (0, 1].
+    """
+    depth, brace = 0, text[start] == "{"
+    opening, ending = ("{", "}") if brace else ("([", ")]")
+    for i in range(start, len(text)):
+        if brace and i > start and text[i - 1] == "\\":
+            continue  # an escaped brace is a sign of its own
+        if text[i] in opening:
+            depth += 1
+        elif text[i] in ending:
+            depth -= 1
+            if depth == 0:
+                return i
+    return -1
+
+
+def too_wild(text: str) -> bool:
+    r"""Says whether a text is too long, too deeply nested or too strange to be read at all.
+
+    >>> too_wild("(" * 100), too_wild("x" * 3000), too_wild(r"\frac{1}{2}"), too_wild("5\x00")
+    (True, True, False, True)
+    """
+    if len(text) > MAX_LENGTH or any(ord(character) < 32 and character not in "\t\n\r" for character in text):
+        return True
+    if _REPEATED.search(text):
+        return True
+    depth = 0
+    for character in text:
+        if character in "([{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif character in ")]}":
+            depth = max(depth - 1, 0)
+    return False
+
+
+def to_latex(text: str) -> str:
+    r"""Returns an unwrapped answer as LaTeX in one spelling.
+
+    >>> [to_latex(text) for text in ("x**10", "√2", "2 1/2", "1,234", r"0.\overline{3}", "sqrt(x+1)", "6.5e-4")]
+    ['x^{10}', '\\sqrt{2}', '2\\frac{1}{2}', '1234', '\\frac{3}{9}', '\\sqrt{x+1}', '6.5\\times 10^{-4}']
+    """
+    text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text.translate(_UNICODE))
+    text = _FRACTIONS.sub(r"\\frac", _SIDES.sub("", _SPACES.sub(" ", _NO_SPACE.sub("", text))))
+    for old, new in (
+        ("{,}", ","), ("**", "^"), ("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), (r"\leq", r"\le"), (r"\geq", r"\ge"),
+        (r"\neq", r"\ne"), (r"\le slant", r"\le"), (r"\lbrace", r"\{"), (r"\rbrace", r"\}"), (r"\varnothing", r"\emptyset"),
+        (r"\degree", r"^\circ"), (r"\dots", r"\ldots"),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    text = _JOINED.sub(",", text)
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) if not _inside_brackets(text) else text
+    text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
+    text = _REPEATING.sub(_as_fraction, text)
+    text = _WORDS.sub(lambda match: _LATEX_OF.get(match[1], "\\" + match[1] + " "), text)
+    text = _UNION.sub(r" \\cup ", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
+    text = _braced(_braced(text, r"\sqrt"), "^")
+    text = _EXPONENT.sub(r"^{\1}", text).replace("*", r"\cdot ")
+    return " ".join(text.split())
+
+
+def _inside_brackets(text: str) -> bool:
+    """Says whether commas may separate coordinates, so that (1,234) is a point."""
+    return text.startswith(("(", "[", "{", r"\{", r"\langle"))
+
+
+def _as_fraction(match: re.Match[str]) -> str:
+    whole, fixed, period = match[1], match[2], match[3]
+    ninths = "9" * len(period) + "0" * len(fixed)
+    numerator = int((whole + fixed + period) or "0") - int((whole + fixed) or "0")
+    return rf"\frac{{{numerator}}}{{{ninths}}}"
+
+
+def _braced(text: str, command: str) -> str:
+    r"""Turns \sqrt(x), \sqrt 2 and ^(x) into \sqrt{x}, \sqrt{2} and ^{x}."""
+    pieces, at = [], 0
+    while (found := text.find(command, at)) >= 0:
+        end = found + len(command)
+        start = end + len(text[end:]) - len(text[end:].lstrip())
+        pieces.append(text[at:end])
+        at = start
+        if start < len(text) and text[start] == "(" and (stop := closing(text, start)) > 0 and text[stop] == ")":
+            pieces.append("{" + _braced(text[start + 1 : stop], command) + "}")
+            at = stop + 1
+        elif command != "^" and (number := re.match(r"\d+(?:\.\d+)?|[a-zA-Z]|\\pi", text[start:])):
+            pieces.append("{" + number[0] + "}")
+            at = start + len(number[0])
+    return "".join(pieces) + text[at:]

@@ -1,0 +1,123 @@
+"""The other side of `worker`: a process that runs one function on arguments a model wrote.
+
+It is started as a script, imports nothing of this suite by itself, and is confined before the first call: a limit on
+memory, no files written, and an audit hook that refuses processes, sockets and foreign code. Requests are pickled by the
+trusted side; replies are JSON.
+"""
+
+import importlib
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MEMORY_BYTES = 4 * 2**30
+_REFUSED = (
+    *("os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "os.kill", "os.putenv", "os.unsetenv"),
+    *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate"),
+    *("os.utime", "os.chflags", "os.lockf", "os.setxattr", "os.removexattr", "os.chdir"),
+    *("signal.pthread_kill", "pty.", "socket.", "subprocess."),
+    *("ctypes.", "shutil.", "tempfile.", "urllib.", "http.", "ftplib.", "smtplib.", "sqlite3.", "mmap.", "resource."),
+    *(
+        "code.__new__",
+        "function.__new__",
+        "cpython.run_",
+        "sys.addaudithook",
+        "sys.remote_exec",
+        "webbrowser.",
+    ),
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def main() -> int:
+    """Serves requests on the socket that is standard input, until it closes."""
+    connection = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    paths, name, modules = pickle.loads(_receive(connection) or b"")
+    sys.path[:] = paths
+    sys.dont_write_bytecode = True
+    try:
+        for module in ("ctypes", *modules):  # what a library may import later, and could not once confined
+            importlib.import_module(module)
+        function = _load(name)
+    except Exception as error:  # noqa: BLE001  # whatever an import may raise is the answer
+        _send(connection, {"error": f"{type(error).__name__}: {error}"})
+        return 1
+    _confine()
+    _send(connection, {"value": True})
+    while (request := _receive(connection)) is not None:
+        _send(connection, _answer(function, request))
+    return 0
+
+
+def _load(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if not callable(function):
+        raise TypeError(f"{name} is not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def _answer(function: Callable[..., Any], request: bytes) -> dict[str, Any]:
+    """Runs one call; past its share of processor time the kernel ends this process, whatever it is doing."""
+    try:
+        arguments, seconds = pickle.loads(request)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        value = function(*arguments)
+        return {"value": value if value is None or isinstance(value, bool | int) else float(value)}
+    except Exception as error:  # noqa: BLE001  # a hostile answer may raise anything
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _confine() -> None:
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
+    sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuses what no checker needs: a second wall behind libraries whose parsers evaluate text as Python."""
+    if event == "open":
+        path, mode, flags = arguments
+        wants = isinstance(mode, str) and any(letter in mode for letter in "wax+")
+        if wants or (isinstance(flags, int) and flags & _WRITES) or str(path).startswith(("/proc", "/dev", "/sys")):
+            raise PermissionError("a checker may not do that")
+    elif event.startswith(_REFUSED):
+        raise PermissionError("a checker may not do that")
+
+
+def _receive(connection: socket.socket) -> bytes | None:
+    """Returns the next message, None when the other side has gone."""
+    header = _exactly(connection, 4)
+    return None if header is None else _exactly(connection, struct.unpack(">I", header)[0])
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes | None:
+    pieces = bytearray()
+    while len(pieces) < count:
+        piece = connection.recv(count - len(pieces))
+        if not piece:
+            return None
+        pieces += piece
+    return bytes(pieces)
+
+
+def _send(connection: socket.socket, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    connection.sendall(struct.pack(">I", len(body)) + body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

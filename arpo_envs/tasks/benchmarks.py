@@ -1,0 +1,214 @@
+"""A user's own copy of a published benchmark: GSM8K, MATH, AIME, and question answering in the layout of HotpotQA.
+
+Nothing is downloaded and nothing ships with this suite: `load_benchmark` reads a JSON Lines file, finds out its layout
+from its columns, and gives each task the answer type its benchmark needs.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ConfigError, unknown_name
+from ..rewards.latex import unwrap
+from ..rewards.quantities import parse_quantity
+from . import Task
+from .files import _digest, _rows
+
+Kind = Literal["gsm8k", "math", "aime", "qa"]
+
+KINDS: Mapping[str, Kind] = {
+    **{"gsm8k": "gsm8k", "math": "math", "math500": "math", "aime": "aime", "aime24": "aime", "aime25": "aime", "qa": "qa"},
+    **dict.fromkeys(("hotpotqa", "2wiki", "musique", "bamboogle", "simpleqa", "webwalker"), "qa"),
+}
+"""Layouts by name; several benchmarks share one."""
+
+ANSWER_TYPES: Mapping[Kind, str] = {"gsm8k": "number", "math": "math", "aime": "math", "qa": "text"}
+"""How answers of each layout are judged."""
+
+_QUESTIONS = ("question", "problem", "query")
+_ANSWERS = ("answer", "answers", "golden_answers", "gold_answers")
+_NAMES = ("id", "_id", "unique_id", "idx")
+_RESERVED = frozenset({"answer_type", "scorer", "options", "tolerance", "relative"})
+_EXPECTED = '{"question": "…", "answer": "…"}'
+_NUMBER = re.compile(r"^[-−+$\\]*\d[\d,.]*%?$")
+_LATEX = re.compile(r"\$.*\$|\\[a-zA-Z]+")
+
+Row = tuple[int, Mapping[str, Any]]
+
+
+class BenchmarkTasks:
+    """The questions of a benchmark's file, drawn uniformly.
+
+    Args:
+        path: the file, UTF-8, one JSON object on each line.
+        kind: a name of `KINDS`.
+
+    Raises:
+        ConfigError: the file is missing or empty, or a line does not fit the layout; the message names the line.
+    """
+
+    def __init__(self, path: str | Path, kind: str) -> None:
+        if kind not in KINDS:
+            raise unknown_name("benchmark layout", kind, [*KINDS, "auto"])
+        self.path, self.kind = Path(path), KINDS[kind]
+        self._tasks: dict[str, Task] = {}
+        for number, row in _lower_rows(self.path):
+            task = _Reader(self.path, number, row, self.kind).task()
+            if task.id in self._tasks:
+                raise ConfigError(f"{self.path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
+            self._tasks[task.id] = task
+        self._order = tuple(self._tasks.values())
+        self.name = f"{self.kind}({self.path.name}, {_digest(self.path)})"  # an edited file is another source
+
+    def __len__(self) -> int:
+        """Returns the number of tasks."""
+        return len(self._order)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BenchmarkTasks":
+        """Returns itself: nothing in it ever changes."""
+        return self
+
+    def draw(self, rng: np.random.Generator) -> Task:
+        """Returns a task, uniformly."""
+        return self._order[int(rng.random() * len(self._order))]
+
+    def get(self, task_id: str) -> Task:
+        """Returns the task of that id.
+
+        Raises:
+            ConfigError: the file has no such task.
+        """
+        if task_id not in self._tasks:
+            raise unknown_name(f"task in {self.path.name}", task_id, list(self._tasks)[:20])
+        return self._tasks[task_id]
+
+    def questions(self) -> Iterator[Task]:
+        """Yields every task in the file's order."""
+        yield from self._order
+
+
+def load_benchmark(path: str | Path, kind: str = "auto") -> BenchmarkTasks:
+    """Returns the tasks of a benchmark's file.
+
+    Columns: the question is "question" or "problem", the answer "answer", "answers" or "golden_answers" (a text, a number
+    or a list of texts; in MATH's own layout the box in "solution"). GSM8K's answer stands behind "####". Everything else
+    goes into the task's `meta`.
+
+    Args:
+        path: the file, UTF-8, one JSON object on each line.
+        kind: "gsm8k", "math", "aime", "qa", a benchmark's name such as "hotpotqa", or "auto" to find out.
+
+    Raises:
+        ConfigError: the file is missing or not in one of these layouts, or "auto" cannot tell which it is.
+    """
+    return BenchmarkTasks(path, _detect(Path(path)) if kind == "auto" else kind)
+
+
+def _lower_rows(path: Path) -> Iterator[Row]:
+    """Yields the rows with column names in lower case: AIME's files disagree about them."""
+    for number, row in _rows(path, _EXPECTED):
+        yield number, {str(key).lower(): value for key, value in row.items()}
+
+
+def _detect(path: Path) -> Kind:
+    """Finds the layout from the columns, and where those are the same for several, from what stands in them."""
+    rows = list(_lower_rows(path))
+    for number, row in rows:
+        if _first(row, _QUESTIONS) is None or _first(row, (*_ANSWERS, "solution")) is None:
+            raise ConfigError(
+                f"{path}, line {number}: no known layout. Expected a question in one of {', '.join(_QUESTIONS)} and an answer "
+                f"in one of {', '.join(_ANSWERS)}; the columns are {', '.join(row) or 'none'}."
+            )
+    answers = [_first(row, (*_ANSWERS, "solution")) for _, row in rows]
+    questions = [str(_first(row, _QUESTIONS)) for _, row in rows]
+    if all(isinstance(answer, list) for answer in answers):
+        return "qa"
+    if all(re.fullmatch(r"\d{1,3}", str(answer)) for answer in answers):
+        return "aime"
+    texts = [str(answer) for answer in answers]
+    if all("####" in text for text in texts):
+        return "gsm8k"
+    latex = _share(questions, _LATEX) + _share(texts, _LATEX)
+    if latex >= 0.3 and not any(isinstance(answer, list) for answer in answers):
+        return "math"
+    if latex < 0.05 and _share(texts, _NUMBER) < 0.5:
+        return "qa"
+    raise ConfigError(
+        f"{path}: cannot tell from the columns ({', '.join(rows[0][1])}) whether the answers are mathematics or short texts. "
+        'Say kind="math", kind="gsm8k" or kind="qa".'
+    )
+
+
+def _share(texts: Sequence[str], pattern: re.Pattern[str]) -> float:
+    return sum(pattern.search(text) is not None for text in texts) / len(texts)
+
+
+def _first(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
+    return next((row[column] for column in columns if row.get(column) is not None), None)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One line of a file on its way to becoming a task."""
+
+    path: Path
+    number: int
+    row: Mapping[str, Any]
+    kind: Kind
+
+    def task(self) -> Task:
+        question = _first(self.row, _QUESTIONS)
+        if not isinstance(question, str) or not question.strip():
+            raise self._error(f"a question in one of {', '.join(_QUESTIONS)}", question)
+        answers, extra = self._answers()
+        used = {*_QUESTIONS, *_ANSWERS, *_NAMES, *_RESERVED}
+        meta = {key: value for key, value in self.row.items() if key not in used}
+        return Task(self._name(), question, answers, {**meta, **extra, "answer_type": ANSWER_TYPES[self.kind]})
+
+    def _answers(self) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+        given = _first(self.row, _ANSWERS)
+        if self.kind == "gsm8k":
+            return self._after_marks(given)
+        if given is None and self.kind in ("math", "aime"):
+            given = self._boxed()
+        texts = [str(item) if _is_number(item) else item for item in (given if isinstance(given, list) else [given])]
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise self._error("an answer: a text, a number or a list of texts", given)
+        aliases = self.row.get("answer_aliases")  # MuSiQue's
+        if isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases):
+            texts += [alias for alias in aliases if alias.strip()]
+        return tuple(dict.fromkeys(text.strip() for text in texts)), {}
+
+    def _after_marks(self, given: Any) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+        if _is_number(given):
+            return (str(given),), {}
+        if not isinstance(given, str) or "####" not in given:
+            raise self._error('an answer that ends in "#### 18"', given)
+        solution, _, final = given.rpartition("####")
+        if parse_quantity(final.strip()) is None:
+            raise self._error('a number behind "####"', final)
+        return (final.strip(),), {"solution": solution.strip()}
+
+    def _boxed(self) -> str | None:
+        solution = self.row.get("solution")
+        return unwrap(solution) if isinstance(solution, str) and r"\boxed" in solution else None
+
+    def _name(self) -> str:
+        name = _first(self.row, _NAMES)
+        if name is None:
+            return str(self.number)
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise self._error("an id that is a text or a whole number", name)
+        return str(name)
+
+    def _error(self, expected: str, got: Any) -> ConfigError:
+        found = "nothing" if got is None else repr(got)[:60]
+        return ConfigError(f"{self.path}, line {self.number}: expected {expected}, got {found} (layout {self.kind!r}).")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
