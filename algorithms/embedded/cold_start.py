@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .. import seeds
 from ..limits import MakeEnv
 from ..rendering import TextRenderer
-from .lessons import Ids, Lesson, after_decision, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
+from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
 from .tokenizer import build_tokenizer, name_ids
 
 Scored = tuple[Ids, NDArray[np.bool_]]
@@ -142,7 +142,7 @@ def cold_start(
     def imitation() -> Scored:
         shown = [habitual[i] for i in rng.integers(len(habitual), size=config.demonstrations)]
         exercises = drawn(2 * config.batch - config.demonstrations)
-        return pad_lessons([*shown, *exercises], [*(taught.action for taught in shown), *map(after_decision, exercises)])
+        return pad_lessons([*shown, *exercises], [*(taught.action for taught in shown), *map(but_decisions, exercises)])
 
     def echo() -> Scored:
         return echoes(names, config.batch, 48, rng)

@@ -122,9 +122,15 @@ def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
     return mask
 
 
-def after_decision(taught: Lesson) -> NDArray[np.bool_]:
-    """Returns [T], True for all of an action but its first token, which decides what kind of action it is."""
+def but_decisions(taught: Lesson) -> NDArray[np.bool_]:
+    """Returns [T], True for all of an action but its first token, which decides what kind of action it is.
+
+    The last action counts whole: to answer once everything has been looked up is a skill. A policy unsure of it
+    learns to search on and on when it is rewarded for searching once more.
+    """
     mask: NDArray[np.bool_] = taught.action & np.roll(taught.action, 1)
+    starts = np.flatnonzero(taught.action & ~np.roll(taught.action, 1))
+    mask[starts[-1:]] = True
     return mask
 
 

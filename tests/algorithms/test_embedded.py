@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
 from algorithms.embedded.lessons import (
     Lesson,
-    after_decision,
+    but_decisions,
     demonstrations,
     echoes,
     lesson,
@@ -103,10 +103,10 @@ def test_renaming_keeps_the_pattern_and_exchanges_the_names():
     assert {int(renamed(taught, names, np.random.default_rng(i), 10).tokens[1]) for i in range(40)} == {1, 2, 3, 4, 5}
 
 
-def test_drills_score_reading_and_never_the_decision():
+def test_drills_score_reading_and_never_the_decision_to_go_on():
     taught = Lesson(np.array([7, 8, 1, 9, 7, 8, 2, 9]), np.array([False, True, True, True, False, True, True, True]))
     assert names_only(taught, np.array([1, 2])).nonzero()[0].tolist() == [2, 6]
-    assert after_decision(taught).nonzero()[0].tolist() == [2, 3, 6, 7], "not positions 1 and 5, the opening tags"
+    assert but_decisions(taught).nonzero()[0].tolist() == [2, 3, 5, 6, 7], "not position 1, the tag that opens the search"
 
 
 def test_echoes_repeat_with_periods_that_differ_and_use_every_name():
