@@ -227,7 +227,7 @@ def test_habits_have_the_shares_they_say() -> None:
         else:
             assert moves[-1][1] == early
             kinds["stops_early" if len(queries) == 1 else "repeats"] += 1
-    for name, share in {"good": 0.2, "stops_early": 0.7, "guesses": 0.04, "wrong_fact": 0.02, "repeats": 0.04}.items():
+    for name, share in {"good": 0.12, "stops_early": 0.78, "guesses": 0.04, "wrong_fact": 0.02, "repeats": 0.04}.items():
         assert kinds[name] / 4000 == pytest.approx(share, abs=0.03)
 
 
