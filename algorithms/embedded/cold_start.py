@@ -1,9 +1,9 @@
-"""Builds the embedded policy and teaches it its skills, in three phases, on the CPU in about two minutes.
+"""Builds the embedded policy and teaches it its skills, in three phases, on the CPU in a few minutes.
 
 1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
-2. Drills: perfect episodes whose names are exchanged at random; only the reading of names is scored,
-   never the decision what to do next.
-3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that skills stay.
+2. Drills: perfect episodes whose names are exchanged at random; only the reading of names is scored.
+3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that skills stay. These drills also score
+   that one answers after the last result; whether to search on before it is left to the demonstrations.
 
 What is left for reinforcement learning is the decision.
 """
