@@ -30,6 +30,8 @@ study: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Apart from the rest: it pins a version of pyfiglet that mendeleev refuses, though both work with it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps reasoning-gym==0.1.25 pyfiglet==1.0.2
 	touch $@
 
 clean:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
-from arpo_envs import CloneError, ConfigError, ForkLevel, NotForkable, Snapshot, clone, clone_many, fork_level
+from arpo_envs import CloneError, ConfigError, ForkLevel, NotForkable, Snapshot, clone_many, fork_level, snapshot
 
 from . import seeds
 from .branching import BranchingStrategy, Grow
@@ -271,14 +271,14 @@ class Growth:
     async def park(self, env: TextEnv, node: int) -> int:
         """Keeps a snapshot at the start of an action, until the tree closes; returns the tool calls it took again."""
         try:
-            parked: TextEnv = await self.call(clone, env)
+            parked: Snapshot = await self.call(snapshot, env)
         except NotForkable:
             raise  # the user's to mend
         except Exception:  # the path itself can go on; nothing will grow here
             log.warning("No snapshot of %s could be taken.", env, exc_info=True)
             return 0
-        self._parked[node] = Snapshot(parked)
-        return replayed_calls(parked)
+        self._parked[node] = parked
+        return parked.replayed_calls
 
     async def discard(self, env: TextEnv | Snapshot) -> None:
         """Closes an environment that is needed no more."""

@@ -181,6 +181,11 @@ class Snapshot:
             return False
         return True
 
+    @property
+    def replayed_calls(self) -> int:
+        """How many tool calls were run again to take it; 0 unless a tool's level is REPLAY."""
+        return int(getattr(self._usable().unwrapped, "replayed_calls", 0))
+
     def spawn(self, *, seed: int | None = None) -> "gym.Env[Any, Any]":
         """Returns a live environment in the parked state; `seed` as in `clone`.
 
@@ -224,10 +229,22 @@ class Snapshot:
 def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
     """Parks a copy of the whole stack; the environment itself does not change.
 
+    A tool's session that has a method `park` is asked for a copy that can only be cloned and closed, which may cost
+    less to keep than a live one (a remote sandbox's snapshot instead of a running machine).
+
     Raises:
         NotForkable, CloneError: as `clone`.
     """
-    return Snapshot(clone(env))
+    _require_forkable(env)
+    parked: dict[int, Any] = {}
+    try:
+        for session in getattr(env.unwrapped, "sessions", {}).values():
+            if id(session) not in parked:
+                parked[id(session)] = session.park() if hasattr(session, "park") else session.clone(1)[0]
+        return Snapshot(_child(env, parked, None))
+    except BaseException:
+        _close_sessions(parked)
+        raise
 
 
 def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:

@@ -60,7 +60,11 @@ class ToolResult:
 
 @runtime_checkable
 class Session(Protocol):
-    """One tool's state in one episode."""
+    """One tool's state in one episode.
+
+    A session may also have `park() -> Session`: a copy that is only ever cloned and closed, for snapshots, where that
+    is cheaper to keep than a live one. It raises `CloneError` if it cannot be made.
+    """
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
         """Runs one call and returns within `timeout` seconds; a model's mistake is a result, not an exception."""

@@ -124,3 +124,65 @@ def test_restore_is_all_or_nothing(flaky):
         Flaky.fail.clear()
         restore(flaky, snap)
         assert "2 notes" in play(flaky, [NOTE_A])[0][0]
+
+
+# --- parked sessions -----------------------------------------------------------------------------------------
+
+
+class Thrifty(Flaky):
+    """Can be parked, and counts who is."""
+
+    def park(self) -> Session:
+        if 0 in self.fail:
+            raise CloneError("the garage is full")
+        return Garaged(list(self.notes), self.copied_rng())
+
+
+class Garaged(Flaky):
+    def call(self, name: str, arguments: Any, *, timeout: float) -> Any:
+        raise AssertionError("a parked session was called")
+
+    def clone(self, n: int = 1) -> list[Session | CloneError]:
+        return [Thrifty(list(self.notes), self.copied_rng()) for _ in range(n)]
+
+
+class ThriftyNote(Note):
+    session = Thrifty
+
+
+@pytest.fixture
+def thrifty(flaky):
+    env = TownEnv(note=ThriftyNote())
+    env.reset(seed=0)
+    play(env, [NOTE_A])
+    yield env
+    env.close()
+    flaky.close()
+    assert living() == 0
+
+
+def test_a_snapshot_parks_sessions_that_can_be_parked(thrifty):
+    with snapshot(thrifty) as snap:
+        assert [type(session) for session in snap._usable().sessions.values()].count(Garaged) == 1
+        wanted = play(clone(thrifty), [NOTE_B])
+        assert play(snap.spawn(), [NOTE_B]) == wanted
+        play(thrifty, [NOTE_A, NOTE_A])
+        restore(thrifty, snap)
+        assert play(thrifty, [NOTE_B]) == wanted
+        assert [type(session) for session in thrifty.sessions.values()].count(Thrifty) == 1
+    for session in Flaky.made:  # of the clones above
+        session.close()
+
+
+def test_what_cannot_be_parked_leaves_nothing_behind(thrifty):
+    before = living()
+    Flaky.fail.add(0)
+    with pytest.raises(CloneError, match="the garage is full"):
+        snapshot(thrifty)
+    assert living() == before
+    Flaky.fail.clear()
+    env = TimeLimit(thrifty, 3)
+    env.guard = threading.Lock()
+    with pytest.raises(NotForkable, match=r"TimeLimit\.guard"):
+        snapshot(env)
+    assert living() == before

@@ -1,0 +1,114 @@
+"""What one environment may take altogether: processes and memory, over a session and everything cloned from it."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_CLONE = 2 << 20
+"""Bytes a clone takes at once: page tables, and the pages it writes on before it runs anything."""
+_SLACK = 64
+"""Memory is measured again when so much of the cap (one 64th) may have been taken since the last time."""
+
+
+class Budget:
+    """The caps of one environment, and how much of them is used.
+
+    Memory is the kernel's proportional set size (shared pages count once) plus the files of all working
+    directories. Measuring it takes a millisecond per process, so it is done only when what may have been taken
+    since the last time reaches the cap.
+
+    Args:
+        processes: live sessions, clones and checkpoints.
+        memory: bytes of all of them together.
+    """
+
+    def __init__(self, processes: int, memory: int) -> None:
+        self.processes, self.memory = processes, memory
+        self._files: dict[int, int] = {}
+        self._measured = self._since = 0
+        self._fewer = False  # than when it was measured
+        self._lock = threading.Lock()
+
+    def enter(self, pid: int) -> None:
+        """Counts a process that was just made.
+
+        Args:
+            pid: as the host sees it.
+        """
+        with self._lock:
+            self._files[pid] = 0
+            self._since += _CLONE
+
+    def leave(self, pid: int) -> None:
+        """Counts a process no longer."""
+        with self._lock:
+            self._files.pop(pid, None)
+            self._fewer = True
+            if not self._files:
+                self._measured = self._since = 0
+
+    def grew(self, pid: int, memory: int, files: int | None = None) -> None:
+        """Notes what a process may have taken.
+
+        Args:
+            pid: as the host sees it.
+            memory: bytes, an upper bound.
+            files: bytes in its working directory, when known.
+        """
+        with self._lock:
+            self._since += memory
+            if files is not None and pid in self._files:
+                self._files[pid] = files
+
+    def ran(self, pid: int) -> None:
+        """Notes what a process has taken since it was last copied; the copy must still live, so that they share the rest.
+
+        Page faults would not tell: one of them may bring two mebibytes.
+        """
+        taken = anonymous_size(pid)
+        if taken > self.memory // _SLACK:
+            taken = private_size(pid)
+        self.grew(pid, taken)
+
+    def complaint(self, more: int = 0) -> str | None:
+        """Returns which cap is reached, as a sentence, or None.
+
+        Args:
+            more: processes that shall be added.
+        """
+        with self._lock:
+            if more and len(self._files) + more > self.processes:
+                return f"all {self.processes} interpreters that this environment may have at a time are in use"
+            files = sum(self._files.values())
+            changed = self._fewer or self._since > self.memory // _SLACK
+            if changed and self._measured + self._since + files > self.memory:
+                self._measured, self._since = sum(proportional_size(pid) for pid in self._files), 0
+                self._fewer = False
+            if self._measured + files <= self.memory:
+                return None
+        return f"the interpreters of this environment may use {self.memory >> 20} MB together, and that is used up"
+
+
+def anonymous_size(pid: int) -> int:
+    """Returns the bytes of a process that are in memory and belong to no file; 0 when it is gone."""
+    for line in _lines(f"/proc/{pid}/statm"):
+        resident, of_files = line.split()[1:3]
+        return (int(resident) - int(of_files)) * _PAGE
+    return 0
+
+
+def private_size(pid: int) -> int:
+    """Returns the bytes in memory that a process shares with nobody; 0 when it is gone."""
+    return sum(int(line.split()[1]) for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Private_")) << 10
+
+
+def proportional_size(pid: int) -> int:
+    """Returns the memory of a process in bytes, shared pages divided by those who share them; 0 when it is gone."""
+    return sum(int(line.split()[1]) for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Pss:")) << 10
+
+
+def _lines(path: str) -> Iterator[str]:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        yield from file

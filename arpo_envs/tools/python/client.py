@@ -1,0 +1,376 @@
+"""The host's side of the fork server: starts it, orders sessions and forks, and is sure about who is who."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ...errors import CloneError, ConfigError, ToolFault
+from .budget import Budget
+from .launch import ServerSettings, end, start
+from .server.frames import Channel, ChannelError, Closed, Overdue
+
+STARTING = 120.0
+"""Seconds in which the server must have imported everything."""
+ANSWERING = 15.0
+"""Seconds in which the server must answer, and a new process must say hello."""
+WATCHING = 0.2
+"""Seconds between two looks at a cell that is watched while it runs."""
+
+
+class SandboxUnavailable(ConfigError):
+    """This machine cannot give the isolation that was asked for; the message says what is missing and what to do."""
+
+
+class ServerLost(ToolFault):
+    """The fork server has died, and all its sessions with it."""
+
+
+class SessionLost(ToolFault):
+    """A session's process has died, or did what an obedient one never does.
+
+    Args:
+        reason: what happened.
+        overdue: it may still be busy.
+    """
+
+    def __init__(self, reason: str, *, overdue: bool = False) -> None:
+        super().__init__(reason)
+        self.overdue = overdue
+
+
+@dataclass(eq=False)
+class Process:
+    """A session process, as the host knows it.
+
+    Args:
+        channel: to the process.
+        pid: as this process sees it, from the kernel.
+        inner: as the server sees it.
+        parent: the process that all sessions are children of, as this process sees it.
+        budget: what it counts for.
+        pidfd: a descriptor of it, only where no process namespace dies with the server.
+    """
+
+    channel: Channel
+    pid: int
+    inner: int
+    parent: int
+    budget: Budget
+    pidfd: int | None = None
+    ended: bool = False
+
+
+class ForkServer:
+    """A running fork server; use `fork_server` to share one.
+
+    Args:
+        settings: what all its sessions have in common.
+
+    Raises:
+        SandboxUnavailable: the machine cannot give what the settings ask for.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.owner = os.getpid()
+        self._lock = threading.RLock()  # a collected session may be ended in the middle of a request
+        self._processes: dict[int, Process] = {}
+        self._lost = False
+        self._end_of_server = ""
+        folders: list[str] = []
+        self._program, self._control, self._errors = start(self.owner)
+        self._finalizer = weakref.finalize(self, end, self.owner, self._program, self._control, self._errors, folders)
+        answer = self._introduce()
+        folders += [answer["folder"]] if answer["folder"] is not None else []
+        self.layers: dict[str, Any] = answer["layers"]
+        if not (self.layers.get("seccomp") and self.layers.get("no_new_privs")):
+            warnings.warn("unsafe=True: a model's code runs with the rights of this process.", RuntimeWarning, stacklevel=4)
+
+    def _introduce(self) -> dict[str, Any]:
+        try:
+            deadline = time.monotonic() + STARTING
+            self._control.send(asdict(self.settings), deadline=deadline)
+            answer = self._control.receive(deadline=deadline)
+        except ChannelError as error:
+            said = self._last_words()
+            self._finalizer()
+            raise SandboxUnavailable(f"The Python fork server did not start: {said or error}.") from None
+        if "unavailable" in answer:
+            self._finalizer()
+            raise SandboxUnavailable(
+                f"The Python sandbox cannot run here: {answer['unavailable']}. `arpo doctor` shows what this machine offers; "
+                "unsafe=True runs without isolation, which is for code you trust."
+            )
+        return answer
+
+    def _last_words(self) -> str:
+        """Returns the last line the server wrote on its standard error: what it died of."""
+        if not self._errors.closed:
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            self._end_of_server = lines[-1][:300] if lines else ""
+        return self._end_of_server
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it belongs to this process; a fork of its owner has another one."""
+        return self.owner == os.getpid()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives and belongs to this process."""
+        if self._lost or not self.is_mine:
+            return False
+        if self._program.poll() is not None:
+            self._lose()
+        return not self._lost
+
+    @property
+    def namespaces(self) -> bool:
+        """Whether sessions die with the server, whatever they do, and have bounded working directories."""
+        return bool(self.layers.get("namespaces"))
+
+    def close(self) -> None:
+        """Ends the server and all its sessions."""
+        self._lose()
+
+    # --- sessions ---------------------------------------------------------------------------------------
+
+    def open(self, seed: int, budget: Budget) -> Process:
+        """Returns a new session.
+
+        Args:
+            seed: of its random generators.
+            budget: what it and its clones count for.
+
+        Raises:
+            CloneError: it could not be made.
+            ServerLost: the server is gone.
+        """
+        channel, theirs = _socket_pair(self.settings)
+        with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs) as window:
+            theirs.close()
+            return self._welcome(channel, window["window"], budget, None)
+
+    def fork(self, source: Process, kind: Literal["clone", "parked", "checkpoint"]) -> tuple[Process, int]:
+        """Returns a copy of a session that waits for orders, and the bytes in its working directory.
+
+        Args:
+            source: the session, which must be idle.
+            kind: "parked" for one that is only cloned, and "checkpoint" for one that can only take the original's place:
+                each costs less than the one before.
+
+        Raises:
+            CloneError: it could not be made, and the original is well.
+            SessionLost: the original did not obey; nothing good can come of it.
+            ServerLost: the server is gone.
+        """
+        channel, theirs = _socket_pair(self.settings)
+        request = {"op": "fork", "pid": source.inner, "kind": kind}
+        with _closing_on_error(channel), theirs, self._window(request) as window:
+            order = {"op": "fork"} | {key: window[key] for key in ("workdir", "branch", "copy")}
+            reply = self.ask(source, order, ANSWERING, [theirs.fileno()])
+            theirs.close()
+            if "failed" in reply:
+                raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
+            return self._welcome(channel, window["window"], source.budget, source.parent), int(window["bytes"])
+
+    @contextlib.contextmanager
+    def _window(self, request: dict[str, Any], file: socket.socket | None = None) -> Iterator[dict[str, Any]]:
+        """Asks for a fork, and gives it up if it does not come to be registered."""
+        window = self._request(request, [] if file is None else [file.fileno()])
+        try:
+            yield window
+        except BaseException:
+            with contextlib.suppress(ServerLost):
+                self._request({"op": "cancel", "window": window["window"]})
+            raise
+
+    def _welcome(self, channel: Channel, window: int, budget: Budget, parent: int | None) -> Process:
+        """Waits for a new process's hello, and has the server register it under the pid that the kernel says.
+
+        The server refuses what is not a new child of the template. Once the template is known, as some session's
+        parent, this is checked here as well, and the server's answer is not waited for: it kills what it refuses.
+        """
+        try:
+            hello = channel.receive(deadline=time.monotonic() + ANSWERING)
+        except ChannelError as error:
+            raise CloneError(f"The new interpreter did not say hello: {error}.") from None
+        if hello.get("hello") is not True or not channel.sender:
+            raise CloneError(f"The new interpreter failed: {str(hello.get('failed', 'no reason given'))[:200]}.")
+        pid = channel.sender
+        found, inner = _parent_and_inner_pid(pid)
+        if pid in self._processes or parent not in (None, found):
+            raise CloneError("The new interpreter is another process than the one that was ordered.")
+        inner = inner if self.namespaces else pid
+        pidfd = None
+        try:
+            pidfd = None if self.namespaces else os.pidfd_open(pid)
+            if parent is None:
+                self._request({"op": "register", "window": window, "pid": inner})
+            else:
+                self._tell({"op": "adopt", "window": window, "pid": inner})
+        except (OSError, CloneError) as error:
+            if pidfd is not None:
+                os.close(pidfd)
+            raise CloneError(f"The new interpreter could not be registered: {error}.") from None
+        process = Process(channel, pid, inner, found, budget, pidfd)
+        with self._lock:
+            self._processes[pid] = process
+        budget.enter(pid)
+        return process
+
+    def ask(
+        self,
+        process: Process,
+        order: dict[str, Any],
+        seconds: float,
+        files: Sequence[int] = (),
+        watch: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Returns a session's reply to an order.
+
+        Args:
+            process: the session.
+            order: what it shall do.
+            seconds: how long it may take.
+            files: descriptors it gets with the order.
+            watch: called a few times a second until the reply is there; what it raises is raised.
+
+        Raises:
+            SessionLost: there is no reply in time, or it cannot be one.
+        """
+        deadline = time.monotonic() + seconds
+        nonce = os.urandom(8).hex()
+        try:
+            if process.channel.waiting():
+                raise SessionLost("it spoke without being asked")
+            process.channel.send(order | {"nonce": nonce}, files, deadline=deadline)
+            reply = _receive(process.channel, deadline, watch)
+            if reply.get("nonce") != nonce or process.channel.waiting():
+                raise SessionLost("its answer was forged")
+        except ChannelError as error:
+            reason = "it crashed or ended itself" if isinstance(error, Closed) else str(error)
+            raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
+        return reply
+
+    def settle(self, process: Process) -> str | None:
+        """Returns a working directory for a checkpoint that takes its original's place, or None if it has one."""
+        return self._request({"op": "settle", "pid": process.inner})["workdir"]  # type: ignore[no-any-return]  # str or None
+
+    def usage(self, process: Process) -> tuple[int, int]:
+        """Returns the bytes and the number of files in a session's working directory."""
+        answer = self._request({"op": "usage", "pid": process.inner})
+        return int(answer["bytes"]), int(answer["entries"])
+
+    def end(self, process: Process) -> None:
+        """Kills a session's process; harmless when it is dead, and does nothing in a fork of this process."""
+        if process.ended:
+            return
+        process.ended = True
+        if self.is_mine:  # else another thread may have held a lock when this process was forked, and will never release it
+            with self._lock:
+                self._processes.pop(process.pid, None)
+            process.budget.leave(process.pid)
+            if process.pidfd is not None:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            with contextlib.suppress(ServerLost):
+                self._tell({"op": "drop", "pid": process.inner})
+        if process.pidfd is not None:
+            os.close(process.pidfd)
+            process.pidfd = None
+
+    # --- the server itself ------------------------------------------------------------------------------
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if not self.usable:
+                raise self._loss()
+            try:
+                self._control.send(message, deadline=time.monotonic() + ANSWERING)
+            except ChannelError as error:
+                self._lose()
+                raise self._loss(str(error)) from None
+
+    def _request(self, message: dict[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
+        with self._lock:
+            if not self.usable:
+                raise self._loss()
+            try:
+                deadline = time.monotonic() + ANSWERING
+                self._control.send(message, files, deadline=deadline)
+                answer = self._control.receive(deadline=deadline)
+            except ChannelError as error:
+                self._lose()
+                raise self._loss(str(error)) from None
+        if "failed" in answer:
+            raise CloneError(f"The Python fork server refused: {answer['failed']}.")
+        return answer
+
+    def _loss(self, reason: str = "") -> ServerLost:
+        return ServerLost(f"The Python fork server has died. {self._last_words() or reason}".strip())
+
+    def _lose(self) -> None:
+        """Ends what is left of the server and its sessions."""
+        self._lost = True
+        self._last_words()
+        if not self.is_mine:
+            return
+        for process in list(self._processes.values()):
+            if process.pidfd is not None:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        self._finalizer()
+
+
+def _socket_pair(settings: ServerSettings) -> tuple[Channel, socket.socket]:
+    try:
+        mine, theirs = socket.socketpair()
+    except OSError as error:
+        advice = "raise the limit, for example with `ulimit -n 8192`"
+        raise CloneError(f"No descriptor is left for another interpreter ({error.strerror}): {advice}.") from None
+    return Channel(mine, limit=6 * settings.output_characters + 4096, suspicious=True), theirs
+
+
+def _receive(channel: Channel, deadline: float, watch: Callable[[], None] | None) -> dict[str, Any]:
+    while watch is not None and time.monotonic() + WATCHING < deadline:
+        try:
+            return channel.receive(deadline=time.monotonic() + WATCHING)
+        except Overdue:
+            watch()
+    return channel.receive(deadline=deadline)
+
+
+def _parent_and_inner_pid(pid: int) -> tuple[int, int]:
+    """Returns the parent of a process, and its own pid in its innermost namespace.
+
+    Raises:
+        CloneError: it is gone.
+    """
+    found = {}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name in ("PPid", "NSpid"):
+                found[name] = int(value.split()[-1])
+    if len(found) < 2:
+        raise CloneError("The new interpreter died at once.")
+    return found["PPid"], found["NSpid"]
+
+
+@contextlib.contextmanager
+def _closing_on_error(channel: Channel) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        channel.close()
+        raise

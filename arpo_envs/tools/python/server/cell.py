@@ -1,0 +1,200 @@
+"""Runs one cell after the other in one namespace, the way a notebook does."""
+
+import __future__
+
+import ast
+import builtins
+import contextlib
+import linecache
+import mmap
+import signal
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from . import errors
+from .output import NoInput, Output, Stream
+
+AGAIN = 0.1
+"""Seconds after which a cell that went on after its time limit is interrupted again."""
+
+_FEATURES = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
+_RECURSION = 1000
+_DIGITS = 100_000
+_BALLAST = 4 << 20
+"""Bytes of address space that are given up when memory runs out; never touched, so they cost nothing."""
+
+Result = tuple[str, str | None]
+"""The text, and None, "error" or "timeout"."""
+
+
+class CellTimeout(BaseException):
+    """Raised in a cell when its time is over."""
+
+
+SHOWN = "/work"
+"""How a session's working directory is shown, in every session."""
+
+
+class Notebook:
+    """A namespace and what running a cell in it needs.
+
+    Args:
+        limit: characters of a cell's text.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.hidden: tuple[str, ...] = ()
+        """What the working directory is and was called; texts show `SHOWN` instead, so that copies print the same."""
+        self.number = 0
+        self._module = types.ModuleType("__main__")
+        self.namespace = self._module.__dict__
+        self._flags = 0
+        self._output = Output(limit)
+        self._out, self._err, self._in = Stream("<stdout>"), Stream("<stderr>"), NoInput()
+        self._running = False
+        self._ballast: mmap.mmap | None = None
+
+    def install(self) -> None:
+        """Puts this notebook's module, streams and reports in the place of the interpreter's own."""
+        sys.modules["__main__"] = self._module
+        sys.argv, sys.orig_argv = [""], [""]
+        sys.stdin = sys.__stdin__ = self._in  # type: ignore[assignment,misc]  # nobody sits there
+        self._take_streams()
+        sys.set_int_max_str_digits(_DIGITS)  # questions about the digits of long numbers are usual
+        sys.unraisablehook = self._report_unraisable
+        warnings.showwarning = self._report_warning  # type: ignore[assignment]  # a bound method
+
+    def run(self, code: str, timeout: float) -> Result:
+        """Runs a cell; whatever it does, this returns, unless the process ends or blocks its signals.
+
+        Args:
+            code: Python source.
+            timeout: seconds until it is interrupted.
+        """
+        self.number += 1
+        self._output = Output(self.limit)
+        self._take_streams()
+        if self._ballast is None:
+            with contextlib.suppress(OSError, MemoryError):
+                self._ballast = mmap.mmap(-1, _BALLAST, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        error: str | None = None
+        try:
+            with self._limited(timeout):
+                error = self._guarded(code)
+        except CellTimeout:
+            self._running = False
+            self._line(f"timed out after {timeout:g} s; the state up to there is kept")
+            error = "timeout"
+        finally:
+            self._settle()
+        return self._text(), error
+
+    # --- what runs under the time limit -----------------------------------------------------------
+
+    def _guarded(self, code: str) -> str | None:
+        try:
+            self._execute(code)
+        except CellTimeout:
+            raise
+        except SystemExit as ended:
+            return self._exit(ended)
+        except BaseException as error:  # noqa: BLE001  # whatever the cell raises, the session goes on
+            if isinstance(error, MemoryError):
+                self._throw_ballast()
+            self._line(errors.describe(error))
+            return "error"
+        return None
+
+    def _execute(self, code: str) -> None:
+        name = f"{errors.PREFIX}{self.number}>"
+        self.namespace["__builtins__"] = builtins
+        lines = code.splitlines(keepends=True)
+        linecache.cache[name] = (len(code), None, lines, name)
+        flags = self._flags | ast.PyCF_ONLY_AST
+        tree = compile(code, name, "exec", flags, dont_inherit=True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        body = compile(tree, name, "exec", self._flags, dont_inherit=True)
+        for flag in _FEATURES.values():
+            self._flags |= body.co_flags & flag
+        exec(body, self.namespace)  # noqa: S102  # this is what the tool is for
+        if last is not None:
+            expression = compile(ast.Expression(last.value), name, "eval", self._flags, dont_inherit=True)
+            value = eval(expression, self.namespace)
+            if value is not None:
+                self._line(repr(value))
+
+    def _exit(self, ended: SystemExit) -> str | None:
+        code = ended.code
+        if code is None or (isinstance(code, int) and code == 0):
+            self._line("exit() was called; the session goes on")
+            return None
+        self._line(f"exit() was called with {code!r:.200}; the session goes on")
+        return "error"
+
+    def _throw_ballast(self) -> None:
+        """Makes room for saying that there is none."""
+        if self._ballast is not None:
+            self._ballast.close()
+            self._ballast = None
+
+    # --- the time limit -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _limited(self, timeout: float) -> Iterator[None]:
+        signal.signal(signal.SIGALRM, self._interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._running = True
+        signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001), AGAIN)
+        try:
+            yield
+        finally:
+            self._running = False
+
+    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
+        if self._running:
+            raise CellTimeout
+
+    def _settle(self) -> None:
+        """Takes back what a cell may have set that would run its code, or break ours, between two cells."""
+        self._running = False
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        sys.settrace(None)
+        sys.setprofile(None)
+        if sys.getrecursionlimit() < _RECURSION:
+            sys.setrecursionlimit(_RECURSION)
+        self._throw_ballast()  # reading the next order needs memory as well
+
+    # --- text ---------------------------------------------------------------------------------------
+
+    def _take_streams(self) -> None:
+        for stream in (self._out, self._err):
+            stream.output = self._output
+        sys.stdout = sys.__stdout__ = self._out  # type: ignore[assignment,misc]  # a text stream
+        sys.stderr = sys.__stderr__ = self._err  # type: ignore[assignment,misc]  # a text stream
+
+    def _line(self, text: str) -> None:
+        if self._output.line_is_open:
+            self._output.write("\n")
+        self._output.write(text)
+
+    def _text(self) -> str:
+        text = self._output.text().rstrip("\n")
+        for path in self.hidden:
+            text = text.replace(path, SHOWN)
+        return text
+
+    def _report_warning(self, message: Any, category: type, filename: str, lineno: int, *rest: Any) -> None:
+        where = f"{filename}:{lineno}: " if filename.startswith(errors.PREFIX) else ""
+        self._err.write(f"{where}{category.__name__}: {message}\n")
+
+    def _report_unraisable(self, report: Any) -> None:
+        if isinstance(report.exc_value, CellTimeout):  # it hit a destructor, and will come again
+            return
+        name = getattr(report.object, "__qualname__", type(report.object).__name__)
+        what = errors.last_line(report.exc_value) if report.exc_value is not None else report.exc_type.__name__
+        self._err.write(f"Exception ignored in {name}: {what}\n")

@@ -1,0 +1,67 @@
+"""The folder of a server on the host's own file system, where there is no mount namespace to hide one in.
+
+A lock on a file in it says that the server lives, so that what a killed server left behind is found and removed.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+
+from .workdirs import CLOSED, remove_tree
+
+PREFIX = "arpo-python-"
+_LOCK = "lock"
+
+
+def make_folder() -> tuple[str, int]:
+    """Returns the path of a new folder and the descriptor that holds its lock; stale ones are removed first."""
+    remove_stale_folders()
+    path = tempfile.mkdtemp(prefix=PREFIX)
+    lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.mkdir(sessions_of(path), CLOSED)
+    os.chmod(path, CLOSED)
+    return path, lock
+
+
+def sessions_of(path: str) -> str:
+    """Returns where in a server's folder the working directories are."""
+    return f"{path}/sessions"
+
+
+def remove_folder(path: str) -> None:
+    """Removes a server's folder and all that is in it."""
+    for folder in (path, sessions_of(path)):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+    remove_tree(path)
+
+
+def remove_stale_folders() -> None:
+    """Removes the folders of this user's servers that are dead."""
+    parent = tempfile.gettempdir()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(parent):
+            path = f"{parent}/{name}"
+            if name.startswith(PREFIX) and _is_stale(path):
+                remove_folder(path)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether a folder is ours, and nobody holds its lock; one without a lock is just being made, or being removed."""
+    try:
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

@@ -1,0 +1,169 @@
+"""A root directory of its own: what Python needs, read-only, five devices, and nothing else of the host.
+
+The sources are copied as detached mounts before anything is covered, so it does not matter where they lie.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import sysconfig
+import zoneinfo
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from . import mounts
+
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_STAGES = ("/tmp", "/mnt", "/proc")  # where the new root is built; nobody outside this mount namespace sees it
+_STORES = ("/nix/store", "/gnu/store")  # there, every library has a folder of its own
+_MOST_LINKS = 40  # on the way to one file, as in the kernel
+_WORK_MODE = 0o111  # to be passed through, neither listed nor written to
+
+
+@dataclass(frozen=True)
+class PrivateRoot:
+    """What the new root holds.
+
+    Args:
+        paths: files and folders of the host that can be read at the same place.
+        work: a writable folder, in which the server makes working directories.
+    """
+
+    paths: Sequence[str]
+    work: str = "/work"
+
+
+def python_paths() -> tuple[str, ...]:
+    """Returns what this interpreter must be able to read: its libraries, site-packages, shared objects, time zones.
+
+    It looks at what is imported and mapped already, so call it late, but before the private root is entered.
+    """
+    places = sysconfig.get_paths()
+    candidates = [places[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    candidates += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages", "lib-dynload")]
+    candidates += _library_folders()
+    candidates += zoneinfo.TZPATH
+    readable = {path for path in candidates if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)}
+    return tuple(_outermost(readable))
+
+
+def enter(root: PrivateRoot) -> int:
+    """Makes `root` the root directory of this mount namespace.
+
+    Args:
+        root: what it holds.
+
+    Returns:
+        A descriptor of the proc file system, which is not mounted anywhere.
+
+    Raises:
+        OSError: the kernel refuses; the process must not go on.
+    """
+    umask = os.umask(0o022)
+    try:
+        return _enter(root)
+    finally:
+        os.umask(umask)
+
+
+def _enter(root: PrivateRoot) -> int:
+    mounts.keep_mounts_private()
+    links: dict[str, str] = {}
+    real = _outermost({_resolve(path, links) for path in root.paths})
+    read_only = mounts.READ_ONLY | mounts.NOSUID | mounts.NODEV
+    copies = [(path, _is_folder(path), mounts.copy_of(path, read_only)) for path in real]
+    devices = mounts.READ_ONLY | mounts.NOSUID | mounts.NOEXEC  # they can be written to, but not changed
+    copies += [(path, False, mounts.copy_of(path, devices)) for path in _DEVICES if os.path.exists(path)]
+    stage = next(path for path in _STAGES if os.path.isdir(path))
+    mounts.mount_memory(stage, "size=1m,nr_inodes=16384,mode=755", mounts.NOSUID | mounts.NODEV)
+    for path, is_folder, tree in copies:
+        _make_place(stage + path, is_folder)
+        mounts.attach(tree, stage + path)
+    for path, target in links.items():
+        if not os.path.lexists(stage + path):
+            os.makedirs(os.path.dirname(stage + path), exist_ok=True)
+            os.symlink(target, stage + path)
+    processes = _open_processes(stage + "/proc")
+    os.makedirs(stage + root.work)
+    mounts.mount_memory(
+        stage + root.work, f"size=16m,nr_inodes=1048576,mode={_WORK_MODE:o}", mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+    )
+    mounts.make_read_only(stage)
+    mounts.make_root(stage)
+    return processes
+
+
+def _open_processes(path: str) -> int:
+    os.mkdir(path)
+    mounts.mount_processes(path)
+    processes = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts.unmount(path)
+    os.rmdir(path)
+    return processes
+
+
+def _make_place(path: str, is_folder: bool) -> None:
+    if is_folder:
+        os.makedirs(path, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.stat(path).st_mode)
+
+
+def _resolve(path: str, links: dict[str, str]) -> str:
+    """Returns the path without symbolic links, and adds those on the way to `links`."""
+    done = "/"
+    rest = path.split("/")[::-1]
+    hops = 0
+    while rest:
+        part = rest.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = os.path.dirname(done)
+            continue
+        here = os.path.join(done, part)
+        if not os.path.islink(here):
+            done = here
+            continue
+        hops += 1
+        if hops > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        links[here] = os.readlink(here)
+        rest += links[here].split("/")[::-1]
+        if links[here].startswith("/"):
+            done = "/"
+    return done
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """Returns the paths that do not lie within others, sorted.
+
+    >>> _outermost(["/usr/lib/python3", "/usr/lib", "/usr/libexec"])
+    ['/usr/lib', '/usr/libexec']
+    """
+    kept: list[str] = []
+    for path in sorted(paths, key=lambda path: path.rstrip("/") + "/"):
+        if not kept or not (path + "/").startswith(kept[-1].rstrip("/") + "/"):
+            kept.append(path)
+    return kept
+
+
+def _library_folders() -> Iterator[str]:
+    """Yields the folders of the shared objects in use, and those where the system keeps more of them."""
+    for name in ("LIBDIR", "MULTIARCH"):
+        value = sysconfig.get_config_var(name)
+        if value:
+            yield value if value.startswith("/") else f"/usr/lib/{value}"
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line.rstrip("\n").split(None, 5)[5:]
+            if path and path[0].startswith("/") and ".so" in os.path.basename(path[0]):
+                store = next((store for store in _STORES if path[0].startswith(store + "/")), None)
+                yield store or os.path.dirname(path[0])

@@ -1,0 +1,108 @@
+"""What a machine offers to keep a model's code in, as values."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which mechanisms are used.
+
+    Args:
+        namespaces: namespaces for users, processes, network, mounts, IPC and host name, and a private root.
+        landlock: the version of Landlock's interface; 0 for none.
+        seccomp: the allow-list of system calls, with forks asked of a supervisor.
+        no_new_privs: programs cannot give rights.
+        capabilities_dropped: the process has no capability.
+    """
+
+    namespaces: bool
+    landlock: int
+    seccomp: bool
+    no_new_privs: bool
+    capabilities_dropped: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mechanism, as it is here.
+
+    Args:
+        name: what it is called.
+        active: it works on this machine, for this user.
+        what: what it does.
+        detail: its version and limits; if it is not active, why, and what to do.
+    """
+
+    name: str
+    active: bool
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found by trying.
+
+    Args:
+        layers: what can be used.
+        found: every mechanism that was tried.
+    """
+
+    layers: Layers
+    found: tuple[Row, ...]
+
+    def rows(self) -> tuple[Row, ...]:
+        """Returns every mechanism, for a table."""
+        return self.found
+
+    def missing_minimum(self) -> list[str]:
+        """Returns what is missing for sessions to start at all, with the reasons; empty if they can start.
+
+        The minimum is the system call filter with supervised forks, no_new_privs, resource limits, no
+        capabilities, and one of Landlock and the namespaces with their private root.
+        """
+        rows = {row.name: row for row in self.found}
+        missing = [rows[name] for name in MINIMUM if not rows[name].active]
+        if not self.layers.landlock and not self.layers.namespaces:
+            missing += [rows[LANDLOCK]]
+            missing += [rows[name] for name in NAMESPACES if not rows[name].active][:1]
+        reasons: dict[str, list[str]] = {}
+        for row in missing:
+            reasons.setdefault(row.detail, []).append(f"{row.name} ({row.what})")
+        return [f"{', '.join(names)}: {detail}" for detail, names in reasons.items()]
+
+
+USER_NAMESPACE, PRIVATE_ROOT, LANDLOCK = "user namespace", "private root", "Landlock"
+FILTER, SUPERVISION, NO_NEW_PRIVS = "system call filter", "supervised forks", "no_new_privs"
+CAPABILITIES, LIMITS, CGROUP_NAMESPACE = "no capabilities", "resource limits", "cgroup namespace"
+
+NAMESPACES = (
+    USER_NAMESPACE,
+    "mount namespace",
+    "process namespace",
+    "network namespace",
+    "IPC namespace",
+    "host name namespace",
+    PRIVATE_ROOT,
+)
+MINIMUM = (FILTER, SUPERVISION, NO_NEW_PRIVS, CAPABILITIES, LIMITS)
+
+
+def from_rows(rows: Iterable[Row], landlock: int) -> Report:
+    """Returns the report on what was found.
+
+    Args:
+        rows: every mechanism.
+        landlock: the version of Landlock's interface; it counts only if Landlock's row is active.
+    """
+    found = tuple(rows)
+    active = {row.name for row in found if row.active}
+    layers = Layers(
+        namespaces=active.issuperset(NAMESPACES),
+        landlock=landlock if LANDLOCK in active else 0,
+        seccomp=active.issuperset((FILTER, SUPERVISION)),
+        no_new_privs=NO_NEW_PRIVS in active,
+        capabilities_dropped=CAPABILITIES in active,
+    )
+    return Report(layers, found)

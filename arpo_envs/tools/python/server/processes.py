@@ -1,0 +1,55 @@
+"""What the supervisor must know of processes, asked of the kernel and never of a session."""
+
+import contextlib
+import os
+import signal
+
+
+class ProcessTable:
+    """Reads a `/proc`.
+
+    Args:
+        folder: a descriptor of the proc file system of this process's own process namespace, or None for the usual place.
+    """
+
+    def __init__(self, folder: int | None = None) -> None:
+        self._folder = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
+
+    def parent(self, pid: int) -> int | None:
+        """Returns the parent of a process, None when it is gone or dead."""
+        try:
+            state, parent = self._read(f"{pid}/stat").rpartition(")")[2].split()[:2]
+            return None if state in "ZX" else int(parent)
+        except (OSError, ValueError):
+            return None
+
+    def children(self, pid: int) -> list[int]:
+        """Returns the living children of a single-threaded process."""
+        try:
+            candidates = [int(child) for child in self._read(f"{pid}/task/{pid}/children").split()]
+        except OSError:  # a kernel without that file, or the process is gone
+            candidates = self._all()
+        return [child for child in candidates if self.parent(child) == pid]
+
+    def _all(self) -> list[int]:
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            return [int(name) for name in os.listdir(folder) if name.isdigit()]
+        finally:
+            os.close(folder)
+
+    def _read(self, path: str) -> str:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            pieces = []
+            while piece := os.read(file, 1 << 16):
+                pieces.append(piece)
+            return b"".join(pieces).decode("utf-8", "replace")
+        finally:
+            os.close(file)
+
+
+def kill_by(pidfd: int) -> None:
+    """Kills the process behind a pidfd, if it still lives."""
+    with contextlib.suppress(OSError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -1,0 +1,158 @@
+"""The process that sessions are forked from: it has imported everything and never changes afterwards.
+
+It reads one byte per session and forks; the new process fetches its own orders. So the template's heap is the
+same at every fork, and sessions with the same seed are equal to the last object address.
+"""
+
+import gc
+import importlib
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .cell import Notebook
+from .child import SessionProcess, die_with_parent
+from .forking import Forker
+from .frames import LIMIT, Channel, ChannelError
+
+READY = b"ready"
+"""The template's report when all went well; anything else is what went wrong."""
+
+COMMON = (
+    *("bisect", "cmath", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
+    *("heapq", "inspect", "io", "itertools", "json", "math", "operator", "pickle", "pprint", "re", "statistics", "string"),
+    *("textwrap", "time", "traceback", "typing", "unicodedata"),
+)
+"""Modules of the standard library that are in memory already when a cell imports them."""
+
+_WARM = {"sympy": "import sympy; x = sympy.Symbol('x'); sympy.solve(x**2 - 2, x); sympy.simplify((x**2 - 1) / (x - 1))"}
+"""What loads the parts of a library that it loads only when first used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all sessions of a server have in common.
+
+    Args:
+        imports: modules to import beforehand.
+        output_characters: characters of a cell's text.
+        nice: how much lower than the host's the priority is.
+        supervisor: this process's parent.
+    """
+
+    imports: Sequence[str]
+    output_characters: int
+    nice: int
+    supervisor: int
+
+
+@dataclass(frozen=True)
+class Rights:
+    """How a session gives up rights.
+
+    Args:
+        confine: once, at its start, given the folder of its family; returns the fork listener's descriptor.
+        narrow: a clone, given the folder of its branch of the family; None where Landlock is not used.
+    """
+
+    confine: Callable[[str], int | None]
+    narrow: Callable[[str], None] | None
+
+
+def run_template(settings: Settings, tokens: int, orders: socket.socket, rights: Rights) -> NoReturn:
+    """Imports, reports, and forks a session for every byte that comes.
+
+    Args:
+        settings: what all sessions have in common.
+        tokens: a descriptor; one byte is one session, the end is the end.
+        orders: a datagram socket: a report goes out, one order per session comes in.
+        rights: how sessions give up theirs.
+    """
+    die_with_parent(settings.supervisor)
+    try:
+        notebook, seed = _prepare(settings)
+        fork = Forker()
+    except BaseException as error:  # noqa: BLE001  # an import may fail in any way; the host says so
+        orders.send(f"{type(error).__name__}: {error}".encode()[:4000])
+        os._exit(0)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    orders.send(READY)
+    while True:
+        if not os.read(tokens, 1):
+            os._exit(0)
+        if os.fork() == 0:
+            break
+    os.close(tokens)
+    _session(orders, rights, notebook, fork, seed)
+
+
+def warm_up(imports: Sequence[str]) -> None:
+    """Imports what sessions will use, with the parts that are loaded only when first used."""
+    for name in (*COMMON, *imports):
+        importlib.import_module(name)
+    seeder()(0)  # solving draws random numbers
+    for name in imports:
+        exec(_WARM.get(name, ""), {})  # noqa: S102  # a constant of this file
+
+
+def seeder() -> Callable[[int], None]:
+    """Returns what makes the generators of the modules that are imported by now a function of a seed."""
+    numpy, sympy = sys.modules.get("numpy"), sys.modules.get("sympy.core.random")
+    own = [random.seed, *([] if sympy is None else [sympy.seed])]
+
+    def seed(number: int) -> None:
+        for each in own:
+            each(number)
+        if numpy is not None:
+            numpy.random.seed(number % 2**32)
+
+    return seed
+
+
+def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
+    notebook = Notebook(settings.output_characters)
+    warm_up(settings.imports)
+    seed = seeder()
+    seed(0)
+    notebook.install()
+    for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
+        del sys.modules[name]  # sessions cannot import this package
+    os.nice(settings.nice)
+    gc.collect()
+    gc.freeze()
+    return notebook, seed
+
+
+def _session(
+    orders: socket.socket,
+    rights: Rights,
+    notebook: Notebook,
+    fork: Forker,
+    seed: Callable[[int], None],
+) -> NoReturn:
+    parent = os.getppid()
+    die_with_parent(parent)
+    channel = Channel(orders)
+    order = channel.receive()
+    host, supervisor = channel.files
+    channel.files = []
+    channel.close()
+    to_host = Channel(socket.socket(fileno=host), limit=LIMIT)
+    try:
+        process = SessionProcess(to_host, notebook, order["workdir"], parent, fork, seed, rights.narrow)
+        seed(order["seed"])
+        listener = rights.confine(order["family"])
+        to_supervisor = Channel(socket.socket(fileno=supervisor))
+        if listener is not None:
+            to_supervisor.send({}, [listener])
+            os.close(listener)
+        to_supervisor.close()
+    except (OSError, ChannelError) as error:
+        to_host.send({"failed": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    process.loop()

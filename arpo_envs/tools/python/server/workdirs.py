@@ -1,0 +1,280 @@
+"""Working directories: one per session, out of reach for every other session.
+
+Where the server has a mount namespace, each is a memory file system with a size and a number of files of
+its own. Elsewhere it is a folder, and its size can only be asked for. The folders above are not readable and
+the names are random, so that no session can find or list another's.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from secrets import token_hex
+
+CLOSED = 0o111
+"""Mode of the folders above: they can be passed through, and neither listed nor written to."""
+_OPENED = 0o311
+_PIECE = 1 << 18
+_MOST_ROUNDS = 100_000
+"""Levels of folders that are removed; who goes on making some meanwhile shall not keep the remover busy for ever."""
+_UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a working directory holds.
+
+    Args:
+        size: bytes.
+        entries: files and folders.
+    """
+
+    size: int
+    entries: int
+
+
+class WorkDirs:
+    """The server's working directories, grouped by family: sessions that were cloned from one another.
+
+    Args:
+        root: a folder that exists and that only this server uses.
+        mount: mounts a size-limited file system on a folder; None where that cannot be done.
+        unmount: takes it off again.
+    """
+
+    def __init__(self, root: str, mount: Callable[[str], None] | None, unmount: Callable[[str], None] | None) -> None:
+        self.root = root
+        self._mount, self._unmount = mount, unmount
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the kernel bounds each directory's size."""
+        return self._mount is not None
+
+    def make_family(self) -> str:
+        """Returns a new folder for the directories of one family."""
+        return self._make_below(self.root, CLOSED)
+
+    def make_branch(self, folder: str) -> str:
+        """Returns a new folder within a family's folder or a branch of it, for the directories of a clone and its clones."""
+        return self._make_below(folder, CLOSED)
+
+    def make(self, folder: str) -> str:
+        """Returns a new, empty working directory in a family's folder or a branch of it."""
+        path = self._make_below(folder, 0o700 if self._mount is None else 0)  # nobody shall write below the mount
+        if self._mount is not None:
+            try:
+                self._mount(path)
+            except OSError:
+                self._remove_folder(folder, path)
+                raise
+        return path
+
+    def remove(self, path: str) -> None:
+        """Removes a working directory and all it holds; one that is gone already is no error."""
+        if self._unmount is not None:
+            with contextlib.suppress(OSError):
+                self._unmount(path)
+        self._remove_folder(os.path.dirname(path), path)
+
+    def remove_family(self, family: str) -> None:
+        """Removes a family's folder, with everything that is still in it."""
+        self._remove_folder(self.root, family)
+
+    def usage(self, path: str, most: int = 1 << 30) -> Usage:
+        """Returns what a directory holds; without a size-limited file system it is counted, up to `most` entries."""
+        if self.bounded:
+            with contextlib.suppress(OSError):
+                system = os.statvfs(path)
+                return Usage((system.f_blocks - system.f_bfree) * system.f_frsize, system.f_files - system.f_ffree - 1)
+            return Usage(0, 0)
+        return counted(path, most)
+
+    def _make_below(self, parent: str, mode: int) -> str:
+        path = f"{parent}/{token_hex(16)}"
+        try:
+            os.mkdir(path, mode)
+        except PermissionError:
+            with _opened(parent):
+                os.mkdir(path, mode)
+        return path
+
+    def _remove_folder(self, parent: str, path: str) -> None:
+        remove_tree(path)
+        with contextlib.suppress(OSError):
+            if os.path.lexists(path):
+                with _opened(parent):
+                    os.rmdir(path)
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[None]:
+    """Makes a closed folder writable for its owner, which sessions are as well: only for those who are not root."""
+    os.chmod(folder, _OPENED)
+    try:
+        yield
+    finally:
+        os.chmod(folder, CLOSED)
+
+
+def remove_tree(path: str) -> None:
+    """Removes a folder that somebody hostile has filled, and may still be busy in.
+
+    Never recursive, no path grows long, and no link is followed, wherever one turns up: everything is done
+    by descriptors. Folders within folders are moved up before they are emptied. What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        top = _open_folder(path, None)
+        try:
+            for _ in range(_MOST_ROUNDS):
+                if not _empty(top, top):
+                    break
+        finally:
+            os.close(top)
+        os.rmdir(path)
+
+
+def _open_folder(name: str, parent: int | None) -> int:
+    """Returns a descriptor of a folder, which is made readable and writable for its owner."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        folder = os.open(name, os.O_RDONLY | flags, dir_fd=parent)
+    except PermissionError:
+        closed = os.open(name, os.O_PATH | flags, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{closed}", 0o700)
+            folder = os.open(f"/proc/self/fd/{closed}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            os.close(closed)
+    with contextlib.suppress(OSError):
+        os.fchmod(folder, 0o700)
+    return folder
+
+
+def _empty(folder: int, top: int) -> bool:
+    """Removes what is in `folder`; folders in it are emptied if it is `top`, else moved there. Says if any was moved."""
+    with os.scandir(folder) as listing:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
+    moved = False
+    for name, is_folder in entries:
+        with contextlib.suppress(OSError):
+            if not is_folder:
+                os.unlink(name, dir_fd=folder)
+                continue
+            inner = _open_folder(name, folder)  # who may not write into a folder may not move it elsewhere either
+            try:
+                if folder == top:
+                    moved |= _empty(inner, top)
+                    os.rmdir(name, dir_fd=top)
+                else:
+                    os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
+                    moved = True
+            finally:
+                os.close(inner)
+    return moved
+
+
+def counted(path: str, most: int) -> Usage:
+    """Returns what a folder holds, stopping after `most` entries; what cannot be looked into counts as too many."""
+    size = entries = 0
+    folders = [path]
+    while folders and entries <= most:
+        try:
+            with os.scandir(folders.pop()) as listing:
+                for entry in listing:
+                    entries += 1
+                    with contextlib.suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                    if entries > most:
+                        break
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # it was removed meanwhile
+        except OSError:  # closed, or so deep that no path leads there
+            return Usage(size, most + 1)
+    return Usage(size, entries)
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copies files, folders and symbolic links, holes and hard links as such.
+
+    What is none of these, cannot be read, or lies so deep that no path leads there, is left out. Bound at
+    import to the functions of `os`, because a session runs it after a model's code.
+    """
+    folders = [(source, target)]
+    copies: dict[int, str] = {}  # files with several names
+    while folders:
+        here, there = folders.pop()
+        try:
+            with _scandir(here) as listing:
+                entries = list(listing)
+        except OSError as error:
+            if error.errno not in _UNREACHABLE:
+                raise
+            continue
+        for entry in entries:
+            copied = f"{there}/{entry.name}"
+            try:
+                if _copy_entry(entry, copied, copies):
+                    folders.append((entry.path, copied))
+            except OSError as error:
+                if error.errno not in _UNREACHABLE:
+                    raise
+
+
+def _copy_entry(entry: os.DirEntry[str], copied: str, copies: dict[int, str]) -> bool:
+    """Copies what is not a folder, and says whether it is one."""
+    kind = entry.stat(follow_symlinks=False)
+    if stat.S_ISLNK(kind.st_mode):
+        _symlink(_readlink(entry.path), copied)
+    elif stat.S_ISDIR(kind.st_mode):
+        _mkdir(copied)
+        return True
+    elif stat.S_ISREG(kind.st_mode):
+        if kind.st_ino in copies:
+            _link(copies[kind.st_ino], copied)
+            return False
+        _copy_file(entry.path, copied)
+        if kind.st_nlink > 1:
+            copies[kind.st_ino] = copied
+    return False
+
+
+_scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
+_open, _read, _write, _close = os.open, os.read, os.write, os.close
+_fstat, _lseek, _ftruncate, _utime = os.fstat, os.lseek, os.ftruncate, os.utime
+
+
+def _copy_file(source: str, target: str) -> None:
+    reading = _open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writing = _open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _copy_data(reading, writing)
+            found = _fstat(reading)
+            _utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            _close(writing)
+    finally:
+        _close(reading)
+
+
+def _copy_data(reading: int, writing: int) -> None:
+    size, end = _fstat(reading).st_size, 0
+    _ftruncate(writing, size)
+    while end < size:
+        try:
+            start = _lseek(reading, end, os.SEEK_DATA)
+        except OSError:  # there is only a hole left
+            return
+        end = _lseek(reading, start, os.SEEK_HOLE)
+        _lseek(reading, start, os.SEEK_SET)
+        _lseek(writing, start, os.SEEK_SET)
+        while start < end and (data := _read(reading, min(_PIECE, end - start))):
+            start += len(data)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[_write(writing, rest) :]

@@ -1,0 +1,220 @@
+"""Starts the fork server: isolates itself, forks the template, then supervises.
+
+It is started as a program of its own (`main`) by `client.ForkServer`, with a nearly empty environment.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, NoReturn
+
+from . import folder
+from .frames import Channel, ChannelError
+from .isolation import (
+    Layers,
+    Policy,
+    PrivateRoot,
+    confine,
+    enter_namespaces,
+    mount_workdir,
+    probe,
+    python_paths,
+    restrict_files,
+    unmount_workdir,
+)
+from .isolation.report import NAMESPACES
+from .processes import ProcessTable
+from .supervisor import Supervisor
+from .template import READY, Rights, Settings, run_template
+from .workdirs import WorkDirs
+
+_ADDR_NO_RANDOMIZE = 0x0040000
+_PERSONALITY_QUERY = 0xFFFFFFFF
+_PR_SET_CHILD_SUBREAPER = 36
+_MEBIBYTE = 1 << 20
+_OPEN_FILES = 4096
+"""At first: a session passes its filter's listener on, which the kernel refuses while more descriptors than this limit
+are on their way anywhere on the machine. The supervisor lowers it when it registers the session."""
+_CPU_SECONDS = 3600
+"""Of one process: the bound of last resort for one that nobody supervises any more."""
+
+
+class Unavailable(Exception):
+    """The machine cannot give what was asked for; the text says what, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sessions live.
+
+    Args:
+        layers: what this machine offers; None when nothing shall be used.
+        readable: what a session may read besides its working directory.
+        workdirs: makes working directories.
+        table: the process table.
+        folder: the server's folder on the host, which has to be removed; None inside a private root.
+    """
+
+    layers: Layers | None
+    readable: Sequence[str]
+    workdirs: WorkDirs
+    table: ProcessTable
+    folder: str | None
+
+
+def main(control_file: int, host_pid: int) -> int:
+    """Runs the server until the host is gone; returns the exit status.
+
+    Args:
+        control_file: the descriptor of the socket to the host.
+        host_pid: the host's process id.
+    """
+    fix_addresses()
+    control = Channel(socket.socket(fileno=control_file))
+    host = os.pidfd_open(host_pid)
+    if os.getppid() != host_pid:
+        return 0
+    place = None
+    try:
+        wanted = control.receive()
+        place = isolate(wanted)
+        template = _start_template(wanted, place)
+        control.send({"ready": True, "folder": place.folder, "supervisor": os.getpid(), **_described(place)})
+        Supervisor(control, host, template, place.workdirs, place.table).run()
+    except Unavailable as missing:
+        with contextlib.suppress(ChannelError):
+            control.send({"unavailable": str(missing)})
+    except ChannelError:
+        pass  # the host is gone
+    finally:
+        if place is not None and place.folder is not None:
+            folder.remove_folder(place.folder)
+    return 0
+
+
+def fix_addresses() -> None:
+    """Starts this program again without address randomisation, where the machine allows that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    now = libc.personality(_PERSONALITY_QUERY)
+    if now != -1 and not now & _ADDR_NO_RANDOMIZE and libc.personality(now | _ADDR_NO_RANDOMIZE) != -1:
+        os.execv(sys.executable, sys.orig_argv)
+
+
+def isolate(wanted: dict[str, Any]) -> Place:
+    """Enters namespaces if wanted and possible, and prepares the place where sessions live.
+
+    Args:
+        wanted: the host's settings.
+
+    Raises:
+        Unavailable: the machine cannot give what was asked for.
+    """
+    _allow_many_files()
+    os.umask(0o077)
+    readable = python_paths()
+    layers = None if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
+    limits = {"megabytes": wanted["disk_mb"], "inodes": wanted["inodes"]}
+    if layers is not None and layers.namespaces:
+        table = ProcessTable(enter_namespaces(PrivateRoot(readable)))
+        return Place(layers, readable, WorkDirs("/work", partial(_mount, limits), unmount_workdir), table, None)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    path, _ = folder.make_folder()
+    return Place(layers, readable, WorkDirs(folder.sessions_of(path), None, None), ProcessTable(), path)
+
+
+def _offered(mode: str, *, unsafe: bool) -> Layers:
+    """Returns the layers that shall be used, of those that this machine offers.
+
+    Raises:
+        Unavailable: they are not enough.
+    """
+    report = probe()
+    layers = report.layers
+    missing = report.missing_minimum()
+    if mode == "no-namespaces":
+        layers = replace(layers, namespaces=False)
+        missing = missing or ([] if layers.landlock else ["without namespaces, Landlock is needed"])
+    if mode == "full" and not layers.namespaces:
+        missing = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in NAMESPACES and not row.active]
+        raise Unavailable(f"layers='full' needs namespaces. {'; '.join(missing)}")
+    if missing and not unsafe:
+        raise Unavailable("; ".join(missing))
+    return layers
+
+
+def _mount(limits: dict[str, int], path: str) -> None:
+    mount_workdir(path, **limits)
+
+
+def _described(place: Place) -> dict[str, Any]:
+    layers = place.layers
+    return {"layers": {} if layers is None else asdict(layers)}
+
+
+def _allow_many_files() -> None:
+    """One process needs one descriptor here, and the usual limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _quiet() -> None:
+    """Sessions have no standard streams, and nothing of theirs comes to the host's error file."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+
+
+def _start_template(wanted: dict[str, Any], place: Place) -> tuple[int, int, socket.socket]:
+    settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid())
+    tokens, to_tokens = os.pipe2(os.O_CLOEXEC)
+    orders, to_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        _become_template(wanted, place, settings, tokens, orders)
+    os.close(tokens)
+    orders.close()
+    report = to_orders.recv(1 << 16)
+    if report != READY:
+        os.waitpid(pid, 0)
+        raise Unavailable(f"the imports {wanted['imports']} failed: {report.decode('utf-8', 'replace') or 'it died'}")
+    return pid, to_tokens, to_orders
+
+
+def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
+    try:
+        _quiet()
+        kept = {0, 1, 2, tokens, orders.fileno()}
+        for file in range(3, 1 + max(kept)):
+            if file not in kept:
+                with contextlib.suppress(OSError):
+                    os.close(file)
+        os.closerange(1 + max(kept), 1 << 16)
+        landlock = place.layers is not None and place.layers.landlock
+        narrow = partial(restrict_files, place.readable) if landlock else None
+        run_template(settings, tokens, orders, Rights(partial(_confined, wanted, place), narrow))
+    finally:
+        os._exit(1)
+
+
+def _confined(wanted: dict[str, Any], place: Place, family: str) -> int | None:
+    """Gives up a new session's rights; see `template.run_template`."""
+    if place.layers is None:
+        return None
+    policy = Policy(
+        readable=place.readable,
+        writable=family,
+        memory_bytes=wanted["memory_mb"] * _MEBIBYTE,
+        cpu_seconds=_CPU_SECONDS,
+        file_bytes=wanted["disk_mb"] * _MEBIBYTE,
+        open_files=_OPEN_FILES,
+        layers=place.layers,
+    )
+    return confine(policy)

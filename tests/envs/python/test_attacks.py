@@ -1,0 +1,116 @@
+"""The attack suite: every attack, in a clone of a clone, as root and as a user, with and without namespaces."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from attack_list import ATTACKS
+from attack_modes import MODES, Mode, ModeReport, run_mode
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT = 900.0
+"""Seconds for one mode, on a machine that is very busy; it takes about thirty on an idle processor."""
+_AT_ONCE = 2
+"""Modes that are run at the same time: each waits half of the time."""
+_BOUND = len(MODES) * TIMEOUT + 60
+_NAMES = [attack.name for attack in ATTACKS]
+_FEWEST = 2
+"""Modes that must have been run for the suite to say anything."""
+
+
+class Reports:
+    """What came of each mode, which is run when first asked for, together with those that will be asked for.
+
+    Args:
+        modes: what will be asked for.
+        names: the attacks that will be asked for; none means all.
+    """
+
+    def __init__(self, modes: Sequence[Mode] = (), names: Sequence[str] = ()) -> None:
+        self._modes, self._names = modes, names
+        self._known: dict[str, ModeReport] = {}
+
+    def __getitem__(self, mode: Mode) -> ModeReport:
+        if mode.name not in self._known:
+            missing = [other for other in dict.fromkeys((*self._modes, mode)) if other.name not in self._known]
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                reports = pool.map(lambda other: run_mode(other, TIMEOUT, self._names), missing)
+                self._known.update({other.name: report for other, report in zip(missing, reports, strict=True)})
+        return self._known[mode.name]
+
+    def skipped(self) -> dict[str, str]:
+        """Returns why modes could not be run, by name."""
+        return {name: report.unavailable for name, report in self._known.items() if report.unavailable is not None}
+
+    def summary(self) -> str:
+        """Returns how many modes were run and which were skipped, in a line."""
+        skipped = self.skipped()
+        names = "".join(f"; {name}: {reason}" for name, reason in skipped.items())
+        return f"attack suite: {len(self._known) - len(skipped)} of {len(MODES)} modes run, {len(skipped)} skipped{names}"
+
+
+def too_few(offered: int) -> bool:
+    """Whether so few modes were run that it is a failure."""
+    return offered < _FEWEST
+
+
+@pytest.fixture(scope="module")
+def reports(request: pytest.FixtureRequest) -> Iterator[Reports]:
+    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    names = dict.fromkeys(parameters["name"] for parameters in asked if parameters.get("name") in _NAMES)
+    modes = dict.fromkeys(parameters["mode"] for parameters in asked if isinstance(parameters.get("mode"), Mode))
+    reports = Reports(list(modes), list(names))
+    yield reports
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.ensure_newline()
+        reporter.write_line(reports.summary())
+
+
+def _offered(reports: Reports, mode: Mode) -> ModeReport:
+    report = reports[mode]
+    if report.unavailable is not None:
+        pytest.skip(f"mode {mode.name} is not offered here: {report.unavailable}")
+    return report
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.timeout(_BOUND)
+def test_attack(reports: Reports, mode: Mode, name: str) -> None:
+    report = _offered(reports, mode)
+    assert name in report.complaints, f"the attack was not run: {report.failure}"
+    assert not report.complaints[name], "\n".join(report.complaints[name])
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.timeout(_BOUND)
+def test_nothing_is_left_of_a_mode(reports: Reports, mode: Mode) -> None:
+    """Processes, descriptors and folders are as many as before, and none when the server has ended."""
+    report = _offered(reports, mode)
+    assert report.left == []
+    assert not report.failure
+
+
+@pytest.mark.timeout(_BOUND)
+def test_two_modes_are_run_at_least(reports: Reports) -> None:
+    offered = [mode.name for mode in MODES if reports[mode].unavailable is None]
+    assert not too_few(len(offered)), reports.summary()
+
+
+@pytest.mark.parametrize(("offered", "failure"), [(0, True), (1, True), (2, False), (4, False)])
+def test_fewer_than_two_modes_are_a_failure(offered: int, failure: bool) -> None:
+    assert too_few(offered) == failure
+
+
+def test_skipped_modes_are_counted_by_name() -> None:
+    reports = Reports()
+    reports._known = {mode.name: ModeReport() for mode in MODES[1:]} | {MODES[0].name: ModeReport("no such thing")}
+    assert reports.summary() == "attack suite: 3 of 4 modes run, 1 skipped; root-with-namespaces: no such thing"
+
+
+def test_there_are_sixty_attacks_and_no_name_is_used_twice() -> None:
+    assert len(ATTACKS) >= 60
+    assert not [name for name, count in Counter(attack.name for attack in ATTACKS).items() if count > 1]

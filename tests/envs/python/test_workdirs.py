@@ -1,0 +1,165 @@
+"""Working directories that somebody hostile has filled: removing, counting and copying them."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from arpo_envs.tools.python.server import workdirs
+from arpo_envs.tools.python.server.workdirs import WorkDirs, copy_tree, counted, remove_tree
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A folder of the host's."""
+    folder = tmp_path / "victim"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "file").write_text("precious")
+    folder.chmod(0o750)
+    return folder
+
+
+def _is_untouched(victim):
+    names = sorted(path.name for path in victim.iterdir())
+    return names == ["file", "inner"] and stat.S_IMODE(victim.stat().st_mode) == 0o750
+
+
+def _deep(folder, levels):
+    """Makes folders in folders until no path leads to the innermost one; returns a descriptor of that."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d" * 200, dir_fd=here)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    return here
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path, victim):
+    (tmp_path / "workdir").symlink_to(victim)
+    remove_tree(str(tmp_path / "workdir"))
+    assert _is_untouched(victim)
+
+
+def test_links_in_the_folder_are_removed_and_not_followed(tmp_path, victim):
+    folder = tmp_path / "workdir"
+    (folder / "a" / "b").mkdir(parents=True)
+    for place in (folder, folder / "a", folder / "a" / "b"):
+        (place / "link").symlink_to(victim)
+        (place / "up").symlink_to("..")
+    remove_tree(str(folder))
+    assert not folder.exists()
+    assert _is_untouched(victim)
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_removed_is_not_followed(tmp_path, victim, monkeypatch):
+    folder = tmp_path / "workdir"
+    (folder / "inner").mkdir(parents=True)
+    scandir = os.scandir
+
+    def swapping(path):
+        """Lists, and then somebody quick puts a link in the place of what was listed."""
+        listing = scandir(path)
+        entries = list(listing)
+        if (folder / "inner").is_dir() and not (folder / "inner").is_symlink():
+            (folder / "inner").rename(folder / "moved")
+            (folder / "inner").symlink_to(victim)
+        listing.close()
+        return _Listing(entries)
+
+    monkeypatch.setattr(workdirs.os, "scandir", swapping)
+    remove_tree(str(folder))
+    assert _is_untouched(victim)
+
+
+class _Listing(list):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_who_goes_on_filling_a_folder_does_not_keep_the_remover_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(workdirs, "_MOST_ROUNDS", 50)
+    monkeypatch.setattr(workdirs, "_empty", lambda folder, top: True)
+    remover = threading.Thread(target=remove_tree, args=(str(tmp_path),), daemon=True)
+    remover.start()
+    remover.join(20.0)
+    assert not remover.is_alive()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o500])
+def test_closed_folders_are_removed(tmp_path, mode):
+    folder = tmp_path / "workdir"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "file").write_text("x")
+    (folder / "a" / "b").chmod(mode)
+    (folder / "a").chmod(mode)
+    remove_tree(str(folder))
+    assert not folder.exists()
+
+
+def test_folders_below_the_longest_path_are_counted_and_removed(tmp_path):
+    folder = tmp_path / "workdir"
+    folder.mkdir()
+    innermost = _deep(folder, 30)
+    with open(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=innermost), "wb") as file:
+        file.write(bytes(1 << 20))
+    os.close(innermost)
+    assert counted(str(folder), most=1000).entries > 1000, "what cannot be looked into counts as too much"
+    remove_tree(str(folder))
+    assert not folder.exists()
+
+
+def test_a_copy_keeps_holes_names_links_and_times(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "inner").mkdir(parents=True)
+    target.mkdir()
+    with (source / "holes").open("wb") as file:
+        file.seek(5 << 20)
+        file.write(b"data")
+        file.truncate(50 << 20)
+    os.utime(source / "holes", (1e9, 1e9))
+    (source / "one").write_bytes(bytes(range(256)) * 4096)
+    os.link(source / "one", source / "inner" / "other")
+    (source / "link").symlink_to("one")
+    copy_tree(str(source), str(target))
+    assert (target / "holes").read_bytes() == (source / "holes").read_bytes()
+    assert (target / "holes").stat().st_blocks * 512 < 1 << 20
+    assert (target / "holes").stat().st_mtime == 1e9
+    assert (target / "one").read_bytes() == (source / "one").read_bytes()
+    assert os.path.samefile(target / "one", target / "inner" / "other")
+    assert not os.path.samefile(target / "one", source / "one")
+    assert os.readlink(target / "link") == "one"
+
+
+def test_a_copy_leaves_out_what_no_path_leads_to(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "file").write_text("x")
+    os.close(_deep(source, 30))
+    copy_tree(str(source), str(target))
+    assert (target / "file").read_text() == "x"
+    remove_tree(str(source))
+    remove_tree(str(target))
+    assert not source.exists()
+    assert not target.exists()
+
+
+def test_the_folders_above_are_closed_again(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir(workdirs.CLOSED)
+    folders = WorkDirs(str(root), None, None)
+    family = folders.make_family()
+    path = folders.make(family)
+    Path(path, "file").write_text("x")
+    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (root, family)} == {workdirs.CLOSED}
+    folders.remove(path)
+    assert not os.path.exists(path)
+    folders.remove_family(family)
+    assert not os.path.exists(family)
+    assert stat.S_IMODE(root.stat().st_mode) == workdirs.CLOSED
