@@ -21,7 +21,7 @@ from .. import seeds
 from ..limits import MakeEnv
 from ..rendering import TextRenderer
 from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
-from .tokenizer import build_tokenizer, name_ids
+from .tokenizer import build_tokenizer, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
 Report = Callable[[str, int, int, float], None]
@@ -79,7 +79,8 @@ def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int) -> tuple[Any
     names = list(demonstrator(env).lexicon())
     shown = demonstrations(make_env, 200, seed=seeds.derive(seed, "wording"), perfect=True)
     texts = [text for one in shown for text in (one.question, *(observation for _, observation in one.turns))]
-    tokenizer = build_tokenizer(names, texts, _marks(env))
+    calls = [action for one in shown for action, _ in one.turns[:-1]]
+    tokenizer = _tokenizer(names, texts, _marks(env), calls)
     env.close()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "weights"))
@@ -192,6 +193,14 @@ def _train(
         running += 0.1 * (accuracy - running)
         step += 1
         report(phase, step, turn + falling, accuracy)
+
+
+def _tokenizer(names: list[str], texts: list[str], marks: list[str], calls: list[str]) -> Any:
+    """Returns the tokenizer; a phrase that calls have around their names costs one token, so that code is written in few."""
+    tokenizer = build_tokenizer(names, texts, marks)
+    known = {*name_ids(tokenizer, names), *tokenizer.convert_tokens_to_ids(marks)}
+    phrases = phrases_between(tokenizer, known, calls)
+    return build_tokenizer(names, texts, marks, phrases) if phrases else tokenizer
 
 
 def _marks(env: Any) -> list[str]:

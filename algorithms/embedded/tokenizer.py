@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 END, PAD = "<|end|>", "<|pad|>"
 
 _SPACE = "▁"
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
-def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[str]) -> Any:
+def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[str], phrases: Iterable[str] = ()) -> Any:
     """Returns a `transformers` tokenizer whose vocabulary is written down, not learned.
 
     Args:
         names: each becomes one token, however many words it has.
         texts: examples of everything else; each of their words becomes one token.
         marks: the dialect's tags; each becomes one token.
+        phrases: each becomes one token just as it stands, spaces included; see `phrases_between`.
 
     Any text can be encoded: what is not in the vocabulary falls back to characters, then to bytes.
     A space is put before a name at the beginning of a text or after a tag, so that a name has one
@@ -31,6 +34,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
     pieces |= dict.fromkeys(marks)
     pieces |= dict.fromkeys(_SPACE + word for text in texts for word in re.findall(r"[^\W\d_]+", text))
     pieces |= dict.fromkeys(_SPACE + name.replace(" ", _SPACE) for name in names)
+    pieces |= dict.fromkeys(phrase.replace(" ", _SPACE) for phrase in phrases)
     # Every piece costs the same, so the fewest pieces win; bytes and <unk> never stand for their own spelling.
     scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>|<unk>", piece) else -10.0) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=0, byte_fallback=True))
@@ -46,3 +50,29 @@ def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:
     """Returns the ids of the names that are one token, in order of the ids."""
     found = {tuple(tokenizer.encode(name, add_special_tokens=False)) for name in names}
     return sorted(ids[0] for ids in found if len(ids) == 1)
+
+
+def phrases_between(tokenizer: Any, known: Iterable[int], texts: Sequence[str], *, least: int = 3) -> list[str]:
+    """Returns what stands between known tokens in several texts: of calls with code in them, the code around the names.
+
+    Args:
+        tokenizer: without phrases.
+        known: ids of the names and tags.
+        texts: examples of calls.
+        least: in how many of them a phrase must occur; what is rarer is spelt in smaller pieces.
+
+    Returns:
+        The phrases, in order of their first occurrence; none where calls consist of names, as in a search.
+    """
+    known = frozenset(known)
+    count: dict[str, int] = {}
+    for text in texts:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        runs = (
+            "".join(tokenizer.convert_ids_to_tokens(list(run)))
+            for inside, run in groupby(ids, known.__contains__)
+            if not inside
+        )
+        for run in dict.fromkeys(run for run in runs if not _BYTE.search(run)):
+            count[run] = count.get(run, 0) + 1
+    return [phrase.replace(_SPACE, " ") for phrase, times in count.items() if times >= least]

@@ -10,9 +10,12 @@ from ..tasks import TaskSource
 from ..tasks.files import FileCorpus, FileTasks
 from ..tasks.questions import Habits, QuestionSource
 from ..tasks.world import Corpus, load_world
+from ..tools.python import PythonTool
 from ..tools.search import SearchTool
 
 GUIDANCE = "Answer the question. Look facts up with search, one name at a time; give the answer as the documents write it."
+
+COMPUTE = " Compute with python rather than in your head: variables keep their values from call to call."
 
 
 class SearchEnv(ToolEnv):
@@ -30,6 +33,7 @@ class SearchEnv(ToolEnv):
         tasks: own questions, a source or the path of a JSON Lines file (see `FileTasks`).
         corpus: own documents, a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
         engine: "auto", "tantivy" or "sqlite".
+        python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
         reward: a reward rule; default `HierarchicalReward()`.
         dialect: "tags" or "json".
@@ -60,6 +64,7 @@ class SearchEnv(ToolEnv):
         tasks: TaskSource | str | Path | None = None,
         corpus: Corpus | str | Path | None = None,
         engine: str = "auto",
+        python: bool = False,
         habits: Habits | dict[str, float] | None = None,
         reward: RewardRule | None = None,
         dialect: str = "tags",
@@ -90,10 +95,10 @@ class SearchEnv(ToolEnv):
             source = FileTasks(tasks) if isinstance(tasks, str | Path) else tasks
         super().__init__(
             tasks=source,
-            tools=[SearchTool(documents, results=results, engine=engine)],
+            tools=[SearchTool(documents, results=results, engine=engine), *([PythonTool()] if python else [])],
             reward=reward or HierarchicalReward(),
             dialect=dialect,
-            guidance=GUIDANCE,
+            guidance=GUIDANCE + (COMPUTE if python else ""),
             max_turns=max_turns,
             max_tool_calls=max_tool_calls,
             result_characters=result_characters,

@@ -17,7 +17,7 @@ from algorithms.embedded.lessons import (
     pad_lessons,
     renamed,
 )
-from algorithms.embedded.tokenizer import build_tokenizer, name_ids
+from algorithms.embedded.tokenizer import build_tokenizer, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
 
@@ -69,6 +69,31 @@ def test_every_name_of_the_world_is_one_token(built):
     lexicon = env.get_wrapper_attr("tasks").lexicon()
     assert len(name_ids(tokenizer, lexicon)) == len(set(lexicon))
     assert tokenizer.encode(f"<answer>{lexicon[0]}</answer>", add_special_tokens=False)[1] in name_ids(tokenizer, lexicon)
+
+
+CALLS = [f"<python>x = {i} + {i + 1}; x</python>" for i in range(10, 20)]
+PYTHON_MARKS = [f"<{slash}{name}>" for name in ("python", "answer", "think", "result") for slash in ("", "/")]
+
+
+def test_code_between_numbers_is_one_token():
+    numbers = [str(i) for i in range(10, 100)]
+    plain = build_tokenizer(numbers, ["What is x?"], PYTHON_MARKS)
+    known = {*name_ids(plain, numbers), *plain.convert_tokens_to_ids(PYTHON_MARKS)}
+    phrases = phrases_between(plain, known, [*CALLS, "<python>once(10)</python>", "<python>line\n12</python>"])
+    assert phrases == [" x =", " +", "; x"], "what is rare is no phrase"
+    tokenizer = build_tokenizer(numbers, ["What is x?"], PYTHON_MARKS, phrases)
+    ids = tokenizer.encode(CALLS[0], add_special_tokens=False)
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<python>", "▁x▁=", "▁10", "▁+", "▁11", ";▁x", "</python>"]
+    assert tokenizer.decode(ids) == "<python> x = 10 + 11; x</python>"
+    assert phrases_between(plain, known, [f"<python>line\n{i}</python>" for i in (12, 13, 14)]) == [], "no bytes in it"
+
+
+def test_searches_have_no_phrases(built):
+    _, tokenizer = built
+    env = make_env()
+    known = {*name_ids(tokenizer, env.get_wrapper_attr("tasks").lexicon()), *tokenizer.convert_tokens_to_ids(MARKS)}
+    calls = [action for one in demonstrations(make_env, 50, seed=1, perfect=True) for action, _ in one.turns[:-1]]
+    assert phrases_between(tokenizer, known, calls) == []
 
 
 def test_a_lesson_marks_exactly_what_the_demonstrator_wrote(built):

@@ -1,5 +1,6 @@
 """The laws of every registered environment, alone and in the stacks that people put it in."""
 
+import functools
 from typing import Any
 
 import gymnasium as gym
@@ -10,11 +11,18 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 import arpo_envs
 from arpo_envs.testing import Law, check_forkable_env
+from arpo_envs.tools.python import SandboxUnavailable
 from wrappers import TokenBudget, Transcript
 
 IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO")
-SMALL: dict[str, dict[str, Any]] = {"ARPO/Search-v0": {"cities_per_country": 3}}
+SMALL: dict[str, dict[str, Any]] = {
+    "ARPO/Search-v0": {"cities_per_country": 3},
+    "ARPO/Python-v0": {"interpreter": {"imports": []}},
+}
 """Arguments that make an environment quick to build; the laws do not depend on its size."""
+
+SLOW = frozenset({"ARPO/Python-v0"})
+"""Every call is a fork: in most stacks it is checked with the slow tests."""
 
 STACKS = {
     "unwrapped": lambda env: env.unwrapped,
@@ -27,9 +35,32 @@ STACKS = {
 }
 
 every_id = pytest.mark.parametrize("name", IDS)
+every_id_in_every_stack = pytest.mark.parametrize(
+    ("name", "stack"),
+    [
+        pytest.param(name, stack, marks=[pytest.mark.slow] if name in SLOW and stack != "all" else [])
+        for name in IDS
+        for stack in STACKS
+    ],
+)
+
+
+@functools.cache
+def missing(name: str) -> str:
+    """Returns why an environment cannot run on this machine, "" if it can."""
+    env = gym.make(name, **SMALL.get(name, {}))
+    try:
+        env.reset(seed=0)
+    except SandboxUnavailable as reason:
+        return str(reason)
+    finally:
+        env.close()
+    return ""
 
 
 def made(name: str, **kwargs: Any) -> gym.Env:
+    if missing(name):
+        pytest.skip(f"{name}: {missing(name)}")
     return gym.make(name, **SMALL.get(name, {}), **kwargs)
 
 
@@ -37,15 +68,20 @@ def test_there_is_something_to_check():
     assert "ARPO/Search-v0" in IDS
 
 
-@every_id
-@pytest.mark.parametrize("stack", STACKS)
+@every_id_in_every_stack
 def test_forks_by_the_laws(name, stack):
     report = check_forkable_env(lambda: STACKS[stack](made(name)))
     assert set(report.skipped) <= {Law.RESEED, Law.PORTABLE}, str(report)
 
 
-@every_id
-@pytest.mark.parametrize("dialect", ["tags", "json"])
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [
+        pytest.param(name, dialect, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in IDS
+        for dialect in ("tags", "json")
+    ],
+)
 def test_forks_in_both_dialects(name, dialect):
     assert check_forkable_env(lambda: made(name, dialect=dialect), seeds=(5,)).ok
 
@@ -70,6 +106,7 @@ def test_any_action_is_answered(name):
 
 @every_id
 def test_vectors(name):
+    made(name).close()
     envs = gym.make_vec(name, num_envs=2, vectorization_mode="sync", **SMALL.get(name, {}))
     observations, _ = envs.reset(seed=[1, 2])
     alone = [made(name).reset(seed=seed)[0] for seed in (1, 2)]
@@ -80,8 +117,7 @@ def test_vectors(name):
     envs.close()
 
 
-@every_id
-@pytest.mark.parametrize("stack", STACKS)
+@every_id_in_every_stack
 def test_specs_serialise(name, stack):
     env = STACKS[stack](made(name))
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))

@@ -80,6 +80,20 @@ def test_mistakes_are_observations_that_say_what_to_do(action: str, says: str) -
     assert (reward, terminated, truncated, info["status"], info["tool_calls"]) == (0.0, False, False, "mistake", 0)
 
 
+def test_with_python_both_tools_earn_the_bonus_and_fork_together() -> None:
+    env = make(python=True)
+    assert [spec.name for spec in env.tool_specs] == ["search", "python"]
+    env.reset(options={"task": "city-2886242/country/calling_code"})
+    env.step("<search>Köln</search>")
+    env.step("<python>code = 40 + 9</python>")
+    with arpo_envs.clone(env) as twin:
+        twin.step("<python>code = 0</python>")
+    assert env.step("<python>code</python>")[0] == "<result>49</result>"
+    _, reward, terminated, *_ = env.step("<answer>49</answer>")
+    assert (reward, terminated) == (1.1, True)
+    env.close()
+
+
 def test_a_format_mistake_costs_the_reward_but_not_the_success() -> None:
     env = make()
     env.reset(options=KOELN)

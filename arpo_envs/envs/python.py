@@ -1,0 +1,172 @@
+"""`ARPO/Python-v0`: computational questions, answered with a Python interpreter that keeps its state."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core import RewardRule, ToolEnv
+from ..errors import ConfigError, unknown_name
+from ..rewards import HierarchicalReward
+from ..tasks import TaskSource
+from ..tasks.computations import ComputationSource
+from ..tasks.questions import Habits
+from ..tools import Tool
+
+GUIDANCE = (
+    "Answer the question. Compute with python rather than in your head: variables keep their values from call to call, "
+    "and a call shows what it prints and the value of its last expression. Give only the result as the answer: a number "
+    "in full, a fraction as p/q in lowest terms."
+)
+
+BACKENDS = ("local", "e2b")
+REASONING_GYM = "reasoning-gym:"
+
+
+class PythonEnv(ToolEnv):
+    """Answer a question by running Python code, cell by cell, in one namespace.
+
+    Without `tasks`, the questions are generated; see `ComputationSource`.
+
+    Args:
+        difficulty: of the generated questions, 1 to 5; default 1, which a very small policy can learn.
+        split: "train" (default), "validation" or "test" of generated questions and of reasoning-gym's.
+        families: families of generated questions; None for all.
+        tasks: other questions: a source, "reasoning-gym:NAME", or the path of a file (see `layout`).
+        layout: how the file is laid out: "own" for JSON Lines as in `FileTasks`, otherwise a kind of `load_benchmark`.
+            By default a file that says its answers' types ("answer_type") is "own", and others are found out.
+        backend: "local", a confined process on this machine, or "e2b", a sandbox in E2B's cloud.
+        unsafe: with the local backend, run even where this machine cannot confine it.
+        interpreter: more arguments of the tool, `PythonTool` or `E2BTool`.
+        habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
+        reward: a reward rule; default `HierarchicalReward` without a bonus, as there is one tool only.
+        dialect: "tags" or "json".
+        max_turns: actions until the episode is truncated.
+        max_tool_calls: cells that are executed.
+        result_characters: a result is cut to this length.
+        tool_timeout: seconds one cell may take.
+        render_mode: None or "ansi".
+
+    Raises:
+        ConfigError: an argument is unknown, out of range, or would have no effect beside another.
+
+    >>> env = PythonEnv(split="test", families=["primes"])
+    >>> env.tasks.name, [spec.name for spec in env.tool_specs]
+    ('computations(difficulty 1, test, only primes)', ['python'])
+    """
+
+    def __init__(
+        self,
+        *,
+        difficulty: int | None = None,
+        split: str | None = None,
+        families: Sequence[str] | None = None,
+        tasks: TaskSource | str | Path | None = None,
+        layout: str | None = None,
+        backend: str = "local",
+        unsafe: bool = False,
+        interpreter: Mapping[str, Any] | None = None,
+        habits: Habits | dict[str, float] | None = None,
+        reward: RewardRule | None = None,
+        dialect: str = "tags",
+        max_turns: int = 6,
+        max_tool_calls: int = 5,
+        result_characters: int = 4000,
+        tool_timeout: float = 10.0,
+        render_mode: str | None = None,
+    ) -> None:
+        about_questions = {"difficulty": difficulty, "families": families, "habits": habits}
+        if tasks is None:
+            _refuse({"layout": layout}, "there is no tasks=", "it says how a file of tasks is laid out")
+            source: TaskSource = ComputationSource(
+                difficulty=1 if difficulty is None else difficulty,
+                split=split or "train",
+                families=families,
+                habits=Habits(**habits) if isinstance(habits, dict) else habits,
+            )
+        else:
+            _refuse(about_questions, "tasks= is given", "they choose among the generated questions")
+            source = _source(tasks, split, layout)
+        super().__init__(
+            tasks=source,
+            tools=[_tool(backend, unsafe, interpreter or {})],
+            reward=reward or HierarchicalReward(bonus_tools=frozenset()),
+            dialect=dialect,
+            guidance=GUIDANCE,
+            max_turns=max_turns,
+            max_tool_calls=max_tool_calls,
+            result_characters=result_characters,
+            tool_timeout=tool_timeout,
+            render_mode=render_mode,
+        )
+
+
+def _source(tasks: TaskSource | str | Path, split: str | None, layout: str | None) -> TaskSource:
+    """Returns a source of its own, as it is or loaded; what is heavy is imported here."""
+    if isinstance(tasks, str) and tasks.startswith(REASONING_GYM):
+        from ..tasks.reasoning import ReasoningGymTasks
+
+        _refuse({"layout": layout}, f"tasks={tasks!r} is given", "it says how a file of tasks is laid out")
+        return ReasoningGymTasks(tasks.removeprefix(REASONING_GYM), split=split or "train")
+    _refuse({"split": split}, "tasks= is given", "the source, or the file, decides what is in it")
+    if not isinstance(tasks, str | Path):
+        _refuse({"layout": layout}, "tasks= is a source", "it says how a file of tasks is laid out")
+        return tasks
+    return _file(Path(tasks), layout)
+
+
+def _file(path: Path, layout: str | None) -> TaskSource:
+    from ..tasks.benchmarks import KINDS, load_benchmark
+    from ..tasks.files import FileTasks
+
+    known = ("own", "auto", *KINDS)
+    if layout is not None and layout not in known:
+        raise unknown_name("layout", layout, known)
+    if layout == "own":
+        return FileTasks(path)
+    if layout is None and path.is_file() and _says_types(path):
+        return FileTasks(path)
+    try:
+        return load_benchmark(path, kind=layout or "auto")
+    except ConfigError as error:
+        if layout is not None:
+            raise
+        raise ConfigError(f"{error} (In this environment: layout=….)") from error
+
+
+def _says_types(path: Path) -> bool:
+    """Says whether the first line of a file has an answer type; what is wrong with a line, the reader will say."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    return '"answer_type"' in first or '"scorer"' in first
+
+
+def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, BACKENDS)
+    if backend == "local":
+        from ..tools.python import PythonTool
+
+        _check_names("PythonTool", PythonTool, arguments)
+        return PythonTool(**{"unsafe": unsafe, **arguments})
+    from ..tools.python.e2b import E2BTool
+
+    if unsafe:
+        raise ConfigError("unsafe would have no effect beside backend='e2b': nothing runs on this machine. Leave it out.")
+    if "api_key" in arguments:
+        raise ConfigError("A key does not belong in an environment's arguments, which are printed and saved. Set E2B_API_KEY.")
+    _check_names("E2BTool", E2BTool, arguments)
+    return E2BTool(**arguments)
+
+
+def _check_names(name: str, tool: type[Tool], arguments: Mapping[str, Any]) -> None:
+    known = [parameter for parameter in inspect.signature(tool).parameters if parameter != "self"]
+    for argument in arguments:
+        if argument not in known:
+            raise unknown_name(f"argument of {name} in interpreter=", argument, known)
+
+
+def _refuse(arguments: Mapping[str, object], where: str, reason: str) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)} would have no effect where {where}: {reason}. Leave one of them out.")
