@@ -11,6 +11,7 @@ COMMANDS = {
     "envs": "List the environments.",
     "study": "Repeat the main run over seeds and controls, and write the table.",
     "bench": "Measure overhead and savings.",
+    "doctor": "Show what this machine offers: isolation of a model's code, optional packages.",
 }
 
 

@@ -10,6 +10,7 @@ from arpo_envs.errors import unknown_name
 
 BENCHMARKS = {
     "env": "Time of the environment itself per call, and of a fork.",
+    "fork": "Time and memory of a clone of a live Python interpreter, beside the alternatives.",
     "sharing": "Tool calls that a tree saves, from one frozen policy.",
 }
 

@@ -57,7 +57,7 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("trian", "Unknown command 'trian'. Known: bench, envs, eval, play, study, train. Did you mean 'train'?"),
+        ("trian", "Unknown command 'trian'. Known: bench, doctor, envs, eval, play, study, train. Did you mean 'train'?"),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),
         ("play ARPO/Search-v0 --args hop=2", "Did you mean 'hops'?"),

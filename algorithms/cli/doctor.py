@@ -1,0 +1,96 @@
+"""`arpo doctor`: what this machine offers: the layers that keep a model's code in, and the optional packages."""
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from arpo_envs.tools.python.server.isolation import Report, probe
+
+WEAKER = (
+    "the size of a working directory is checked by looking, a few times a second, so a cell can overshoot it",
+    "a cell can ask whether a file of this machine exists, though it cannot open it",
+    "an episode can look into the files of its own clones",
+)
+"""What holds less firmly without namespaces."""
+
+EXTRAS = {
+    "torch": ("train", "trains and samples policies"),
+    "transformers": ("train", "loads language models"),
+    "matplotlib": ("train", "draws the plot of a run"),
+    "wandb": ("wandb", "tracks experiments"),
+    "e2b-code-interpreter": ("e2b", "runs Python in E2B's cloud (also needs E2B_API_KEY)"),
+    "reasoning-gym": (None, "gives tasks to ARPO/Python-v0; see docs/python-environment.md"),
+    "dill": ("bench", "what `arpo bench fork` compares with"),
+    "ipykernel": ("bench", "what `arpo bench fork` compares with"),
+}
+"""Optional packages: the extra that installs each, and what it is for."""
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Show what this machine offers."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo doctor`; the status is 1 if Python sessions cannot start here."""
+    tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what this machine offers.")
+    report = probe()
+    console = Console()
+    console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras()), highlight=False)
+    return 1 if report.missing_minimum() else 0
+
+
+def _layers(report: Report) -> RenderableType:
+    table = Table(
+        title="Python sandbox: layers of isolation", title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0)
+    )
+    for heading in ("", "layer", "what it does", "here"):
+        table.add_column(heading, overflow="fold")
+    for row in report.rows():
+        table.add_row(_mark(row.active), Text(row.name, style="bold"), Text(row.what), Text(row.detail, style="dim"))
+    return table
+
+
+def _verdict(report: Report) -> RenderableType:
+    missing = report.missing_minimum()
+    if missing:
+        lines = [Text("Python sessions cannot start here. Missing:", style="bold red")]
+        lines += [Text(f"• {line}") for line in missing]
+        return Group(*lines, Text("E2B works without them (backend='e2b'); unsafe=True runs without isolation."))
+    if report.layers.namespaces:
+        seen = "of this machine they see only the files of Python itself, read-only"
+        return Text(f"Python sessions start with every layer marked; {seen}.", style="green")
+    lines = [Text("Python sessions start without namespaces. That is weaker:", style="yellow")]
+    return Group(*lines, *(Text(f"• {line}") for line in WEAKER))
+
+
+def _extras() -> RenderableType:
+    table = _table("Optional packages", "package")
+    for name, (extra, what) in EXTRAS.items():
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            here = f"pip install 'arpo-envs[{extra}]'" if extra else "not installed"
+            table.add_row(_mark(False), Text(name, style="bold"), Text(what), Text(here, style="dim"))
+            continue
+        if name == "e2b-code-interpreter" and not os.environ.get("E2B_API_KEY"):
+            here += ", but E2B_API_KEY is not set"
+        table.add_row(_mark(True), Text(name, style="bold"), Text(what), Text(here, style="dim"))
+    return table
+
+
+def _table(title: str, subject: str) -> Table:
+    table = Table(title=title, title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    for heading in ("", subject, "what it does", "here"):
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _mark(active: bool) -> Text:
+    return Text("✓", style="green") if active else Text("✗", style="red")

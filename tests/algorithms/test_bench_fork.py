@@ -1,0 +1,27 @@
+"""`arpo bench fork`: the shape of its result, with small sizes; how long anything takes is not asserted."""
+
+import json
+
+import pytest
+
+from algorithms.bench import alternatives, fork
+from algorithms.cli import main
+
+SMALL = ["--rounds", "1", "--forks", "2", "--repeats", "1", "--array-mb", "1", "--objects-mb", "1", "--clones", "2"]
+RATIOS = {"clone_over_bare_fork", "fresh_interpreter_over_clone", "dill_1mb_over_clone", "clone_private_mb"}
+
+
+def test_the_result_is_flat_and_whole_and_what_is_absent_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(alternatives.importlib.util, "find_spec", lambda name: None)
+    file = tmp_path / "fork.json"
+    assert main(["bench", "fork", *SMALL, "--json", str(file)]) == 0
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record.keys() >= RATIOS | {"session_start_ms", "exec_round_trip_ms", "clone_small_ms", "bare_fork_ms", "live_clones"}
+    assert not [name for name, value in record.items() if isinstance(value, dict | list)]
+    assert (record["absent"], record["dill_1mb_over_clone"], record["live_clones"]) == ("dill, ipykernel", None, 2)
+    assert "Absent: dill, ipykernel" in capsys.readouterr().out
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(fork.ConfigError, match="clones must be at least 1"):
+        fork.ForkBench(clones=0)
