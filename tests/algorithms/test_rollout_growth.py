@@ -13,7 +13,7 @@ from algorithms.branching import BranchPoint, Grow
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
-from arpo_envs.forking import ForkLevel, Snapshot
+from arpo_envs.forking import ForkLevel, Snapshot, snapshot
 
 BOTH = pytest.mark.parametrize("mode", ["deterministic", "free"])
 
@@ -55,19 +55,14 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken: list[Snapshot] = []
-        monkeypatch.setattr(growth, "Snapshot", _Recorded)
-        _Recorded.log = self.taken
+        monkeypatch.setattr(growth, "snapshot", self._take)
+
+    def _take(self, env: Any) -> Snapshot:
+        self.taken.append(snapshot(env))
+        return self.taken[-1]
 
     def all_closed(self) -> bool:
         return bool(self.taken) and all(snap.closed for snap in self.taken)
-
-
-class _Recorded(Snapshot):
-    log: list[Snapshot]
-
-    def __init__(self, parked: Any) -> None:
-        super().__init__(parked)
-        self.log.append(self)
 
 
 # --- inside an action ------------------------------------------------------------------------------------

@@ -54,7 +54,6 @@ class Process:
         channel: to the process.
         pid: as this process sees it, from the kernel.
         inner: as the server sees it.
-        parent: the process that all sessions are children of, as this process sees it.
         budget: what it counts for.
         pidfd: a descriptor of it, only where no process namespace dies with the server.
     """
@@ -62,7 +61,6 @@ class Process:
     channel: Channel
     pid: int
     inner: int
-    parent: int
     budget: Budget
     pidfd: int | None = None
     ended: bool = False
@@ -158,7 +156,7 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs) as window:
             theirs.close()
-            return self._welcome(channel, window["window"], budget, None)
+            return self._welcome(channel, window["window"], budget)
 
     def fork(self, source: Process, kind: Literal["clone", "parked", "checkpoint"]) -> tuple[Process, int]:
         """Returns a copy of a session that waits for orders, and the bytes in its working directory.
@@ -181,7 +179,7 @@ class ForkServer:
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
-            return self._welcome(channel, window["window"], source.budget, source.parent), int(window["bytes"])
+            return self._welcome(channel, window["window"], source.budget), int(window["bytes"])
 
     @contextlib.contextmanager
     def _window(self, request: dict[str, Any], file: socket.socket | None = None) -> Iterator[dict[str, Any]]:
@@ -194,11 +192,10 @@ class ForkServer:
                 self._request({"op": "cancel", "window": window["window"]})
             raise
 
-    def _welcome(self, channel: Channel, window: int, budget: Budget, parent: int | None) -> Process:
+    def _welcome(self, channel: Channel, window: int, budget: Budget) -> Process:
         """Waits for a new process's hello, and has the server register it under the pid that the kernel says.
 
-        The server refuses what is not a new child of the template. Once the template is known, as some session's
-        parent, this is checked here as well, and the server's answer is not waited for: it kills what it refuses.
+        The server refuses what is not a new child of the template.
         """
         try:
             hello = channel.receive(deadline=time.monotonic() + ANSWERING)
@@ -207,22 +204,16 @@ class ForkServer:
         if hello.get("hello") is not True or not channel.sender:
             raise CloneError(f"The new interpreter failed: {str(hello.get('failed', 'no reason given'))[:200]}.")
         pid = channel.sender
-        found, inner = _parent_and_inner_pid(pid)
-        if pid in self._processes or parent not in (None, found):
-            raise CloneError("The new interpreter is another process than the one that was ordered.")
-        inner = inner if self.namespaces else pid
         pidfd = None
         try:
+            inner = _inner_pid(pid) if self.namespaces else pid
             pidfd = None if self.namespaces else os.pidfd_open(pid)
-            if parent is None:
-                self._request({"op": "register", "window": window, "pid": inner})
-            else:
-                self._tell({"op": "adopt", "window": window, "pid": inner})
+            self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:
             if pidfd is not None:
                 os.close(pidfd)
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
-        process = Process(channel, pid, inner, found, budget, pidfd)
+        process = Process(channel, pid, inner, budget, pidfd)
         with self._lock:
             self._processes[pid] = process
         budget.enter(pid)
@@ -350,21 +341,18 @@ def _receive(channel: Channel, deadline: float, watch: Callable[[], None] | None
     return channel.receive(deadline=deadline)
 
 
-def _parent_and_inner_pid(pid: int) -> tuple[int, int]:
-    """Returns the parent of a process, and its own pid in its innermost namespace.
+def _inner_pid(pid: int) -> int:
+    """Returns the pid of a process in its own, innermost namespace.
 
     Raises:
+        OSError: no descriptor is left.
         CloneError: it is gone.
     """
-    found = {}
     with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
         for line in status:
-            name, _, value = line.partition(":")
-            if name in ("PPid", "NSpid"):
-                found[name] = int(value.split()[-1])
-    if len(found) < 2:
-        raise CloneError("The new interpreter died at once.")
-    return found["PPid"], found["NSpid"]
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    raise CloneError("The new interpreter died at once.")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from attacks import (
 
 DISK_MB = 8
 INODES = 256
-MEMORY_MB = 128
+MEMORY_MB = 160
 OUTPUT = 4000
 """What sessions are allowed in these tests: megabytes, files, megabytes, characters."""
 

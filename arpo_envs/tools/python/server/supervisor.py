@@ -142,9 +142,6 @@ class Supervisor:
                 return self._allow_fork(int(request["pid"]), str(request["kind"]))
             if what == "register":
                 return self._register(int(request["window"]), int(request["pid"]))
-            if what == "adopt":
-                self._adopt(int(request["window"]), int(request["pid"]))
-                return None
             if what == "cancel":
                 return self._cancel(int(request["window"]))
             if what == "settle":
@@ -216,15 +213,6 @@ class Supervisor:
         self._close_window(number)
         self._watch(pidfd, lambda events: self._forget(process))
         return {}
-
-    def _adopt(self, number: int, pid: int) -> None:
-        """Registers a process without an answer: what is refused is given up."""
-        try:
-            refused = "failed" in self._register(number, pid)
-        except OSError:  # it has ended already
-            refused = True
-        if refused:
-            self._cancel(number)
 
     def _close_window(self, number: int) -> None:
         self._leave(self._windows.pop(number).family)
