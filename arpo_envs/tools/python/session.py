@@ -68,6 +68,8 @@ class PythonSession:
             try:
                 checkpoint, files = self._server.fork(process, "checkpoint")
             except CloneError as error:
+                if not self._server.usable:
+                    return self._lost()
                 return ToolResult(f"the cell was not run: {error}", "limit")
             except ToolFault as error:
                 self._give_up(error)
