@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ..errors import ConfigError, unknown_name
 from ..rewards.latex import unwrap
 from ..rewards.quantities import parse_quantity
 from . import Task
-from .files import _digest, _rows
+from .files import ListedTasks, _rows
 
 Kind = Literal["gsm8k", "math", "aime", "qa"]
 
@@ -40,7 +38,7 @@ _LATEX = re.compile(r"\$.*\$|\\[a-zA-Z]+")
 Row = tuple[int, Mapping[str, Any]]
 
 
-class BenchmarkTasks:
+class BenchmarkTasks(ListedTasks):
     """The questions of a benchmark's file, drawn uniformly.
 
     Args:
@@ -54,41 +52,11 @@ class BenchmarkTasks:
     def __init__(self, path: str | Path, kind: str) -> None:
         if kind not in KINDS:
             raise unknown_name("benchmark layout", kind, [*KINDS, "auto"])
-        self.path, self.kind = Path(path), KINDS[kind]
-        self._tasks: dict[str, Task] = {}
-        for number, row in _lower_rows(self.path):
-            task = _Reader(self.path, number, row, self.kind).task()
-            if task.id in self._tasks:
-                raise ConfigError(f"{self.path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
-            self._tasks[task.id] = task
-        self._order = tuple(self._tasks.values())
-        self.name = f"{self.kind}({self.path.name}, {_digest(self.path)})"  # an edited file is another source
-
-    def __len__(self) -> int:
-        """Returns the number of tasks."""
-        return len(self._order)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "BenchmarkTasks":
-        """Returns itself: nothing in it ever changes."""
-        return self
-
-    def draw(self, rng: np.random.Generator) -> Task:
-        """Returns a task, uniformly."""
-        return self._order[int(rng.random() * len(self._order))]
-
-    def get(self, task_id: str) -> Task:
-        """Returns the task of that id.
-
-        Raises:
-            ConfigError: the file has no such task.
-        """
-        if task_id not in self._tasks:
-            raise unknown_name(f"task in {self.path.name}", task_id, list(self._tasks)[:20])
-        return self._tasks[task_id]
-
-    def questions(self) -> Iterator[Task]:
-        """Yields every task in the file's order."""
-        yield from self._order
+        self.kind = KINDS[kind]
+        rows = _lower_rows(Path(path))
+        super().__init__(
+            Path(path), self.kind, ((number, _Reader(Path(path), number, row, self.kind).task()) for number, row in rows)
+        )
 
 
 def load_benchmark(path: str | Path, kind: str = "auto") -> BenchmarkTasks:

@@ -1,12 +1,12 @@
 """A user's own questions and documents, from JSON Lines files."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,36 +15,33 @@ from . import Task
 from .world import Document
 
 
-class FileTasks:
-    """Questions from a JSON Lines file, drawn uniformly.
-
-    Each line is an object: {"question": "…", "answers": ["…", …]}, or "answer": "…" for a single one; "id" is
-    optional (the line's number otherwise), and all other keys become the task's `meta`. Of these, "answer_type" says how
-    answers are judged; see `arpo_envs.rewards.check`.
+class ListedTasks:
+    """The tasks of a file, in its order.
 
     Args:
-        path: the file, UTF-8.
+        path: of the file.
+        kind: what the source's name begins with.
+        tasks: each with the number of its line.
 
     Raises:
-        ConfigError: the file is missing or empty, or a line is not as described; the message names the line.
+        ConfigError: two tasks have the same id.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, kind: str, tasks: Iterable[tuple[int, Task]]) -> None:
+        self.path = path
         self._tasks: dict[str, Task] = {}
-        for number, row in _rows(self.path, '{"question": "…", "answers": ["…"]}'):
-            task = _task(self.path, number, row)
+        for number, task in tasks:
             if task.id in self._tasks:
-                raise ConfigError(f"{self.path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
+                raise ConfigError(f"{path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
             self._tasks[task.id] = task
         self._order = tuple(self._tasks.values())
-        self.name = f"tasks({self.path.name}, {_digest(self.path)})"  # an edited file is another source
+        self.name = f"{kind}({path.name}, {_digest(path)})"  # an edited file is another source
 
     def __len__(self) -> int:
         """Returns the number of tasks."""
         return len(self._order)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "FileTasks":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Returns itself: nothing in it ever changes."""
         return self
 
@@ -65,6 +62,25 @@ class FileTasks:
     def questions(self) -> Iterator[Task]:
         """Yields every task in the file's order."""
         yield from self._order
+
+
+class FileTasks(ListedTasks):
+    """Questions from a JSON Lines file, drawn uniformly.
+
+    Each line is an object: {"question": "…", "answers": ["…", …]}, or "answer": "…" for a single one; "id" is
+    optional (the line's number otherwise), and all other keys become the task's `meta`. Of these, "answer_type" says how
+    answers are judged; see `arpo_envs.rewards.check`.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        ConfigError: the file is missing or empty, or a line is not as described; the message names the line.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        rows = _rows(Path(path), '{"question": "…", "answers": ["…"]}')
+        super().__init__(Path(path), "tasks", ((number, _task(Path(path), number, row)) for number, row in rows))
 
 
 @dataclass(frozen=True)
