@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,7 @@ from gymnasium.utils.env_checker import check_env
 import arpo_envs
 from arpo_envs.envs.search import SearchEnv
 from arpo_envs.errors import ConfigError
-from arpo_envs.rewards import HierarchicalReward
 from arpo_envs.tasks.files import FileCorpus, FileTasks
-from arpo_envs.tasks.questions import QuestionSource
-from arpo_envs.tasks.world import load_world
-from arpo_envs.tools import Stateless, ToolResult
-from arpo_envs.tools.search import SPEC
 
 KOELN = {"task": "city-2886242/country/capital"}
 
@@ -280,29 +274,6 @@ def test_clones_and_snapshots_go_on_alike_and_share_the_index(engine: str) -> No
         assert snap.portable
         assert env.step("<search>Paris</search>") == twin.step("<search>Paris</search>")
         assert arpo_envs.restore(env, snap)[1]["tool_calls"] == 1
-
-
-class Trivial(Stateless):
-    """A tool whose call costs nothing."""
-
-    specs = (SPEC,)
-    result = ToolResult("Paris: city in France; population 2,138,551.")
-
-    def call(self, name: str, arguments: Any, *, timeout: float) -> ToolResult:
-        return self.result
-
-
-def test_the_environment_costs_few_microseconds() -> None:
-    env = arpo_envs.ToolEnv(tasks=QuestionSource(world=load_world(10)), tools=[Trivial()], reward=HierarchicalReward())
-    best = float("inf")
-    for _ in range(50):
-        start = time.process_time()
-        for _ in range(25):
-            env.reset()
-            env.step("<search>Bordeaux</search>")
-            env.step("<answer>Paris</answer>")
-        best = min(best, (time.process_time() - start) / 25 / 3)
-    assert best < 40e-6, f"{best * 1e6:.0f} microseconds per call"
 
 
 def test_importing_the_package_is_fast_and_loads_nothing_heavy() -> None:

@@ -82,8 +82,10 @@ FILES = (
         "read_the_hosts_files",
         """{path: tried(open, path) for path in (
             "/etc/passwd", "/etc/shadow", "/etc/hosts", "/var/log/dpkg.log", "/boot", "/home", "/etc", "/proc",
-            host["secret"], host["folder"], host["checkout"] + "/pyproject.toml", host["checkout"],
+            host["secret"], host["folder"], host["checkout"] + "/pyproject.toml",
         )}""",
+        # Not the checkout itself: the interpreter may lie in it, and the private root then has an empty folder of that name
+        # on the way there (see list_the_hosts_folders).
         refused("EACCES", hidden=("ENOENT",)),
     ),
     Attack(
