@@ -112,13 +112,20 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
     Raises:
         ConfigError: the folder is no model folder.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} is not a model folder: it has no config.json.")
     with _without_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model, load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Returns the tokenizer of a Hugging Face folder, from disk alone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 @contextmanager

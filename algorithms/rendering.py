@@ -33,12 +33,22 @@ class Renderer(Protocol):
         """Returns the tokens of the first prompt."""
         ...
 
-    def observation(self, text: str, limit: int) -> Encoded:
-        """Returns at most `limit` tokens to append after an action; a cut is marked in the text."""
+    def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
+        """Returns at most `limit` tokens to append after an action; a cut is marked in the text.
+
+        Args:
+            text: what the environment said.
+            limit: in tokens.
+            ended: whether the model ended its turn itself: the action's last token is a stop token.
+        """
         ...
 
     def text(self, tokens: Sequence[int]) -> str:
         """Returns the text of sampled tokens, control tokens left out."""
+        ...
+
+    def action(self, text: str) -> str:
+        """Returns what a model wrote in the environment's dialect, if it writes calls in a way of its own."""
         ...
 
 
@@ -63,7 +73,7 @@ class ScriptedRenderer:
         """Returns the task's characters."""
         return tuple(map(ord, task + "\n"))
 
-    def observation(self, text: str, limit: int) -> Encoded:
+    def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns the text's characters."""
         if len(text) <= limit:
             return Encoded(tuple(map(ord, text)), text, False)
@@ -74,6 +84,10 @@ class ScriptedRenderer:
     def text(self, tokens: Sequence[int]) -> str:
         """Returns the characters."""
         return "".join(map(chr, tokens))
+
+    def action(self, text: str) -> str:
+        """Returns the text as it is."""
+        return text
 
 
 class TextRenderer:
@@ -118,7 +132,7 @@ class TextRenderer:
         text = f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
         return tuple(self.tokenizer.encode(text, add_special_tokens=True))
 
-    def observation(self, text: str, limit: int) -> Encoded:
+    def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns an observation's tokens; see `Renderer.observation`."""
         text = self.harmless(text)
         tokens = self._encode(text)
@@ -133,6 +147,10 @@ class TextRenderer:
         """Returns the text of tokens, control tokens left out."""
         kept = [token for token in tokens if token not in self._control_ids]
         return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+
+    def action(self, text: str) -> str:
+        """Returns the text as it is."""
+        return text
 
     def harmless(self, text: str) -> str:
         """Returns the text with every control token's string broken up: `<|im_end|>` becomes `< |im_end|>`.

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from arpo_envs import ConfigError
+
 from . import seeds
 from .algorithm import Algorithm
 from .controls import shuffle_rewards
@@ -41,6 +43,9 @@ class Trainer:
         seed: of the run.
         limits: of the rollouts.
         shuffled_rewards: the control in which rewards say nothing; see `controls.shuffle_rewards`.
+
+    Raises:
+        ConfigError: the renderer's chat template rewrites earlier turns.
     """
 
     make_env: MakeEnv
@@ -52,6 +57,11 @@ class Trainer:
     seed: int
     limits: Limits = Limits()
     shuffled_rewards: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what may be evaluated, but not trained."""
+        if rewrites := getattr(self.renderer, "rewrites", ()):
+            raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it may only evaluate: {rewrites[0]}.")
 
     async def step(self, step: int) -> StepResult:
         """Takes one step; everything in it is a function of (seed, step, weights)."""

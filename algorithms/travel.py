@@ -77,7 +77,7 @@ async def _follow(growth: "Growth", path: Path) -> None:
         state = anchor() if callable(anchor) else None
         text = growth.run.renderer.text((*path.prefix, *action.tokens))
         await _tick(growth, path)
-        observation, reward, terminated, truncated, info = await _step(growth, path, action, text)
+        observation, reward, terminated, truncated, info = await _step(growth, path, action, growth.run.renderer.action(text))
         await _tick(growth, path)
         tool = str(info.get("tool", ""))
         fields: dict[str, Any] = {"text": text, "tool": tool, "reward": reward, "anchor": state}
@@ -179,7 +179,8 @@ async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> 
 async def _observe(growth: "Growth", path: Path, action: int, observation: str, *, after_result: bool) -> None:
     """Appends what the environment said and gets the path ready for its next action."""
     room = growth.run.policy.context_length - len(path.context) - growth.run.limits.answer_reserve
-    encoded = growth.run.renderer.observation(observation, max(0, room))
+    ended = path.context[-1] in growth.run.renderer.stop_tokens
+    encoded = growth.run.renderer.observation(observation, max(0, room), ended=ended)
     parent_at = len(growth.tree.nodes[action].tokens)
     node = growth.add("observation", (*path.key, 0), action, parent_at, encoded.tokens, text=encoded.text)
     path.context += encoded.tokens

@@ -35,7 +35,7 @@ class TrainConfig:
     eval_args: tuple[str, ...] = ("split=test",)
     """More of them for the evaluation environment only."""
     policy: str = EMBEDDED
-    """Folder of a Hugging Face causal language model, or "embedded": a small one built and cold-started here."""
+    """Folder or hub id of a Hugging Face causal language model, or "embedded": a small one built and cold-started here."""
     algorithm: str = "arpo"
     """arpo, grpo or random_branching."""
     rollouts: int = 16

@@ -20,6 +20,7 @@ from ..evaluate import Evaluation, evaluate
 from ..policies.local import LocalPolicy
 from .config import TrainConfig, env_maker, parse_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
+from .policy_source import policy_folder
 from .results import Value, write_json
 
 
@@ -27,8 +28,8 @@ from .results import Value, write_json
 class EvalConfig:
     """Measure a policy on held-out tasks."""
 
-    policy: Path
-    """Folder of a run, or of a Hugging Face causal language model."""
+    policy: str
+    """Folder of a run, or folder or hub id of a Hugging Face causal language model."""
     env: str | None = None
     """Environment id; the run's own, or ARPO/SearchMini-v0, if left out."""
     args: tuple[str, ...] = ()
@@ -62,14 +63,16 @@ class EvalConfig:
         Raises:
             ConfigError: there is no model folder.
         """
-        folder, env, arguments = self.policy, self.env, self.args
+        folder, env, arguments = Path(self.policy), self.env, self.args
         if (folder / "policy").is_dir():
             if env is None and (folder / "config.json").is_file():
                 run = TrainConfig.load(folder)
                 env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
             folder = folder / "policy"
-        if not (folder / "config.json").is_file():
+        elif (folder.exists() or "/" not in self.policy) and not (folder / "config.json").is_file():
             raise ConfigError(f"{self.policy} is neither a run with a policy in it nor a model folder (with a config.json).")
+        else:
+            folder = policy_folder(self.policy)
         return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
 
 
@@ -98,7 +101,7 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
     sizes = TrainConfig(policy=str(folder), output=folder).resolved()  # as `arpo train` would choose them
     model, tokenizer = load_policy(folder)
     make_env = env_maker(env, parse_arguments(words))
-    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
     policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
     try:
         return await evaluate(

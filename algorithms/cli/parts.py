@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import seeds
+from ..chat import ChatRenderer
 from ..checkpoint import load_policy, save_policy
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
@@ -17,6 +18,7 @@ from ..policies.local import LocalPolicy
 from ..rendering import TextRenderer
 from ..trainer import Trainer
 from .config import EMBEDDED, MARK, TrainConfig
+from .policy_source import policy_folder
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     The result is kept in the run's folder, so that a resumed run and the controls start from the same weights.
     """
     if config.policy != EMBEDDED:
-        return Path(config.policy)
+        return policy_folder(config.policy)
     folder = run / "cold_start"
     if (folder / MARK).is_file():
         return folder
@@ -51,11 +53,28 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     return folder
 
 
-def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags") -> TextRenderer:
-    """Returns the renderer a policy folder was trained with; the embedded policy needs no instructions."""
+def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluating: bool = False) -> TextRenderer:
+    """Returns the renderer of a policy folder: by its chat template, where it has one.
+
+    Args:
+        folder: of the policy; the embedded one needs no instructions.
+        tokenizer: the policy's.
+        dialect: of the environment.
+        evaluating: whether a template that rewrites earlier turns is accepted.
+    """
     mark = folder / MARK
-    options = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-    return TextRenderer(tokenizer, dialect=dialect, **options)
+    if mark.is_file():
+        return TextRenderer(tokenizer, dialect=dialect, **json.loads(mark.read_text(encoding="utf-8")))
+    if not getattr(tokenizer, "chat_template", None):
+        return TextRenderer(tokenizer, dialect=dialect)
+    return ChatRenderer(tokenizer, dialect=dialect, stop_tokens=_ends(folder), allow_rewriting_template=evaluating)
+
+
+def _ends(folder: Path) -> tuple[int, ...]:
+    """Returns the ids that end a text, as the model's own generation settings list them."""
+    file = folder / "generation_config.json"
+    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
 
 
 def dialect_of(make_env: MakeEnv) -> str:

@@ -17,13 +17,14 @@ from rich.console import Console
 
 from arpo_envs import ConfigError
 
-from ..checkpoint import Checkpoint, latest, save
+from ..checkpoint import Checkpoint, latest, load_tokenizer, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
 from .config import EMBEDDED, MARK, TrainConfig, describe_algorithm
-from .parts import Parts, assemble, evaluation_starts, starting_policy
+from .parts import Parts, assemble, dialect_of, evaluation_starts, renderer_for, starting_policy
+from .policy_source import policy_folder
 from .progress import Progress
 from .report import report
 
@@ -162,14 +163,14 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
-    if config.policy != EMBEDDED and not (Path(config.policy) / "config.json").is_file():
-        raise ConfigError(
-            f"--policy {config.policy} is not a model folder: it has no config.json. For the small one: {EMBEDDED}."
-        )
-    env = config.make_env(*config.train_args)()
-    if config.policy == EMBEDDED:
+    folder = policy_folder(config.policy, weights=False) if config.policy != EMBEDDED else None
+    make_env = config.make_env(*config.train_args)
+    if folder is not None:
+        renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
+    else:
+        env = make_env()
         demonstrator(env)
-    env.close()
+        env.close()
     config.make_env(*config.eval_args)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")

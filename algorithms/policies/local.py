@@ -20,6 +20,11 @@ from ..logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling
 from .slots import SlotCache
+from .stopping import StopStrings
+
+_DEFAULT_CACHE_BYTES = 2 << 30
+_PADDING = 64
+"""Tokens of padding that cost less than one more forward pass."""
 
 
 @dataclass
@@ -37,6 +42,11 @@ class _Request:
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
 
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """All tokens so far."""
+        return (*self.context, *self.tokens)
+
 
 class LocalPolicy:
     """Draws from a `transformers` model.
@@ -48,17 +58,30 @@ class LocalPolicy:
         device: where to run, e.g. "cpu" or "cuda".
         context_length: longest sequence in tokens.
         slots: sequences whose keys are kept; at most this many rows decode together.
+        cache_tokens: the memory budget: tokens whose keys are kept, one that sequences share counted once.
+            When it is spent, what was used longest ago is forgotten, and if that is not enough, rows wait.
+            Rows that decode are held twice, so the most that is ever taken is twice this budget.
+            By default what fits into 2 GiB, and no more than the slots could hold.
+        dtype: to run in, e.g. `torch.bfloat16`; by default the model's own.
 
     Raises:
-        ConfigError: the model has layers this engine cannot run.
+        ConfigError: the model has layers this engine cannot run, or one context exceeds `cache_tokens`.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, device: str | torch.device = "cpu", context_length: int = 512, slots: int = 256
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        device: str | torch.device = "cpu",
+        context_length: int = 512,
+        slots: int = 256,
+        cache_tokens: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_foreign_attention(model.config)
         self.device = torch.device(device)
-        self.model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype or model.dtype).eval().requires_grad_(False)
         self._logits = Logits(self.model)
         self.tokenizer = tokenizer
         self.context_length = min(context_length, int(getattr(model.config, "max_position_embeddings", context_length)))
@@ -66,7 +89,9 @@ class LocalPolicy:
         self.version = 0
         self.prefilled_tokens = 0
         """Tokens computed so far, sampled ones included: what prefix reuse keeps small."""
-        self._cache = SlotCache(slots, self.context_length)
+        self._cache = SlotCache(slots, self.context_length, self._budget(cache_tokens, slots))
+        self._stops = StopStrings(tokenizer)
+        self._closed = False
         self._waiting: list[_Request] = []
         self._decoding: list[_Request] = []
         self._server: asyncio.Task[None] | None = None
@@ -78,13 +103,16 @@ class LocalPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ValueError: the context is empty, or has no room for `max_tokens` more.
+            ConfigError: the context is empty, or has no room for `max_tokens` more.
         """
-        if not context or params.max_tokens < 1:
-            raise ValueError(f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}.")
+        if not len(context) or params.max_tokens < 1:
+            raise ConfigError(
+                f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
+            )
         if len(context) + params.max_tokens > self.context_length:
-            raise ValueError(
-                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of {self.context_length}."
+            raise ConfigError(
+                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
+                f"{self.context_length}. Draw fewer, or make the policy with a longer context_length."
             )
         loop = asyncio.get_running_loop()
         request = _Request(tuple(context), params, seed, offset, loop.create_future())
@@ -107,6 +135,7 @@ class LocalPolicy:
 
     async def close(self) -> None:
         """Ends the decoding thread; generations under way fail."""
+        self._closed = True
         if self._server is not None and not self._server.done():
             self._server.cancel()
             await asyncio.wait([self._server])
@@ -138,28 +167,71 @@ class LocalPolicy:
 
     @torch.inference_mode()
     def _round(self, arrived: list[_Request]) -> tuple[list[_Request], list[_Request]]:
-        """Admits what fits, draws one token per row; returns finished requests and those that must wait."""
+        """Admits what fits and draws until a row ends or a request comes; returns ended rows and those that must wait."""
+        waiting = self._admit(arrived)
+        done: list[_Request] = []
+        while self._decoding:
+            for rows in self._groups():
+                done += self._draw(rows)
+            self._leave(done)
+            if self._write_down(waiting) or done or waiting or self._waiting or self._closed:
+                break
+            self._drop_abandoned()
+        return done, waiting
+
+    def _admit(self, arrived: list[_Request]) -> list[_Request]:
+        """Gives each request a slot; returns those that must wait for a prefix, a slot or room.
+
+        When there is no room for one, later ones do not overtake it: a long request would starve.
+        """
         self._drop_abandoned()
-        still_waiting: list[_Request] = []
-        admitted: list[_Request] = []
+        waiting: list[_Request] = []
+        crowded = False
         for request in arrived:
             if request.future.done():
                 continue
-            placement = self._cache.place(request.context)
+            placement = None if crowded else self._cache.place(request.sequence)
+            crowded = crowded or self._cache.books.crowded
             if placement is None:
-                still_waiting.append(request)
+                waiting.append(request)
             else:
                 request.slot = placement.slot
-                admitted.append(request)
-        done: list[_Request] = []
-        for rows in (self._decoding, admitted):  # apart, so that one long prefill does not pad all others
-            if rows:
-                done += self._draw(rows)
+                self._decoding.append(request)
+        return waiting
+
+    def _groups(self) -> list[list[_Request]]:
+        """Returns the rows that share a forward pass: a long prefill does not pad all others."""
+        counts = {id(request): self._cache.pending(request.slot) for request in self._decoding}
+        groups: list[list[_Request]] = []
+        total = 0
+        for request in sorted(self._decoding, key=lambda request: counts[id(request)]):
+            count = counts[id(request)]
+            if groups and count * (len(groups[-1]) + 1) - total - count <= max(_PADDING, total // 4):
+                groups[-1].append(request)
+                total += count
+            else:
+                groups.append([request])
+                total = count
+        return groups
+
+    def _leave(self, done: list[_Request]) -> None:
+        """Frees the rows that are complete."""
+        ended = {id(request) for request in done}
         for request in done:
             self._cache.free(request.slot)
-        ended = {id(request) for request in done}
-        self._decoding = [request for request in (*self._decoding, *admitted) if id(request) not in ended]
-        return done, still_waiting
+        self._decoding = [request for request in self._decoding if id(request) not in ended]
+
+    def _write_down(self, waiting: list[_Request]) -> bool:
+        """Writes down what was drawn; rows without room for it wait, and go on where they were. Whether there are any."""
+        kept: list[_Request] = []
+        for request in self._decoding:
+            if self._cache.append(request.slot, request.tokens[-1]):
+                kept.append(request)
+            else:
+                self._cache.free(request.slot)
+                waiting.insert(0, request)
+        self._decoding = kept
+        return bool(waiting)
 
     def _drop_abandoned(self) -> None:
         """Frees the rows of requests that were cancelled; each is asked once, as that may happen at any moment."""
@@ -178,33 +250,37 @@ class LocalPolicy:
         self.prefilled_tokens += int((last_B + 1).sum())
         where = (torch.arange(len(rows), device=self.device), last_B)
         logits_BV = self._logits(where, **inputs, past_key_values=self._cache, use_cache=True)
-        temperature_B = torch.tensor([request.params.temperature or 1.0 for request in rows], device=self.device)
-        logp_BV = torch.log_softmax(logits_BV / temperature_B[:, None], dim=-1)
-        entropy_B = -(logp_BV.exp() * logp_BV).nan_to_num(0.0).sum(-1)
-        token_B = self._pick(rows, logp_BV)
+        if any(request.params.temperature not in (0.0, 1.0) for request in rows):
+            temperatures = [request.params.temperature or 1.0 for request in rows]
+            logits_BV = logits_BV / torch.tensor(temperatures, device=self.device)[:, None]
+        logp_BV = torch.log_softmax(logits_BV, dim=-1)
+        p_BV = logp_BV.exp()
+        entropy_B = -torch.linalg.vecdot(p_BV, logp_BV.clamp(min=torch.finfo(logp_BV.dtype).min))
+        token_B = self._pick(rows, logp_BV, p_BV)
         chosen_B = logp_BV.gather(1, token_B[:, None])[:, 0]
+        drawn_3B = torch.stack([token_B.double(), chosen_B.double(), entropy_B.double()]).tolist()  # one transfer
         done = []
-        drawn = zip(rows, token_B.tolist(), chosen_B.tolist(), entropy_B.tolist(), strict=True)
-        for request, token, logprob, entropy in drawn:
-            request.tokens.append(token)
+        for request, token, logprob, entropy in zip(rows, *drawn_3B, strict=True):
+            request.tokens.append(int(token))
             request.logprobs.append(logprob)
             request.entropies.append(entropy)
             request.stopped = self._is_stopped(request)
             if request.stopped or len(request.tokens) >= request.params.max_tokens:
                 done.append(request)
-            else:
-                self._cache.append(request.slot, token)
         return done
 
-    def _pick(self, rows: list[_Request], logp_BV: torch.Tensor) -> torch.Tensor:
+    def _pick(self, rows: list[_Request], logp_BV: torch.Tensor, p_BV: torch.Tensor) -> torch.Tensor:
         """Returns one token per row: the inverse of the cumulative distribution at u(seed, position)."""
         seeds_B = np.array([request.seed for request in rows], dtype=np.uint64)
         positions_B = np.array([request.offset + len(request.tokens) for request in rows], dtype=np.uint64)
         u_B = torch.from_numpy(uniforms(seeds_B, positions_B)).to(self.device)
-        cumulative_BV = logp_BV.double().exp().cumsum(-1)
-        sampled_B = torch.searchsorted(cumulative_BV, (u_B * cumulative_BV[:, -1])[:, None], right=True)[:, 0]
-        greedy = torch.tensor([request.params.temperature == 0.0 for request in rows], device=self.device)
-        return torch.where(greedy, logp_BV.argmax(-1), sampled_B.clamp(max=self.vocabulary_size - 1))
+        cumulative_BV = p_BV.cumsum(-1, dtype=torch.float64)
+        token_B = torch.searchsorted(cumulative_BV, (u_B * cumulative_BV[:, -1])[:, None], right=True)[:, 0]
+        token_B = token_B.clamp(max=self.vocabulary_size - 1)
+        if all(request.params.temperature for request in rows):
+            return token_B
+        greedy_B = torch.tensor([request.params.temperature == 0.0 for request in rows], device=self.device)
+        return torch.where(greedy_B, logp_BV.argmax(-1), token_B)
 
     def _is_stopped(self, request: _Request) -> bool:
         """Whether the action is complete; what was sampled before this call counts, so stops match across the seam."""
@@ -213,8 +289,21 @@ class LocalPolicy:
         if not request.params.stop:
             return False
         action = [*request.context[len(request.context) - request.offset :], *request.tokens]
-        text = self.tokenizer.decode(action, clean_up_tokenization_spaces=False)
-        return any(stop in text for stop in request.params.stop)
+        return self._stops.completed(action, request.params.stop)
+
+    def _budget(self, cache_tokens: int | None, slots: int) -> int:
+        """Returns the size of the pool, in tokens."""
+        if cache_tokens is None:
+            config = self.model.config
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            each: int = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+            return max(self.context_length, min(slots * self.context_length, _DEFAULT_CACHE_BYTES // each))
+        if cache_tokens < self.context_length:
+            raise ConfigError(
+                f"cache_tokens={cache_tokens} cannot hold one context of {self.context_length} tokens; give more."
+            )
+        return cache_tokens
 
 
 def _deliver(request: _Request, version: int) -> None:

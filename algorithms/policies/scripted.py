@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arpo_envs import ConfigError
+
 from . import Generation, Sampling
 
 Script = Callable[[str, int], str]
@@ -32,7 +34,17 @@ class ScriptedPolicy:
     async def generate(
         self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
     ) -> Generation:
-        """Returns the next characters of the scripted action; see `Policy.generate`."""
+        """Returns the next characters of the scripted action; see `Policy.generate`.
+
+        Raises:
+            ConfigError: the context is empty, or has no room for `max_tokens` more.
+        """
+        if not context or params.max_tokens < 1:
+            raise ConfigError(f"Nothing to do: {len(context)} characters of context, max_tokens={params.max_tokens}.")
+        if len(context) + params.max_tokens > self.context_length:
+            raise ConfigError(
+                f"{len(context)} characters of context and {params.max_tokens} to draw exceed {self.context_length}."
+            )
         before = "".join(map(chr, context[: len(context) - offset]))
         action = self.script(before, seed)
         entropies = list(self.entropy(before, seed)) if self.entropy is not None else []

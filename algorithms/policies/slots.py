@@ -1,126 +1,119 @@
-"""Keys and values of past tokens, in slots that forks and continued paths share by prefix.
+"""Keys and values of past tokens, in a pool that forks and continued paths share by prefix.
 
-A slot holds one token sequence. A new request takes over an idle slot whose sequence it continues, or
-copies the longest known prefix into the least recently used slot; only what is new is computed.
+`Prefixes` keeps the books; this is the `transformers` cache that reads and writes the pool. Rows that decode
+together are gathered from the pool once, into a table that grows in place until a row joins or leaves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
+from .prefixes import Prefixes
 
-class Placement(NamedTuple):
-    """Where a request lives, and how many of its tokens are already computed there."""
+_GROWTH = 24
+"""Tokens a table can grow before it is gathered anew."""
 
-    slot: int
-    cached: int
+
+@dataclass
+class _Table:
+    """What rows that decode together read.
+
+    Args:
+        placed_B: which placement each row is; a slot that was placed anew is another row.
+        known_B: tokens of each row in the table.
+        width: tokens each row may have.
+        layers: per layer the keys and the values, [B * width, E].
+    """
+
+    placed_B: NDArray[np.int64]
+    known_B: NDArray[np.int64]
+    width: int
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
 @dataclass
 class _Rows:
-    """What the current forward pass computes: row b continues slot `slots[b]` at position `starts[b]`."""
+    """What the current forward pass computes and reads.
 
-    slots_B: torch.Tensor
-    position_BQ: torch.Tensor
-    used_BQ: torch.Tensor
+    Args:
+        new_N: places of the tokens that are computed.
+        computed_N: which of the B * Q states they are; None if all are.
+        read_M: places of all tokens of all rows, B * K of them; place 0 where a row is shorter.
+        width: K.
+        table: what is read instead of the pool, if only one token per row is computed.
+        cells_B: where in the table the new tokens go; None while the table is empty.
+    """
+
+    new_N: torch.Tensor
+    computed_N: torch.Tensor | None
+    read_M: torch.Tensor
     width: int
+    table: _Table | None = None
+    cells_B: torch.Tensor | None = None
 
 
 class SlotCache(Cache):
-    """The `transformers` cache interface over a fixed pool of slots.
+    """The `transformers` cache interface over one pool of tokens.
 
     Args:
         slots: S, sequences remembered at the same time.
         length: longest sequence, in tokens.
+        budget: tokens remembered at the same time; by default what all slots could need.
     """
 
-    def __init__(self, slots: int, length: int) -> None:
+    def __init__(self, slots: int, length: int, budget: int | None = None) -> None:
         super().__init__(layers=[])
-        self._tokens_ST: NDArray[np.int64] = np.full((slots, length), -1, dtype=np.int64)
-        self._known_S: NDArray[np.int64] = np.zeros(slots, dtype=np.int64)  # tokens written down
-        self._ready_S: NDArray[np.int64] = np.zeros(slots, dtype=np.int64)  # tokens whose keys are computed
-        self._used_S: NDArray[np.int64] = np.zeros(slots, dtype=np.int64)
-        self._busy_S: NDArray[np.bool_] = np.zeros(slots, dtype=np.bool_)
-        self._ticks = 0
+        self.books = Prefixes(slots, length, slots * length if budget is None else budget)
+        self.place, self.append = self.books.place, self.books.append
+        self.free = self.books.free
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
         self._rows: _Rows | None = None
-
-    # --- which slot -------------------------------------------------------------------------------
-
-    def place(self, context: Sequence[int]) -> Placement | None:
-        """Finds a slot for a context; None if it should wait (all busy, or its prefix is being computed)."""
-        tokens_T = np.asarray(context, dtype=np.int64)
-        length = len(tokens_T) - 1  # at least one token is fed, for its logits
-        same_ST = self._tokens_ST[:, :length] == tokens_T[None, :length]
-        common_S = np.where(same_ST.all(axis=1), length, same_ST.argmin(axis=1)) if length else np.zeros_like(self._known_S)
-        common_S = np.minimum(common_S, self._known_S)
-        source = int(np.argmax(np.minimum(common_S, self._ready_S)))
-        cached = int(min(common_S[source], self._ready_S[source]))
-        if common_S.max(initial=0) > cached:
-            return None
-        if not self._busy_S[source] and cached > 0 and cached == self._ready_S[source]:
-            slot = source
-        else:
-            idle = np.flatnonzero(~self._busy_S)
-            if not len(idle):
-                return None
-            slot = int(idle[np.argmin(self._used_S[idle])])
-            if cached and slot != source:
-                for store in (*self._keys, *self._values):
-                    store[slot, :, :cached] = store[source, :, :cached]
-        self._ticks += 1
-        self._used_S[slot], self._busy_S[slot] = self._ticks, True
-        self._tokens_ST[slot, : len(tokens_T)] = tokens_T
-        self._known_S[slot], self._ready_S[slot] = len(tokens_T), cached
-        return Placement(slot, cached)
-
-    def append(self, slot: int, token: int) -> None:
-        """Writes down a sampled token, whose keys are computed when the next one is drawn."""
-        self._tokens_ST[slot, self._known_S[slot]] = token
-        self._known_S[slot] += 1
-
-    def free(self, slot: int) -> None:
-        """Ends a sequence; it is remembered until its slot is needed."""
-        self._busy_S[slot] = False
-        self._known_S[slot] = self._ready_S[slot]
+        self._table: _Table | None = None
 
     def forget(self) -> None:
         """Forgets everything: the weights changed."""
-        self._known_S[:] = 0
-        self._ready_S[:] = 0
+        self._table = None
+        self.books.forget()
 
-    # --- one forward pass ---------------------------------------------------------------------------
+    def pending(self, slot: int) -> int:
+        """Returns how many tokens of a sequence the next forward pass computes."""
+        return int(self.books.known_S[slot] - self.books.ready_S[slot])
 
     def begin(self, slots: Sequence[int], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """Returns the model inputs for what each slot knows but has not computed: right-padded [B, Q].
 
         The mask is one that is added, in the model's dtype: eager attention would add a Boolean one, too.
         """
-        index = np.asarray(slots)
-        starts_B, stops_B = self._ready_S[index], self._known_S[index]
+        books, index = self.books, np.asarray(slots)
+        starts_B, stops_B = books.ready_S[index], books.known_S[index]
         counts_B, width = stops_B - starts_B, int(stops_B.max())
         offset_Q = np.arange(int(counts_B.max()))
         used_BQ = offset_Q[None] < counts_B[:, None]
         position_BQ = np.minimum(starts_B[:, None] + offset_Q[None], stops_B[:, None] - 1)
-        ids_BQ = self._tokens_ST[index[:, None], position_BQ]
+        new_BQ = books.places_ST[index[:, None], position_BQ]
         hidden_BQK = np.arange(width)[None, None] > position_BQ[:, :, None]
+        table, cells_B = self._tabled(index) if len(offset_Q) == 1 else (None, None)
+        read = width if table is None else table.width
         self._rows = _Rows(
-            torch.from_numpy(index).to(device),
-            torch.from_numpy(position_BQ).to(device),
-            torch.from_numpy(used_BQ).to(device),
+            torch.from_numpy(new_BQ[used_BQ]).to(device),
+            None if used_BQ.all() else torch.from_numpy(np.flatnonzero(used_BQ)).to(device),
+            torch.from_numpy(books.places_ST[index, :read].reshape(-1)).to(device),
             width,
+            table,
+            None if cells_B is None else torch.from_numpy(cells_B).to(device),
         )
-        self._ready_S[index] = stops_B
+        books.ready_S[index] = stops_B
+        mask_BQK = torch.zeros(hidden_BQK.shape, dtype=dtype, device=device)
         return {
-            "input_ids": torch.from_numpy(ids_BQ).to(device),
-            "position_ids": self._rows.position_BQ,
-            "attention_mask": torch.from_numpy(hidden_BQK[:, None]).to(device, dtype) * torch.finfo(dtype).min,
+            "input_ids": torch.from_numpy(books.tokens_ST[index[:, None], position_BQ]).to(device),
+            "position_ids": torch.from_numpy(position_BQ).to(device),
+            "attention_mask": mask_BQK.masked_fill_(torch.from_numpy(hidden_BQK).to(device), torch.finfo(dtype).min)[:, None],
             "last_B": torch.from_numpy(counts_B - 1).to(device),
         }
 
@@ -130,18 +123,43 @@ class SlotCache(Cache):
         """Stores a layer's new keys and values [B, H, Q, D]; returns all of each row's, [B, H, K, D]."""
         rows = self._rows
         assert rows is not None
+        batch, heads = key_states.shape[:2]
         if layer_idx == len(self._keys):
-            slots, length = self._tokens_ST.shape
             for stores, states in ((self._keys, key_states), (self._values, value_states)):
-                shape = (slots, states.shape[1], length, states.shape[3])
+                # zeros: what a padded row reads at place 0 is hidden by the mask, but must be a number
+                shape = (self.books.budget + 1, heads * states.shape[3])
                 stores.append(torch.zeros(shape, dtype=states.dtype, device=states.device))
-        slot_N = rows.slots_B[:, None].expand_as(rows.position_BQ)[rows.used_BQ]
-        position_N = rows.position_BQ[rows.used_BQ]
-        gathered = []
+        new, read = [], []
         for store, states in ((self._keys[layer_idx], key_states), (self._values[layer_idx], value_states)):
-            store[slot_N, :, position_N] = states.transpose(1, 2)[rows.used_BQ]
-            gathered.append(store[rows.slots_B, :, : rows.width])
-        return gathered[0], gathered[1]
+            new_NE = states.transpose(1, 2).reshape(-1, store.shape[1])
+            new.append(new_NE if rows.computed_N is None else new_NE.index_select(0, rows.computed_N))
+            store.index_copy_(0, rows.new_N, new[-1])
+        if rows.table is not None and rows.cells_B is not None:
+            for cells, new_NE in zip(rows.table.layers[layer_idx], new, strict=True):
+                cells.index_copy_(0, rows.cells_B, new_NE)
+            read = list(rows.table.layers[layer_idx])
+        else:
+            read = [store.index_select(0, rows.read_M) for store in (self._keys[layer_idx], self._values[layer_idx])]
+            if rows.table is not None:
+                rows.table.layers.append((read[0], read[1]))
+        keys, values = (
+            all_ME.view(batch, -1, heads, states.shape[3])[:, : rows.width].transpose(1, 2)
+            for all_ME, states in zip(read, (key_states, value_states), strict=True)
+        )
+        return keys, values
+
+    def _tabled(self, index_B: NDArray[np.int64]) -> tuple[_Table | None, NDArray[np.int64] | None]:
+        """Returns the table for rows that each compute one token, and the cells to write; no cells for a new table."""
+        books, table = self.books, self._table
+        placed_B, starts_B, stops_B = books.placed_S[index_B], books.ready_S[index_B], books.known_S[index_B]
+        goes_on = table is not None and np.array_equal(table.placed_B, placed_B) and np.array_equal(table.known_B, starts_B)
+        if table is not None and goes_on and int(stops_B.max()) <= table.width:
+            table.known_B = stops_B
+            return table, np.arange(len(index_B)) * table.width + starts_B
+        width = min(int(stops_B.max()) + _GROWTH, books.places_ST.shape[1])
+        fits = len(index_B) * width <= books.budget
+        self._table = _Table(placed_B, stops_B, width) if fits else None
+        return self._table, None
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions are given explicitly, so nobody's business."""

@@ -19,8 +19,11 @@ TOKENIZER = byte_tokenizer()
 FAMILIES = pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
 
 
-def policy(family: str = "llama", *, slots: int = 64, context_length: int = 256, **options: Any) -> LocalPolicy:
-    return LocalPolicy(tiny_model(family, **options), TOKENIZER, slots=slots, context_length=context_length)
+def policy(
+    family: str = "llama", *, slots: int = 64, context_length: int = 256, cache_tokens: int | None = None, **options: Any
+) -> LocalPolicy:
+    model = tiny_model(family, **options)
+    return LocalPolicy(model, TOKENIZER, slots=slots, context_length=context_length, cache_tokens=cache_tokens)
 
 
 def contexts(count: int, seed: int = 0, most: int = 60) -> list[list[int]]:
@@ -173,7 +176,7 @@ class Dictated(LocalPolicy):
         super().__init__(tiny_model(), TOKENIZER, **options)
         self.script = TOKENIZER.encode(text) if isinstance(text, str) else list(text)
 
-    def _pick(self, rows: list[Any], logp_BV: torch.Tensor) -> torch.Tensor:
+    def _pick(self, rows: list[Any], *_: torch.Tensor) -> torch.Tensor:
         return torch.tensor([self.script[row.offset + len(row.tokens)] for row in rows])
 
 
@@ -254,6 +257,44 @@ def test_a_sibling_that_starts_before_the_probe_computes_one_token() -> None:
     assert some.prefilled_tokens == before + 1 + 2
 
 
+# --- a bounded memory --------------------------------------------------------------------------------------
+
+
+def test_rows_that_find_no_room_wait_and_draw_what_they_would_have_drawn() -> None:
+    """Six rows of up to 60 tokens in a pool of 100: most are sent back in the middle, and go on later."""
+    wanted = [request(c, 30, seed=i) for i, c in enumerate(contexts(6, seed=2, most=30))]
+    tight = policy(context_length=64, cache_tokens=100)
+    among = ask(tight, *wanted)
+    for mine, other in zip(among, ask(policy(), *wanted), strict=True):
+        close_to(mine, other)
+    assert tight._cache.books.budget == 100
+    assert not tight._cache.books.busy_S.any()
+
+
+def test_a_slot_that_is_taken_over_at_the_same_length_reads_its_own_keys() -> None:
+    """With one slot, the second sequence decodes at the very place where the first one ended."""
+    one, other = contexts(2, seed=6, most=40)
+    one, other = (one * 40)[:20], (other * 40)[:23]
+    some = policy(slots=1)
+    ask(some, request(one, 4, seed=1), closing=False)
+    (mine,) = ask(some, request(other, 6, seed=2))
+    close_to(mine, ask(policy(), request(other, 6, seed=2))[0])
+
+
+def test_a_memory_smaller_than_one_context_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cache_tokens=63 cannot hold one context of 64"):
+        policy(context_length=64, cache_tokens=63)
+
+
+def test_an_engine_may_run_in_another_precision_than_the_model() -> None:
+    some = LocalPolicy(tiny_model(), TOKENIZER, dtype=torch.bfloat16)
+    (out,) = ask(some, request([1, 2, 3], 6), closing=False)
+    asyncio.run(some.load(tiny_model(seed=5).state_dict(), 1))
+    (after,) = ask(some, request([1, 2, 3], 6))
+    assert some.model.dtype is torch.bfloat16
+    assert out.logprobs != after.logprobs
+
+
 # --- weights -----------------------------------------------------------------------------------------------
 
 
@@ -327,7 +368,7 @@ def test_cancelling_one_request_frees_its_row_and_the_others_go_on() -> None:
         assert [isinstance(out, asyncio.CancelledError) for out in done] == [True, False] * 3
         while some._decoding or some._waiting:
             await asyncio.sleep(0.001)
-        assert not some._cache._busy_S.any(), "all rows are free again"
+        assert not some._cache.books.busy_S.any(), "all rows are free again"
         again = await some.generate(**wanted[0])
         await some.load(tiny_model().state_dict(), 1)
         await some.close()

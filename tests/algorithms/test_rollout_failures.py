@@ -332,7 +332,7 @@ def test_a_restart_that_fails_costs_one_leaf() -> None:
 
 def test_one_users_mistake_ends_all_prompts_without_leftovers() -> None:
     class Mistaken(ScriptedRenderer):
-        def observation(self, text: str, limit: int) -> Encoded:
+        def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
             raise ConfigError("this renderer is no good")
 
     tool = CountTool()

@@ -1,0 +1,114 @@
+"""How a model's own template writes a tool call, and its translation into the environment's JSON dialect.
+
+The environment knows no models, and what a model sampled is never changed: only the text that is handed to
+the environment is translated, tokens and the tree's texts stay the model's own.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .template import QUESTION, ChatTemplate, user
+
+
+class CallFormat(Protocol):
+    """One family's way of writing calls."""
+
+    @property
+    def name(self) -> str:
+        """What it is called after."""
+        ...
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Writes a call as the template does."""
+        ...
+
+    def to_dialect(self, text: str) -> str:
+        """Translates an action of the model into the environment's JSON dialect."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hermes:
+    """`<tool_call>` around `name` and `arguments`, as Hermes and Qwen write it: the JSON dialect itself."""
+
+    name: str = "hermes"
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Writes a call on lines of its own; see `CallFormat.call`.
+
+        >>> print(Hermes().call("search", {"query": "Köln"}))
+        <tool_call>
+        {"name": "search", "arguments": {"query": "Köln"}}
+        </tool_call>
+        """
+        body = json.dumps({"name": tool, "arguments": dict(arguments)}, ensure_ascii=False)
+        return f"<tool_call>\n{body}\n</tool_call>"
+
+    def to_dialect(self, text: str) -> str:
+        """Returns the text as it is."""
+        return text
+
+
+_BARE_CALL = re.compile(r'\{\s*+"(?:name"|type"\s*+:\s*+"function")')
+
+
+@dataclass(frozen=True)
+class Llama3:
+    """A bare JSON object of `name` and `parameters`, as Llama 3.1 and 3.2 write it; the turn ends with it."""
+
+    name: str = "llama3"
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Writes a call; see `CallFormat.call`.
+
+        >>> print(Llama3().call("search", {"query": "Köln"}))
+        {"name": "search", "parameters": {"query": "Köln"}}
+        """
+        return json.dumps({"name": tool, "parameters": dict(arguments)}, ensure_ascii=False)
+
+    def to_dialect(self, text: str) -> str:
+        """Puts the first JSON object that begins as a call into `<tool_call>`; broken JSON too, as it was meant as one.
+
+        >>> Llama3().to_dialect('{"name": "search", "parameters": {"query": "Bonn"}}')
+        '<tool_call>{"name": "search", "arguments": {"query": "Bonn"}}</tool_call>'
+        >>> Llama3().to_dialect("Bonn")
+        'Bonn'
+        """
+        said = text.rpartition("</think>")[2]
+        found = _BARE_CALL.search(said)
+        if found is None or "<tool_call>" in said:
+            return text
+        body = said[found.start() :]
+        try:
+            call, _ = json.JSONDecoder().raw_decode(body)
+            if "parameters" in call:
+                call = {"name": call.get("name"), "arguments": call["parameters"]}
+            body = json.dumps(call)  # escapes lone surrogates, which the dialect then repairs
+        except (ValueError, RecursionError):
+            pass
+        # as in the dialect itself: no argument may look like the end of the call
+        return f"<tool_call>{body.replace('<', chr(92) + 'u003c')}</tool_call>"
+
+
+HERMES, LLAMA3 = Hermes(), Llama3()
+
+
+def native_format(template: ChatTemplate) -> CallFormat | None:
+    """Returns the format in which a template writes calls; None if it writes none, or in a way that is not known here."""
+    if not template.takes_tools:
+        return None
+    arguments = {"query": "DUMMYVALUE"}
+    function = {"name": "dummylookup", "arguments": arguments}
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "id": "dummy0001", "function": function}],
+    }
+    text = template.render([user(QUESTION), message], prompt=False, tools=template.tools)
+    if text is None:
+        return None
+    written = text.partition(QUESTION)[2]
+    return next((known for known in (HERMES, LLAMA3) if known.call("dummylookup", arguments) in written), None)

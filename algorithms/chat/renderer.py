@@ -1,0 +1,175 @@
+"""Renders for a chat model: its template writes the first prompt, a bridge adds each result, history stays as it is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from arpo_envs import ConfigError, ToolSpec, make_dialect
+
+from ..rendering import CUT_MARK, Encoded, TextRenderer
+from .bridge import find_bridge
+from .calls import HERMES, CallFormat, native_format
+from .rewriting import Rewrite, normalised_turns, rewritten_turns
+from .template import RESULT, ChatTemplate, Message, system, user
+
+_WRAPPED = re.compile(r"<tool_response>(.*)</tool_response>", re.DOTALL)
+_OWN_MARKS = {
+    "tags": {"<think>", "</think>"},
+    "json": {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"},
+}
+"""Marks that the environment's dialect keeps out of a tool's text itself, and that its own messages may name."""
+
+
+class ChatRenderer(TextRenderer):
+    """Renders for any Hugging Face chat model.
+
+    With dialect "tags" an episode is one assistant turn, as in the ARPO paper: results are put into it as they are.
+    If the model ends the turn without an action, the turn is opened again.
+
+    With dialect "json" each action is an assistant turn and each result a turn of its own, in the model's own format
+    where that is one of `calls.py`; other models are told the format of Hermes in their instructions.
+
+    Args:
+        tokenizer: a `transformers` tokenizer with a chat template.
+        dialect: name of the dialect the environment shall be made with.
+        with_instructions: whether the prompt tells the model about its tools.
+        stop_tokens: ids that end a turn, beside the template's own and the tokenizer's `eos_token`.
+        template_options: more variables of the template, e.g. `{"enable_thinking": False}`.
+        allow_rewriting_template: accept a template that rewrites earlier turns, to evaluate; never to train.
+
+    Raises:
+        ConfigError: there is no chat template, no token ends a turn, or the template rewrites earlier turns.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        dialect: str = "tags",
+        with_instructions: bool = True,
+        stop_tokens: Sequence[int] = (),
+        template_options: Mapping[str, Any] | None = None,
+        allow_rewriting_template: bool = False,
+    ) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError("The tokenizer has no chat template; use TextRenderer, or set tokenizer.chat_template.")
+        super().__init__(tokenizer, dialect=dialect, with_instructions=with_instructions)
+        make_dialect(dialect, ())  # refuses a name that does not exist
+        self.template = ChatTemplate(tokenizer, template_options or {})
+        marks = {t.content for t in tokenizer.added_tokens_decoder.values() if not t.special and t.content.strip()}
+        self._marks = {mark for mark in marks if mark in self.template.source}
+        self._end = self._turn_end()
+        own = tokenizer.convert_tokens_to_ids(self._end)
+        self.stop_tokens = tuple(dict.fromkeys([int(own), *self.stop_tokens, *map(int, stop_tokens)]))
+        self._reopen = self._end + self.template.turn_end.removeprefix(self._end) + self.template.generation_prompt
+        self.rewrites: tuple[Rewrite, ...] = ()
+        """Where the template rewrites earlier turns; a trainer refuses a renderer that has any."""
+        self.normalises: tuple[Rewrite, ...] = ()
+        """Where the template would tidy turns up; sampled tokens stay as they were sampled."""
+        if dialect == "json":
+            self._set_up_turns(allow_rewriting_template)
+
+    def _set_up_turns(self, allow_rewriting: bool) -> None:
+        native = native_format(self.template)
+        self.calls: CallFormat = native or HERMES
+        tools = self.template.tools if native is not None else ()
+        bridge = find_bridge(self.template, "tool", tools) if native is not None else None
+        bridge = bridge or find_bridge(self.template, "user", tools)
+        if bridge is None or not bridge.head.startswith(self._end):
+            raise ConfigError(
+                "The chat template cannot be continued with results in turns of their own. Use dialect='tags' instead."
+            )
+        self._native, self._bridge = native is not None, bridge
+        self._frame = self._count_control(self._raw(bridge.text(RESULT)))
+        self.rewrites = rewritten_turns(self.template, bridge, self.calls, self._raw)
+        self.normalises = normalised_turns(self.template, bridge, self.calls, self._raw)
+        if self.rewrites and not allow_rewriting:
+            raise ConfigError(
+                f"The chat template rewrites earlier turns: {self.rewrites[0]}. A model must not be trained in contexts that "
+                "its template would not show it. Use a template that keeps history, or dialect='tags', where an episode is "
+                "one turn. To evaluate all the same: allow_rewriting_template=True."
+            )
+
+    def _turn_end(self) -> str:
+        """Returns the control token that ends an assistant turn; the text's end where the template names none."""
+        tokens = self._raw(self.template.turn_end)
+        if tokens and tokens[0] in self._control_ids:
+            return str(self.tokenizer.convert_ids_to_tokens(tokens[0]))
+        return str(self.tokenizer.eos_token)
+
+    # --- the protocol -----------------------------------------------------------------------------------
+
+    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+        """Returns the tokens of the first prompt, the tools in the template's own way where it has one.
+
+        Raises:
+            ConfigError: the template refuses to render it.
+        """
+        functions: list[dict[str, Any]] = []
+        if self.dialect == "json" and self._native and self.with_instructions:
+            functions = [spec.function() for spec in tools]
+            instructions = instructions.removesuffix(make_dialect("json", tools).instructions()).strip()
+        task = self._foreign(task, own=set())
+        messages: list[Message] = [user(task)]
+        if self.with_instructions and instructions:
+            takes = self.template.takes_system
+            messages = [system(instructions), *messages] if takes else [user(f"{instructions}\n\n{task}")]
+        text = self.template.render(messages, prompt=True, tools=functions)
+        if text is None:
+            raise ConfigError("The chat template fails to render a prompt of system instructions and a user's question.")
+        return self._raw(text)
+
+    def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
+        """Returns an observation's tokens; see `Renderer.observation`."""
+        text = self._foreign(text, own=_OWN_MARKS[self.dialect])
+        if self.dialect == "json":
+            return self._next_turn(text, limit, ended)
+        again = self._raw(self._reopen)[1:] if ended else ()
+        inner = super().observation(text, max(0, limit - len(again)))
+        return Encoded((*again, *inner.tokens)[:limit], inner.text, inner.cut)
+
+    def action(self, text: str) -> str:
+        """Returns an action in the environment's dialect; see `Renderer.action`."""
+        return self.calls.to_dialect(text) if self.dialect == "json" else text
+
+    # --- results in turns of their own --------------------------------------------------------------------
+
+    def _next_turn(self, text: str, limit: int, ended: bool) -> Encoded:
+        wrapped = _WRAPPED.fullmatch(text) if self._bridge.role == "tool" else None
+        content, wrapper = (wrapped[1], "<tool_response>{}</tool_response>") if wrapped is not None else (text, "{}")
+        tokens = self._way(content, ended)
+        if len(tokens) <= limit:
+            return Encoded(tokens, text, False)
+        mark = CUT_MARK if wrapped is not None else CUT_MARK + "</tool_response>"
+        known = self._raw(content)
+
+        def kept(count: int) -> str:
+            return str(self.tokenizer.decode(known[:count], clean_up_tokenization_spaces=False)).rstrip("\ufffd") + mark
+
+        shortest, longest = 0, max(0, limit - len(self._way(mark, ended)))
+        while shortest < longest:  # what the template does with a text may make more tokens of it
+            count = (shortest + longest + 1) // 2
+            fits = len(self._way(kept(count), ended)) <= limit
+            shortest, longest = (count, longest) if fits else (shortest, count - 1)
+        return Encoded(self._way(kept(shortest), ended)[:limit], wrapper.replace("{}", kept(shortest)), True)
+
+    def _way(self, content: str, ended: bool) -> tuple[int, ...]:
+        """Returns the tokens from an action to the next; those of the turn's end only if the model did not draw them."""
+        tokens = self._raw(self._bridge.text(content))
+        if self._count_control(tokens) != self._frame:
+            raise ConfigError(f"The tokenizer turned outside text into a control token: {content[:80]!r}.")
+        return tokens[1:] if ended else tokens
+
+    def _foreign(self, text: str, own: set[str]) -> str:
+        """Returns outside text with control tokens, and marks the template gives a meaning, broken up."""
+        text = self.harmless(text)
+        for mark in self._marks - own:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
+    def _count_control(self, tokens: Sequence[int]) -> int:
+        return sum(token in self._control_ids for token in tokens)
+
+    def _raw(self, text: str) -> tuple[int, ...]:
+        """Returns the tokens of text that may hold control tokens, as a template writes them."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))

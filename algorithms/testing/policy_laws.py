@@ -1,0 +1,109 @@
+"""`check_policy`: the laws of policies, run over one backend."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..policies import Policy
+from . import exactness, life, seeding, stops
+from .bench import Bench, Logits, Promises, as_logits
+from .report import Finding, Law, Report, judge
+
+
+def check_policy(
+    make_policy: Callable[[], Policy | Awaitable[Policy]],
+    *,
+    encode: Callable[[str], Sequence[int]],
+    decode: Callable[[Sequence[int]], str],
+    reference: Logits | Any = None,
+    other: Mapping[str, Any] | None = None,
+    other_reference: Logits | Any = None,
+    promises: Promises = Promises(),
+    skip: Mapping[Law, str] | None = None,
+    most: int | None = None,
+    capacity: int = 24,
+    timeout: float = 60.0,
+    raise_on_fail: bool = True,
+) -> Report:
+    """Checks that a policy keeps the contract of `algorithms.policies.Policy`.
+
+    Args:
+        make_policy: makes the policy, inside a running event loop; it is made once and closed at the end.
+        encode: text to ids, without special tokens.
+        decode: ids to text, special tokens included, as the policy matches stop strings.
+        reference: the model the policy should be: a `transformers` model, or ids [T] -> logits [T, V].
+        other: other weights for `load`; a policy without weights gives {}.
+        other_reference: the model with the other weights, like `reference`.
+        promises: what the backend promises beyond the core, and how exact its numbers are.
+        skip: laws that do not apply, each with the reason, which the report shows.
+        most: random contexts are made of ids below this; the vocabulary when left out.
+        capacity: requests made at once; give more than the backend serves together.
+        timeout: seconds any answer may take.
+        raise_on_fail: raise when a law is broken, instead of only reporting it.
+
+    Returns:
+        Which laws hold, which are broken and how, and which do not apply and why.
+
+    Raises:
+        ConformanceError: a law is broken and `raise_on_fail` is true.
+    """
+
+    async def check() -> Report:
+        made = make_policy()
+        policy = await made if inspect.isawaitable(made) else made
+        bench = Bench(
+            policy,
+            as_logits(reference) if reference is not None else None,
+            other,
+            as_logits(other_reference) if other_reference is not None else None,
+            encode,
+            decode,
+            promises,
+            most or policy.vocabulary_size,
+            capacity,
+            timeout,
+        )
+        try:
+            checks, first = _checks(bench), frozenset({Law.SHAPES})
+            return await judge(f"check_policy({type(policy).__name__})", checks, first=first, skip=skip or {})
+        finally:
+            with suppress(Exception):  # the law on closing has its say on this
+                async with asyncio.timeout(timeout):
+                    await policy.close()
+
+    report = asyncio.run(check())
+    if raise_on_fail:
+        report.raise_on_failure()
+    return report
+
+
+def _checks(bench: Bench) -> dict[Law, Callable[[], AsyncIterator[Finding]]]:
+    """Returns the laws in the order in which they make sense; loading and closing change the policy, so they come last."""
+    sync = life.Sync(bench)
+    return {
+        Law.SHAPES: lambda: exactness.shapes(bench),
+        Law.LIMITS: lambda: stops.limits(bench),
+        Law.EXACT_IDS: lambda: exactness.exact_ids(bench),
+        Law.LOGPROBS: lambda: exactness.logprobs(bench),
+        Law.ENTROPIES: lambda: exactness.entropies(bench),
+        Law.GREEDY: lambda: exactness.greedy(bench),
+        Law.DRAWS: lambda: exactness.draws(bench),
+        Law.STOP_TOKENS: lambda: stops.stop_tokens(bench),
+        Law.STOP_STRINGS: lambda: stops.stop_strings(bench),
+        Law.STOP_SEAM: lambda: stops.stop_seam(bench),
+        Law.SEEDS: lambda: seeding.seeds(bench),
+        Law.SIBLINGS: lambda: seeding.siblings(bench),
+        Law.SPLIT: lambda: seeding.split(bench),
+        Law.BATCH: lambda: seeding.batch(bench),
+        Law.LOAD: lambda: seeding.load(bench),
+        Law.UNICODE: lambda: exactness.unicode(bench),
+        Law.CANCEL: lambda: life.cancel(bench),
+        Law.EMPTY: lambda: life.empty(bench),
+        Law.TOO_LONG: lambda: life.too_long(bench),
+        Law.VERSION: sync.version,
+        Law.WEIGHTS: sync.weights,
+        Law.STALE: sync.stale,
+        Law.CLOSE: lambda: life.close(bench),
+    }

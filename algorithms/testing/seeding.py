@@ -1,0 +1,107 @@
+"""Laws about randomness: a draw is a function of its seed and its place, and of nothing else."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..policies import Generation
+from .bench import Bench
+from .exactness import logprob_findings
+from .report import Finding, Law, SkippedLaw
+
+_SIBLINGS = 6
+_ENOUGH_NATS = 16.0
+"""Entropy of a whole action from which on two equal ones are no accident."""
+
+
+async def seeds(bench: Bench) -> AsyncIterator[Finding]:
+    """The same request gives the same tokens, now and after others."""
+    request: dict[str, Any] = {"context": bench.text_context(), "tokens": 12, "seed": 11}
+    first = await bench.ask(**request)
+    await bench.ask(bench.random_context(5), 3, seed=4)
+    second = await bench.ask(**request)
+    if second.tokens != first.tokens:
+        hint = "Draw from (seed, position) alone; a backend's own generator must be seeded per request."
+        yield Finding(Law.SEEDS, f"one seed drew {first.tokens} and then {second.tokens}", "the same tokens", hint)
+
+
+async def siblings(bench: Bench) -> AsyncIterator[Finding]:
+    """Different seeds give different actions, where the model leaves a choice."""
+    context = bench.text_context()
+    drawn = await bench.ask_all([{"context": context, "tokens": 16, "seed": seed} for seed in range(_SIBLINGS)])
+    nats = min(sum(out.entropies) for out in drawn)
+    if nats < _ENOUGH_NATS:
+        raise SkippedLaw(f"the policy is too certain: {nats:.1f} nats in an action, {_ENOUGH_NATS:.0f} are needed")
+    hint = "Use the seed of the request, and the position: forks from one context differ by their seeds only."
+    different = len({out.tokens for out in drawn})
+    if different < _SIBLINGS:
+        yield Finding(Law.SIBLINGS, f"{_SIBLINGS} seeds drew {different} different action(s)", f"{_SIBLINGS}", hint)
+    firsts = len({out.tokens[0] for out in drawn})
+    if firsts == 1 and drawn[0].entropies[0] > np.log(16):
+        yield Finding(Law.SIBLINGS, f"{_SIBLINGS} seeds drew one first token", "several", hint)
+
+
+async def split(bench: Bench) -> AsyncIterator[Finding]:
+    """generate(k) and then the rest equals one call."""
+    if not bench.promises.split:
+        raise SkippedLaw("the backend does not promise it")
+    hint = "The draw at position p of the action depends on (seed, p) only: count `offset` in."
+    context = bench.text_context()
+    whole = await bench.ask(context, 14, seed=21)
+    for k in (1, 5, 13):
+        probe = await bench.ask(context, k, seed=21)
+        if probe.finish == "stop":
+            continue
+        tail = bench.decode(probe.tokens)
+        rest = await bench.ask([*context, *probe.tokens], 14 - k, seed=21, offset=k, tail=tail)
+        if probe.tokens + rest.tokens != whole.tokens:
+            happened = f"{k} tokens and the rest: {probe.tokens + rest.tokens}"
+            yield Finding(Law.SPLIT, happened, f"{whole.tokens}", hint)
+        elif _apart(probe.logprobs + rest.logprobs, whole.logprobs) > 2 * bench.promises.logprob_slack:
+            yield Finding(Law.SPLIT, f"{k} tokens and the rest have other log-probabilities", "the same", hint)
+
+
+def _requests(bench: Bench, count: int) -> list[dict[str, Any]]:
+    contexts = [bench.text_context(i) if i % 2 else bench.random_context(i, 3 + 5 * (i % 7)) for i in range(count)]
+    return [{"context": context, "tokens": 1 + i % 9, "seed": i} for i, context in enumerate(contexts)]
+
+
+async def batch(bench: Bench) -> AsyncIterator[Finding]:
+    """A request alone and among others gives the same."""
+    if not bench.promises.batch:
+        raise SkippedLaw("the backend does not promise it")
+    mine: dict[str, Any] = {"context": bench.text_context(99), "tokens": 12, "seed": 77}
+    alone = await bench.ask(**mine)
+    others = _requests(bench, 8)
+    hint = "Padding must be masked and positions counted per row; draws must not come from one generator for the batch."
+    for place in (0, 4, 8):
+        among = (await bench.ask_all([*others[:place], mine, *others[place:]]))[place]
+        if among.tokens != alone.tokens:
+            yield Finding(Law.BATCH, f"among 8 others it drew {among.tokens}", f"{alone.tokens}, as alone", hint)
+        elif _apart(among.logprobs, alone.logprobs) > 2 * bench.promises.logprob_slack:
+            yield Finding(Law.BATCH, "among 8 others the log-probabilities differ", "the same as alone", hint)
+
+
+async def load(bench: Bench) -> AsyncIterator[Finding]:
+    """More requests than can be served together: each gets its own answer."""
+    requests = _requests(bench, bench.capacity)
+    drawn = await bench.ask_all(requests)
+    hint = "Answers were mixed up, or a row went on with another row's keys."
+    for request, out in zip(requests, drawn, strict=True):
+        for finding in await _own(bench, request, out, hint):
+            yield finding
+
+
+async def _own(bench: Bench, request: Mapping[str, Any], out: Generation, hint: str) -> list[Finding]:
+    """Returns a finding if an answer is not the one to this request."""
+    if bench.reference is not None:
+        return logprob_findings(bench, Law.LOAD, request["context"], out, 1.0, hint)
+    alone = await bench.ask(**request)
+    if alone.tokens == out.tokens:
+        return []
+    return [Finding(Law.LOAD, f"among {bench.capacity} requests one drew {out.tokens}", f"{alone.tokens}, as alone", hint)]
+
+
+def _apart(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return float(np.abs(np.asarray(one) - np.asarray(other)).max(initial=0.0))

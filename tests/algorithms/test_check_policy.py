@@ -1,0 +1,95 @@
+"""Every law of `check_policy` bites, and healthy policies pass."""
+
+from typing import Any
+
+import pytest
+from model_toys import byte_tokenizer, tiny_model
+from policy_faults import POLICY_FAULTS, Healthy, decode, encode, model, weights
+
+from algorithms.policies.local import LocalPolicy
+from algorithms.policies.scripted import ScriptedPolicy
+from algorithms.rendering import ScriptedRenderer
+from algorithms.testing import ConformanceError, Law, Report, check_policy
+
+TOKENIZER = byte_tokenizer()
+
+
+HANGING = {Law.CANCEL, Law.CLOSE}
+
+
+def check(policy: type[Healthy], timeout: float = 30.0, **options: Any) -> Report:
+    return check_policy(
+        policy,
+        encode=encode,
+        decode=decode,
+        reference=model(weights(0)),
+        other={"table": weights(1)},
+        other_reference=model(weights(1)),
+        timeout=timeout,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(("law", "policy"), POLICY_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_policy_law_bites(law: Law, policy: type[Healthy]) -> None:
+    report = check(policy, timeout=1.0 if law in HANGING else 30.0, raise_on_fail=False)
+    assert law in report.failed, str(report)
+
+
+def test_every_law_has_a_planted_fault() -> None:
+    assert {law for law, _ in POLICY_FAULTS} == set(Law)
+
+
+def test_a_healthy_policy_passes_every_law() -> None:
+    report = check(Healthy)
+    assert report.passed == tuple(Law), str(report)
+
+
+def test_a_broken_policy_raises_and_says_what_is_broken() -> None:
+    broken = dict(POLICY_FAULTS)[Law.SEEDS]
+    with pytest.raises(ConformanceError, match="the same seed draws the same tokens") as caught:
+        check(broken)
+    assert Law.SEEDS in caught.value.report.failed
+
+
+def text_of(ids: Any) -> str:
+    return str(TOKENIZER.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_local_policy_conforms(family: str) -> None:
+    other = tiny_model(family, seed=5)
+    report = check_policy(
+        lambda: LocalPolicy(tiny_model(family), TOKENIZER, context_length=128, slots=8, cache_tokens=400),
+        encode=lambda text: TOKENIZER.encode(text, add_special_tokens=False),
+        decode=text_of,
+        reference=tiny_model(family),
+        other=other.state_dict(),
+        other_reference=other,
+    )
+    assert set(report.passed) | {Law.SIBLINGS} == set(Law), str(report)
+
+
+def test_the_scripted_policy_conforms_as_far_as_a_script_can() -> None:
+    renderer = ScriptedRenderer()
+
+    def script(before: str, seed: int) -> str:
+        return f"<search>{seed * 7919 % 1009:04d} {len(before)} {before[:5]} Köln 東京</search>"
+
+    report = check_policy(
+        lambda: ScriptedPolicy(script, context_length=500),
+        encode=lambda text: [ord(c) for c in text],
+        decode=renderer.text,
+        other={},
+        most=0xD000,
+        skip={
+            Law.GREEDY: "a script has no distribution",
+            Law.STOP_TOKENS: "a script ends its own actions",
+            Law.STOP_STRINGS: "a script ends its own actions",
+            Law.STOP_SEAM: "a script ends its own actions",
+        },
+    )
+    numbers = {Law.EXACT_IDS, Law.LOGPROBS, Law.ENTROPIES, Law.DRAWS, Law.WEIGHTS, Law.STALE}
+    stops = {Law.GREEDY, Law.STOP_TOKENS, Law.STOP_STRINGS, Law.STOP_SEAM}
+    assert set(report.skipped) == numbers | stops, str(report)
+    assert report.ok
