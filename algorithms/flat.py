@@ -17,14 +17,14 @@ class Row:
 
     Args:
         tokens: [T] ids.
-        old_logp: [T] behaviour log-probabilities, nats.
+        behaviour_logp: [T] log-probabilities of the sampler, nats.
         advantage: [T].
         weight: [T]; 0 where a token does not count.
         reference_logp: [T], nats, or None.
     """
 
     tokens: NDArray[np.int64]
-    old_logp: Array
+    behaviour_logp: Array
     advantage: Array
     weight: Array
     reference_logp: Array | None = None
@@ -43,12 +43,12 @@ def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Score
             raise ValueError(f"Tree {t} has {len(leaves)} leaves, credit has {len(credit.advantages[t])}.")
         for position, leaf in enumerate(leaves):
             segments = tree.path(leaf)
-            old_logp = [p for node, stop in segments for p in tree.nodes[node].logprobs[:stop]]
+            behaviour_logp = [p for node, stop in segments for p in tree.nodes[node].logprobs[:stop]]
             reference = scores.reference[t][position] if scores.reference is not None else None
             rows.append(
                 Row(
                     np.asarray(tree.tokens(leaf), dtype=np.int64),
-                    np.asarray(old_logp),
+                    np.asarray(behaviour_logp),
                     credit.advantages[t][position],
                     credit.weights[t][position],
                     reference,
@@ -65,7 +65,7 @@ class FlatBatch:
     """
 
     ids_BT: torch.Tensor
-    old_logp_BT: torch.Tensor
+    behaviour_logp_BT: torch.Tensor
     advantage_BT: torch.Tensor
     weight_BT: torch.Tensor
     reference_logp_BT: torch.Tensor | None
@@ -98,10 +98,10 @@ def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
     known = [reference for reference in references if reference is not None]
     weight_BT = stack([row.weight for row in rows], torch.float32)
     weight_BT[:, 0] = 0.0
-    old_logp_BT = stack([row.old_logp for row in rows], torch.float32)
+    behaviour_logp_BT = stack([row.behaviour_logp for row in rows], torch.float32)
     return FlatBatch(
         stack([row.tokens for row in rows], torch.long),
-        old_logp_BT * (weight_BT > 0),  # elsewhere log-probabilities are not computed, and a ratio could overflow
+        behaviour_logp_BT * (weight_BT > 0),  # elsewhere log-probabilities are not computed, and a ratio could overflow
         stack([row.advantage for row in rows], torch.float32),
         weight_BT,
         stack(known, torch.float32) if len(known) == len(rows) else None,

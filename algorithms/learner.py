@@ -19,6 +19,7 @@ from .algorithm import Aggregation
 from .flat import FlatBatch, Row, batches, pad, rows_of
 from .logits import Logits
 from .losses import Loss, LossInputs
+from .mismatch import Mismatch, TruncatedImportanceSampling
 from .tree import RolloutTree
 
 
@@ -58,6 +59,8 @@ class LearnerConfig:
         epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from being blown up to full steps.
         gradient_clip: largest global norm of the gradient.
         token_budget: padded tokens per micro-batch; memory only, no effect on the result.
+        correction: of the difference between the sampler's and the learner's probabilities. With None the loss's ratio
+            is to the sampler itself, so that its clip takes care of both.
     """
 
     learning_rate: float = 1e-4
@@ -65,6 +68,7 @@ class LearnerConfig:
     epsilon: float = 1e-8
     gradient_clip: float = 1.0
     token_budget: int = 16384
+    correction: TruncatedImportanceSampling | None = TruncatedImportanceSampling()
 
 
 class TorchLearner:
@@ -134,23 +138,31 @@ class TorchLearner:
         penalised = scores.reference is not None
         useful = [i for i, row in enumerate(rows) if (row.weight[1:] * (penalised or row.advantage[1:])).any()]
         totals: dict[str, float] = {}
+        mismatch = Mismatch(self.config.correction.level if self.config.correction is not None else "token")
         self.optimizer.zero_grad(set_to_none=True)
         chosen = [rows[i] for i in useful]
         for index in batches(chosen, self.config.token_budget):
             batch = pad([chosen[i] for i in index], self.device)
             scale_B = torch.tensor([scale[useful[i]] for i in index], device=self.device)
-            for name, value in self._backward(batch, scale_B, loss).items():
+            for name, value in self._backward(batch, scale_B, loss, mismatch).items():
                 totals[name] = totals.get(name, 0.0) + value
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)) if useful else 0.0
         if useful:
             self.optimizer.step()
         counted = float(sum((row.weight > 0).sum() for row in rows))
+        totals |= mismatch.metrics()
         return {**totals, "gradient_norm": norm, "trained_tokens": counted, "skipped_rows": float(len(rows) - len(useful))}
 
-    def _backward(self, batch: FlatBatch, scale_B: torch.Tensor, loss: Loss) -> dict[str, float]:
+    def _backward(self, batch: FlatBatch, scale_B: torch.Tensor, loss: Loss, mismatch: Mismatch) -> dict[str, float]:
         """Adds one micro-batch's gradient; returns its share of the logged means."""
-        logp_BT = logprobs(self._logits, batch.ids_BT, batch.weight_BT > 0, self.temperature)
-        inputs = LossInputs(logp_BT, batch.old_logp_BT, batch.advantage_BT, batch.weight_BT, batch.reference_logp_BT)
+        counted_BT = batch.weight_BT > 0
+        logp_BT = logprobs(self._logits, batch.ids_BT, counted_BT, self.temperature)
+        mismatch.add(logp_BT, batch.behaviour_logp_BT, counted_BT)
+        old_logp_BT, advantage_BT = batch.behaviour_logp_BT, batch.advantage_BT
+        if self.config.correction is not None:
+            old_logp_BT = logp_BT.detach()  # one optimizer step per batch: the weights have not moved yet
+            advantage_BT = advantage_BT * self.config.correction(old_logp_BT, batch.behaviour_logp_BT, counted_BT)
+        inputs = LossInputs(logp_BT, old_logp_BT, advantage_BT, batch.weight_BT, batch.reference_logp_BT)
         output = loss(inputs)
         share_BT = batch.weight_BT * scale_B[:, None]
         total = (output.loss_BT * share_BT).sum()

@@ -60,6 +60,10 @@ class TrainConfig:
     """Largest global norm of the gradient; 10 for the embedded policy, 1 otherwise."""
     temperature: float = 1.0
     """Of sampling and of the learner's log-probabilities."""
+    importance: Literal["token", "sequence", "none"] = "token"
+    """Truncated importance sampling where the sampler's probabilities are not the learner's: per token, per path, or not."""
+    importance_cap: float = 2.0
+    """Largest weight it gives."""
     action_tokens: int | None = None
     """Longest action; 16 for the embedded policy, 512 otherwise."""
     context_length: int | None = None
@@ -96,6 +100,8 @@ class TrainConfig:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
+        if not self.importance_cap >= 1.0:
+            raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""

@@ -14,6 +14,7 @@ from ..checkpoint import load_policy, save_policy
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
 from ..limits import MakeEnv, Start
+from ..mismatch import TruncatedImportanceSampling
 from ..policies.local import LocalPolicy
 from ..rendering import TextRenderer
 from ..trainer import Trainer
@@ -92,6 +93,9 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     device = torch.device(config.device)
+    correction = (
+        None if config.importance == "none" else TruncatedImportanceSampling(level=config.importance, cap=config.importance_cap)
+    )
     policy = LocalPolicy(model, tokenizer, device=device, context_length=config.context_length or 4096)
     learner = TorchLearner(
         model,
@@ -100,6 +104,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
             weight_decay=config.weight_decay,
             epsilon=config.adam_epsilon or 1e-8,
             gradient_clip=config.gradient_clip or 1.0,
+            correction=correction,
         ),
         temperature=config.temperature,
         device=device,

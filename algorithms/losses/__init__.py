@@ -17,7 +17,7 @@ class LossInputs:
 
     Args:
         logp_BT: log-probability under the weights being trained, nats; carries the gradient.
-        old_logp_BT: under the weights that sampled, nats.
+        old_logp_BT: under the policy that the ratio is to, nats: the learner when the update began, or the sampler.
         advantage_BT: from the estimator.
         weight_BT: from the estimator; 0 where a token does not count.
         reference_logp_BT: under the frozen reference model, nats; None if the algorithm does not need it.

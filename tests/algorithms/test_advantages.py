@@ -209,8 +209,8 @@ def gradient(tree: RolloutTree, credit: Credit) -> dict[int, float]:
         for j in range(len(n.tokens)):
             places[i, j] = len(places)
     for leaf, row in zip(tree.leaves(), rows_of([tree], credit), strict=True):
-        logp = torch.tensor(row.old_logp[None]).requires_grad_()
-        old, advantage, weight = (torch.tensor(x[None]) for x in (row.old_logp, row.advantage, row.weight))
+        logp = torch.tensor(row.behaviour_logp[None]).requires_grad_()
+        old, advantage, weight = (torch.tensor(x[None]) for x in (row.behaviour_logp, row.advantage, row.weight))
         (ClipLoss()(LossInputs(logp, old, advantage, weight)).loss_BT * weight / max(total, 1e-9)).sum().backward()
         assert logp.grad is not None
         where = [places[n, j] for n, stop in tree.path(leaf) for j in range(stop)]

@@ -1,5 +1,6 @@
 """The learner: exact against naive loops, whatever the micro-batches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from algorithms.flat import batches, pad, rows_of
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
+from algorithms.mismatch import TruncatedImportanceSampling
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 from arpo_envs.errors import ConfigError
 
@@ -105,7 +107,12 @@ def test_rows_are_packed_within_the_budget() -> None:
 # --- against naive loops -----------------------------------------------------------------------------------
 
 
-def naive(trees: list[RolloutTree], aggregation: str, loss: ClipLoss, temperature: float = 1.0) -> torch.Tensor:
+TOKEN, SEQUENCE = TruncatedImportanceSampling(cap=1.3), TruncatedImportanceSampling("sequence", cap=1.3)
+
+
+def naive(
+    trees: list[RolloutTree], aggregation: str, temperature: float = 1.0, correction: TruncatedImportanceSampling | None = None
+) -> torch.Tensor:
     """The gradient, path by path and token by token, on a model without batches."""
     model = tiny_model(vocabulary=64)
     credit = SoftAttribution()(trees, Scores())
@@ -113,13 +120,18 @@ def naive(trees: list[RolloutTree], aggregation: str, loss: ClipLoss, temperatur
     for row in rows_of(trees, credit):
         ids = torch.tensor(row.tokens)
         logits = model(input_ids=ids[None]).logits[0].float() / temperature
+        counted = [t for t in range(1, len(ids)) if row.weight[t] > 0]
+        logps = [torch.log_softmax(logits[t - 1], -1)[ids[t]] for t in counted]
+        apart = [float(logp.detach()) - float(row.behaviour_logp[t]) for t, logp in zip(counted, logps, strict=True)]
         losses = []
-        for t in range(1, len(ids)):
-            if row.weight[t] > 0:
-                logp = torch.log_softmax(logits[t - 1], -1)[ids[t]]
-                ratio = (logp - float(row.old_logp[t])).exp()
-                advantage = float(row.advantage[t])
+        for t, logp, difference in zip(counted, logps, apart, strict=True):
+            advantage = float(row.advantage[t])
+            if correction is None:
+                ratio = (logp - float(row.behaviour_logp[t])).exp()
                 losses.append(-torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage))
+            else:  # at the weights that begin the update, the slope of the ratio is that of the log-probability
+                exponent = difference if correction.level == "token" else sum(apart)
+                losses.append(-min(math.exp(exponent), correction.cap) * advantage * logp)
         if losses:
             terms.append(torch.stack(losses).sum())
             counts.append(len(losses))
@@ -134,11 +146,15 @@ def naive(trees: list[RolloutTree], aggregation: str, loss: ClipLoss, temperatur
 
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_gradient_is_that_of_a_naive_loop(trees: list[RolloutTree], aggregation: str, temperature: float) -> None:
-    trained, metrics = updated(trees, aggregation=aggregation, temperature=temperature)
-    wanted = naive(trees, aggregation, ClipLoss(), temperature)
-    assert wanted.abs().max() > 1e-3
-    assert (gradients(trained.model) - wanted).abs().max() < 1e-5
+@pytest.mark.parametrize("correction", [None, TOKEN, SEQUENCE], ids=["to the sampler", "token", "sequence"])
+def test_the_gradient_is_that_of_a_naive_loop(
+    trees: list[RolloutTree], aggregation: str, temperature: float, correction: TruncatedImportanceSampling | None
+) -> None:
+    trained, metrics = updated(trees, aggregation=aggregation, temperature=temperature, correction=correction)
+    wanted = naive(trees, aggregation, temperature, correction)
+    largest = float(wanted.abs().max())
+    assert largest > 1e-4
+    assert (gradients(trained.model) - wanted).abs().max() < min(1e-5, 1e-2 * largest)
     assert metrics["gradient_norm"] == pytest.approx(float(wanted.norm()), rel=1e-4)
 
 

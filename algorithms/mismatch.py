@@ -1,0 +1,112 @@
+"""What to do about a sampler whose probabilities are not the learner's: correct, and measure.
+
+An inference engine computes the same weights in another precision, with other kernels, sometimes one update late.
+Tokens then come from μ, and the gradient is wanted for π. Each advantage is multiplied by a truncated ratio
+π/μ, and how far apart the two are is logged with every step.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from arpo_envs import ConfigError
+
+Level = Literal["token", "sequence"]
+
+
+@dataclass(frozen=True)
+class TruncatedImportanceSampling:
+    """Weights min(π/μ, cap), per token or for the whole path.
+
+    Args:
+        level: "token": each token has its own ratio, with little variance, and a bias that is small where the two are
+            close; "sequence": a path has one, the product of its tokens' ratios, unbiased but for the cap, and far
+            from 1 on long paths.
+        cap: largest weight, at least 1.
+
+    Raises:
+        ConfigError: an unknown level, or a cap below 1.
+
+    Source: Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025): token level,
+    cap 2. The weight multiplies the advantage, not the whole loss, so that a KL penalty stays as it is.
+
+    >>> learner, sampler = torch.tensor([[0.5, 0.9]]).log(), torch.tensor([[0.25, 0.1]]).log()
+    >>> counted = torch.tensor([[True, True]])
+    >>> TruncatedImportanceSampling()(learner, sampler, counted)
+    tensor([[2., 2.]])
+    >>> TruncatedImportanceSampling("sequence", cap=100.0)(learner, sampler, counted)
+    tensor([[18., 18.]])
+    """
+
+    level: Level = "token"
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.level not in ("token", "sequence"):
+            raise ConfigError(f'The level of importance sampling is "token" or "sequence", got {self.level!r}.')
+        if not self.cap >= 1.0:
+            raise ConfigError(f"The cap must be at least 1, or tokens on which both agree would lose weight; got {self.cap}.")
+
+    def __call__(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> torch.Tensor:
+        """Returns the weights, [B, T], without gradient; 1 where a token does not count.
+
+        Args:
+            logp_BT: [B, T] of the learner when the update begins, nats.
+            behaviour_logp_BT: [B, T] of the sampler, nats.
+            counted_BT: [B, T], True where the model wrote the token and trains on it.
+        """
+        difference_BT = log_ratios(logp_BT, behaviour_logp_BT, counted_BT)
+        if self.level == "sequence":
+            difference_BT = torch.where(counted_BT, difference_BT.sum(1, keepdim=True), 0.0)
+        return difference_BT.exp().clamp(max=self.cap)
+
+
+def log_ratios(logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> torch.Tensor:
+    """Returns log(π/μ), [B, T], nats, without gradient; 0 where a token does not count.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    shapes = [tuple(tensor.shape) for tensor in (logp_BT, behaviour_logp_BT, counted_BT)]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 2:
+        raise ValueError(f"All inputs must share one shape [B, T]; got {shapes}.")
+    return torch.where(counted_BT, logp_BT.detach() - behaviour_logp_BT, 0.0)
+
+
+class Mismatch:
+    """Gathers, micro-batch by micro-batch, how far sampler and learner are apart.
+
+    Args:
+        level: of the weights whose effective sample size is wanted.
+    """
+
+    def __init__(self, level: Level = "token") -> None:
+        self.level = level
+        self._tokens: list[torch.Tensor] = []
+        self._weights: list[torch.Tensor] = []
+
+    def add(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> None:
+        """Takes in a micro-batch; arguments as for `TruncatedImportanceSampling`."""
+        difference_BT = log_ratios(logp_BT.double(), behaviour_logp_BT.double(), counted_BT)
+        self._tokens.append(difference_BT[counted_BT])
+        sums_B = difference_BT.sum(1)[counted_BT.any(1)]
+        self._weights.append(self._tokens[-1] if self.level == "token" else sums_B)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what is logged; a token shared by several paths counts once for each.
+
+        mismatch_kl: mean of r − 1 − log r with r = π/μ, which estimates KL(μ ‖ π), nats per token.
+        mismatch_ratio_max: largest r of a token.
+        effective_sample_size: (Σ w)² / (n Σ w²) of the weights before truncation, in (0, 1]; 1 where both agree.
+        """
+        if not self._tokens:
+            return {"mismatch_kl": 0.0, "mismatch_ratio_max": 1.0, "effective_sample_size": 1.0}
+        log_N, log_weight_N = torch.cat(self._tokens), torch.cat(self._weights)
+        share = 2 * log_weight_N.logsumexp(0) - (2 * log_weight_N).logsumexp(0)  # in logarithms: a path's weight may overflow
+        return {
+            "mismatch_kl": float((log_N.exp() - 1.0 - log_N).mean()),
+            "mismatch_ratio_max": float(log_N.max().exp()),
+            "effective_sample_size": float(share.exp()) / len(log_weight_N),
+        }
