@@ -26,8 +26,15 @@ class Encoded(NamedTuple):
 class Renderer(Protocol):
     """Turns tasks and observations into tokens, and tokens into text."""
 
-    dialect: str
-    stop_tokens: tuple[int, ...]
+    @property
+    def dialect(self) -> str:
+        """Name of the dialect it speaks."""
+        ...
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Token ids that end an action."""
+        ...
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
         """Returns the tokens of the first prompt."""

@@ -1,0 +1,208 @@
+"""What a rollout through an engine costs, beside that engine's model alone: tokens per second, and tokens computed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+
+from arpo_envs import ForkLevel, TextSpace, ToolSpec
+
+from .. import seeds
+from ..branching import NoBranching
+from ..limits import Limits, Start
+from ..policies import Policy
+from ..recipes import make
+from ..rendering import Encoded
+from ..rollout import collect
+from ..tree import RolloutTree
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How long things are, in tokens.
+
+    Args:
+        paths: episodes at the same time.
+        prompt: of an episode.
+        action: of every action, exactly: nothing stops it.
+        observation: of every tool result.
+        turns: actions of an episode.
+    """
+
+    paths: int = 64
+    prompt: int = 64
+    action: int = 32
+    observation: int = 16
+    turns: int = 3
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a whole episode."""
+        return self.prompt + self.turns * (self.action + self.observation)
+
+
+@dataclass(frozen=True)
+class Independent:
+    """One path per prompt; what `collect` needs of an algorithm."""
+
+    branching: NoBranching = NoBranching()
+    rollouts: int = 1
+
+
+class Turns(gym.Env[str, str]):
+    """Says the same a number of times; every action counts as a tool call."""
+
+    fork_level = ForkLevel.EXACT
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # as in core.py
+
+    def __init__(self, turns: int) -> None:
+        self.observation_space = self.action_space = TextSpace()
+        self.turns, self.left = turns, turns
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Begins."""
+        super().reset(seed=seed)
+        self.left = self.turns
+        return f"prompt {seed}", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Counts."""
+        self.left -= 1
+        return "result", 0.0, self.left == 0, False, {"tool": "turn"}
+
+
+@dataclass(frozen=True)
+class NoiseRenderer:
+    """Turns texts into random ids of a fixed number, so that no tokenizer is needed."""
+
+    shape: Shape
+    vocabulary_size: int
+    dialect: str = "tags"
+    stop_tokens: tuple[int, ...] = ()
+
+    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+        """Returns the ids of a prompt."""
+        return self._ids(task, self.shape.prompt)
+
+    def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
+        """Returns the ids of a result."""
+        return Encoded(self._ids(text, min(limit, self.shape.observation)), text, False)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Says nothing: no text is looked at."""
+        return ""
+
+    def action(self, text: str) -> str:
+        """Returns the text as it is."""
+        return text
+
+    def _ids(self, text: str, count: int) -> tuple[int, ...]:
+        return tuple(seeds.generator("noise", text).integers(5, self.vocabulary_size, size=count).tolist())
+
+
+def small_model(vocabulary_size: int, context_length: int, *, width: int = 128, layers: int = 2) -> Any:
+    """Returns an untrained Llama of the size of the embedded policy; speed does not depend on what it knows."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocabulary_size,
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=max(1, width // 32),
+                max_position_embeddings=context_length,
+                eos_token_id=None,
+                bos_token_id=None,
+                pad_token_id=0,
+            )
+        )
+    return model.eval()
+
+
+async def through(policy: Policy, shape: Shape, *, seed: int) -> tuple[list[RolloutTree], float]:
+    """Returns the trees of a batch of episodes in free mode, and the seconds they took."""
+    renderer = NoiseRenderer(shape, policy.vocabulary_size)
+    limits = Limits(mode="free", action_tokens=shape.action, answer_reserve=0)
+    starts = [Start(path) for path in range(shape.paths)]
+    began = time.perf_counter()
+    trees = await collect(lambda: Turns(shape.turns), starts, policy, renderer, Independent(), seed=seed, limits=limits)
+    return trees, time.perf_counter() - began
+
+
+def contexts(trees: Sequence[RolloutTree]) -> list[list[list[int]]]:
+    """Returns for every turn the token lists that were continued in it: what bare generation gets as its input."""
+    turns: list[list[list[int]]] = []
+    for tree in trees:
+        before: list[int] = []
+        turn = 0
+        for node in tree.nodes:  # a path without forks: its nodes follow one another
+            if node.kind == "action":
+                turns += [[]] * (turn == len(turns))
+                turns[turn] = [*turns[turn], list(before)]
+                turn += 1
+            before += node.tokens
+    return turns
+
+
+def generate_bare(model: Any, lists: Sequence[Sequence[Sequence[int]]], action: int) -> float:
+    """Returns the seconds that `model.generate` takes for the same token lists, a batch per turn."""
+    import torch
+
+    began = time.perf_counter()
+    for batch in lists:
+        ids_BT = torch.tensor(batch, device=model.device)
+        with torch.inference_mode():
+            drawn_BT = model.generate(
+                ids_BT,
+                attention_mask=torch.ones_like(ids_BT),
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=action,
+                min_new_tokens=action,
+            )
+        assert drawn_BT.shape[1] == ids_BT.shape[1] + action
+    return time.perf_counter() - began
+
+
+async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float]:
+    """Returns for each round the local engine's tokens per second, through `collect`, over those of `model.generate`."""
+    from ..policies.local import LocalPolicy
+
+    model = small_model(2048, shape.context_length, width=width, layers=layers)
+    policy = LocalPolicy(model, tokenizer=None, context_length=shape.context_length)
+    ratios = []
+    for number in range(rounds + 1):
+        trees, ours = await through(policy, shape, seed=number)
+        bare = generate_bare(model, contexts(trees), shape.action)
+        ratios.append(bare / ours)
+    await policy.close()
+    return ratios[1:]  # the first warms up
+
+
+async def prefill_over_unique(shape: Shape, *, seed: int) -> Mapping[str, float]:
+    """Returns how many tokens the local engine computed for ARPO's trees, over how many different ones are in them.
+
+    The last token of a path is sampled, never computed; all others have to be once.
+    """
+    from ..policies.local import LocalPolicy
+
+    model = small_model(2048, shape.context_length)
+    policy = LocalPolicy(model, tokenizer=None, context_length=shape.context_length)
+    renderer = NoiseRenderer(shape, policy.vocabulary_size)
+    algorithm = make("arpo", rollouts=16, roots=8, probe=4)
+    limits = Limits(mode="free", action_tokens=shape.action, answer_reserve=0)
+    starts = [Start(path) for path in range(max(1, shape.paths // 16))]
+    trees = await collect(lambda: Turns(shape.turns), starts, policy, renderer, algorithm, seed=seed, limits=limits)
+    computed = policy.prefilled_tokens
+    await policy.close()
+    unique = sum(len(node.tokens) for tree in trees for node in tree.nodes) - sum(len(tree.leaves()) for tree in trees)
+    return {
+        "prefill_over_unique": computed / unique,
+        "forks": float(sum(node.origin == "branch" for tree in trees for node in tree.nodes)),
+    }
