@@ -145,6 +145,8 @@ async def _generate(growth: "Growth", path: Path, drawn: Generation | None, limi
 async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> None:
     """Asks the strategy for siblings and starts them from the state before the probe."""
     run, nodes = growth.run, growth.tree.nodes
+    if not run.branching.forks:
+        return
     point = BranchPoint(
         key=nodes[path.parent].key,
         tool_calls=growth.tree.depth(path.parent),

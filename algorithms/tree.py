@@ -223,6 +223,8 @@ _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is
 
 def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int, parent_at: int) -> Node:
     """Returns tokens `start:stop` of a node as a node of its own."""
+    if (start, stop) == (0, len(node.tokens)) and (node.key, node.parent, node.parent_at) == (key, parent, parent_at):
+        return node
     changes: dict[str, Any] = {"key": key, "parent": parent, "parent_at": parent_at}
     if start > 0 or stop < len(node.tokens):
         for name in ("tokens", "sampled", "logprobs", "entropies"):
