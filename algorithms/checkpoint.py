@@ -122,10 +122,18 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Returns the tokenizer of a Hugging Face folder, from disk alone."""
+    """Returns the tokenizer of a Hugging Face folder, from disk alone.
+
+    Raises:
+        ConfigError: there is none in it.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"{folder} has no tokenizer that transformers can read: {reason}") from error
 
 
 @contextmanager

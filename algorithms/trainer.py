@@ -81,6 +81,8 @@ class Trainer:
         trees = [tree for tree in grown if algorithm.keep is None or algorithm.keep(tree)]
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
+        if (sleep := getattr(self.policy, "sleep", None)) is not None:
+            await sleep()  # an engine on the learner's GPU makes room; `load` wakes it
         scores = self.learner.score(trees, algorithm.needs)
         credit = algorithm.advantages(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)

@@ -31,10 +31,11 @@ def test_make_is_only_asked_for_what_is_tried() -> None:
     assert {words for words in asked if words[0] == "make"} <= UNTRIED | {("make", "train")}
 
 
-def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "path" / "to" / "model"  # stands for the reader's own; --dry-run only looks whether it is there
+def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_policy: Path) -> None:
+    model = tmp_path / "path" / "to" / "model"  # stands for the reader's own; --dry-run only looks at all but its weights
     model.mkdir(parents=True)
-    (model / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_policy / name, model)
     assert run_page(README, tmp_path, monkeypatch) >= 4
 
 

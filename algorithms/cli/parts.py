@@ -15,11 +15,15 @@ from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
 from ..limits import MakeEnv, Start
 from ..mismatch import TruncatedImportanceSampling
+from ..policies import Policy
 from ..policies.local import LocalPolicy
+from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..trainer import Trainer
 from .config import EMBEDDED, MARK, TrainConfig
+from .engine import vllm_policy
 from .policy_source import policy_folder
+from .remote import remote_policy
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Parts:
     model: Any
     tokenizer: Any
     renderer: TextRenderer
-    policy: LocalPolicy
+    policy: Policy
     learner: TorchLearner
     trainer: Trainer
 
@@ -40,7 +44,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     The result is kept in the run's folder, so that a resumed run and the controls start from the same weights.
     """
     if config.policy != EMBEDDED:
-        return policy_folder(config.policy)
+        return policy_folder(config.model_folder or config.policy)
     folder = run / "cold_start"
     if (folder / MARK).is_file():
         return folder
@@ -96,7 +100,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
     correction = (
         None if config.importance == "none" else TruncatedImportanceSampling(level=config.importance, cap=config.importance_cap)
     )
-    policy = LocalPolicy(model, tokenizer, device=device, context_length=config.context_length or 4096)
+    policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,
         LearnerConfig(
@@ -104,6 +108,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
             weight_decay=config.weight_decay,
             epsilon=config.adam_epsilon or 1e-8,
             gradient_clip=config.gradient_clip or 1.0,
+            token_budget=config.micro_batch_tokens or 16384,
             correction=correction,
         ),
         temperature=config.temperature,
@@ -122,6 +127,17 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
         shuffled_rewards=config.shuffle_rewards,
     )
     return Parts(model, tokenizer, renderer, policy, learner, trainer)
+
+
+def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
+    """Returns the policy that draws the actions: a server's, vLLM's, or our own engine with a copy of the learner's model."""
+    context_length = config.context_length or 4096
+    if is_url(config.policy):
+        weights = config.weights_folder or (config.output or Path()) / "weights"
+        return remote_policy(config.policy, folder, tokenizer, context_length=context_length, weights_folder=weights)
+    if config.engine == "vllm":
+        return vllm_policy(folder, tokenizer, context_length, config.engine_args)
+    return LocalPolicy(model, tokenizer, device=torch.device(config.device), context_length=context_length)
 
 
 def training_starts(config: TrainConfig, step: int) -> Sequence[Start]:

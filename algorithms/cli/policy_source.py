@@ -1,9 +1,16 @@
-"""What `--policy` may name: a folder, or a model on the Hugging Face hub, which becomes a folder of its cache."""
+"""What `--policy` may name: a folder, a model on the Hugging Face hub, SmolLM2, or the URL of a server of one of these."""
 
 import re
 from pathlib import Path
 
+from rich.console import Console
+
 from arpo_envs import ConfigError
+
+from ..policies.served import is_url
+
+SMOLLM2 = "smollm2"
+"""Names the model of `algorithms.smollm2`; a folder of that name is `./smollm2`."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
@@ -14,14 +21,19 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     """Returns the folder of a model; one on the hub is fetched into the cache, unless it is there already.
 
     Args:
-        name: a folder, or a hub id "owner/name".
+        name: a folder, a hub id "owner/name", "smollm2", or the URL of a server, which says what it was started with.
         weights: whether the weights are wanted too, or only its configuration and tokenizer.
 
     Raises:
-        ConfigError: it is neither, or the hub cannot be reached.
+        ConfigError: it is none of these, or the hub cannot be reached.
     """
-    if name.startswith(("http://", "https://")):
-        raise ConfigError(f"--policy {name} is a URL, which this command does not take. Give a model folder or a hub id.")
+    if name == SMOLLM2:
+        from ..smollm2 import smollm2_folder
+
+        errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+        return smollm2_folder(lambda line: errors.print(line))
+    if is_url(name):
+        return _served_folder(name, weights=weights)
     folder = Path(name)
     if folder.exists() or not _HUB_ID.fullmatch(name):
         if (folder / "config.json").is_file():
@@ -45,3 +57,17 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     if weights and not any(fetched.glob("*.safetensors")):
         raise ConfigError(f"--policy {name} has no weights as safetensors, or they were never fetched into the cache.")
     return fetched
+
+
+def _served_folder(names: str, *, weights: bool) -> Path:
+    """Returns the folder of the model behind URLs, as this machine knows it."""
+    from .remote import served_root
+
+    root = served_root(names)
+    try:
+        return policy_folder(root, weights=weights)
+    except ConfigError as error:
+        raise ConfigError(
+            f"The server serves {root}, which cannot be read here: {error} Name the same model's folder or hub id on this "
+            "machine with --model-folder."
+        ) from error

@@ -20,12 +20,15 @@ from arpo_envs import ConfigError
 from ..checkpoint import Checkpoint, latest, load_tokenizer, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
+from ..policies.served import is_url
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
 from .config import EMBEDDED, MARK, TrainConfig, describe_algorithm
+from .engine import require_vllm
 from .parts import Parts, assemble, dialect_of, evaluation_starts, renderer_for, starting_policy
 from .policy_source import policy_folder
 from .progress import Progress
+from .remote import refuse_unsynced
 from .report import report
 
 
@@ -163,7 +166,9 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
-    folder = policy_folder(config.policy, weights=False) if config.policy != EMBEDDED else None
+    folder = policy_folder(config.model_folder or config.policy, weights=False) if config.policy != EMBEDDED else None
+    if folder is not None and is_url(config.policy):
+        refuse_unsynced(config.policy)
     make_env = config.make_env(*config.train_args)
     if folder is not None:
         renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
@@ -172,6 +177,8 @@ def _check(config: TrainConfig) -> None:
         demonstrator(env)
         env.close()
     config.make_env(*config.eval_args)
+    if config.engine == "vllm":
+        require_vllm()
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
 

@@ -19,11 +19,15 @@ user assistant system tool ipython {"name": "search", "arguments": {"query": "K�
 The calling code of Germany is 49. Köln is in Germany.\n  \n\tYou may call these tools:\n\n\n
 """
 CHATML = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+"""SmolLM2's own; that of other models is the same without its words."""
 _QWEN = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 _IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>")
 _HEADER = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>")
 
 
@@ -50,18 +54,17 @@ FAMILIES = {
     "qwen3": Family("qwen3", _IM, _QWEN),
     "qwen3-training": Family("qwen3_training", _IM, _QWEN),
     "qwen3-2507": Family("qwen3_instruct_2507", _IM, _QWEN),
+    "qwen3.5": Family("qwen3_5_think", _IM, _QWEN),
+    "qwen3.5-training": Family("qwen3_5_think_training", _IM, _QWEN),
     "llama3": Family("llama3", (*_HEADER, "<|python_tag|>", "<|eot_id|>"), bos="<|begin_of_text|>"),
     "llama3.1": Family("llama3_1", (*_HEADER, "<|python_tag|>", "<|eot_id|>"), bos="<|begin_of_text|>"),
     "llama3.2": Family("llama3_2", (*_HEADER, "<|python_tag|>", "<|eot_id|>"), bos="<|begin_of_text|>"),
     "phi3": Family("phi3", ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>")),
     "gemma": Family("gemma", ("<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"), bos="<bos>"),
-    "chatml": Family("", _IM),
-    "r1-distill": Family(
-        "deepseek_r1_distill",
-        ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
-        _QWEN[4:],
-        bos="<｜begin▁of▁sentence｜>",
-    ),
+    "gemma3": Family("gemma3", ("<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"), bos="<bos>"),
+    "smollm2": Family("", _IM),
+    "r1-distill": Family("deepseek_r1_distill", _DEEPSEEK, _QWEN[4:], bos=_DEEPSEEK[0]),
+    "r1-distill-training": Family("deepseek_r1_distill_training", _DEEPSEEK, _QWEN[4:], bos=_DEEPSEEK[0]),
 }
 
 

@@ -132,7 +132,7 @@ def test_a_hub_id_without_weights_is_refused_when_they_are_wanted(empty_hub):
     ("name", "hint"),
     [
         ("some/model", "hub cannot be reached"),
-        ("http://localhost:8000/v1", "is a URL"),
+        ("http://127.0.0.1:9/v1", "No server answers at http://127.0.0.1:9"),
         ("nowhere", "a model folder"),
         ("a/b/c", "not a model folder"),
         ("../no model", "not a model folder"),
@@ -152,3 +152,9 @@ def test_a_template_that_rewrites_history_is_refused_before_training_and_evaluat
     assert main(["train", "--dry-run", "--policy", str(folder), "--env-args", *json_dialect]) == 2
     assert "The chat template rewrites earlier turns: a turn that thinks" in said(capsys)
     assert main(["eval", "--policy", str(folder), "--questions", "1", "--args", "split=test", *json_dialect]) == 0
+
+
+def test_a_folder_without_a_tokenizer_is_explained(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    assert main(["train", "--dry-run", "--policy", str(tmp_path)]) == 2
+    assert "has no tokenizer that transformers can read" in said(capsys)

@@ -121,3 +121,18 @@ def test_trees_that_are_not_kept_are_shown_but_not_trained_on() -> None:
     result = asyncio.run(some.step(0))
     assert len(result.trees) == 2
     assert (result.metrics["kept_prompts"], result.metrics["trained_tokens"]) == (0.0, 0.0)
+
+
+def test_an_engine_that_can_sleep_does_so_while_the_learner_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = trainer(1, make("grpo", rollouts=4))
+    order: list[str] = []
+
+    async def sleep() -> None:
+        order.append("sleep")
+
+    update, load = some.learner.update, some.policy.load
+    monkeypatch.setattr(some.policy, "sleep", sleep, raising=False)
+    monkeypatch.setattr(some.learner, "update", lambda *given: order.append("update") or update(*given))
+    monkeypatch.setattr(some.policy, "load", lambda *given: order.append("load") or load(*given))
+    run(some, 2)
+    assert order == ["sleep", "update", "load"] * 2

@@ -1,0 +1,161 @@
+"""Sends a request to a replica, and to another one when that fails: what a lost server costs is time, not the request."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from arpo_envs import ArpoError
+
+from ..seeds import generator
+from .replicas import Replica, Replicas, choose
+from .served import ServerFault
+from .wire import Busy
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
+"""Seconds before a request is tried again where it failed: doubled with each try."""
+_LONGEST_REQUESTED_WAIT = 60.0
+
+
+class Lost(ServerFault):
+    """A server cannot be reached, or hangs."""
+
+
+class Dispatcher:
+    """Finds a replica for each request.
+
+    Args:
+        replicas: where requests may go.
+        examine: looks at a replica that failed and brings it up to date; raises an `ArpoError` if it is not well.
+        attempts: how often a request is tried before it fails.
+        timeout: seconds for one try.
+    """
+
+    def __init__(
+        self, replicas: Replicas, examine: Callable[[Replica], Awaitable[None]], *, attempts: int, timeout: float
+    ) -> None:
+        self._replicas, self._examine = replicas, examine
+        self._attempts, self._timeout = attempts, timeout
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    async def send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Asks a replica that is well, preferably the one that knows the prompt.
+
+        Args:
+            context: token ids, for their prompt.
+            seed: of the request; the spread of its waits depends on it alone.
+            ask: makes the request to a URL; raises `ServerFault` where another try may help.
+
+        Raises:
+            ServerFault: all tries failed; the last one's.
+            RuntimeError: it was closed meanwhile.
+        """
+        self._raise_if_closed()
+        task = self._own(self._send(context, seed, ask))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
+                self._raise_if_closed()  # it was not the caller who cancelled
+            raise
+
+    def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Starts a task that ends with `close`: a connection that is just being made would outlive its client."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
+        order = self._replicas.order(context)
+        failed: Replica | None = None
+        fault = ServerFault("No try was made.")
+        for attempt in range(self._attempts):
+            try:
+                replica = await self._find(order)
+                if attempt and replica is failed:  # elsewhere there is nothing to wait for
+                    wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
+                    await asyncio.sleep(wait * (0.5 + 0.5 * generator(seed, "retry", attempt).random()))
+                failed = replica
+                async with replica.slots:
+                    return await self._try(replica, ask)
+            except ServerFault as error:
+                fault = error
+        raise fault
+
+    async def _try(self, replica: Replica, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Makes one try; what it says about the replica is noted."""
+        if replica.suspect:
+            raise Lost(f"{replica.url} went down while requests waited for it.")
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await ask(replica.url)
+        except TimeoutError as error:
+            replica.fail(now())
+            raise Lost(f"{replica.url} gave no answer within {self._timeout:g} seconds.") from error
+        except Lost as error:
+            log.warning("%s", error)
+            replica.fail(now())
+            raise
+        except Busy as error:
+            if error.wait is not None:
+                replica.rest(now() + min(_LONGEST_REQUESTED_WAIT, error.wait))
+            raise
+
+    async def _find(self, order: Sequence[Replica]) -> Replica:
+        """Returns a replica that is well; if none is, waits for the one whose rest ends first and looks at it."""
+        now = asyncio.get_running_loop().time()
+        for replica in order:
+            if replica.suspect and replica.resting_until <= now and not replica.examination.locked():
+                self._own(self._look(replica))
+        if (found := choose(order, now)) is not None:
+            return found
+        soonest = min(order, key=lambda replica: replica.resting_until)
+        await asyncio.sleep(max(0.0, soonest.resting_until - now))
+        await self.revive(soonest)
+        return soonest
+
+    async def _look(self, replica: Replica) -> None:
+        """Examines in the background, so that no request waits for a replica that still hangs."""
+        try:
+            await self.revive(replica)
+        except ArpoError as error:
+            log.info("%s is still not well: %s", replica.url, error)
+
+    async def revive(self, replica: Replica) -> None:
+        """Examines a suspect replica, once for all who wait for it.
+
+        Raises:
+            ArpoError: it is not well.
+        """
+        loop = asyncio.get_running_loop()
+        async with replica.examination:
+            if not replica.suspect:
+                return
+            if replica.resting_until > loop.time():
+                raise Lost(f"{replica.url} is still down.")
+            try:
+                await self._examine(replica)
+            except ArpoError:
+                replica.fail(loop.time())
+                raise
+            replica.recover()
+
+    async def close(self) -> None:
+        """Ends what is under way, which fails; what comes fails, too."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("The policy was closed.")

@@ -1,0 +1,108 @@
+"""Which replica of a server a request goes to: the one that knows its prompt, if that is up and has room."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..seeds import derive
+
+_PROMPTS = 1 << 14
+"""Prompts that are remembered."""
+_FIRST_REST, _LONGEST_REST = 0.5, 15.0
+"""Seconds a replica is left alone after it failed: doubled with each failure in a row."""
+
+
+class Prompts:
+    """Recognises the prompt a context begins with.
+
+    A path's first context is its prompt, and all later ones, forks too, begin with it. Taking the first few
+    tokens instead would not do: all prompts of an environment begin with the same instructions.
+
+    Args:
+        limit: how many prompts are remembered.
+    """
+
+    def __init__(self, limit: int = _PROMPTS) -> None:
+        self._limit = limit
+        self._known: OrderedDict[int, None] = OrderedDict()
+
+    def prompt_of(self, context: Sequence[int]) -> int:
+        """Returns a number that stands for the prompt of `context`, which is itself one if it begins with none."""
+        state = 0
+        for token in context:
+            state = hash((state, token))
+            if state in self._known:
+                self._known.move_to_end(state)
+                return state
+        self._known[state] = None
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+        return state
+
+
+@dataclass
+class Replica:
+    """One server.
+
+    Args:
+        url: its address.
+        slots: requests it may have at once.
+        suspect: whether it failed since it was last well; then it is examined before it is used again.
+        failures: in a row.
+        resting_until: time of the event loop before which it is left alone.
+        examination: held while somebody looks whether it is well again.
+    """
+
+    url: str
+    slots: asyncio.Semaphore
+    suspect: bool = False
+    failures: int = 0
+    resting_until: float = 0.0
+    examination: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def fail(self, now: float) -> None:
+        """Notes that it cannot be reached, and needs an examination; what was under way together fails as one."""
+        if self.suspect and now < self.resting_until:
+            return
+        self.resting_until = now + min(_LONGEST_REST, _FIRST_REST * 2.0**self.failures)
+        self.failures += 1
+        self.suspect = True
+
+    def rest(self, until: float) -> None:
+        """Leaves it alone for a while, as it asked for."""
+        self.resting_until = max(self.resting_until, until)
+
+    def recover(self) -> None:
+        """Notes that it is well."""
+        self.suspect, self.failures, self.resting_until = False, 0, 0.0
+
+
+class Replicas:
+    """The replicas of one server.
+
+    Args:
+        urls: of the replicas.
+        concurrency: requests each of them may have at once.
+    """
+
+    def __init__(self, urls: Sequence[str], concurrency: int) -> None:
+        self.all = [Replica(url, asyncio.Semaphore(concurrency)) for url in urls]
+        self._prompts = Prompts()
+
+    def order(self, context: Sequence[int]) -> list[Replica]:
+        """Returns all replicas, the home of the context's prompt first.
+
+        By rendezvous hashing: when a replica goes, only the prompts that lived there move.
+
+        Source: D. Thaler and C. V. Ravishankar (1998), IEEE/ACM Transactions on Networking 6, p. 1.
+        """
+        prompt = self._prompts.prompt_of(context)
+        return sorted(self.all, key=lambda replica: derive(prompt, replica.url), reverse=True)
+
+
+def choose(order: Sequence[Replica], now: float) -> Replica | None:
+    """Returns the first replica that is well and has room; failing that, the first that is well; None if none is."""
+    well = [replica for replica in order if not replica.suspect and replica.resting_until <= now]
+    free = [replica for replica in well if not replica.slots.locked()]
+    return next(iter(free or well), None)

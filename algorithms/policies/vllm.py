@@ -1,0 +1,356 @@
+"""A policy that draws with vLLM's asynchronous engine, in a process of its own beside this one; tokens in, tokens out.
+
+Weights go to the engine through a folder: that works for every model and device vLLM has. `served.py` is its sibling
+for an engine that was started elsewhere.
+"""
+
+import asyncio
+import itertools
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, Literal
+
+from arpo_envs import ConfigError
+
+from .. import seeds
+from . import Generation, Sampling
+from .entropies import entropy_bounds
+from .export import export_weights, is_tied, model_config
+from .stopping import StopStrings
+
+_CPU_BLOCK = 32
+"""Tokens in a block of keys, the unit in which prefixes are shared; on a CPU a multiple of 32, and 128 by default."""
+_CPU_CACHE_BYTES = 2 << 30
+_RESET_TRIES = 100
+_RESET_PAUSE = 0.02
+"""Seconds between tries to drop the prefix cache: the engine may still be letting go of requests that were aborted."""
+
+
+@dataclass
+class _Drawn:
+    """One generation under way; `before` are the tokens of the action that its context ends with."""
+
+    before: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    finish: Literal["", "stop", "length"] = ""
+
+
+class VLLMPolicy:
+    """Draws from a model folder with vLLM.
+
+    What it promises, beside the contract of `Policy`:
+
+    - the draws of a request depend on its seed, but a probe and its continuation do not equal one call: vLLM counts
+      draws per request, so a continuation draws from a seed derived from (seed, offset);
+    - a result may depend on the batch it was computed in, by as much as the numbers of two kernels differ;
+    - entropies are the middle of their bounds given the `top_logprobs` likeliest tokens (`entropies.entropy_bounds`), and
+      `entropy_error` says how far off the worst one so far may have been. With a vocabulary that small they are exact.
+
+    Log-probabilities are those of the distribution that was drawn from, at the temperature. Stop strings are matched
+    here, in all tokens of the action: vLLM would match within one request. A cancelled request is aborted. Prefixes
+    are cached, so that a fork or a continuation computes at most one block of its context again.
+
+    Args:
+        folder: Hugging Face model folder. A tied model is untied first: see `export`.
+        tokenizer: its tokenizer, to find stop strings.
+        context_length: longest sequence in tokens; at most what the model has positions for.
+        dtype: to run in: "float32", "bfloat16" or "float16".
+        top_logprobs: how many of the likeliest tokens the entropies are computed from.
+        cache_bytes: memory for keys; by default 2 GiB on a CPU, and what vLLM takes on a GPU.
+        colocated: the learner shares the GPU: `sleep` frees the engine's memory, and `load` wakes it with new weights.
+            Follows vLLM's documentation; it was not run here, for want of a GPU.
+        exchange: folder for weights on their way to the engine, which must see it under the same name; one in memory is
+            the fastest. By default a temporary one.
+        options: more arguments of `vllm.AsyncEngineArgs`, e.g. {"tensor_parallel_size": 2}.
+
+    Raises:
+        ConfigError: vLLM is not installed, `folder` holds no model, or the platform cannot sleep.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Any,
+        *,
+        context_length: int = 4096,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        top_logprobs: int = 20,
+        cache_bytes: int | None = None,
+        colocated: bool = False,
+        exchange: Path | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        require_vllm()
+        import torch
+
+        self._source, self._dtype = Path(folder), getattr(torch, dtype)
+        config = model_config(self._source)
+        self._temporary = tempfile.TemporaryDirectory(prefix="arpo-vllm-") if exchange is None else None
+        self._exchange = Path(self._temporary.name) if self._temporary is not None else Path(str(exchange))
+        try:
+            model = export_weights(self._source, None, self._exchange, dtype=self._dtype) if is_tied(config) else self._source
+            self.context_length = min(context_length, _positions(model, context_length))
+            self._engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
+        except BaseException:
+            self._tidy()
+            raise
+        self.vocabulary_size = int(self._engine.model_config.get_vocab_size())
+        self.version = 0
+        self.entropy_error = 0.0
+        """Nats by which an entropy reported so far may be wrong, at most."""
+        self.prefilled_tokens = 0
+        """Tokens of contexts computed so far: what prefix reuse keeps small."""
+        self._top = min(top_logprobs, self.vocabulary_size)
+        self._colocated = colocated
+        self._stops = StopStrings(tokenizer)
+        self._names = (f"arpo-{number}" for number in itertools.count())
+        self._under_way: set[str] = set()
+        self._loading = asyncio.Lock()
+        self._state: Literal["awake", "asleep", "closed"] = "awake"
+
+    async def generate(
+        self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
+    ) -> Generation:
+        """Continues `context`; see `Policy.generate`.
+
+        Raises:
+            ConfigError: the context is empty, holds ids the model does not have, or leaves no room for `max_tokens` more.
+            RuntimeError: the policy was closed, or is asleep.
+        """
+        self._check(context, params)
+        async with self._loading:
+            pass  # weights that are on their way arrive first
+        self._check_awake()
+        name = next(self._names)
+        drawn = _Drawn(list(context[len(context) - offset :]))
+        stream: AsyncGenerator[Any, None] = self._engine.generate(
+            {"prompt_token_ids": list(context)}, self._sampling(params, seed, offset), name
+        )
+        self._under_way.add(name)
+        try:
+            async with aclosing(stream):  # leaving it early aborts the request
+                async for output in stream:
+                    if not drawn.tokens and output.outputs[0].token_ids:
+                        self.prefilled_tokens += len(context) - (output.num_cached_tokens or 0)
+                    self._take(output.outputs[0], drawn, params)
+                    if drawn.finish:
+                        break
+        finally:
+            self._under_way.discard(name)
+        if not drawn.finish:
+            self._check_awake()
+            raise RuntimeError("The engine aborted the request.")
+        return Generation(tuple(drawn.tokens), tuple(drawn.logprobs), tuple(drawn.entropies), drawn.finish, self.version)
+
+    async def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Takes over a state dict of the `transformers` model; keys computed with the old weights are forgotten.
+
+        Wakes the engine if it sleeps.
+
+        Raises:
+            ConfigError: the weights are not this model's.
+            RuntimeError: generations are under way, or the policy was closed.
+        """
+        async with self._loading:
+            self._check_idle("Weights were loaded")
+            await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self._dtype)
+            if self._state == "asleep":
+                await self._engine.wake_up(tags=["weights"])
+            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._exchange)})
+            if self._state == "asleep":
+                await self._engine.wake_up(tags=["kv_cache"])
+                self._state = "awake"
+            await self._forget()
+            self.version = version
+
+    async def sleep(self) -> None:
+        """Frees the GPU for the learner until the next `load`; nothing happens unless `colocated`.
+
+        The weights are dropped, not kept beside (level 2): the next ones come with `load`.
+
+        Raises:
+            RuntimeError: generations are under way, or the policy was closed.
+        """
+        if not self._colocated or self._state == "asleep":
+            return
+        async with self._loading:
+            self._check_idle("The engine was put to sleep")
+            await self._engine.sleep(level=2)
+            self._state = "asleep"
+
+    async def close(self) -> None:
+        """Ends the engine's process; generations under way fail."""
+        if self._state == "closed":
+            return
+        self._state = "closed"
+        if self._under_way:
+            await self._engine.abort(sorted(self._under_way))
+        await asyncio.to_thread(self._engine.shutdown)
+        self._engine = None  # which has a destructor that must not run while the interpreter ends
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    # --- one request ----------------------------------------------------------------------------------
+
+    def _check(self, context: Sequence[int], params: Sampling) -> None:
+        """Refuses what the engine would refuse in its own words, shorten, or die of."""
+        if not len(context) or params.max_tokens < 1:
+            raise ConfigError(
+                f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
+            )
+        if len(context) + params.max_tokens > self.context_length:
+            raise ConfigError(
+                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
+                f"{self.context_length}. Draw fewer, or make the policy with a longer context_length."
+            )
+        if min(context) < 0 or max(context) >= self.vocabulary_size:
+            raise ConfigError(
+                f"The context holds ids from {min(context)} to {max(context)}, the model has 0 to {self.vocabulary_size - 1}. "
+                "Does the tokenizer belong to the model?"
+            )
+
+    def _sampling(self, params: Sampling, seed: int, offset: int) -> Any:
+        """Returns how vLLM shall draw: from the whole distribution, and stop at stop tokens only."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=params.max_tokens,
+            temperature=params.temperature,
+            stop_token_ids=list(params.stop_tokens),
+            seed=seeds.derive(seed, "continuation", offset) if offset else seed,
+            logprobs=self._top,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA if params.stop else RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _take(self, output: Any, drawn: _Drawn, params: Sampling) -> None:
+        """Takes over new tokens up to the one that completes the action; sets `finish` if it is over."""
+        for token, known in zip(output.token_ids, output.logprobs or (), strict=True):
+            drawn.tokens.append(token)
+            drawn.logprobs.append(known[token].logprob)
+            bounds = entropy_bounds([one.logprob for one in known.values()], self._top, self.vocabulary_size)
+            drawn.entropies.append(bounds.middle)
+            self.entropy_error = max(self.entropy_error, (bounds.most - bounds.least) / 2)
+            if token in params.stop_tokens or self._stops.completed([*drawn.before, *drawn.tokens], params.stop):
+                drawn.finish = "stop"
+                return
+        if len(drawn.tokens) >= params.max_tokens:
+            drawn.finish = "length"
+
+    # --- the engine -----------------------------------------------------------------------------------
+
+    def _check_awake(self) -> None:
+        if self._state == "closed":
+            raise RuntimeError("The policy was closed.")
+        if self._state == "asleep":
+            raise RuntimeError("The engine sleeps, without weights. Load some to wake it.")
+
+    def _check_idle(self, what: str) -> None:
+        if self._state == "closed":
+            raise RuntimeError("The policy was closed.")
+        if self._under_way:
+            raise RuntimeError(f"{what} while generations were under way; await them first.")
+
+    async def _forget(self) -> None:
+        """Drops the keys of the old weights.
+
+        Raises:
+            RuntimeError: the engine keeps some.
+        """
+        for _ in range(_RESET_TRIES):
+            if await self._engine.reset_prefix_cache():
+                return
+            await asyncio.sleep(_RESET_PAUSE)
+        raise RuntimeError("vLLM did not drop its prefix cache, which holds keys of the old weights.")
+
+
+def require_vllm() -> None:
+    """Finds out whether vLLM can be imported.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        from vllm import AsyncEngineArgs  # noqa: F401  # a folder called vllm may be importable, too
+    except ImportError as error:
+        raise ConfigError("vLLM is not installed, or does not load: pip install 'arpo-envs[vllm]'") from error
+
+
+def _start(
+    model: Path,
+    context_length: int,
+    dtype: str,
+    top_logprobs: int,
+    cache_bytes: int | None,
+    colocated: bool,
+    options: Mapping[str, Any],
+) -> Any:
+    """Returns a running engine; this takes ten seconds and more.
+
+    Raises:
+        ConfigError: an option is unknown, or the platform cannot sleep.
+    """
+    from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if colocated and not current_platform.is_sleep_mode_available():
+        raise ConfigError(f"vLLM cannot sleep on {current_platform.device_type}, so it cannot share it. Leave out colocated.")
+    arguments: dict[str, Any] = {
+        "model": str(model),
+        "dtype": dtype,
+        "max_model_len": context_length,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",  # no sampling settings of the model's own
+        "logprobs_mode": "processed_logprobs",
+        "max_logprobs": top_logprobs,
+        "enable_prefix_caching": True,
+        "enable_sleep_mode": colocated,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if current_platform.is_cpu():
+        # With a prompt in chunks a seeded request kills the engine there: "CPU Generator does not use offset" (vLLM 0.32).
+        arguments |= {"block_size": _CPU_BLOCK, "kv_cache_memory_bytes": _CPU_CACHE_BYTES, "enable_chunked_prefill": False}
+    if cache_bytes is not None:
+        arguments["kv_cache_memory_bytes"] = cache_bytes
+    try:
+        engine_arguments = AsyncEngineArgs(**(arguments | dict(options)))
+    except TypeError as error:
+        raise ConfigError(f"vLLM does not take these options: {error}") from error
+    with _uninterrupted_children():
+        return AsyncLLM.from_engine_args(engine_arguments)
+
+
+@contextmanager
+def _uninterrupted_children() -> Iterator[None]:
+    """Starts processes that Ctrl-C does not reach.
+
+    A terminal sends it to all of them, and the engine would end at once, before this process has done with its step.
+    """
+    resource_tracker.ensure_running()  # or it is started within, and lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _positions(folder: Path, default: int) -> int:
+    """Returns how many positions a model has."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or default)

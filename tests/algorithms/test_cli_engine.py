@@ -1,0 +1,33 @@
+"""What the commands refuse about `--engine` before anything is loaded; with vLLM itself it is tested in tests/vllm."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from algorithms.cli import main
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_options_of_the_engine_that_contradict_others_are_refused(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "belong to --engine vllm" in said([command, "--policy", "x", "--engine-args", "dtype=float32"], capsys)
+    assert "would have no effect" in said([command, "--policy", "http://localhost:1", "--engine", "vllm"], capsys)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is not None and importlib.util.find_spec("vllm").origin is not None,
+    reason="vLLM is installed",
+)
+def test_without_vllm_the_command_says_what_to_install(tiny_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--policy", str(tiny_policy), "--engine", "vllm", "--dry-run"]) == 2
+    assert "pip install 'arpo-envs[vllm]'" in " ".join(capsys.readouterr().err.split())
