@@ -1,13 +1,15 @@
 """What a rollout through an engine costs, beside that engine's model alone: tokens per second, and tokens computed."""
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from arpo_envs import ForkLevel, TextSpace, ToolSpec
+from arpo_envs import ConfigError, ForkLevel, TextSpace, ToolSpec
 
 from .. import seeds
 from ..branching import NoBranching
@@ -175,12 +177,30 @@ async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: 
     from ..policies.local import LocalPolicy
 
     model = small_model(2048, shape.context_length, width=width, layers=layers)
-    policy = LocalPolicy(model, tokenizer=None, context_length=shape.context_length)
+    return await _over_generate(LocalPolicy(model, tokenizer=None, context_length=shape.context_length), model, shape, rounds)
+
+
+async def vllm_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float] | None:
+    """Returns the same for vLLM, None where it is not installed."""
+    from ..policies.vllm import VLLMPolicy, require_vllm
+
+    try:
+        require_vllm()
+    except ConfigError:
+        return None
+    model = small_model(2048, shape.context_length, width=width, layers=layers)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        policy = VLLMPolicy(Path(folder), None, context_length=shape.context_length)
+        return await _over_generate(policy, model, shape, rounds)
+
+
+async def _over_generate(policy: Policy, model: Any, shape: Shape, rounds: int) -> list[float]:
+    """Returns the ratio of each round, and closes the policy."""
     ratios = []
     for number in range(rounds + 1):
         trees, ours = await through(policy, shape, seed=number)
-        bare = generate_bare(model, contexts(trees), shape.action)
-        ratios.append(bare / ours)
+        ratios.append(generate_bare(model, contexts(trees), shape.action) / ours)
     await policy.close()
     return ratios[1:]  # the first warms up
 

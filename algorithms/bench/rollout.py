@@ -20,7 +20,7 @@ from ..policies import Sampling
 from ..rendering import ScriptedRenderer
 from ..rollout import collect
 from ..tree import RolloutTree
-from .engines import Independent, Shape, local_over_generate, prefill_over_unique
+from .engines import Independent, Shape, local_over_generate, prefill_over_unique, vllm_over_generate
 from .latency import Kind, Workload, timed_policy, waiting_env, workload
 from .lockstep import collect_lockstep
 
@@ -96,6 +96,10 @@ def measure(config: RolloutBench, say: Callable[[str], None] = lambda text: None
     shape = Shape(paths=config.paths)
     ratios = asyncio.run(local_over_generate(shape, rounds=config.rounds, width=config.width, layers=config.layers))
     found["local_tokens_over_generate"] = median(ratios)
+    say("vLLM …")
+    others = asyncio.run(vllm_over_generate(shape, rounds=config.rounds, width=config.width, layers=config.layers))
+    if others is not None:
+        found["vllm_tokens_over_generate"] = median(others)
     found |= asyncio.run(prefill_over_unique(shape, seed=1))
     found |= {"paths": config.paths, "speed": config.speed, "width": config.width, "layers": config.layers}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
