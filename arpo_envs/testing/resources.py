@@ -50,15 +50,25 @@ def _number(count: Callable[[], int | None]) -> int:
 
 
 def left_behind(law: Law, counts: Mapping[str, Callable[[], int]], once: Callable[[], None]) -> Iterator[Finding]:
-    """Yields a finding for everything of which there is more after `CYCLES` times `once` than before."""
+    """Yields a finding for everything that `CYCLES` times `once` leave behind, and as many more times again.
+
+    A pool of connections may grow by one at any time; only a leak goes on growing.
+    """
     once()  # what is made on first use (caches, pools) is no leak
+    growth = _growth(counts, once)
+    if growth:
+        growth = _growth({name: counts[name] for name in growth}, once)
+    for name, number in growth.items():
+        yield Finding(law, f"{CYCLES} cycles left {number} {name} behind", "none", _HINT)
+
+
+def _growth(counts: Mapping[str, Callable[[], int]], once: Callable[[], None]) -> dict[str, int]:
+    """Returns by how much each count is larger after `CYCLES` times `once`, where it is."""
     before = {name: count() for name, count in counts.items()}
     for _ in range(CYCLES):
         once()
-    for name, count in counts.items():
-        after = settled(count, before[name])
-        if after > before[name]:
-            yield Finding(law, f"{CYCLES} cycles left {after - before[name]} {name} behind", "none", _HINT)
+    grown = {name: settled(count, before[name]) - before[name] for name, count in counts.items()}
+    return {name: number for name, number in grown.items() if number > 0}
 
 
 def cycle(env: Env, case: Case) -> None:

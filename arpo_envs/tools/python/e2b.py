@@ -32,7 +32,8 @@ class E2BTool:
         template: name or id of the sandbox's template; None for E2B's code interpreter.
         api_key: None takes it from the variable E2B_API_KEY. It shows nowhere and does not pickle: another
             process takes it from the variable.
-        timeout: seconds that starting, parking or cloning may take, with all repetitions.
+        timeout: seconds that starting, parking or cloning may take, with all repetitions. If nothing listens at
+            the address, the SDK's own attempts to connect (`E2B_CONNECTION_RETRIES`) may add up to 4.
         lifetime: seconds after which E2B ends a sandbox of which nothing was heard; calls prolong it.
         fork: "native" copies the machine (level EXACT); "replay" runs the cells again in a new one
             (level REPLAY); "auto" is native, and replays where the server cannot fork (so level REPLAY).

@@ -160,6 +160,11 @@ def not_cloned(seen: Seen) -> str | None:
     return None if seen.error == "clone" else "it was cloned"
 
 
+def is_gone(seen: Seen) -> str | None:
+    """The clone's process had ended before it was given the cell."""
+    return None if seen.error == "limit" and seen.text.endswith("the interpreter is gone.") else "it is not gone"
+
+
 def one_of(*expectations: Expectation) -> Expectation:
     """One of these holds."""
 

