@@ -1,7 +1,8 @@
 """The process that sessions are forked from: it has imported everything and never changes afterwards.
 
 It reads one byte per session and forks; the new process fetches its own orders. So the template's heap is the
-same at every fork, and sessions with the same seed are equal to the last object address.
+same at every fork, and sessions of one server with the same seed are equal to the last object address. Those of
+two servers mostly are too, but imports do not always leave the same heap.
 """
 
 import gc
