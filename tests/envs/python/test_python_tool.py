@@ -14,7 +14,6 @@ from arpo_envs.tools import Tool
 from arpo_envs.tools.python import PythonTool
 
 
-
 @pytest.fixture(scope="module", params=MODES)
 def tool(request):
     return usable_tool(request.param)
