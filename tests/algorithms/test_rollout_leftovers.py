@@ -70,15 +70,34 @@ def test_thread_pool_reuses_idle_threads_and_keeps_to_its_limit() -> None:
         def job() -> str:
             busy.append(1)
             most.append(len(busy))
-            time.sleep(0.003)
+            time.sleep(0.02)
             busy.pop()
             return threading.current_thread().name
 
         await asyncio.gather(*(pool.run(5.0, job) for _ in range(12)))
-        idle = len(pool._idle)
+        threads = pool.threads
         pool.close()
-        return max(most), idle
+        return max(most), threads
 
-    most, idle = asyncio.run(work())
-    assert most <= 3
-    assert idle == 3
+    assert asyncio.run(work()) == (3, 3)
+
+
+def test_calls_that_wait_for_each_other_all_get_a_thread() -> None:
+    async def work() -> None:
+        pool, barrier = ToolThreads(), threading.Barrier(24)
+        await asyncio.gather(*(pool.run(20.0, barrier.wait, 20.0) for _ in range(24)))
+        pool.close()
+
+    asyncio.run(work())
+
+
+def test_a_call_behind_one_that_hangs_is_carried_out() -> None:
+    async def work() -> tuple[list[object], int, int]:
+        pool, release = ToolThreads(limit=1), threading.Event()
+        outcomes = await asyncio.gather(pool.run(0.05, release.wait), pool.run(20.0, int), return_exceptions=True)
+        release.set()
+        threads = pool.threads
+        pool.close()
+        return [type(outcome) for outcome in outcomes], threads, pool.abandoned
+
+    assert asyncio.run(work()) == ([TimeoutError, int], 1, 1)
