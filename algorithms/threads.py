@@ -6,6 +6,7 @@ would take a worker for ever and stop the interpreter from ending.
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 from collections import deque
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
 _PATIENCE = 0.001
-"""Seconds that a job may lie in the queue before a thread is started for it: most tools are faster."""
+"""Seconds that a call may wait for threads that are at work before another one is roused for it: most tools are faster."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,8 +32,8 @@ class _Job:
 class ToolThreads:
     """A pool of daemon threads for one event loop.
 
-    The threads share one queue, and what they finish is handed over in bursts: a thread woken for
-    every call, and the loop for every result, would cost more than most tools.
+    Threads hand over what they finish in bursts, and sleep until those at work do not get on with what is queued: to
+    rouse a thread for every call, and the loop for every result, would cost more than most tools.
 
     Args:
         limit: threads that may work at the same time; hung ones do not count.
@@ -42,13 +43,14 @@ class ToolThreads:
     def __init__(self, limit: int = 64, late: Callable[[Any], None] = lambda result: None) -> None:
         self._slots = asyncio.Semaphore(limit)
         self._late = late
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of the queue, of who sleeps, and of the jobs' states
+        self._queue: deque[_Job] = deque()
+        self._asleep: list[queue.SimpleQueue[None]] = []
+        self._closed = False
+        self._begun = -math.inf
+        self._looking = False
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
-        self._lock = threading.Lock()  # of the jobs' states
-        self._waiting = 0
-        self._begun = 0
-        self._growing = False
         self.threads = 0
         """Threads that work or wait for work."""
         self.abandoned = 0
@@ -61,10 +63,9 @@ class ToolThreads:
             TimeoutError: it took longer than `timeout` seconds; its thread is abandoned.
         """
         async with self._slots:
-            job = _Job(partial(function, *args, **kwargs), asyncio.get_running_loop().create_future())
-            self._waiting += 1
-            self._jobs.put(job)
-            self._provide(job.future.get_loop())
+            loop = asyncio.get_running_loop()
+            job = _Job(partial(function, *args, **kwargs), loop.create_future())
+            self._submit(loop, job)
             try:
                 async with asyncio.timeout(timeout):
                     result: T = await job.future
@@ -72,35 +73,47 @@ class ToolThreads:
             except (TimeoutError, asyncio.CancelledError):
                 self._give_up(job)
                 raise
-            finally:
-                self._waiting -= 1
 
     def close(self) -> None:
         """Lets the idle threads end."""
-        for _ in range(self.threads):
-            self._jobs.put(None)
-        self.threads = 0
+        with self._lock:
+            self._closed = True
+            asleep, self._asleep = self._asleep, []
+        for bell in asleep:
+            bell.put(None)
 
-    def _provide(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts a thread if there is none, and looks again later whether there are too few."""
-        if self.threads == 0:
-            self._start(loop)
-        elif self._waiting > self.threads and not self._growing:
-            self._growing = True
-            loop.call_later(_PATIENCE, self._grow, loop, self._begun)
+    # --- on the loop ----------------------------------------------------------------------------------------
 
-    def _grow(self, loop: asyncio.AbstractEventLoop, begun: int) -> None:
-        """Doubles the threads if none of them has begun a job since it had begun `begun`."""
-        self._growing = False
-        if self._begun == begun:
-            for _ in range(min(self.threads, self._jobs.qsize())):
-                self._start(loop)
-        if self._jobs.qsize():
-            self._provide(loop)
+    def _submit(self, loop: asyncio.AbstractEventLoop, job: _Job) -> None:
+        with self._lock:
+            self._queue.append(job)
+            awake = self.threads - len(self._asleep)
+        if not awake or loop.time() - self._begun > _PATIENCE:  # then those who are awake have calls that take their time
+            self._rouse(loop, 1)
+        elif not self._looking:
+            self._look_later(loop)
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.threads += 1
-        threading.Thread(target=self._work, args=(loop,), daemon=True, name="arpo-tool").start()
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = True
+        loop.call_later(_PATIENCE, self._look, loop, self._begun)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, begun: float) -> None:
+        """Doubles the threads that are awake if none of them has begun a job since `begun`."""
+        self._looking = False
+        if self._queue:
+            if self._begun == begun:
+                self._rouse(loop, min(len(self._queue), max(1, self.threads - len(self._asleep))))
+            self._look_later(loop)
+
+    def _rouse(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        self._begun = loop.time()
+        with self._lock:
+            bells = [self._asleep.pop() for _ in range(min(count, len(self._asleep)))]
+        for bell in bells:
+            bell.put(None)
+        for _ in range(count - len(bells)):
+            self.threads += 1
+            threading.Thread(target=self._work, args=(loop,), daemon=True, name="arpo-tool").start()
 
     def _give_up(self, job: _Job) -> None:
         with self._lock:
@@ -110,30 +123,6 @@ class ToolThreads:
             self.threads -= 1
         elif job.future.done() and not job.future.cancelled() and job.future.exception() is None:
             self._late(job.future.result())  # it came just before we were cancelled
-
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not self._moves(job, "queued", "running"):
-                continue
-            result, error = _outcome(job.function)
-            if not self._moves(job, "running", "done"):
-                self._late(result)
-                return  # another thread has this one's place
-            self._finished.append((job.future, result, error))
-            del job, result, error  # do not keep an environment alive while waiting for the next job
-            if not self._woken:
-                self._woken = True
-                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                    loop.call_soon_threadsafe(self._deliver)
-
-    def _moves(self, job: _Job, before: str, after: Literal["running", "done"]) -> bool:
-        """Moves a job on, unless it was given up."""
-        with self._lock:
-            if job.state != before:
-                return False
-            job.state = after
-            self._begun += after == "running"
-            return True
 
     def _deliver(self) -> None:
         self._woken = False  # before looking: what is finished from now on wakes the loop again
@@ -145,6 +134,38 @@ class ToolThreads:
                 future.set_exception(error)
             else:
                 future.set_result(result)
+
+    # --- in a thread ----------------------------------------------------------------------------------------
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        while (job := self._next(loop, bell)) is not None:
+            result, error = _outcome(job.function)
+            with self._lock:
+                awaited, job.state = job.state == "running", "done"
+            if not awaited:
+                self._late(result)
+                return  # another thread has this one's place
+            self._finished.append((job.future, result, error))
+            del job, result, error  # do not keep an environment alive while waiting for the next job
+            if not self._woken:
+                self._woken = True
+                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(self._deliver)
+
+    def _next(self, loop: asyncio.AbstractEventLoop, bell: "queue.SimpleQueue[None]") -> _Job | None:
+        """Returns the next job, sleeping until there is one; None if there will be none."""
+        while True:
+            with self._lock:
+                while self._queue:
+                    job = self._queue.popleft()
+                    if job.state == "queued":
+                        job.state, self._begun = "running", loop.time()
+                        return job
+                if self._closed:
+                    return None
+                self._asleep.append(bell)
+            bell.get()
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
