@@ -2,14 +2,9 @@
 
 import asyncio
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ import torch
 from model_toys import byte_tokenizer, tiny_model
 from rollout_toys import CountTool
 from test_trainer import Lenient
+from vllm_servers import Server, start
 from vllm_toys import MARKS, SHAPE
 
 from algorithms import make
@@ -35,48 +31,6 @@ from algorithms.trainer import StepResult, Trainer
 from algorithms.tree import Status
 
 pytestmark = [*MARKS, pytest.mark.timeout(1500)]
-
-OPTIONS = "--dtype float32 --max-model-len 512 --block-size 32 --kv-cache-memory-bytes 268435456 --enforce-eager"
-LOGPROBS = "--logprobs-mode processed_logprobs --max-logprobs 265"
-START_SECONDS = 400.0
-
-
-@dataclass
-class Server:
-    """A vLLM server in a process group of its own."""
-
-    url: str
-    folder: Path
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def wait(self) -> None:
-        """Waits until it answers."""
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until and self.process.poll() is None:
-            try:
-                return httpx.get(f"{self.url}/health", trust_env=False).raise_for_status() and None
-            except httpx.HTTPError:
-                time.sleep(1.0)
-        raise AssertionError(f"vLLM did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
-
-
-def start(folder: Path, log: Path) -> Server:
-    """Starts a server, which takes a while."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    words += ["--host", "127.0.0.1", "--port", str(port), *OPTIONS.split(), *LOGPROBS.split()]
-    settings = {"VLLM_SERVER_DEV_MODE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("wb") as file:
-        process = subprocess.Popen(words, env=os.environ | settings, stdout=file, stderr=file, start_new_session=True)
-    return Server(f"http://127.0.0.1:{port}", folder, process, log)
 
 
 @pytest.fixture(scope="module")

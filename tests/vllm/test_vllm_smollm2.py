@@ -1,14 +1,18 @@
 """A real language model with real, tied embeddings through vLLM: SmolLM2-135M, and another one made of it by noise."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from vllm_servers import start
 from vllm_toys import MARKS
 
 from algorithms.checkpoint import load_policy
+from algorithms.policies import Policy
+from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.vllm import VLLMPolicy
 from algorithms.smollm2 import smollm2_folder
 from algorithms.testing import Law, Promises, check_policy
@@ -33,11 +37,12 @@ def noisy(model: Any) -> Any:
     return other
 
 
-def test_it_conforms(folder: Path) -> None:
+def conforms(folder: Path, make: Callable[[Any], Policy]) -> None:
+    """Checks a policy that draws from the model in a folder, up to 128 tokens."""
     model, tokenizer = load_policy(folder)
     other = noisy(model.eval())
     report = check_policy(
-        lambda: VLLMPolicy(folder, tokenizer, context_length=128, cache_bytes=1 << 28, options={"enforce_eager": True}),
+        lambda: make(tokenizer),
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
         decode=lambda ids: str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)),
         reference=model,
@@ -49,3 +54,23 @@ def test_it_conforms(folder: Path) -> None:
     )
     assert set(report.passed) | set(report.skipped) == set(Law), str(report)
     assert set(report.skipped) <= {Law.SPLIT, Law.BATCH, Law.SIBLINGS}, str(report)
+
+
+def test_it_conforms_in_process(folder: Path) -> None:
+    options = {"enforce_eager": True}
+    conforms(folder, lambda tokenizer: VLLMPolicy(folder, tokenizer, context_length=128, cache_bytes=1 << 28, options=options))
+
+
+def test_it_conforms_behind_a_url(folder: Path, tmp_path: Path) -> None:
+    server = start(folder, tmp_path / "log")
+    try:
+        server.wait()
+        weights = tmp_path / "weights"
+        conforms(
+            folder,
+            lambda tokenizer: OpenAIPolicy(
+                [server.url], tokenizer, vocabulary_size=49152, context_length=128, model_folder=folder, weights_folder=weights
+            ),
+        )
+    finally:
+        server.kill()
