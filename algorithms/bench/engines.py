@@ -1,5 +1,6 @@
 """What a rollout through an engine costs, beside that engine's model alone: tokens per second, and tokens computed."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from arpo_envs import ConfigError, ForkLevel, TextSpace, ToolSpec
+from arpo_envs import ArpoError, ConfigError, ForkLevel, TextSpace, ToolSpec
 
 from .. import seeds
 from ..branching import NoBranching
@@ -18,7 +19,11 @@ from ..policies import Policy
 from ..recipes import make
 from ..rendering import Encoded
 from ..rollout import collect
-from ..tree import RolloutTree
+from ..tree import RolloutTree, Status
+
+
+class DifferentWork(ArpoError):
+    """The two schedulers did not play the same episodes, so their times cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,11 @@ async def through(policy: Policy, shape: Shape, *, seed: int) -> tuple[list[Roll
     starts = [Start(path) for path in range(shape.paths)]
     began = time.perf_counter()
     trees = await collect(lambda: Turns(shape.turns), starts, policy, renderer, Independent(), seed=seed, limits=limits)
-    return trees, time.perf_counter() - began
+    taken = time.perf_counter() - began
+    faults = {node.status for tree in trees for node in tree.nodes} - {None, Status.ANSWERED}
+    if faults:
+        raise DifferentWork(f"The engine did not draw all that was asked for: {', '.join(sorted(map(str, faults)))}.")
+    return trees, taken
 
 
 def contexts(trees: Sequence[RolloutTree]) -> list[list[list[int]]]:
@@ -172,16 +181,41 @@ def generate_bare(model: Any, lists: Sequence[Sequence[Sequence[int]]], action: 
     return time.perf_counter() - began
 
 
+async def generate_bare_vllm(engine: Any, lists: Sequence[Sequence[Sequence[int]]], action: int) -> float:
+    """Returns the seconds that vLLM alone takes for the same token lists, a batch per turn, beginning with an empty cache."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    only_the_end = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
+    params = SamplingParams(max_tokens=action, min_tokens=action, ignore_eos=True, **only_the_end)
+
+    async def draw(turn: int, number: int, context: Sequence[int]) -> None:
+        async for output in engine.generate({"prompt_token_ids": list(context)}, params, f"bare-{turn}-{number}"):
+            assert len(output.outputs[0].token_ids) == action
+
+    await engine.reset_prefix_cache()
+    began = time.perf_counter()
+    for turn, batch in enumerate(lists):
+        await asyncio.gather(*(draw(turn, number, context) for number, context in enumerate(batch)))
+    return time.perf_counter() - began
+
+
 async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float]:
     """Returns for each round the local engine's tokens per second, through `collect`, over those of `model.generate`."""
     from ..policies.local import LocalPolicy
 
     model = small_model(2048, shape.context_length, width=width, layers=layers)
-    return await _over_generate(LocalPolicy(model, tokenizer=None, context_length=shape.context_length), model, shape, rounds)
+    policy = LocalPolicy(model, tokenizer=None, context_length=shape.context_length)
+    ratios = []
+    for number in range(rounds + 1):
+        trees, ours = await through(policy, shape, seed=number)
+        ratios.append(generate_bare(model, contexts(trees), shape.action) / ours)
+    await policy.close()
+    return ratios[1:]  # the first warms up
 
 
 async def vllm_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float] | None:
-    """Returns the same for vLLM, None where it is not installed."""
+    """Returns the same for vLLM, over its own engine's bare generation; None where it is not installed."""
     from ..policies.vllm import VLLMPolicy, require_vllm
 
     try:
@@ -192,16 +226,11 @@ async def vllm_over_generate(shape: Shape, *, rounds: int, width: int, layers: i
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         policy = VLLMPolicy(Path(folder), None, context_length=shape.context_length)
-        return await _over_generate(policy, model, shape, rounds)
-
-
-async def _over_generate(policy: Policy, model: Any, shape: Shape, rounds: int) -> list[float]:
-    """Returns the ratio of each round, and closes the policy."""
-    ratios = []
-    for number in range(rounds + 1):
-        trees, ours = await through(policy, shape, seed=number)
-        ratios.append(generate_bare(model, contexts(trees), shape.action) / ours)
-    await policy.close()
+        ratios = []
+        for number in range(rounds + 1):
+            trees, ours = await through(policy, shape, seed=number)
+            ratios.append(await generate_bare_vllm(policy.engine, contexts(trees), shape.action) / ours)
+        await policy.close()
     return ratios[1:]  # the first warms up
 
 

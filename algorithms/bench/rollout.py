@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ArpoError, ConfigError
+from arpo_envs import ConfigError
 
 from ..cli.results import Value, write_json
 from ..limits import Limits
@@ -20,16 +20,12 @@ from ..policies import Sampling
 from ..rendering import ScriptedRenderer
 from ..rollout import collect
 from ..tree import RolloutTree
-from .engines import Independent, Shape, local_over_generate, prefill_over_unique, vllm_over_generate
+from .engines import DifferentWork, Independent, Shape, local_over_generate, prefill_over_unique, vllm_over_generate
 from .latency import Kind, Workload, timed_policy, waiting_env, workload
 from .lockstep import collect_lockstep
 
 KINDS: tuple[Kind, ...] = ("constant", "lognormal", "hangs")
 SEEDS = (1, 2, 3, 4, 5)
-
-
-class DifferentWork(ArpoError):
-    """The two schedulers did not play the same episodes, so their times cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,7 @@ def table(record: Mapping[str, Value]) -> Table:
     row("  with environment and script", "rollout_cpu_us_per_turn")
     shown.add_section()
     row("local engine over bare generate, tokens/s", "local_tokens_over_generate", "≥ 0.9")
-    row("vLLM over bare generate, tokens/s", "vllm_tokens_over_generate")
+    row("vLLM over its own bare generation, tokens/s", "vllm_tokens_over_generate")
     row("tokens computed over different tokens, ARPO", "prefill_over_unique")
     shown.caption = Text(
         f"{record['paths']} paths of 1 to 10 calls; generation U(0.5, 2) s, tools of 1 s / lognormal, mean 1.25 s / "

@@ -97,11 +97,12 @@ class VLLMPolicy:
         try:
             model = export_weights(self._source, None, self._exchange, dtype=self._dtype) if is_tied(config) else self._source
             self.context_length = min(context_length, _positions(model, context_length))
-            self._engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
+            self.engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
+            """vLLM's own `AsyncLLM`."""
         except BaseException:
             self._tidy()
             raise
-        self.vocabulary_size = int(self._engine.model_config.get_vocab_size())
+        self.vocabulary_size = int(self.engine.model_config.get_vocab_size())
         self.version = 0
         self.entropy_error = 0.0
         """Nats by which an entropy reported so far may be wrong, at most."""
@@ -130,7 +131,7 @@ class VLLMPolicy:
         self._check_awake()
         name = next(self._names)
         drawn = _Drawn(list(context[len(context) - offset :]))
-        stream: AsyncGenerator[Any, None] = self._engine.generate(
+        stream: AsyncGenerator[Any, None] = self.engine.generate(
             {"prompt_token_ids": list(context)}, self._sampling(params, seed, offset), name
         )
         self._under_way.add(name)
@@ -162,10 +163,10 @@ class VLLMPolicy:
             self._check_idle("Weights were loaded")
             await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self._dtype)
             if self._state == "asleep":
-                await self._engine.wake_up(tags=["weights"])
-            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._exchange)})
+                await self.engine.wake_up(tags=["weights"])
+            await self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._exchange)})
             if self._state == "asleep":
-                await self._engine.wake_up(tags=["kv_cache"])
+                await self.engine.wake_up(tags=["kv_cache"])
                 self._state = "awake"
             await self._forget()
             self.version = version
@@ -182,7 +183,7 @@ class VLLMPolicy:
             return
         async with self._loading:
             self._check_idle("The engine was put to sleep")
-            await self._engine.sleep(level=2)
+            await self.engine.sleep(level=2)
             self._state = "asleep"
 
     async def close(self) -> None:
@@ -191,9 +192,11 @@ class VLLMPolicy:
             return
         self._state = "closed"
         if self._under_way:
-            await self._engine.abort(sorted(self._under_way))
-        await asyncio.to_thread(self._engine.shutdown)
-        self._engine = None  # which has a destructor that must not run while the interpreter ends
+            await self.engine.abort(sorted(self._under_way))
+        if self.engine.output_handler is not None:  # or it reports the end of the engine's process as an error
+            self.engine.output_handler.cancel()
+        await asyncio.to_thread(self.engine.shutdown)
+        self.engine = None  # which has a destructor that must not run while the interpreter ends
         self._tidy()
 
     def _tidy(self) -> None:
@@ -270,7 +273,7 @@ class VLLMPolicy:
             RuntimeError: the engine keeps some.
         """
         for _ in range(_RESET_TRIES):
-            if await self._engine.reset_prefix_cache():
+            if await self.engine.reset_prefix_cache():
                 return
             await asyncio.sleep(_RESET_PAUSE)
         raise RuntimeError("vLLM did not drop its prefix cache, which holds keys of the old weights.")

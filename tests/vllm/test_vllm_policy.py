@@ -121,19 +121,19 @@ async def _a_continuation_does_not_repeat_the_draws_of_its_probe(policy: VLLMPol
 
 async def _cancelling_aborts(policy: VLLMPolicy) -> None:
     task = asyncio.create_task(policy.generate(encode("Go on."), Sampling(500), seed=1))
-    while not policy._engine.get_num_unfinished_requests():
+    while not policy.engine.get_num_unfinished_requests():
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert policy._engine.get_num_unfinished_requests() == 0
+    assert policy.engine.get_num_unfinished_requests() == 0
 
 
 async def _weights_wait_for_nobody_and_nobody_for_old_weights(policy: VLLMPolicy, model: Any) -> None:
     context = encode("What changes, and when?")
     other = tiny_model("llama", seed=6, **SHAPE)
     going = asyncio.create_task(policy.generate(context, Sampling(200), seed=1))
-    while not policy._engine.get_num_unfinished_requests():
+    while not policy.engine.get_num_unfinished_requests():
         await asyncio.sleep(0.01)
     with pytest.raises(RuntimeError, match="await them first"):
         await policy.load(other.state_dict(), 1)
@@ -159,7 +159,7 @@ async def _a_mistake_is_refused_and_the_engine_lives(policy: VLLMPolicy, model: 
 
 async def _closing_fails_what_is_under_way(policy: VLLMPolicy) -> None:
     going = asyncio.create_task(policy.generate(encode("Go on."), Sampling(500), seed=1))
-    while not policy._engine.get_num_unfinished_requests():
+    while not policy.engine.get_num_unfinished_requests():
         await asyncio.sleep(0.01)
     await policy.close()
     with pytest.raises(RuntimeError, match="closed"):
