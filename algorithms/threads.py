@@ -48,6 +48,7 @@ class ToolThreads:
         self._asleep: list[queue.SimpleQueue[None]] = []
         self._closed = False
         self._begun = -math.inf
+        self._coming = 0
         self._looking = False
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
@@ -66,13 +67,15 @@ class ToolThreads:
             loop = asyncio.get_running_loop()
             job = _Job(partial(function, *args, **kwargs), loop.create_future())
             self._submit(loop, job)
+            alarm = loop.call_later(timeout, self._expire, job)
             try:
-                async with asyncio.timeout(timeout):
-                    result: T = await job.future
-                    return result
-            except (TimeoutError, asyncio.CancelledError):
+                result: T = await job.future
+                return result
+            except asyncio.CancelledError:
                 self._give_up(job)
                 raise
+            finally:
+                alarm.cancel()
 
     def close(self) -> None:
         """Lets the idle threads end."""
@@ -88,32 +91,41 @@ class ToolThreads:
         with self._lock:
             self._queue.append(job)
             awake = self.threads - len(self._asleep)
-        if not awake or loop.time() - self._begun > _PATIENCE:  # then those who are awake have calls that take their time
+        if not awake or self._are_stuck(loop):
             self._rouse(loop, 1)
         elif not self._looking:
             self._look_later(loop)
 
+    def _are_stuck(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether all who are awake have jobs that take their time."""
+        return not self._coming and loop.time() - self._begun > _PATIENCE
+
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looking = True
-        loop.call_later(_PATIENCE, self._look, loop, self._begun)
+        loop.call_later(_PATIENCE, self._look, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, begun: float) -> None:
-        """Doubles the threads that are awake if none of them has begun a job since `begun`."""
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Doubles the threads that are awake if they are stuck."""
         self._looking = False
         if self._queue:
-            if self._begun == begun:
+            if self._are_stuck(loop):
                 self._rouse(loop, min(len(self._queue), max(1, self.threads - len(self._asleep))))
             self._look_later(loop)
 
     def _rouse(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
-        self._begun = loop.time()
         with self._lock:
+            self._coming += count
             bells = [self._asleep.pop() for _ in range(min(count, len(self._asleep)))]
         for bell in bells:
             bell.put(None)
         for _ in range(count - len(bells)):
             self.threads += 1
             threading.Thread(target=self._work, args=(loop,), daemon=True, name="arpo-tool").start()
+
+    def _expire(self, job: _Job) -> None:
+        if not job.future.done():
+            self._give_up(job)
+            job.future.set_exception(TimeoutError())
 
     def _give_up(self, job: _Job) -> None:
         with self._lock:
@@ -128,7 +140,7 @@ class ToolThreads:
         self._woken = False  # before looking: what is finished from now on wakes the loop again
         while self._finished:
             future, result, error = self._finished.popleft()
-            if future.cancelled():
+            if future.done():  # nobody waits for it any more
                 self._late(result)
             elif error is not None:
                 future.set_exception(error)
@@ -139,6 +151,7 @@ class ToolThreads:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._arrive()
         while (job := self._next(loop, bell)) is not None:
             result, error = _outcome(job.function)
             with self._lock:
@@ -166,6 +179,11 @@ class ToolThreads:
                     return None
                 self._asleep.append(bell)
             bell.get()
+            self._arrive()
+
+    def _arrive(self) -> None:
+        with self._lock:
+            self._coming -= 1
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
