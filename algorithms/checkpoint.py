@@ -53,6 +53,7 @@ def save(
     learner_state: Mapping[str, Any],
     state: Mapping[str, Any],
     *,
+    weights: Mapping[str, Any] | None = None,
     beside: Sequence[Path] = (),
     keep: int = 2,
 ) -> Checkpoint:
@@ -65,6 +66,7 @@ def save(
         tokenizer: has `save_pretrained`.
         learner_state: tensors and plain values.
         state: JSON values.
+        weights: the model's, where they are not simply its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
         keep: how many checkpoints stay.
     """
@@ -72,7 +74,7 @@ def save(
     home.mkdir(parents=True, exist_ok=True)
     final, temporary = home / f"step-{step:06d}", home / f".step-{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    save_policy(temporary / "policy", model, tokenizer)
+    save_policy(temporary / "policy", model, tokenizer, weights)
     for file in beside:
         if file.is_file():
             shutil.copyfile(file, temporary / "policy" / file.name)
@@ -90,10 +92,10 @@ def save(
     return Checkpoint(final, step, dict(state))
 
 
-def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Writes a model and its tokenizer as an ordinary Hugging Face folder."""
+def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None = None) -> None:
+    """Writes a model and its tokenizer as an ordinary Hugging Face folder; with other weights than its own if given."""
     with _without_bars():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
         tokenizer.save_pretrained(folder)
 
 

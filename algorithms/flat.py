@@ -1,6 +1,6 @@
 """Trees as flat rows: every leaf's whole path is one row. Simple, and the oracle for anything cleverer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,10 @@ class Row:
         advantage: [T].
         weight: [T]; 0 where a token does not count.
         reference_logp: [T], nats, or None.
+        old_value: [T], what the value head expected before the update, or None.
+        returns: [T], what it is trained towards, or None.
+        old_logp: [T], nats, of the learner before the update; None if the update is a single step, in which it is the
+            log-probability that is being computed.
     """
 
     tokens: NDArray[np.int64]
@@ -28,6 +32,9 @@ class Row:
     advantage: Array
     weight: Array
     reference_logp: Array | None = None
+    old_value: Array | None = None
+    returns: Array | None = None
+    old_logp: Array | None = None
 
 
 def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Scores()) -> list[Row]:
@@ -44,14 +51,13 @@ def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Score
         for position, leaf in enumerate(leaves):
             segments = tree.path(leaf)
             behaviour_logp = [p for node, stop in segments for p in tree.nodes[node].logprobs[:stop]]
-            reference = scores.reference[t][position] if scores.reference is not None else None
             rows.append(
                 Row(
                     np.asarray(tree.tokens(leaf), dtype=np.int64),
                     np.asarray(behaviour_logp),
                     credit.advantages[t][position],
                     credit.weights[t][position],
-                    reference,
+                    *(None if one is None else one[t][position] for one in (scores.reference, scores.values, credit.returns)),
                 )
             )
     return rows
@@ -69,19 +75,9 @@ class FlatBatch:
     advantage_BT: torch.Tensor
     weight_BT: torch.Tensor
     reference_logp_BT: torch.Tensor | None
-
-
-def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
-    """Yields indices of rows of similar length, padded length × rows at most `token_budget` (or one row)."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
-    batch: list[int] = []
-    for i in order:
-        if batch and len(rows[i].tokens) * (len(batch) + 1) > token_budget:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+    old_value_BT: torch.Tensor | None
+    return_BT: torch.Tensor | None
+    old_logp_BT: torch.Tensor | None
 
 
 def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
@@ -94,8 +90,10 @@ def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
             line[: len(array)] = array
         return torch.from_numpy(padded).to(device)
 
-    references = [row.reference_logp for row in rows]
-    known = [reference for reference in references if reference is not None]
+    def stack_known(arrays: Sequence[Array | None]) -> torch.Tensor | None:
+        known = [array for array in arrays if array is not None]
+        return stack(known, torch.float32) if len(known) == len(rows) else None
+
     weight_BT = stack([row.weight for row in rows], torch.float32)
     weight_BT[:, 0] = 0.0
     behaviour_logp_BT = stack([row.behaviour_logp for row in rows], torch.float32)
@@ -104,5 +102,8 @@ def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
         behaviour_logp_BT * (weight_BT > 0),  # elsewhere log-probabilities are not computed, and a ratio could overflow
         stack([row.advantage for row in rows], torch.float32),
         weight_BT,
-        stack(known, torch.float32) if len(known) == len(rows) else None,
+        stack_known([row.reference_logp for row in rows]),
+        stack_known([row.old_value for row in rows]),
+        stack_known([row.returns for row in rows]),
+        stack_known([row.old_logp for row in rows]),
     )

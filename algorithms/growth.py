@@ -72,7 +72,7 @@ class Growth:
                 if not plan:
                     break
                 for grow in plan:
-                    await self._plant(grow, "root" if plans == 0 else "backfill" if grow.node == 0 else "branch")
+                    await self._plant(grow, _origin(grow, first=plans == 0))
                 plans += 1
                 if self._running:
                     self.run.clock.leave()  # the last path joins again on our behalf
@@ -156,8 +156,8 @@ class Growth:
         return node
 
     def _shares(self, roots: int) -> list[int]:
-        """Returns the forks that belong to each root: its part of M − N."""
-        return split_evenly(self.run.rollouts - roots, roots)
+        """Returns the forks that belong to each root: its part of what is left of M."""
+        return split_evenly(self.run.rollouts - self._allotted, roots)
 
     def _action_start(self, index: int) -> int:
         """Returns the prompt or observation after which the action around `index` began."""
@@ -230,13 +230,14 @@ class Growth:
         env: TextEnv | CloneError,
         context: list[int],
         prefix: tuple[int, ...] = (),
+        consecutive: int = 0,
     ) -> None:
         """Starts an allotted path; one whose environment could not be made becomes a failed leaf."""
         self.run.clock.join()
         if isinstance(env, CloneError):
             self.run.group.create_task(self._stillborn(key, parent, parent_at, origin, env))
             return
-        path = Path(key, parent, parent_at, origin, quota, env, context, prefix, False, replayed_calls(env))
+        path = Path(key, parent, parent_at, origin, quota, env, context, prefix, False, replayed_calls(env), consecutive)
         self.run.group.create_task(travel(self, path))
 
     async def _stillborn(self, key: tuple[int, ...], parent: int, parent_at: int, origin: Origin, error: CloneError) -> None:
@@ -300,6 +301,13 @@ class Growth:
     def seed(self, key: tuple[int, ...], purpose: str) -> int:
         """Returns the seed of a node for one purpose."""
         return seeds.derive(self.run.seed, self.run.step, self.index, key, purpose)
+
+
+def _origin(grow: Grow, *, first: bool) -> Origin:
+    """Returns how the paths of a plan come to be."""
+    if grow.node != 0:
+        return "branch"
+    return "root" if first or grow.fresh else "backfill"
 
 
 def replayed_calls(env: TextEnv) -> int:

@@ -1,25 +1,32 @@
-"""The learner: a model and its optimizer; scores paths, takes one optimizer step per batch.
+"""The learner: a model and its optimizer; scores paths, takes optimizer steps.
 
 Micro-batches change nothing: each token's loss is multiplied by its weight and divided by the
 denominator of the WHOLE optimizer batch before gradients are added up.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from arpo_envs import ConfigError
 
-from .advantages import Credit, Scores, sampled_weights
-from .algorithm import Aggregation
-from .flat import FlatBatch, Row, batches, pad, rows_of
+from . import seeds
+from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
+from .advantages import Array, Credit, Scores, sampled_weights
+from .aggregation import Aggregation, path_scales
+from .flat import Row, rows_of
+from .forward import PackedBatch, score
 from .logits import Logits
 from .losses import Loss, LossInputs
 from .mismatch import Mismatch, TruncatedImportanceSampling
+from .optimization import Diverged, Schedule
+from .packer import Packer
 from .tree import RolloutTree
 
 
@@ -57,29 +64,64 @@ class LearnerConfig:
         learning_rate: of AdamW, per step.
         weight_decay: of AdamW.
         epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from being blown up to full steps.
+        schedule: of the learning rate.
         gradient_clip: largest global norm of the gradient.
+        epochs: how often a batch is gone through.
+        minibatches: optimizer steps per epoch; whole trees are dealt out to them at random.
+        entropy_bonus: coefficient of the mean entropy, which is subtracted from the loss.
+        bad_steps: so many gradients in a row that are not finite end the run.
         token_budget: padded tokens per micro-batch; memory only, no effect on the result.
+        autocast: "none", or "bfloat16": matrix products in that precision, weights and optimizer as they are.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        lora: train adapters instead of the model.
         correction: of the difference between the sampler's and the learner's probabilities. With None the loss's ratio
             is to the sampler itself, so that its clip takes care of both.
+        packing: "auto": what paths share is computed once, where that is cheaper; "flat": every path is a row of its own.
+            The gradient is the same.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     epsilon: float = 1e-8
+    schedule: Schedule = Schedule()
     gradient_clip: float = 1.0
+    epochs: int = 1
+    minibatches: int = 1
+    entropy_bonus: float = 0.0
+    bad_steps: int = 5
     token_budget: int = 16384
+    autocast: Literal["none", "bfloat16"] = "none"
+    gradient_checkpointing: bool = False
+    lora: LoRA | None = None
     correction: TruncatedImportanceSampling | None = TruncatedImportanceSampling()
+    packing: Literal["auto", "flat"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("epochs", "minibatches", "bad_steps", "token_budget"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.learning_rate < 0.0 or self.entropy_bonus < 0.0 or self.gradient_clip <= 0.0:
+            raise ConfigError("learning_rate and entropy_bonus must not be negative, and gradient_clip must be above 0.")
+        if self.autocast not in ("none", "bfloat16"):
+            raise ConfigError(f'autocast is "none" or "bfloat16", got {self.autocast!r}.')
 
 
 class TorchLearner:
-    """Trains a `transformers` causal language model on flat rows.
+    """Trains a `transformers` causal language model on trees.
 
     Args:
         model: trained in place, in its own precision.
         config: see `LearnerConfig`.
         temperature: the sampler's; log-probabilities are computed at the same one.
         device: where to train.
-        reference: whether to keep a frozen copy of the model as it is now, for a KL penalty.
+        reference: whether the model as it is now is needed later, for a KL penalty. A frozen copy is kept, or with
+            adapters nothing at all.
+        values: whether to train a value head, a linear map of the last hidden state that begins at 0.
+        seed: of the minibatches.
     """
 
     def __init__(
@@ -90,124 +132,252 @@ class TorchLearner:
         temperature: float = 1.0,
         device: str | torch.device = "cpu",
         reference: bool = False,
+        values: bool = False,
+        seed: int = 0,
     ) -> None:
         if temperature <= 0.0:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
-        self.config, self.temperature, self.device = config, temperature, torch.device(device)
+        self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         self.model = model.to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        self._keeps_reference = reference
+        self.reference = copy.deepcopy(model).requires_grad_(False) if reference and config.lora is None else None
+        if config.lora is not None:
+            inject(self.model, config.lora)
+        if config.gradient_checkpointing:
+            checkpoint_activations(self.model)
+        self.value_head = value_head(self.model) if values else None
         self._logits = Logits(self.model)
-        self.reference = copy.deepcopy(model).eval().requires_grad_(False) if reference else None
+        self._packer = Packer(self.model, config.token_budget, packing=config.packing)
+        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon
+            self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon
         )
+        self._updates = self._batches = self._bad = 0
+
+    # --- before the update ------------------------------------------------------------------------------------
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
-        """Returns reference log-probabilities if they are needed; see `Learner.score`.
+        """Returns what the algorithm needs of reference and value head; see `Learner.score`.
 
         Raises:
-            ConfigError: a reference is needed, but none was kept.
+            ConfigError: a reference or a value head is needed, but there is none.
         """
-        if "reference" not in needs:
-            return Scores()
-        if self.reference is None:
+        if "reference" in needs and not self._keeps_reference:
             raise ConfigError("The algorithm needs a reference model; build the learner with reference=True.")
-        reference = Logits(self.reference)
+        if "values" in needs and self.value_head is None:
+            raise ConfigError("The algorithm needs a value head; build the learner with values=True.")
+        if not needs:
+            return Scores()
         blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
         rows = rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
-        logps: list[Any] = [np.zeros(0)] * len(rows)  # a path whose episode never began has no tokens
-        with torch.no_grad():
-            written = [i for i, row in enumerate(rows) if len(row.tokens)]
-            for index in batches([rows[i] for i in written], self.config.token_budget):
-                batch = pad([rows[written[i]] for i in index], self.device)
-                logp_BT = logprobs(reference, batch.ids_BT, batch.weight_BT > 0, self.temperature).double().cpu().numpy()
-                for line, i in zip(logp_BT, index, strict=True):
-                    logps[written[i]] = line[: len(rows[written[i]].tokens)]
-        flat = iter(logps)
-        return Scores(reference=tuple(tuple(next(flat) for _ in tree.leaves()) for tree in trees))
+        reference = values = None
+        if "reference" in needs:
+            with self._reference_logits() as logits:
+                reference = self._on_rows(trees, rows, "logp_BT", logits)
+        if "values" in needs:
+            values = self._on_rows(trees, rows, "value_BT", self._logits)
+        return Scores(*(None if found is None else _per_tree(trees, found) for found in (reference, values)))
+
+    @contextmanager
+    def _reference_logits(self) -> Iterator[Logits]:
+        if self.reference is not None:
+            yield Logits(self.reference)
+        else:
+            with without_adapters(self.model):
+                yield self._logits
+
+    @torch.no_grad()
+    def _on_rows(
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], field: Literal["logp_BT", "value_BT"], logits: Logits
+    ) -> list[Array]:
+        """Returns one of a model's numbers for the tokens that count in every row, each [T]."""
+        found: list[Array] = [np.zeros(len(row.tokens)) for row in rows]
+        head = self.value_head if field == "value_BT" else None
+        for batch, numbers in self._packer.batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
+            with self._precision():
+                scored = score(logits, batch, batch.paths.weight_BT > 0, self.temperature, value_head=head)
+            for line, i in zip(getattr(scored, field).double().cpu().numpy(), numbers, strict=True):
+                found[i] = line[: len(rows[i].tokens)]
+        return found
+
+    # --- the update -------------------------------------------------------------------------------------------
 
     def update(
         self, trees: Sequence[RolloutTree], credit: Credit, scores: Scores, loss: Loss, aggregation: Aggregation
     ) -> Mapping[str, float]:
-        """Takes one AdamW step; see `Learner.update`.
+        """Takes epochs × minibatches AdamW steps; see `Learner.update`.
 
-        Rows without weight have no gradient; rows without advantage and without a reference have none
-        either. They count in the denominator, but are not computed.
+        Raises:
+            Diverged: too many gradients in a row were not finite; the weights are as the last good step left them.
         """
         rows = rows_of(trees, credit, scores)
-        scale = _denominators(rows, aggregation)
-        penalised = scores.reference is not None
-        useful = [i for i, row in enumerate(rows) if (row.weight[1:] * (penalised or row.advantage[1:])).any()]
-        totals: dict[str, float] = {}
+        parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
+        self._batches += 1
+        if len(parts) > 1 and self.config.correction is not None:
+            before = self._on_rows(trees, rows, "logp_BT", self._logits)
+            rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
+        return _combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+
+    def _deal(self, trees: int, epoch: int) -> list[list[int]]:
+        """Returns the trees of each minibatch."""
+        if self.config.minibatches == 1:
+            return [list(range(trees))]
+        order = seeds.generator(self.seed, "minibatches", self._batches, epoch).permutation(trees)
+        return [sorted(part.tolist()) for part in np.array_split(order, self.config.minibatches) if len(part)]
+
+    def _step(
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], part: Sequence[int], loss: Loss, aggregation: Aggregation
+    ) -> dict[str, float]:
+        """Takes one AdamW step on some of the trees.
+
+        Rows without weight have no gradient; rows without advantage have none either, unless something else in the loss
+        has. They count in the denominator, but are not computed.
+        """
+        first = np.cumsum([0, *(len(tree.leaves()) for tree in trees)]).tolist()
+        mine = [row for tree in part for row in range(first[tree], first[tree + 1])]
+        scale = dict(zip(mine, path_scales([float(rows[i].weight[1:].sum()) for i in mine], aggregation), strict=True))
+        always = self.config.entropy_bonus > 0.0
+        useful = [i for i in mine if (rows[i].weight[1:] * (always or _teaches(rows[i]))).any()]
         mismatch = Mismatch(self.config.correction.level if self.config.correction is not None else "token")
+        totals: dict[str, float] = {}
+        computed = 0
         self.optimizer.zero_grad(set_to_none=True)
-        chosen = [rows[i] for i in useful]
-        for index in batches(chosen, self.config.token_budget):
-            batch = pad([chosen[i] for i in index], self.device)
-            scale_B = torch.tensor([scale[useful[i]] for i in index], device=self.device)
+        for batch, numbers in self._packer.batches(trees, rows, useful):
+            computed += batch.computed_tokens
+            scale_B = torch.tensor([scale[i] for i in numbers], device=self.device)
             for name, value in self._backward(batch, scale_B, loss, mismatch).items():
                 totals[name] = totals.get(name, 0.0) + value
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)) if useful else 0.0
-        if useful:
-            self.optimizer.step()
-        counted = float(sum((row.weight > 0).sum() for row in rows))
-        totals |= mismatch.metrics()
-        return {**totals, "gradient_norm": norm, "trained_tokens": counted, "skipped_rows": float(len(rows) - len(useful))}
+        return {
+            **totals,
+            **mismatch.metrics(),
+            **(self._move() if useful else {"gradient_norm": 0.0}),
+            "trained_tokens": float(sum((rows[i].weight > 0).sum() for i in mine)),
+            "skipped_rows": float(len(mine) - len(useful)),
+            "sharing_ratio": sum(len(rows[i].tokens) for i in useful) / max(1, computed),
+        }
 
-    def _backward(self, batch: FlatBatch, scale_B: torch.Tensor, loss: Loss, mismatch: Mismatch) -> dict[str, float]:
+    def _backward(self, batch: PackedBatch, scale_B: torch.Tensor, loss: Loss, mismatch: Mismatch) -> dict[str, float]:
         """Adds one micro-batch's gradient; returns its share of the logged means."""
-        counted_BT = batch.weight_BT > 0
-        logp_BT = logprobs(self._logits, batch.ids_BT, counted_BT, self.temperature)
-        mismatch.add(logp_BT, batch.behaviour_logp_BT, counted_BT)
-        old_logp_BT, advantage_BT = batch.behaviour_logp_BT, batch.advantage_BT
-        if self.config.correction is not None:
-            old_logp_BT = logp_BT.detach()  # one optimizer step per batch: the weights have not moved yet
-            advantage_BT = advantage_BT * self.config.correction(old_logp_BT, batch.behaviour_logp_BT, counted_BT)
-        inputs = LossInputs(logp_BT, old_logp_BT, advantage_BT, batch.weight_BT, batch.reference_logp_BT)
-        output = loss(inputs)
-        share_BT = batch.weight_BT * scale_B[:, None]
+        paths, config = batch.paths, self.config
+        counted_BT = paths.weight_BT > 0
+        with self._precision():
+            scored = score(
+                self._logits,
+                batch,
+                counted_BT,
+                self.temperature,
+                entropies=config.entropy_bonus > 0.0,
+                value_head=self.value_head if paths.return_BT is not None else None,
+            )
+        # with one optimizer step per batch, the weights have not moved yet
+        start_BT = scored.logp_BT.detach() if paths.old_logp_BT is None else paths.old_logp_BT
+        mismatch.add(start_BT, paths.behaviour_logp_BT, counted_BT)
+        old_logp_BT, advantage_BT = paths.behaviour_logp_BT, paths.advantage_BT
+        if config.correction is not None:
+            old_logp_BT = start_BT
+            advantage_BT = advantage_BT * config.correction(start_BT, paths.behaviour_logp_BT, counted_BT)
+        inputs = (scored.logp_BT, old_logp_BT, advantage_BT, paths.weight_BT, paths.reference_logp_BT)
+        output = loss(LossInputs(*inputs, scored.value_BT, paths.old_value_BT, paths.return_BT))
+        share_BT = paths.weight_BT * scale_B[:, None]
         total = (output.loss_BT * share_BT).sum()
+        if scored.entropy_BT is not None:
+            total = total - config.entropy_bonus * (scored.entropy_BT * share_BT).sum()
         total.backward()  # type: ignore[no-untyped-call]
         logged = {name: float((value_BT.detach() * share_BT).sum()) for name, value_BT in output.metrics.items()}
         return {"loss": float(total.detach()), **logged}
 
+    def _move(self) -> dict[str, float]:
+        """Takes the step, unless the gradient is no number."""
+        rate = self.config.learning_rate * self.config.schedule(self._updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))
+        if math.isfinite(norm):
+            self.optimizer.step()
+            self._updates, self._bad = self._updates + 1, 0
+            return {"gradient_norm": norm, "learning_rate": rate, "skipped_updates": 0.0}
+        self.optimizer.zero_grad(set_to_none=True)
+        self._bad += 1
+        if self._bad >= self.config.bad_steps:
+            raise Diverged(
+                f"{self._bad} gradients in a row were not finite. The weights are those of the last good step; a lower "
+                "learning rate, a tighter gradient clip or full precision may help."
+            )
+        return {"gradient_norm": 0.0, "learning_rate": rate, "skipped_updates": 1.0}
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.config.autocast == "none":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    # --- what is kept -----------------------------------------------------------------------------------------
+
     def weights(self) -> Mapping[str, Any]:
-        """Returns the model's state dict; see `Learner.weights`."""
-        weights: Mapping[str, Any] = self.model.state_dict()
-        return weights
+        """Returns the model's state dict, adapters merged into it; see `Learner.weights`."""
+        return merged_state(self.model) if self.config.lora is not None else self.model.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns optimizer and reference; the weights themselves are saved as a model folder."""
-        reference = self.reference.state_dict() if self.reference is not None else None
-        return {"optimizer": self.optimizer.state_dict(), "reference": reference}
+        """Returns all but the weights, which are saved as a model folder; adapters are here, too."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "reference": self.reference.state_dict() if self.reference is not None else None,
+            "value_head": self.value_head.state_dict() if self.value_head is not None else None,
+            "adapters": adapter_state(self.model),
+            "counts": [self._updates, self._batches, self._bad],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.reference is not None:
             self.reference.load_state_dict(state["reference"])
+        if self.value_head is not None:
+            self.value_head.load_state_dict(state["value_head"])
+        self.model.load_state_dict(state["adapters"], strict=False)
+        self._updates, self._batches, self._bad = state["counts"]
 
 
-def logprobs(logits: Logits, ids_BT: torch.Tensor, scored_BT: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Returns the log-probability of each scored token given those before it, nats; 0 elsewhere.
-
-    Args:
-        logits: of the model.
-        ids_BT: [B, T] ids, right-padded; causal attention keeps padding out of what precedes it.
-        scored_BT: [B, T], True where it is wanted; never at position 0, which nothing predicts.
-        temperature: of the softmax.
-    """
-    row_N, column_N = scored_BT.nonzero(as_tuple=True)
-    logits_NV = logits((row_N, column_N - 1), input_ids=ids_BT, use_cache=False) / temperature
-    logp_N = logits_NV.gather(1, ids_BT[row_N, column_N][:, None])[:, 0] - logits_NV.logsumexp(-1)
-    blank_BT = torch.zeros(ids_BT.shape, dtype=logp_N.dtype, device=ids_BT.device)
-    return blank_BT.index_put((row_N, column_N), logp_N)
+_SUMS = ("trained_tokens", "skipped_rows", "skipped_updates")
 
 
-def _denominators(rows: Sequence[Row], aggregation: Aggregation) -> list[float]:
-    """Returns for each row what its weighted token losses are multiplied by, over the whole batch."""
-    if aggregation == "token":
-        total = sum(float(row.weight[1:].sum()) for row in rows)
-        return [1.0 / total if total > 0 else 0.0] * len(rows)
-    sums = [float(row.weight[1:].sum()) for row in rows]
-    count = sum(total > 0 for total in sums)
-    return [1.0 / (count * total) if total > 0 else 0.0 for total in sums]
+def _combined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the metrics of several optimizer steps: counts added up, the largest ratio, the mean of all else."""
+    combined: dict[str, float] = {}
+    for name in dict.fromkeys(name for result in results for name in result):
+        values = [result[name] for result in results if name in result]
+        whole = sum(values) if name in _SUMS else max(values) if name == "mismatch_ratio_max" else sum(values) / len(values)
+        combined[name] = float(whole)
+    return combined
+
+
+def _teaches(row: Row) -> Array | bool:
+    """Returns where a row has a gradient: where it has advantage, or everywhere if there is more in its loss."""
+    return True if row.reference_logp is not None or row.returns is not None else row.advantage[1:]
+
+
+def _per_tree(trees: Sequence[RolloutTree], found: Sequence[Array]) -> tuple[tuple[Array, ...], ...]:
+    flat = iter(found)
+    return tuple(tuple(next(flat) for _ in tree.leaves()) for tree in trees)
+
+
+def value_head(model: Any) -> torch.nn.Linear:
+    """Returns a linear map from the last hidden state to one number, 0 at first, where the model is."""
+    head = torch.nn.Linear(int(model.config.get_text_config().hidden_size), 1, device=model.device)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    return head
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Makes a model compute its activations twice instead of keeping them; that needs training mode, so dropout is off."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+            module.attention_dropout = 0.0
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer versions of transformers
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()

@@ -25,9 +25,19 @@ class Logits:
         if not self._plain:
             full: torch.Tensor = self.model(**inputs).logits[where]
             return full.float()
-        hidden_BTH = self.model.base_model(**inputs).last_hidden_state
-        chosen: torch.Tensor = self.model.get_output_embeddings()(hidden_BTH[where])
-        return chosen.float()
+        return self._head(self.model.base_model(**inputs).last_hidden_state[where])
+
+    def with_hidden(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits, and the last hidden states [N, H] that they come from."""
+        if not self._plain:
+            output = self.model(**inputs, output_hidden_states=True)
+            return output.logits[where].float(), output.hidden_states[-1][where]
+        hidden_NH = self.model.base_model(**inputs).last_hidden_state[where]
+        return self._head(hidden_NH), hidden_NH
+
+    def _head(self, hidden_NH: torch.Tensor) -> torch.Tensor:
+        logits_NV: torch.Tensor = self.model.get_output_embeddings()(hidden_NH)
+        return logits_NV.float()
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from .rendering import Renderer
 from .rollout import collect
 from .tree import RolloutTree
 
-Starts = Callable[[int], Sequence[Start]]
-"""(step) -> the episodes of that step."""
+Starts = Callable[[int, int], Sequence[Start]]
+"""(step, refill) -> the episodes of that step; refill 0 are the first ones, others stand in for those that were dropped."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,14 @@ class Trainer:
         """Takes one step; everything in it is a function of (seed, step, weights)."""
         began = time.perf_counter()
         algorithm = self.algorithm
-        grown = await collect(
-            self.make_env,
-            self.starts(step),
-            self.policy,
-            self.renderer,
-            algorithm,
-            seed=self.seed,
-            step=step,
-            limits=self.limits,
-        )
+        grown, trees = await self._collected(step)
         collected = time.perf_counter()
-        trees = [tree for tree in grown if algorithm.keep is None or algorithm.keep(tree)]
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
         if (sleep := getattr(self.policy, "sleep", None)) is not None:
             await sleep()  # an engine on the learner's GPU makes room; `load` wakes it
         scores = self.learner.score(trees, algorithm.needs)
-        credit = algorithm.advantages(trees, scores)
+        credit = algorithm.credit(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
         await self.policy.load(self.learner.weights(), step + 1)
         ended = time.perf_counter()
@@ -96,3 +86,31 @@ class Trainer:
             "tokens_per_second": metrics["sampled_tokens"] / max(1e-9, collected - began),
         }
         return StepResult(grown, metrics)
+
+    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree]]:
+        """Returns all trees of a step, and those to train on: at most as many as the step has episodes.
+
+        Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times.
+        """
+        algorithm = self.algorithm
+        grown: list[RolloutTree] = []
+        kept: list[RolloutTree] = []
+        wanted = 0
+        for refill in range(1 + algorithm.refills):
+            starts = self.starts(step, refill)
+            wanted = wanted or len(starts)
+            trees = await collect(
+                self.make_env,
+                starts[: None if refill == 0 else wanted - len(kept)],
+                self.policy,
+                self.renderer,
+                algorithm,
+                seed=self.seed if refill == 0 else seeds.derive(self.seed, "refill", refill),
+                step=step,
+                limits=self.limits,
+            )
+            grown += trees
+            kept += [tree for tree in trees if algorithm.keep is None or algorithm.keep(tree)]
+            if len(kept) >= wanted:
+                break
+        return grown, kept

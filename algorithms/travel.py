@@ -33,6 +33,7 @@ class Path:
         prefix: tokens of the action under way that it inherited (a fork inside an action).
         after_result: whether the next action is the first one after a tool result, where forks are decided.
         replayed: tool calls that were run again to make `env`, not yet written to a node.
+        consecutive: tool results in a row, up to the last one, at which it forked or was forked off.
     """
 
     key: tuple[int, ...]
@@ -45,6 +46,7 @@ class Path:
     prefix: tuple[int, ...]
     after_result: bool
     replayed: int
+    consecutive: int = 0
 
 
 class _Failed(Exception):
@@ -155,9 +157,12 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
         probe=probe.entropies if probe is not None else (),
         left=max(0, growth.left(path.quota)),
         vocabulary_size=run.policy.vocabulary_size,
+        consecutive=path.consecutive,
+        actions=_own_actions_entropies(growth.tree, path.parent),
     )
     rng = seeds.generator(run.seed, run.step, growth.index, "branch", point.key)
     count = min(run.branching.on_result(point, rng), point.left)
+    path.consecutive = path.consecutive + 1 if count > 0 else 0
     if count <= 0:
         return
     # each fork takes its part of what is left: were it one purse, who came first would shape the tree
@@ -165,7 +170,8 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
     keys = growth.allot(path.parent, count)
     envs = await growth.clones(path.env, keys)
     for key, env, quota in zip(keys, envs, shares, strict=True):
-        growth.launch(key, path.parent, path.parent_at, "branch", quota, env, list(path.context))
+        context = list(path.context)
+        growth.launch(key, path.parent, path.parent_at, "branch", quota, env, context, consecutive=path.consecutive)
 
 
 async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -231,3 +237,14 @@ def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:
             break
         entropies += tree.nodes[node].entropies[:stop]
     return tuple(entropies)
+
+
+def _own_actions_entropies(tree: RolloutTree, index: int) -> tuple[tuple[float, ...], ...]:
+    """Returns the entropies of the actions above `index` back to where its path began."""
+    actions: list[tuple[float, ...]] = []
+    for node, _ in reversed(tree.path(index)):
+        if tree.nodes[node].kind == "action":
+            actions.append(tree.nodes[node].entropies)
+            if tree.nodes[node].origin:
+                break
+    return tuple(reversed(actions))

@@ -52,3 +52,11 @@ def test_an_unknown_command_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     page.write_text("```sh\nrm -rf nothing\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="no test knows how to run"):
         run_page(page, tmp_path, monkeypatch)
+
+
+def test_the_table_of_algorithms_is_whole_and_cites_what_they_cite() -> None:
+    from algorithms import make, names
+
+    page = (ROOT / "docs" / "add-an-algorithm.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page.partition("## What is built in")[2], re.MULTILINE))
+    assert rows == {name: make(name).source for name in names()}

@@ -21,9 +21,13 @@ class Scores:
 
     Args:
         reference: log-probabilities of the path's tokens under the frozen reference model, nats.
+        values: for each token of the path, what the value head expects to be earned from before that token on, in
+            units of reward; like the token's log-probability it is computed at the token before. Looked at only
+            where the policy sampled the token.
     """
 
     reference: tuple[tuple[Array, ...], ...] | None = None
+    values: tuple[tuple[Array, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,19 @@ class Credit:
         advantages: [tree][leaf] -> [T]; leaves in the order of `RolloutTree.leaves`.
         weights: the same shape, at least 0; what a token counts in the loss. 0 where the policy did
             not sample, and on paths that failed through no fault of the model.
+        returns: the same shape, what the value head is trained towards, in units of reward; None without one.
     """
 
     advantages: tuple[tuple[Array, ...], ...]
     weights: tuple[tuple[Array, ...], ...]
+    returns: tuple[tuple[Array, ...], ...] | None = None
 
 
 class AdvantageEstimator(Protocol):
-    """Sees the whole batch, because some estimators whiten over it."""
+    """Sees the whole batch, because some estimators whiten over it.
+
+    One that gives credit to a single rollout, too, has an attribute `compares = False`.
+    """
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token."""
@@ -88,6 +97,11 @@ def spread(tree: RolloutTree, value_LK: Sequence[Sequence[float]]) -> tuple[Arra
             raise ValueError(f"Leaf {leaf} has {len(lengths_K)} nodes on its path, got {len(value_K)} numbers.")
         spreads.append(np.repeat(np.asarray(value_K, dtype=np.float64), lengths_K))
     return tuple(spreads)
+
+
+def along_paths(tree: RolloutTree, value_L: Sequence[float] | Array) -> tuple[Array, ...]:
+    """Lifts one number per leaf to one per token, the same all along the leaf's path."""
+    return spread(tree, [[float(value)] * len(tree.path(leaf)) for value, leaf in zip(value_L, tree.leaves(), strict=True)])
 
 
 def sampled_weights(tree: RolloutTree, *, shared_once: bool = False) -> tuple[Array, ...]:

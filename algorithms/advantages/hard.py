@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..tree import RolloutTree
-from . import Credit, Scores, require_frozen, rewards, sampled_weights, spread
-from .group import group_normalise
+from . import Credit, Scores, rewards, sampled_weights, spread
+from .baseline import Baseline, check_comparison, leaf_advantages
+from .group import Deviation
 
 
 @dataclass(frozen=True)
@@ -16,20 +17,30 @@ class HardAttribution:
 
     Args:
         shared_once: see `sampled_weights`.
+        baseline: what a leaf is compared with, see `Baseline`.
+        deviation: what the difference is divided by, see `Deviation`.
+
+    Raises:
+        ConfigError: the two contradict each other.
 
     Source: ARPO (arXiv 2507.19849), section 3.2, the unnumbered equation of "hard advantage
     estimation"; the reference implementation has no code for it.
     """
 
     shared_once: bool = False
+    baseline: Baseline = "leaves"
+    deviation: Deviation = "population"
+
+    def __post_init__(self) -> None:
+        """Checks what is compared."""
+        check_comparison(self.baseline, self.deviation)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""
         advantages = []
         for tree in trees:
-            require_frozen(tree)
-            reward_L, valid_L = rewards(tree)
-            advantage_L = group_normalise(reward_L, valid_L)
+            advantage_L = leaf_advantages(tree, self.baseline, self.deviation)
+            _, valid_L = rewards(tree)
             paths = [[node for node, _ in tree.path(leaf)] for leaf in tree.leaves()]
             total_N, count_N = np.zeros(len(tree.nodes)), np.zeros(len(tree.nodes))
             for path, advantage, valid in zip(paths, advantage_L, valid_L, strict=True):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..tree import RolloutTree
-from . import Credit, Scores, require_frozen, rewards, sampled_weights, spread
-from .group import group_normalise
+from . import Credit, Scores, along_paths, sampled_weights
+from .baseline import Baseline, check_comparison, leaf_advantages
+from .group import Deviation
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,24 @@ class SoftAttribution:
 
     Args:
         shared_once: see `sampled_weights`; the paper counts a shared token once per path.
+        baseline: what a leaf is compared with, see `Baseline`.
+        deviation: what the difference is divided by, see `Deviation`; "none" is Dr. GRPO's.
+
+    Raises:
+        ConfigError: the two contradict each other.
 
     Source: ARPO (arXiv 2507.19849), section 3.2, Eq. 6 and 7.
     """
 
     shared_once: bool = False
+    baseline: Baseline = "leaves"
+    deviation: Deviation = "population"
+
+    def __post_init__(self) -> None:
+        """Checks what is compared."""
+        check_comparison(self.baseline, self.deviation)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""
-        advantages = []
-        for tree in trees:
-            require_frozen(tree)
-            advantage_L = group_normalise(*rewards(tree))
-            value_LK = [[a] * len(tree.path(leaf)) for a, leaf in zip(advantage_L, tree.leaves(), strict=True)]
-            advantages.append(spread(tree, value_LK))
-        return Credit(tuple(advantages), tuple(sampled_weights(tree, shared_once=self.shared_once) for tree in trees))
+        advantages = tuple(along_paths(tree, leaf_advantages(tree, self.baseline, self.deviation)) for tree in trees)
+        return Credit(advantages, tuple(sampled_weights(tree, shared_once=self.shared_once) for tree in trees))

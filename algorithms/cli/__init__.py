@@ -9,6 +9,7 @@ COMMANDS = {
     "eval": "Measure a policy on held-out tasks.",
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
+    "algorithms": "List the algorithms.",
     "study": "Repeat the main run over seeds and controls, and write the table.",
     "bench": "Measure overhead and savings.",
     "doctor": "Show what this machine offers: isolation of a model's code, optional packages.",

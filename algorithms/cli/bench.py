@@ -11,6 +11,7 @@ from arpo_envs.errors import unknown_name
 BENCHMARKS = {
     "env": "Time of the environment itself per call, and of a fork.",
     "fork": "Time and memory of a clone of a live Python interpreter, beside the alternatives.",
+    "pack": "Time and memory of an update on packed trees, beside flat rows.",
     "rollout": "Our scheduler and engines beside a lock-step scheduler and bare generation.",
     "sharing": "Tool calls that a tree saves, from one frozen policy.",
 }

@@ -17,8 +17,9 @@ from arpo_envs.errors import unknown_name
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..limits import Limits, MakeEnv
+from ..optimization import Schedule
 from ..policies.served import is_url
-from ..recipes import make
+from ..recipes import make, recipe
 from .policy_source import policy_folder
 
 EMBEDDED = "embedded"
@@ -48,11 +49,11 @@ class TrainConfig:
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
-    """arpo, grpo or random_branching."""
-    rollouts: int = 16
-    """M, rollouts per prompt."""
+    """Name of the algorithm; `arpo algorithms` lists them."""
+    rollouts: int | None = None
+    """M, rollouts per prompt; the algorithm's own number if left out."""
     roots: int | None = None
-    """N, rollouts that start from the prompt; half of M if the algorithm branches."""
+    """N, rollouts that start from the prompt; the algorithm's own share of M if left out."""
     probe: int | None = None
     """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
     algorithm_args: tuple[str, ...] = ()
@@ -77,6 +78,24 @@ class TrainConfig:
     """Truncated importance sampling where the sampler's probabilities are not the learner's: per token, per path, or not."""
     importance_cap: float = 2.0
     """Largest weight it gives."""
+    warmup: int = 0
+    """Optimizer steps over which the learning rate rises."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How it falls after that, to 0 at the end of the run."""
+    epochs: int = 1
+    """How often the learner goes through each step's trees."""
+    minibatches: int = 1
+    """Optimizer steps per epoch."""
+    entropy_bonus: float = 0.0
+    """Coefficient of the entropy, which is added to what is maximised."""
+    lora: int | None = None
+    """Rank of the adapters that are trained instead of the model; needs the package peft."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision of the learner's matrix products."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them."""
+    packing: Literal["auto", "flat"] = "auto"
+    """Whether the learner computes what paths share once."""
     action_tokens: int | None = None
     """Longest action; 16 for the embedded policy, 512 otherwise."""
     context_length: int | None = None
@@ -126,9 +145,11 @@ class TrainConfig:
         """Returns the configuration with everything filled in that was left to us."""
         small = self.policy == EMBEDDED or (self._description() / MARK).is_file()
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
-        if self.algorithm != "grpo":
-            fill["roots"] = max(1, self.rollouts // 2)
-        if self.algorithm == "arpo":
+        options = inspect.signature(recipe(self.algorithm)).parameters
+        fill |= {name: options[name].default for name in ("rollouts", "roots") if name in options}
+        if self.rollouts is not None and "roots" in options:
+            fill["roots"] = max(1, self.rollouts * options["roots"].default // options["rollouts"].default)
+        if "probe" in options:
             fill["probe"] = 4 if small else 20
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
         return config if config.output is not None else replace(config, output=_free_folder(config))
@@ -174,6 +195,14 @@ class TrainConfig:
     def make_env(self, *arguments: str) -> MakeEnv:
         """Returns a maker of environments; earlier arguments give way to later ones."""
         return env_maker(self.env, parse_arguments((*self.env_args, *arguments)))
+
+    def schedule(self) -> Schedule:
+        """Returns the learning rate over the optimizer steps of the run.
+
+        Raises:
+            ConfigError: the warm-up leaves nothing of it.
+        """
+        return Schedule(self.warmup, self.decay, self.steps * self.epochs * self.minibatches)
 
     def limits(self) -> Limits:
         """Returns what a rollout may take."""

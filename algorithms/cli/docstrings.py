@@ -36,3 +36,17 @@ def argument_docs(text: str | None) -> dict[str, str]:
         elif name and line.strip():
             found[name] += " " + line.strip()
     return found
+
+
+def source_note(text: str | None) -> str:
+    """Returns what a docstring says behind "Source:", in one line; "" if it says nothing.
+
+    >>> source_note('''Does something.
+    ...
+    ... Source: a paper,
+    ... Eq. 1.
+    ... ''')
+    'a paper, Eq. 1.'
+    """
+    found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", inspect.cleandoc(text or ""), re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found is not None else ""

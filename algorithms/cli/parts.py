@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import seeds
+from ..adapters import LoRA
 from ..chat import ChatRenderer
 from ..checkpoint import load_policy, save_policy
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
@@ -93,7 +94,8 @@ def dialect_of(make_env: MakeEnv) -> str:
 def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> Parts:
     """Returns the parts of a run that starts from `folder`, or goes on from `weights`."""
     algorithm = config.make_algorithm()
-    model, tokenizer = load_policy(weights or folder)
+    # adapters are kept apart from the model they were made for, and a policy folder has them merged
+    model, tokenizer = load_policy(folder if weights is None or config.lora is not None else weights)
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     device = torch.device(config.device)
@@ -110,14 +112,24 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
             gradient_clip=config.gradient_clip or 1.0,
             token_budget=config.micro_batch_tokens or 16384,
             correction=correction,
+            schedule=config.schedule(),
+            epochs=config.epochs,
+            minibatches=config.minibatches,
+            entropy_bonus=config.entropy_bonus,
+            lora=None if config.lora is None else LoRA(rank=config.lora, alpha=2 * config.lora),
+            autocast=config.autocast,
+            gradient_checkpointing=config.gradient_checkpointing,
+            packing=config.packing,
         ),
         temperature=config.temperature,
         device=device,
         reference="reference" in algorithm.needs,
+        values="values" in algorithm.needs,
+        seed=config.seed,
     )
     trainer = Trainer(
         make_env=make_env,
-        starts=lambda step: training_starts(config, step),
+        starts=lambda step, refill: training_starts(config, step, refill),
         policy=policy,
         renderer=renderer,
         algorithm=algorithm,
@@ -140,9 +152,10 @@ def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Po
     return LocalPolicy(model, tokenizer, device=torch.device(config.device), context_length=context_length)
 
 
-def training_starts(config: TrainConfig, step: int) -> Sequence[Start]:
-    """Returns the episodes of a training step, a function of (seed, step) alone."""
-    return [Start(seeds.derive(config.seed, "prompt", step, i) % 2**31) for i in range(config.prompts)]
+def training_starts(config: TrainConfig, step: int, refill: int = 0) -> Sequence[Start]:
+    """Returns the episodes of a training step, a function of (seed, step, refill) alone."""
+    again = ("refill", refill) if refill else ()
+    return [Start(seeds.derive(config.seed, "prompt", step, i, *again) % 2**31) for i in range(config.prompts)]
 
 
 def evaluation_starts(count: int) -> Sequence[Start]:

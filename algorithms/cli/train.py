@@ -17,9 +17,11 @@ from rich.console import Console
 
 from arpo_envs import ConfigError
 
+from ..adapters import require_peft
 from ..checkpoint import Checkpoint, latest, load_tokenizer, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
+from ..optimization import Diverged
 from ..policies.served import is_url
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
@@ -120,11 +122,16 @@ async def _loop(
     def checkpoint(step: int) -> None:
         seconds = time.perf_counter() - origin
         state = parts.learner.state_dict()
-        save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, beside=[start / MARK])
+        weights = parts.learner.weights()
+        save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, weights=weights, beside=[start / MARK])
 
     with _Interrupt() as interrupt:
         for step in range(first, config.steps):
-            result = await parts.trainer.step(step)
+            try:
+                result = await parts.trainer.step(step)
+            except Diverged as error:
+                checkpoint(step)
+                raise Diverged(f"{error} They are saved as step {step} of {run}.") from error
             write_trees(run / "trees.jsonl", result.trees)
             log_all(trackers, step, result.metrics)
             progress.step(step + 1, config.steps, result.metrics)
@@ -166,6 +173,9 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
+    config.schedule()
+    if config.lora is not None:
+        require_peft()
     folder = policy_folder(config.model_folder or config.policy, weights=False) if config.policy != EMBEDDED else None
     if folder is not None and is_url(config.policy):
         refuse_unsynced(config.policy)

@@ -1,11 +1,14 @@
 """Losses: pure functions on tensors, unreduced, one per file; they know nothing of trees.
 
-To add one, write a callable `(LossInputs) -> LossOutput` in a file here and name it in a recipe.
+To add one, write a callable `(LossInputs) -> LossOutput` in a file here and name it in a recipe. The files here use methods
+of tensors only, so that algorithms can be made and listed where torch is not installed.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from arpo_envs import ConfigError
 
 if TYPE_CHECKING:  # an algorithm can be described, and trees collected, without torch
     import torch
@@ -21,6 +24,10 @@ class LossInputs:
         advantage_BT: from the estimator.
         weight_BT: from the estimator; 0 where a token does not count.
         reference_logp_BT: under the frozen reference model, nats; None if the algorithm does not need it.
+        value_BT: what the value head expects from before each token on, units of reward; carries the gradient. None, like
+            the next two, if the algorithm has no value head.
+        old_value_BT: the same when the update began.
+        return_BT: from the estimator, what the value head is trained towards.
     """
 
     logp_BT: "torch.Tensor"
@@ -28,13 +35,15 @@ class LossInputs:
     advantage_BT: "torch.Tensor"
     weight_BT: "torch.Tensor"
     reference_logp_BT: "torch.Tensor | None" = None
+    value_BT: "torch.Tensor | None" = None
+    old_value_BT: "torch.Tensor | None" = None
+    return_BT: "torch.Tensor | None" = None
 
     def __post_init__(self) -> None:
         """Checks the shapes at the door."""
         shape = self.logp_BT.shape
-        others = [self.old_logp_BT, self.advantage_BT, self.weight_BT]
-        if self.reference_logp_BT is not None:
-            others.append(self.reference_logp_BT)
+        optional = [self.reference_logp_BT, self.value_BT, self.old_value_BT, self.return_BT]
+        others = [self.old_logp_BT, self.advantage_BT, self.weight_BT, *(one for one in optional if one is not None)]
         if len(shape) != 2 or any(other.shape != shape for other in others):
             raise ValueError(
                 f"All inputs must share one shape [B, T]; got {[tuple(o.shape) for o in (self.logp_BT, *others)]}."
@@ -55,3 +64,45 @@ class LossOutput:
 
 
 Loss = Callable[[LossInputs], LossOutput]
+
+
+def policy_kl(inputs: LossInputs) -> "torch.Tensor":
+    """Returns k3 of the policy that the ratio is to, [B, T], nats, without gradient: how far the update has gone."""
+    change_BT = inputs.old_logp_BT - inputs.logp_BT.detach()
+    return change_BT.exp() - 1.0 - change_BT
+
+
+KLEstimator = Literal["k1", "k2", "k3"]
+"""Of KL(π ‖ π_ref) from one sample, with r = π_ref/π: −log r, (log r)²/2, or r − 1 − log r."""
+
+
+def with_reference_penalty(
+    output: LossOutput, inputs: LossInputs, coefficient: float, estimator: KLEstimator = "k3"
+) -> LossOutput:
+    """Returns a loss with coefficient · KL to the reference added per token; at 0 the reference is never looked at.
+
+    Args:
+        output: of the loss itself.
+        inputs: with reference log-probabilities.
+        coefficient: at least 0.
+        estimator: "k3", as in GRPO; "k2", whose gradient is that of the KL itself on the policy's own samples. The
+            gradient of "k1" is 0 on average, so that it belongs into the reward and is refused here.
+
+    Raises:
+        ConfigError: a penalty is asked for, but there is no reference, or the estimator does not penalise.
+
+    Source: J. Schulman, "Approximating KL divergence" (2020); k3 in GRPO (arXiv 2402.03300), Eq. 4; k2 in REINFORCE++
+    (arXiv 2501.03262).
+    """
+    if coefficient <= 0.0:
+        return output
+    if inputs.reference_logp_BT is None:
+        raise ConfigError("A KL penalty needs reference log-probabilities: the algorithm must list 'reference' in `needs`.")
+    log_ratio_BT = inputs.reference_logp_BT - inputs.logp_BT
+    if estimator == "k3":
+        penalty_BT = log_ratio_BT.exp() - 1.0 - log_ratio_BT
+    elif estimator == "k2":
+        penalty_BT = log_ratio_BT.square() / 2.0
+    else:
+        raise ConfigError(f'The penalty of a loss is estimated by "k2" or "k3", got {estimator!r}.')
+    return LossOutput(output.loss_BT + coefficient * penalty_BT, {**output.metrics, "reference_kl": penalty_BT.detach()})

@@ -2,55 +2,59 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from arpo_envs import ConfigError
 
-from . import LossInputs, LossOutput
+from . import KLEstimator, LossInputs, LossOutput, policy_kl, with_reference_penalty
 
 
 @dataclass(frozen=True)
 class ClipLoss:
-    """−min(ρ A, clip(ρ, 1 − low, 1 + high) A) + kl · k3, per token.
+    """−min(ρ A, clip(ρ, 1 − low, 1 + high) A) + kl · KL, per token.
 
     Args:
         low: ε below 1.
         high: ε above 1; larger than `low` is DAPO's clip-higher.
         kl: coefficient of the penalty; at 0 no reference model is ever run.
+        dual: c; a bad token's loss is at most c·|A|, however much likelier the token has become. None for no limit.
+        estimator: of the penalty, see `KLEstimator`.
 
     Raises:
         ConfigError: a number is out of range.
 
-    Source: PPO (arXiv 1707.06347), Eq. 7; k3 = π_ref/π − 1 − log(π_ref/π), GRPO (arXiv 2402.03300), Eq. 4.
+    Source: PPO (arXiv 1707.06347), Eq. 7; k3 = π_ref/π − 1 − log(π_ref/π), GRPO (arXiv 2402.03300), Eq. 4; dual clip,
+    arXiv 1912.09729, Eq. 5.
     """
 
     low: float = 0.2
     high: float = 0.2
     kl: float = 0.0
+    dual: float | None = None
+    estimator: KLEstimator = "k3"
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if not 0.0 < self.low < 1.0 or self.high <= 0.0 or self.kl < 0.0:
-            raise ConfigError(f"Need 0 < low < 1, high > 0 and kl >= 0; got {self.low}, {self.high}, {self.kl}.")
+        check_clip(self.low, self.high, self.kl)
+        if self.dual is not None and self.dual <= 1.0:
+            raise ConfigError(f"dual must be above 1, or tokens of an unchanged policy would be cut; got {self.dual}.")
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
         ratio_BT = (inputs.logp_BT - inputs.old_logp_BT).exp()
-        clipped_BT = ratio_BT.clamp(1.0 - self.low, 1.0 + self.high)
-        surrogate_BT = torch.minimum(ratio_BT * inputs.advantage_BT, clipped_BT * inputs.advantage_BT)
-        loss_BT = -surrogate_BT
-        change_BT = inputs.old_logp_BT - inputs.logp_BT.detach()
-        metrics = {
-            "clipped": (surrogate_BT.detach() != ratio_BT.detach() * inputs.advantage_BT).float(),
-            "policy_kl": change_BT.exp() - 1.0 - change_BT,
-        }
-        if self.kl > 0.0:
-            if inputs.reference_logp_BT is None:
-                raise ConfigError(
-                    "A KL penalty needs reference log-probabilities: the algorithm must list 'reference' in `needs`."
-                )
-            log_ratio_BT = inputs.reference_logp_BT - inputs.logp_BT
-            penalty_BT = log_ratio_BT.exp() - 1.0 - log_ratio_BT
-            loss_BT = loss_BT + self.kl * penalty_BT
-            metrics["reference_kl"] = penalty_BT.detach()
-        return LossOutput(loss_BT, metrics)
+        unclipped_BT = ratio_BT * inputs.advantage_BT
+        surrogate_BT = unclipped_BT.minimum(ratio_BT.clamp(1.0 - self.low, 1.0 + self.high) * inputs.advantage_BT)
+        if self.dual is not None:
+            floor_BT = self.dual * inputs.advantage_BT
+            surrogate_BT = surrogate_BT.maximum(floor_BT).where(inputs.advantage_BT < 0.0, surrogate_BT)
+        clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
+        output = LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
+        return with_reference_penalty(output, inputs, self.kl, self.estimator)
+
+
+def check_clip(low: float, high: float, kl: float) -> None:
+    """Refuses what is no clip.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    if not 0.0 < low < 1.0 or high <= 0.0 or kl < 0.0:
+        raise ConfigError(f"Need 0 < low < 1, high > 0 and kl >= 0; got {low}, {high}, {kl}.")

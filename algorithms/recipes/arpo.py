@@ -2,11 +2,17 @@
 
 from typing import Literal
 
+from arpo_envs import ConfigError
+
+from ..advantages.baseline import Baseline
 from ..advantages.hard import HardAttribution
 from ..advantages.soft import SoftAttribution
+from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import Bernoulli, EntropyBranching, Normalisation, Threshold
 from ..losses.clip import ClipLoss
+from ._parts import keep_unequal, needs_for
+from .arpo_reference import arpo_reference
 
 
 def arpo(
@@ -21,10 +27,14 @@ def arpo(
     normalisation: Normalisation = "nats",
     attribution: Literal["soft", "hard"] = "soft",
     shared_once: bool = False,
+    baseline: Baseline = "leaves",
+    aggregation: Aggregation = "token",
+    skip_equal: bool = False,
     clip: float = 0.2,
     kl: float = 0.0,
+    implementation: Literal["ours", "reference"] = "ours",
 ) -> Algorithm:
-    """Returns ARPO with the paper's numbers.
+    """Returns ARPO with the paper's numbers: fork where a tool result made the policy uncertain.
 
     Args:
         rollouts: M, leaves per prompt.
@@ -32,17 +42,36 @@ def arpo(
         probe: k, tokens after a tool result whose entropy decides.
         siblings: Z, paths added by one fork.
         alpha: base probability (or base value of the threshold rule).
-        beta: weight of the entropy change.
+        beta: weight of the entropy change; at 0 the algorithm is "random_branching".
         tau: None forks with probability clip(alpha + beta·ΔH); a number forks if alpha + beta·ΔH > tau.
         normalisation: of ΔH, see `entropy_change`.
         attribution: how leaves' advantages reach shared tokens.
         shared_once: count a shared token once instead of once per path.
+        baseline: what a leaf is compared with: all "leaves" (as published), those of its "tree", or "siblings" first
+            among themselves, which forks cannot bias.
+        aggregation: "token" (as the authors' code), "sequence" (as the paper), or a number of tokens every path is
+            divided by.
+        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
         kl: coefficient of a penalty to the initial policy.
+        implementation: "reference" does what the authors' released code does, see `arpo_reference`.
 
     Source: arXiv 2507.19849, Algorithm 1, Eq. 4-7; k and Z from the authors' code. The default rule is
     the one their code runs (and says so): with the paper's tau = alpha the threshold ignores beta.
     """
+    if implementation == "reference":
+        if (tau, normalisation, attribution, shared_once) != (None, "nats", "soft", False) or (
+            (baseline, aggregation, skip_equal) != ("leaves", "token", False)
+        ):
+            raise ConfigError(
+                "The reference implementation has no choice of tau, normalisation, attribution, shared_once, baseline, "
+                "aggregation or skip_equal: leave them out."
+            )
+        return arpo_reference(
+            rollouts=rollouts, roots=roots, tokens=probe, siblings=siblings, alpha=alpha, beta=beta, clip=clip, kl=kl
+        )
+    if beta == 0.0:
+        raise ConfigError("beta = 0 ignores the entropy that the probes are paid for; that is 'random_branching'.")
     rule = Bernoulli(alpha, beta) if tau is None else Threshold(tau, alpha, beta)
     estimator = SoftAttribution if attribution == "soft" else HardAttribution
     return Algorithm(
@@ -50,7 +79,9 @@ def arpo(
         source="ARPO, arXiv 2507.19849, Algorithm 1, Eq. 4-7",
         branching=EntropyBranching(roots, rule, probe, siblings, normalisation),
         rollouts=rollouts,
-        advantages=estimator(shared_once),
+        advantages=estimator(shared_once, baseline),
         loss=ClipLoss(clip, clip, kl),
-        needs=frozenset({"reference"}) if kl > 0 else frozenset(),
+        aggregation=aggregation,
+        needs=needs_for(kl),
+        keep=keep_unequal(skip_equal),
     )

@@ -1,16 +1,27 @@
 """GRPO: independent rollouts, compared within their group."""
 
 from ..advantages.soft import SoftAttribution
+from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import NoBranching
 from ..losses.clip import ClipLoss
+from ._parts import keep_unequal, needs_for
 
 
-def grpo(*, rollouts: int = 16, clip: float = 0.2, kl: float = 0.0) -> Algorithm:
-    """Returns GRPO.
+def grpo(
+    *,
+    rollouts: int = 16,
+    aggregation: Aggregation = "token",
+    skip_equal: bool = False,
+    clip: float = 0.2,
+    kl: float = 0.0,
+) -> Algorithm:
+    """Returns GRPO: independent rollouts, compared within their group.
 
     Args:
         rollouts: M, rollouts per prompt.
+        aggregation: "token", "sequence" (as in the paper), or a number of tokens every path is divided by.
+        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
         kl: coefficient of a penalty to the initial policy.
 
@@ -24,5 +35,7 @@ def grpo(*, rollouts: int = 16, clip: float = 0.2, kl: float = 0.0) -> Algorithm
         rollouts=rollouts,
         advantages=SoftAttribution(),
         loss=ClipLoss(clip, clip, kl),
-        needs=frozenset({"reference"}) if kl > 0 else frozenset(),
+        aggregation=aggregation,
+        needs=needs_for(kl),
+        keep=keep_unequal(skip_equal),
     )

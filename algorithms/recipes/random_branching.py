@@ -1,21 +1,38 @@
-"""The control for ARPO: the same tree with coin tosses instead of entropy."""
+"""A control for ARPO: the same tree with coin tosses instead of entropy."""
 
+from ..advantages.baseline import Baseline
 from ..advantages.soft import SoftAttribution
+from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import RandomBranching
 from ..losses.clip import ClipLoss
+from ._parts import keep_unequal, needs_for
 
 
 def random_branching(
-    *, rollouts: int = 16, roots: int = 8, siblings: int = 1, probability: float = 0.5, clip: float = 0.2, kl: float = 0.0
+    *,
+    rollouts: int = 16,
+    roots: int = 8,
+    siblings: int = 1,
+    probability: float = 0.5,
+    shared_once: bool = False,
+    baseline: Baseline = "leaves",
+    aggregation: Aggregation = "token",
+    skip_equal: bool = False,
+    clip: float = 0.2,
+    kl: float = 0.0,
 ) -> Algorithm:
-    """Returns ARPO's tree with forks drawn blindly.
+    """Returns ARPO's tree with forks drawn blindly: a control.
 
     Args:
         rollouts: M, leaves per prompt.
         roots: N, rollouts that start from the prompt.
         siblings: Z, paths added by one fork.
         probability: of a fork after each tool result; ARPO's alpha.
+        shared_once: count a shared token once instead of once per path.
+        baseline: what a leaf is compared with: "leaves", "tree" or "siblings", as for ARPO.
+        aggregation: "token", "sequence", or a number of tokens every path is divided by.
+        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
         kl: coefficient of a penalty to the initial policy.
 
@@ -26,7 +43,9 @@ def random_branching(
         source="control for ARPO, arXiv 2507.19849: beta = 0",
         branching=RandomBranching(roots, probability, siblings),
         rollouts=rollouts,
-        advantages=SoftAttribution(),
+        advantages=SoftAttribution(shared_once, baseline),
         loss=ClipLoss(clip, clip, kl),
-        needs=frozenset({"reference"}) if kl > 0 else frozenset(),
+        aggregation=aggregation,
+        needs=needs_for(kl),
+        keep=keep_unequal(skip_equal),
     )

@@ -5,44 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from credit_toys import DONE, comb, crafted, flat_group, gradient, grown, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rollout_toys import build, node, shuffled
+from rollout_toys import shuffled
 
-from algorithms.advantages import Credit, Scores, rewards, sampled_weights, spread
+from algorithms.advantages import Scores, rewards, sampled_weights, spread
 from algorithms.advantages.group import group_normalise
 from algorithms.advantages.hard import HardAttribution
 from algorithms.advantages.soft import SoftAttribution
-from algorithms.flat import rows_of
-from algorithms.losses import LossInputs
 from algorithms.losses.clip import ClipLoss
-from algorithms.tree import NO_PARENT, RolloutTree, Status
+from algorithms.tree import RolloutTree, Status
 
-E, DONE = "observation", Status.ANSWERED
 ESTIMATORS = [SoftAttribution(), HardAttribution(), SoftAttribution(shared_once=True), HardAttribution(shared_once=True)]
-
-
-def crafted(rewards: tuple[float, ...] = (1.0, 0.0, 2.0), statuses: tuple[Status, ...] = (DONE,) * 3) -> RolloutTree:
-    """One call shared by two leaves, and one leaf of its own.
-
-    prompt [1] ─ 0: act [2 3] ─ obs [4] ─ act [5 6]   leaf a
-                                        └ act [7]     leaf b
-               └ 1: act [8 9 10]                      leaf c
-    """
-    return build(
-        node((), NO_PARENT, [1]),
-        node((0,), 0, [2, 3], tool="count", reward=0.0),
-        node((0, 0), 1, [4], kind=E),
-        node((0, 0, 0), 2, [5, 6], status=statuses[0], reward=rewards[0]),
-        node((0, 0, 1), 2, [7], status=statuses[1], reward=rewards[1]),
-        node((1,), 0, [8, 9, 10], status=statuses[2], reward=rewards[2]),
-    )
-
-
-def rows(values: tuple[np.ndarray, ...]) -> list[list[float]]:
-    return [row.round(4).tolist() for row in values]
 
 
 # --- by hand -----------------------------------------------------------------------------------------------
@@ -152,28 +128,6 @@ def test_normalised_rewards_are_centred_and_scale_free(reward: np.ndarray, rng: 
         assert advantage[valid].std() == pytest.approx(1.0, abs=1e-2)
 
 
-@st.composite
-def grown(draw: st.DrawFn) -> RolloutTree:
-    """A random frozen tree whose actions and observations alternate."""
-    tree = RolloutTree()
-    tree.add(node((), NO_PARENT, [1, 2]))
-    for _ in range(draw(st.integers(1, 12))):
-        parent = draw(st.integers(0, len(tree.nodes) - 1))
-        above = tree.nodes[parent]
-        kind = "action" if above.kind != "action" else E
-        ordinal = sum(n.parent == parent for n in tree.nodes)
-        if kind == E and ordinal:
-            continue
-        tokens = draw(st.lists(st.integers(0, 30), min_size=1, max_size=3))
-        tree.add(node((*above.key, ordinal), parent, tokens, kind=kind, parent_at=len(above.tokens)))
-    inner = {n.parent for n in tree.nodes}
-    for i, n in enumerate(tree.nodes):
-        if i not in inner:
-            end = draw(st.sampled_from([DONE, DONE, DONE, Status.TRUNCATED, Status.POLICY_FAULT]))
-            tree.nodes[i] = replace(n, status=end, reward=draw(st.integers(-2, 2)) / 2)
-    return tree.freeze()
-
-
 @given(grown())
 @settings(max_examples=60, deadline=None)
 def test_credit_has_one_number_per_token_and_no_weight_where_nothing_was_sampled(tree: RolloutTree) -> None:
@@ -186,12 +140,6 @@ def test_credit_has_one_number_per_token_and_no_weight_where_nothing_was_sampled
             assert np.isfinite(advantage).all()
 
 
-def flat_group(reward: np.ndarray) -> RolloutTree:
-    """Leaves that share nothing but the prompt."""
-    ends = [node((i,), 0, [3 + i, 4], status=DONE, reward=float(r)) for i, r in enumerate(reward)]
-    return build(node((), NO_PARENT, [1, 2]), *ends)
-
-
 @given(REWARDS)
 @settings(max_examples=40, deadline=None)
 def test_soft_equals_hard_where_only_the_prompt_is_shared(reward: np.ndarray) -> None:
@@ -200,30 +148,11 @@ def test_soft_equals_hard_where_only_the_prompt_is_shared(reward: np.ndarray) ->
         assert np.allclose(a * weight, b * weight)
 
 
-def gradient(tree: RolloutTree, credit: Credit) -> dict[int, float]:
-    """Returns d(loss)/d(logp) of every token of the tree, the copies of a shared token added up."""
-    slopes: dict[int, float] = {}
-    total = sum(float(row.weight[1:].sum()) for row in rows_of([tree], credit))
-    places = {}
-    for i, n in enumerate(tree.nodes):
-        for j in range(len(n.tokens)):
-            places[i, j] = len(places)
-    for leaf, row in zip(tree.leaves(), rows_of([tree], credit), strict=True):
-        logp = torch.tensor(row.behaviour_logp[None]).requires_grad_()
-        old, advantage, weight = (torch.tensor(x[None]) for x in (row.behaviour_logp, row.advantage, row.weight))
-        (ClipLoss()(LossInputs(logp, old, advantage, weight)).loss_BT * weight / max(total, 1e-9)).sum().backward()
-        assert logp.grad is not None
-        where = [places[n, j] for n, stop in tree.path(leaf) for j in range(stop)]
-        for place, slope in zip(where, logp.grad[0].tolist(), strict=True):
-            slopes[place] = slopes.get(place, 0.0) + slope
-    return slopes
-
-
 @given(grown())
 @settings(max_examples=40, deadline=None)
 def test_unclipped_token_mean_gradients_of_soft_and_hard_are_equal(tree: RolloutTree) -> None:
     for soft, hard in (ESTIMATORS[:2], ESTIMATORS[2:]):
-        a, b = (gradient(tree, estimator([tree], Scores())) for estimator in (soft, hard))
+        a, b = (gradient(tree, estimator([tree], Scores()), ClipLoss()) for estimator in (soft, hard))
         assert a == pytest.approx(b, abs=1e-9)
 
 
@@ -238,16 +167,7 @@ def test_the_order_of_arrival_never_matters(tree: RolloutTree, rng: object) -> N
 
 
 def test_a_chain_of_two_hundred_forks() -> None:
-    tree = RolloutTree()
-    at = tree.add(node((), NO_PARENT, [1]))
-    for depth in range(200):
-        key = tree.nodes[at].key
-        action = tree.add(node((*key, 0), at, [2], parent_at=1))
-        at_observation = tree.add(node((*key, 0, 0), action, [3], kind=E, parent_at=1))
-        tree.add(node((*key, 1), at, [4], status=DONE, reward=float(depth % 2), parent_at=1))
-        at = at_observation
-    tree.add(node((*tree.nodes[at].key, 0), at, [5], status=DONE, reward=1.0, parent_at=1))
-    frozen = tree.freeze()
+    frozen = comb(200)
     assert len(frozen.leaves()) == 201
     soft, hard = (estimator([frozen], Scores()) for estimator in ESTIMATORS[:2])
     deepest = frozen.leaves().index(max(frozen.leaves(), key=lambda leaf: len(frozen.path(leaf))))

@@ -48,7 +48,7 @@ def test_help_names_every_command(words, capsys):
     assert all(f"arpo {name}" in text for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "bench env", "bench sharing"])
+@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "algorithms", "bench env", "bench sharing"])
 def test_every_command_explains_itself(command, capsys):
     assert exit_status([*command.split(), "--help"]) == 0
     assert f"usage: arpo {command}" in said(capsys)
@@ -57,7 +57,7 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("trian", "Unknown command 'trian'. Known: bench, doctor, envs, eval, play, study, train. Did you mean 'train'?"),
+        ("trian", "'trian'. Known: algorithms, bench, doctor, envs, eval, play, study, train. Did you mean 'train'?"),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),
         ("play ARPO/Search-v0 --args hop=2", "Did you mean 'hops'?"),

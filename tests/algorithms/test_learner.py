@@ -15,7 +15,7 @@ from algorithms import make
 from algorithms.advantages import Credit, Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.controls import shuffle_rewards
-from algorithms.flat import batches, pad, rows_of
+from algorithms.flat import pad, rows_of
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
@@ -88,20 +88,8 @@ def test_micro_batches_change_nothing(trees: list[RolloutTree], aggregation: str
     for other, metrics in runs[1:]:
         assert (gradients(other.model) - gradients(runs[0][0].model)).abs().max() < 3e-6  # float32, gradients up to 0.3
         assert (parameters(other.model) - parameters(runs[0][0].model)).abs().max() < 1e-4  # Adam divides tiny by tiny
-        assert metrics == pytest.approx(runs[0][1], abs=1e-5)
-
-
-def test_rows_are_packed_within_the_budget() -> None:
-    rng = np.random.default_rng(1)
-    some = [random_tree(rng, scale=30) for _ in range(6)]
-    rows = rows_of(some, SoftAttribution()(some, Scores()))
-    for budget in (1, 64, 200, 10**6):
-        found = list(batches(rows, budget))
-        assert sorted(i for batch in found for i in batch) == list(range(len(rows)))
-        for batch in found:
-            longest = max(len(rows[i].tokens) for i in batch)
-            assert len(batch) == 1 or longest * len(batch) <= budget
-    assert list(batches([], 10)) == []
+        same = {"sharing_ratio": 0.0}  # that one does depend on what fits into a micro-batch
+        assert metrics | same == pytest.approx(runs[0][1] | same, abs=1e-5)
 
 
 # --- against naive loops -----------------------------------------------------------------------------------

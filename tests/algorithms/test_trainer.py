@@ -12,7 +12,7 @@ from model_toys import byte_tokenizer, tiny_model
 from rollout_toys import CountEnv, CountTool
 
 from algorithms import make
-from algorithms.learner import LearnerConfig, TorchLearner, logprobs
+from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.limits import Limits, Start
 from algorithms.logits import Logits
 from algorithms.policies.local import LocalPolicy
@@ -39,11 +39,13 @@ def trainer(seed: int, algorithm: Any, temperature: float = 1.0, **options: Any)
     config = LearnerConfig(learning_rate=1e-3)
     return Trainer(
         make_env=lambda: Lenient(CountTool(hook=lambda history: time.sleep(random.random() * 0.003))),
-        starts=lambda step: [Start(10 * step + i) for i in range(2)],
+        starts=lambda step, refill: [Start(10 * step + i + 1000 * refill) for i in range(2)],
         policy=LocalPolicy(model, tokenizer, slots=32),
         renderer=TextRenderer(tokenizer, with_instructions=False),
         algorithm=algorithm,
-        learner=TorchLearner(model, config, temperature=temperature, reference=bool(algorithm.needs)),
+        learner=TorchLearner(
+            model, config, temperature=temperature, reference="reference" in algorithm.needs, values="values" in algorithm.needs
+        ),
         seed=seed,
         limits=Limits(action_tokens=12, temperature=temperature, answer_reserve=8),
     )
@@ -69,8 +71,8 @@ def test_stored_logprobs_are_the_learners(temperature: float, family: str) -> No
     for tree in result.trees:
         for leaf in tree.leaves():
             ids = torch.tensor([tree.tokens(leaf)])
-            scored = torch.arange(ids.shape[1])[None] > 0
-            theirs = logprobs(Logits(initial.model), ids, scored, temperature)[0].tolist()
+            logits = initial.model(input_ids=ids).logits[0, :-1].float() / temperature
+            theirs = [0.0, *torch.log_softmax(logits, -1).gather(1, ids[0, 1:, None])[:, 0].tolist()]
             nodes = [(tree.nodes[n], stop) for n, stop in tree.path(leaf)]
             sampled = [(s, p) for n, stop in nodes for s, p in zip(n.sampled[:stop], n.logprobs[:stop], strict=True)]
             for (drawn, mine), other in zip(sampled, theirs, strict=True):
@@ -136,3 +138,22 @@ def test_an_engine_that_can_sleep_does_so_while_the_learner_updates(monkeypatch:
     monkeypatch.setattr(some.policy, "load", lambda *given: order.append("load") or load(*given))
     run(some, 2)
     assert order == ["sleep", "update", "load"] * 2
+
+
+def test_dropped_trees_are_replaced_by_fresh_episodes_until_there_are_enough() -> None:
+    def step(keep: Any, refills: int) -> tuple[list[Any], dict[str, float]]:
+        algorithm = replace(make("grpo", rollouts=2), keep=keep, refills=refills)
+        some = trainer(1, algorithm)
+        result = asyncio.run(some.step(0))
+        asyncio.run(some.policy.close())
+        return [tree.meta["seed"] for tree in result.trees], result.metrics
+
+    assert step(None, 0)[0] == [0, 1]
+    seeds, metrics = step(lambda tree: tree.meta["seed"] not in (1, 1000), 3)
+    assert seeds == [0, 1, 1000, 2000], "one is missing, so that one at a time is asked for"
+    assert metrics["kept_prompts"] == 2
+    seeds, metrics = step(lambda tree: False, 2)
+    assert seeds == [0, 1, 1000, 1001, 2000, 2001]
+    assert (metrics["kept_prompts"], metrics["gradient_norm"]) == (0, 0.0)
+    first, again = (step(lambda tree: tree.meta["seed"] > 1, 1) for _ in range(2))
+    assert first[0] == again[0] == [0, 1, 1000, 1001]

@@ -1,0 +1,32 @@
+"""Whitening over the whole batch: mean 0 and deviation 1 over every token that counts, whatever its prompt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import Array
+
+PerTree = Sequence[Sequence[Array]]
+
+
+def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[tuple[Array, ...], ...]:
+    """Returns (x − mean) / (std + epsilon), with mean and population deviation over the batch's weighted tokens.
+
+    Args:
+        value: [tree][leaf] -> [T].
+        weight: the same shape; tokens of weight 0 neither count nor are changed to anything but 0.
+        epsilon: added to the deviation.
+
+    Source: REINFORCE++ (arXiv 2501.03262), the equation of global advantage normalisation.
+    """
+    values = [x for leaves in value for x in leaves]
+    weights = [w for leaves in weight for w in leaves]
+    value_N, weight_N = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
+    if not weight_N.any():
+        return tuple(tuple(np.zeros_like(x) for x in leaves) for leaves in value)
+    mean = np.average(value_N, weights=weight_N)
+    deviation = np.sqrt(np.average((value_N - mean) ** 2, weights=weight_N))
+    return tuple(
+        tuple(np.where(w > 0, (x - mean) / (deviation + epsilon), 0.0) for x, w in zip(xs, ws, strict=True))
+        for xs, ws in zip(value, weight, strict=True)
+    )

@@ -1,0 +1,233 @@
+"""`arpo bench pack`: one update on trees beside the same update on flat rows, at fixed ratios of sharing, in one run."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arpo_envs import ConfigError
+
+from .. import seeds
+from ..advantages import Array, Credit, Scores, sampled_weights
+from ..cli.results import Value, write_json
+from ..learner import LearnerConfig, TorchLearner
+from ..losses.clip import ClipLoss
+from ..tree import NO_PARENT, Node, RolloutTree, Status
+
+RATIOS = (1.0, 1.2, 2.0, 3.0, 4.5)
+BOUNDS = {1.0: 0.95, 1.2: 0.95, 2.0: 0.6 * 2.0, 3.0: 0.65 * 3.0, 4.5: 0.7 * 4.5}
+LEAVES, PATH, VOCABULARY = 16, 256, 2048
+
+
+@dataclass(frozen=True)
+class PackBench:
+    """Measure updates on packed trees."""
+
+    trees: int = 2
+    """Trees of 16 leaves of 256 tokens each."""
+    rounds: int = 3
+    """Rounds; their median counts."""
+    width: int = 256
+    """Of the transformer."""
+    layers: int = 6
+    """Of the transformer."""
+    token_budget: int = 16384
+    """Padded tokens of a micro-batch, for both."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    json: Path | None = None
+    """File for the result as one flat object."""
+
+    def __post_init__(self) -> None:
+        """Finds bad numbers."""
+        if min(self.trees, self.rounds, self.layers, self.token_budget) < 1 or self.width < 32:
+            raise ConfigError("trees, rounds, layers and token_budget must be at least 1, width at least 32.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arpo bench pack`."""
+    config = tyro.cli(
+        PackBench,
+        args=list(arguments),
+        prog="arpo bench pack",
+        description="Measure updates on packed trees, beside flat rows.",
+    )
+    console = Console(highlight=False)
+    with console.status("measuring …") as status:
+        record = measure(config, status.update)
+    console.print(table(record))
+    if config.json is not None:
+        write_json(config.json, record)
+    return 0
+
+
+def measure(config: PackBench, say: Callable[[str], None] = lambda text: None) -> dict[str, Value]:
+    """Returns speed-ups, memory ratios and the largest gradient error, flat.
+
+    `speedup_at_R`: time of the flat update over that of ours. `memory_ratio_at_R`: the same for what is kept for the
+    backward pass, on CUDA for the peak. `max_relative_gradient_error`: max |difference| / max |gradient|, of the worst
+    parameter at the worst ratio.
+    """
+    found: dict[str, Value] = {"device": _name(config.device), "threads": torch.get_num_threads()}
+    errors = []
+    for ratio in RATIOS:
+        say(f"sharing ratio {ratio} …")
+        trees = [shared_tree(ratio, seed) for seed in range(config.trees if ratio > 1.0 else config.trees * LEAVES)]
+        ways = {packing: _Update(config, trees, packing) for packing in ("flat", "auto")}
+        for way in ways.values():
+            way.once()  # the first one checks the model, and warms up
+        times = [{name: way.once() for name, way in ways.items()} for _ in range(config.rounds)]
+        found[f"sharing_ratio_at_{ratio}"] = ways["auto"].sharing
+        found[f"speedup_at_{ratio}"] = median(one["flat"] / one["auto"] for one in times)
+        found[f"flat_seconds_at_{ratio}"] = median(one["flat"] for one in times)
+        found[f"memory_ratio_at_{ratio}"] = ways["flat"].memory() / ways["auto"].memory()
+        errors.append(_gradient_error(ways["flat"].gradients(), ways["auto"].gradients()))
+    found["max_relative_gradient_error"] = max(errors)
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+    return rounded | {"max_relative_gradient_error": max(errors), "width": config.width, "layers": config.layers}
+
+
+def shared_tree(ratio: float, seed: int) -> RolloutTree:
+    """Returns a tree whose paths have `ratio` times as many tokens as it has different ones.
+
+    A prompt, four calls with their results, and four answers to each; at ratio 1 a single path.
+
+    >>> [round(sum(len(tree.tokens(leaf)) for leaf in tree.leaves()) / sum(len(node.tokens) for node in tree.nodes), 1)
+    ...  for tree in map(shared_tree, RATIOS, range(5))]
+    [1.0, 1.2, 2.0, 3.0, 4.5]
+    """
+    rng = seeds.generator("bench pack", seed)
+    shared = round((LEAVES * PATH - LEAVES * PATH / ratio) / (2 * LEAVES - 5))
+    tree = RolloutTree()
+
+    def add(key: tuple[int, ...], parent: int, kind: Any, count: int, **fields: Any) -> int:
+        at = len(tree.nodes[parent].tokens) if parent != NO_PARENT else 0
+        sampled = kind == "action"
+        tokens = tuple(rng.integers(VOCABULARY, size=count).tolist())
+        logprobs = tuple((rng.normal(-7.6, 0.1, size=count) * sampled).tolist())
+        return tree.add(Node(key, parent, at, kind, tokens, (sampled,) * count, logprobs, (0.0,) * count, **fields))
+
+    if ratio == 1.0:
+        prompt = add((), NO_PARENT, "prompt", PATH // 2)
+        add((0,), prompt, "action", PATH // 2, status=Status.ANSWERED, reward=float(rng.normal()))
+        return tree.freeze()
+    prompt = add((), NO_PARENT, "prompt", shared)
+    for call in range(4):
+        action = add((call,), prompt, "action", shared // 2)
+        result = add((call, 0), action, "observation", shared - shared // 2)
+        for fork in range(4):
+            end = {"status": Status.ANSWERED, "reward": float(rng.normal())}
+            add((call, 0, fork), result, "action", PATH - 2 * shared, **end)
+    return tree.freeze()
+
+
+class _Update:
+    """One way of computing the update, on a model of its own; the learning rate is 0, so that every round is the same."""
+
+    def __init__(self, config: PackBench, trees: Sequence[RolloutTree], packing: Any) -> None:
+        self.cuda = config.device.startswith("cuda")
+        settings = LearnerConfig(learning_rate=0.0, gradient_clip=1e9, token_budget=config.token_budget, packing=packing)
+        self.learner = TorchLearner(_model(config), settings, device=config.device)
+        self.trees, self.sharing = trees, 1.0
+        self.credit = Credit(tuple(map(_rewards, trees)), tuple(map(sampled_weights, trees)))
+
+    def once(self) -> float:
+        """Returns the seconds of one update."""
+        began = time.perf_counter()
+        metrics = self.learner.update(self.trees, self.credit, Scores(), ClipLoss(), "token")
+        if self.cuda:
+            torch.cuda.synchronize()
+        taken = time.perf_counter() - began
+        self.sharing = metrics["sharing_ratio"]
+        return taken
+
+    def memory(self) -> float:
+        """Returns bytes: of all that is kept for the backward pass of the largest micro-batch; on CUDA the peak."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self.once()
+            return float(torch.cuda.max_memory_allocated())
+        kept: dict[int, int] = {}
+        most = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        def release(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal most
+            most = max(most, sum(kept.values()))
+            kept.clear()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, release):
+            self.once()
+        return float(most)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Returns those of the last update."""
+        return {name: parameter.grad for name, parameter in self.learner.model.named_parameters() if parameter.grad is not None}
+
+
+def _rewards(tree: RolloutTree) -> tuple[Array, ...]:
+    """Returns each path's reward as the advantage of all its tokens; compared with nothing, so that single paths count."""
+    return tuple(np.full(len(tree.tokens(leaf)), tree.total_reward(leaf)) for leaf in tree.leaves())
+
+
+def _model(config: PackBench) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=VOCABULARY,
+                hidden_size=config.width,
+                intermediate_size=4 * config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=max(1, config.width // 64),
+                num_key_value_heads=max(1, config.width // 64),
+                max_position_embeddings=4 * PATH,
+            )
+        )
+
+
+def _gradient_error(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max() / one[name].abs().max()) for name in one)
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+
+
+def table(record: Mapping[str, Value]) -> Table:
+    """Returns the table of a measurement."""
+    shown = Table(
+        title=f"One update on trees, beside flat rows ({record['device']})", title_justify="left", caption_justify="left"
+    )
+    for heading in ("tokens shared", "computed", "flat", "speed-up", "at least", "memory"):
+        shown.add_column(heading, justify="right")
+    for ratio in RATIOS:
+        shown.add_row(
+            f"{ratio:.1f}×",
+            f"{record[f'sharing_ratio_at_{ratio}']:.2f}×",
+            f"{record[f'flat_seconds_at_{ratio}']:.2f} s",
+            Text(f"{record[f'speedup_at_{ratio}']:.2f}×", "bold"),
+            f"{BOUNDS[ratio]:.2f}×",
+            f"{record[f'memory_ratio_at_{ratio}']:.2f}×",
+        )
+    shown.caption = Text(
+        f"Transformer of {record['layers']} layers, width {record['width']}. Largest gradient difference "
+        f"{record['max_relative_gradient_error']:.1e} of the largest gradient. Flat rows are bucketed by length; both have "
+        "the same budget per micro-batch."
+    )
+    return shown

@@ -1,0 +1,104 @@
+"""What a branching strategy is shown, and what it answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..tree import RolloutTree
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Add `count` children after the first `at` tokens of node `node`; node 0 means new roots.
+
+    Args:
+        node: index in the growing tree.
+        at: how many of its tokens are kept.
+        count: how many paths.
+        fresh: whether new roots are roots like those of the first plan, with a share of the forks; otherwise
+            roots of a later plan are back-fill.
+    """
+
+    node: int
+    at: int
+    count: int
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """What a strategy sees after a tool result.
+
+    Args:
+        key: of the observation node; its first ordinal numbers the root.
+        tool_calls: run on this path so far, inherited ones included.
+        forks: made on this path so far, this one's ancestors' included.
+        baseline: [k'] entropies, nats, of the first tokens of the path's root, inherited by forks.
+        probe: [k''] entropies, nats, of the first tokens after this result; empty without a probe.
+        left: how many siblings the budget still allows.
+        vocabulary_size: of the policy.
+        consecutive: tool results in a row, up to the last one, at which this path forked or was forked off.
+        actions: for each action the path sampled itself, since its root or its own fork, [T] entropies, nats; the
+            last one called the tool.
+    """
+
+    key: tuple[int, ...]
+    tool_calls: int
+    forks: int
+    baseline: tuple[float, ...]
+    probe: tuple[float, ...]
+    left: int
+    vocabulary_size: int
+    consecutive: int = 0
+    actions: tuple[tuple[float, ...], ...] = ()
+
+
+@runtime_checkable
+class BranchingStrategy(Protocol):
+    """Decides where a tree grows.
+
+    `keeps` is "action" if `plan` grows from inside the tree: then a snapshot is held at each action
+    start until the tree closes. `probe` tokens are sampled after a tool result before `on_result`
+    decides; 0 decides at once. `forks` is False if the environment is never cloned in mid-episode.
+    """
+
+    @property
+    def keeps(self) -> Literal["none", "action"]:
+        """What is parked while the tree grows."""
+        ...
+
+    @property
+    def probe(self) -> int:
+        """k, tokens sampled before `on_result`."""
+        ...
+
+    @property
+    def forks(self) -> bool:
+        """Whether environments are cloned in mid-episode."""
+        ...
+
+    @property
+    def roots(self) -> int | None:
+        """How many rollouts start from the prompt at first; None for all of them."""
+        ...
+
+    def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> Sequence[Grow]:
+        """Says where to grow, at the start and whenever no path runs; an empty plan closes the tree."""
+        ...
+
+    def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
+        """Says how many siblings to add after a tool result."""
+        ...
+
+
+def new_roots(tree: RolloutTree, count: int, *, fresh: bool = False) -> list[Grow]:
+    """Plans `count` rollouts from the prompt."""
+    return [Grow(0, len(tree.nodes[0].tokens), count, fresh)] if count > 0 else []
+
+
+def roots_then_backfill(tree: RolloutTree, left: int, roots: int | None) -> list[Grow]:
+    """Plans `roots` rollouts first, and all that is missing at once when no path runs any more."""
+    started = bool(tree.roots())
+    return new_roots(tree, left if started or roots is None else min(roots, left))

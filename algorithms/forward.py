@@ -1,0 +1,138 @@
+"""Forward on the tree, loss on the leaves: packed rows through the model, log-probabilities out per path.
+
+Log-probabilities are scored by edge: token t is predicted at the place of its predecessor on the path, wherever that
+lies in the row, so that a branching point predicts several tokens and none is repeated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .flat import FlatBatch, Row, pad
+from .logits import Logits
+from .packing import PackedRow
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A micro-batch: rows for the model, and where each path's tokens lie in them.
+
+    Args:
+        ids_RN: [R, N] ids, right-padded.
+        tree: what else the model needs if rows hold several leaves: positions and mask; nothing if each holds one.
+        index_BT: [B, T], where token t of path b lies in `ids_RN`, counted through; 0 in padding.
+        paths: [B, T] tensors of the same paths, for the loss.
+        computed_tokens: how many tokens go through the model, padding not counted.
+    """
+
+    ids_RN: torch.Tensor
+    tree: dict[str, torch.Tensor]
+    index_BT: torch.Tensor
+    paths: FlatBatch
+    computed_tokens: int
+
+
+def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device: torch.device) -> PackedBatch:
+    """Returns packed rows as a batch; either all of them hold one leaf, or they get a mask.
+
+    Args:
+        packed: R rows; their leaves are numbers of `rows`.
+        rows: every path of the batch of trees.
+        model: which says how it wants its mask.
+        device: where to.
+    """
+    longest = max(map(len, packed))
+    shape = (len(packed), longest)
+    ids_RN, position_RN = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees itself alone
+    for r, row in enumerate(packed):
+        ids_RN[r, : len(row)], position_RN[r, : len(row)], end_RN[r, : len(row)] = row.tokens, row.position, row.end
+    paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device)
+    index_BT = np.zeros(paths.ids_BT.shape, dtype=np.int64)
+    places = [(r, index) for r, row in enumerate(packed) for index in row.index]
+    for line, (r, index) in zip(index_BT, places, strict=True):
+        line[: len(index)] = r * longest + index
+    tree = {}
+    if any(len(row.leaves) > 1 for row in packed):
+        mask_R1NN = visible(torch.from_numpy(end_RN).to(device))[:, None]
+        tree = {"position_ids": torch.from_numpy(position_RN).to(device), "attention_mask": _as_wanted(mask_R1NN, model)}
+    on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
+    return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
+
+
+def visible(end_RN: torch.Tensor) -> torch.Tensor:
+    """Returns which token sees which, [R, N, N] with queries before keys: k <= q < end[k].
+
+    >>> visible(torch.tensor([[4, 2, 4, 4]]))[0].int()  # a prompt, a leaf of one token, a leaf of two
+    tensor([[1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [1, 0, 1, 0],
+            [1, 0, 1, 1]], dtype=torch.int32)
+    """
+    place_N = torch.arange(end_RN.shape[1], device=end_RN.device)
+    return (place_N[:, None] >= place_N) & (place_N[:, None] < end_RN[:, None, :])
+
+
+class Scored(NamedTuple):
+    """What the model says of the tokens of paths; each [B, T], 0 where nothing was asked.
+
+    Args:
+        logp_BT: log-probability of the token given those before it on its path, nats.
+        entropy_BT: of the distribution it was drawn from, nats; None if nobody asked.
+        value_BT: what the value head expects from before the token on; None without a value head.
+    """
+
+    logp_BT: torch.Tensor
+    entropy_BT: torch.Tensor | None
+    value_BT: torch.Tensor | None
+
+
+def score(
+    logits: Logits,
+    batch: PackedBatch,
+    scored_BT: torch.Tensor,
+    temperature: float,
+    *,
+    entropies: bool = False,
+    value_head: torch.nn.Module | None = None,
+) -> Scored:
+    """Runs the model once over the rows and returns what it says of each scored token.
+
+    Args:
+        logits: of the model.
+        batch: from `lay_out`.
+        scored_BT: [B, T], True where it is wanted; never at position 0, which nothing predicts.
+        temperature: of the softmax.
+        entropies: whether they are wanted.
+        value_head: from hidden states [N, H] to [N, 1].
+    """
+    row_M, column_M = scored_BT.nonzero(as_tuple=True)
+    place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    previous_U = torch.empty_like(place_U).scatter_(0, edge_M, batch.index_BT[row_M, column_M - 1])
+    width = batch.ids_RN.shape[1]
+    where = (previous_U // width, previous_U % width)
+    inputs = {"input_ids": batch.ids_RN, "use_cache": False, **batch.tree}
+    logits_UV, hidden_UH = logits.with_hidden(where, **inputs) if value_head is not None else (logits(where, **inputs), None)
+    logits_UV = logits_UV / temperature
+    total_U = logits_UV.logsumexp(-1)
+    logp_U = logits_UV.gather(1, batch.ids_RN.flatten()[place_U][:, None])[:, 0] - total_U
+
+    def on_paths(value_U: torch.Tensor) -> torch.Tensor:
+        blank_BT = torch.zeros(scored_BT.shape, dtype=value_U.dtype, device=scored_BT.device)
+        return blank_BT.index_put((row_M, column_M), value_U[edge_M])
+
+    entropy_BT = on_paths(total_U - (logits_UV.softmax(-1) * logits_UV).sum(-1)) if entropies else None
+    value_BT = on_paths(value_head(hidden_UH).float()[:, 0]) if value_head is not None else None
+    return Scored(on_paths(logp_U), entropy_BT, value_BT)
+
+
+def _as_wanted(mask_R1NN: torch.Tensor, model: Any) -> torch.Tensor:
+    """Returns the mask as the model's attention takes it: eager attention adds it, and is silently wrong with booleans."""
+    if getattr(model.config, "_attn_implementation", "sdpa") != "eager":
+        return mask_R1NN
+    return torch.zeros(mask_R1NN.shape, dtype=model.dtype, device=mask_R1NN.device).masked_fill_(
+        ~mask_R1NN, torch.finfo(model.dtype).min
+    )

@@ -1,0 +1,43 @@
+"""AEPO's clip: a good token beyond the upper bound keeps a bounded gradient instead of none."""
+
+from dataclasses import dataclass
+
+from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
+from .clip import check_clip
+
+
+@dataclass(frozen=True)
+class BalancedClipLoss:
+    """−min(ρ A, clip(ρ, 1 − low, (1 + high)/sg[ρ] · ρ) A), per token: the value of `ClipLoss`, another gradient.
+
+    Where ρ > 1 + high and A > 0 the gradient is (1 + high) A ∇log π; elsewhere it is that of `ClipLoss`.
+
+    Args:
+        low: ε below 1.
+        high: ε above 1.
+        kl: coefficient of a penalty to the reference.
+
+    Raises:
+        ConfigError: a number is out of range.
+
+    Source: AEPO (arXiv 2510.14545), entropy-balanced policy optimisation with stop-gradient clipping.
+    """
+
+    low: float = 0.2
+    high: float = 0.2
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_clip(self.low, self.high, self.kl)
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        """Returns the loss of every token."""
+        ratio_BT = (inputs.logp_BT - inputs.old_logp_BT).exp()
+        upper_BT = (1.0 + self.high) * (inputs.logp_BT - inputs.logp_BT.detach()).exp()  # ρ/sg[ρ], safe for any ρ
+        bounded_BT = upper_BT.where(ratio_BT > 1.0 + self.high, ratio_BT.clamp(min=1.0 - self.low))
+        unclipped_BT = ratio_BT * inputs.advantage_BT
+        surrogate_BT = unclipped_BT.minimum(bounded_BT * inputs.advantage_BT)
+        clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
+        output = LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
+        return with_reference_penalty(output, inputs, self.kl)

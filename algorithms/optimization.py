@@ -1,0 +1,53 @@
+"""How a learner moves: the learning rate over time, and what becomes of a gradient that is no number."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from arpo_envs import ArpoError, ConfigError
+
+
+class Diverged(ArpoError):
+    """Several gradients in a row were not finite; the weights are those of the last good step."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the optimizer steps of a run, as a factor.
+
+    Args:
+        warmup: steps over which it rises from 1/warmup to 1.
+        decay: "constant", "linear" or "cosine", after the warm-up.
+        steps: of the whole run; needed by a decay, and ignored without one.
+        floor: the factor at the end of a decay.
+
+    Raises:
+        ConfigError: a number is out of range, or a decay does not know when to end.
+
+    >>> [round(Schedule(warmup=2, decay="linear", steps=6)(step), 2) for step in range(8)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    """
+
+    warmup: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    steps: int | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.decay not in ("constant", "linear", "cosine"):
+            raise ConfigError(f'decay is "constant", "linear" or "cosine", got {self.decay!r}.')
+        if self.warmup < 0 or not 0.0 <= self.floor <= 1.0:
+            raise ConfigError(f"Need warmup >= 0 and floor in [0, 1]; got {self.warmup} and {self.floor}.")
+        if self.decay != "constant" and (self.steps is None or self.steps <= self.warmup):
+            raise ConfigError(f"A {self.decay} decay must know its end, after the warm-up of {self.warmup}; got {self.steps}.")
+
+    def __call__(self, step: int) -> float:
+        """Returns the factor for optimizer step number `step`, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.decay == "constant" or self.steps is None:
+            return 1.0
+        progress = min(1.0, (step - self.warmup) / (self.steps - self.warmup))
+        falling = 1.0 - progress if self.decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+        return self.floor + (1.0 - self.floor) * falling

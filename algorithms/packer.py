@@ -1,0 +1,69 @@
+"""From a batch of trees to micro-batches: which paths share a row, and which rows go together."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from .flat import Row
+from .forward import PackedBatch, lay_out
+from .packable import why_not_packable
+from .packing import Cost, PackedRow, batches, plan
+from .tree import RolloutTree
+
+log = logging.getLogger(__name__)
+
+
+class Packer:
+    """Makes micro-batches for one model.
+
+    Before the first row that holds several paths, the model is checked (`why_not_packable`). One that cannot be packed
+    is trained on flat rows from then on, with a warning.
+
+    Args:
+        model: that the batches are for.
+        token_budget: padded tokens of a micro-batch.
+        packing: "auto" or "flat".
+        cost: of a row; by default what the model's size says.
+    """
+
+    def __init__(self, model: Any, token_budget: int, *, packing: Literal["auto", "flat"] = "auto", cost: Cost | None = None):
+        self.model, self.token_budget, self.packing = model, token_budget, packing
+        self.cost = cost or Cost.of(model.config.get_text_config(), _body(model))
+        self._checked = False
+
+    def batches(
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], wanted: Sequence[int]
+    ) -> Iterator[tuple[PackedBatch, list[int]]]:
+        """Yields micro-batches that cover the wanted paths, each with the numbers of its paths.
+
+        Args:
+            trees: frozen.
+            rows: all their paths, from `rows_of`.
+            wanted: numbers of rows.
+        """
+        packed = self._plan(trees, wanted)
+        for alone in (True, False):
+            kind = [row for row in packed if (len(row.leaves) == 1) is alone]
+            for index in batches([len(row) for row in kind], self.token_budget):
+                chosen = [kind[i] for i in index]
+                yield lay_out(chosen, rows, self.model, self.model.device), [leaf for row in chosen for leaf in row.leaves]
+
+    def _plan(self, trees: Sequence[RolloutTree], wanted: Sequence[int]) -> list[PackedRow]:
+        """Returns the rows; asks the model first if any of them holds several paths."""
+        if self.packing == "auto":
+            packed = plan(trees, wanted, self.cost, self.token_budget)
+            if self._checked or all(len(row.leaves) == 1 for row in packed):
+                return packed
+            self._checked = True
+            reason = why_not_packable(self.model)
+            if reason is None:
+                return packed
+            log.warning("Trees are trained as flat rows, which is slower but the same: %s.", reason)
+            self.packing = "flat"
+        return plan(trees, wanted, self.cost, 0)
+
+
+def _body(model: Any) -> int:
+    """Returns the number of parameters that every token goes through, embedding and head left out."""
+    ends = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None}
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in ends)

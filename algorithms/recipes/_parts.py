@@ -1,0 +1,17 @@
+"""What several recipes share."""
+
+from collections.abc import Callable
+
+from ..algorithm import Need
+from ..filters import unequal_rewards
+from ..tree import RolloutTree
+
+
+def needs_for(kl: float) -> frozenset[Need]:
+    """Returns the needs of an algorithm with a penalty to the initial policy, which is only run if it is not 0."""
+    return frozenset({"reference"}) if kl > 0 else frozenset()
+
+
+def keep_unequal(skip: bool) -> Callable[[RolloutTree], bool] | None:
+    """Returns the filter that leaves out groups of equal rewards, if asked for."""
+    return unequal_rewards if skip else None

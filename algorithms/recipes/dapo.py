@@ -1,0 +1,42 @@
+"""DAPO: GRPO with a higher upper clip, a token mean, prompts that teach something, and a penalty for length."""
+
+from ..advantages.soft import SoftAttribution
+from ..algorithm import Algorithm
+from ..branching import NoBranching
+from ..filters import mixed_success
+from ..losses.clip import ClipLoss
+from ..reward_terms import OverlongPenalty
+
+
+def dapo(
+    *,
+    rollouts: int = 16,
+    low: float = 0.2,
+    high: float = 0.28,
+    overlong: tuple[int, int] | None = (20480, 4096),
+    refills: int = 9,
+) -> Algorithm:
+    """Returns DAPO: clip-higher, dynamic sampling, token mean, overlong shaping, and no KL penalty.
+
+    Args:
+        rollouts: M, rollouts per prompt.
+        low: ε below 1.
+        high: ε above 1.
+        overlong: tokens of a path from which on its reward is lowered by 1, and the last of these, over which the penalty
+            grows; None for no penalty.
+        refills: how many more times a step may collect fresh prompts in place of those with all rollouts right or all
+            wrong; the authors' script stops after 10 collections.
+
+    Source: arXiv 2503.14476, Eq. 8 (loss), 10 (clip-higher), 11 (dynamic sampling), 13 (overlong shaping); section 4.1.
+    """
+    return Algorithm(
+        name="dapo",
+        source="DAPO, arXiv 2503.14476, Eq. 8-13",
+        branching=NoBranching(),
+        rollouts=rollouts,
+        advantages=SoftAttribution(),
+        loss=ClipLoss(low, high),
+        keep=mixed_success,
+        refills=refills,
+        reward_terms=(OverlongPenalty(*overlong),) if overlong is not None else (),
+    )

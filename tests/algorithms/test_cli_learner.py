@@ -1,0 +1,106 @@
+"""`arpo train` with adapters, minibatches and a schedule; a run that diverges is saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from model_toys import byte_tokenizer, tiny_model
+
+from algorithms.adapters import merged_state
+from algorithms.checkpoint import load_policy, save_policy
+from algorithms.cli import main
+from algorithms.cli.config import TrainConfig
+from algorithms.cli.parts import assemble
+from algorithms.losses.clip import ClipLoss
+from arpo_envs.errors import ConfigError
+
+SIZES = ["--action-tokens", "12", "--context-length", "1024", "--prompts", "2", "--rollouts", "4", "--eval-questions", "1",
+         "--env-args", "cities_per_country=4", "--probe", "2", "--learning-rate", "0.01"]  # fmt: skip
+OPTIONS = ["--lora", "2", "--entropy-bonus", "0.1", "--minibatches", "2", "--epochs", "2", "--warmup", "2", "--decay", "linear"]
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    tokenizer = byte_tokenizer()
+    path = tmp_path_factory.mktemp("policy")
+    save_policy(path, tiny_model(vocabulary=len(tokenizer), max_position_embeddings=1024), tokenizer)
+    return path
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return dict(load_policy(run / "policy")[0].state_dict())
+
+
+def test_adapters_are_trained_merged_saved_and_resumed(folder, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    words = ["train", "--policy", str(folder), *SIZES, *OPTIONS, "--steps", "2", "--checkpoint-every", "1"]
+    assert main([*words, "--output", str(whole)]) == 0
+    rates = [line["learning_rate"] for line in lines(whole)]
+    assert rates == pytest.approx([0.01 * (0.5 + 1 + 1 + 5 / 6) / 4, 0.01 * (4 + 3 + 2 + 1) / 6 / 4])
+    start, end = load_policy(folder)[0].state_dict(), weights(whole)
+    assert end.keys() == start.keys(), "the policy is an ordinary folder"
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved
+    assert not any("embed" in name or "norm" in name or "lm_head" in name for name in moved)
+
+    assert main([*words, "--output", str(parts)]) == 0
+    newest = parts / "checkpoints" / "step-000002"
+    for file in sorted(newest.rglob("*"), reverse=True):  # as if it had been killed after the first step
+        file.unlink() if file.is_file() else file.rmdir()
+    newest.rmdir()
+    (parts / "after.json").unlink()
+    (parts / "summary.json").unlink()
+    assert main(["train", "--resume", str(parts)]) == 0
+    again = weights(parts)
+    assert all(torch.equal(end[name], again[name]) for name in end), "adapters, optimizer and schedule went on where they were"
+
+
+def test_a_run_that_diverges_is_saved_as_it_was(folder, tmp_path, monkeypatch, capsys):
+    run, real = tmp_path / "run", ClipLoss.__call__
+
+    def broken(self, inputs):
+        output = real(self, inputs)
+        return type(output)(output.loss_BT * float("inf"), output.metrics)
+
+    monkeypatch.setattr(ClipLoss, "__call__", broken)
+    words = ["train", "--policy", str(folder), *SIZES, "--entropy-bonus", "0.1", "--steps", "9", "--output", str(run)]
+    assert main(words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "5 gradients in a row were not finite" in told
+    assert "saved as step 4" in told
+    assert [line["skipped_updates"] for line in lines(run)] == [1.0] * 4
+    start, end = load_policy(folder)[0].state_dict(), weights(run)
+    assert all(torch.equal(start[name], end[name]) for name in start)
+
+
+def test_the_options_reach_the_learner(folder, tmp_path):
+    config = TrainConfig(
+        policy=str(folder), output=tmp_path, lora=3, epochs=2, minibatches=3, autocast="bfloat16", gradient_checkpointing=True,
+        packing="flat", entropy_bonus=0.2, warmup=4, decay="cosine", steps=10, algorithm="ppo",
+    ).resolved()  # fmt: skip
+    learner = assemble(config, folder).learner
+    found = learner.config
+    assert found.lora is not None
+    assert (found.lora.rank, found.lora.alpha) == (3, 6)
+    assert (found.epochs, found.minibatches, found.entropy_bonus) == (2, 3, 0.2)
+    assert (found.autocast, found.gradient_checkpointing, found.packing) == ("bfloat16", True, "flat")
+    assert (found.schedule.warmup, found.schedule.decay, found.schedule.steps) == (4, "cosine", 60)
+    assert learner.value_head is not None
+    assert merged_state(learner.model).keys() == load_policy(folder)[0].state_dict().keys()
+
+
+def test_a_schedule_without_room_is_refused_before_the_run(folder, tmp_path):
+    words = ["train", "--policy", str(folder), *SIZES, "--warmup", "5", "--decay", "linear", "--steps", "5"]
+    assert main([*words, "--output", str(tmp_path / "run"), "--dry-run"]) == 2
+    with pytest.raises(ConfigError, match="warm-up of 5"):
+        TrainConfig(warmup=5, decay="linear", steps=5).schedule()
