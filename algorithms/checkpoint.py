@@ -95,7 +95,7 @@ def save(
 def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None = None) -> None:
     """Writes a model and its tokenizer as an ordinary Hugging Face folder; with other weights than its own if given."""
     with _without_bars():
-        model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
+        model.save_pretrained(folder, **({} if weights is None else {"state_dict": dict(weights)}))
         tokenizer.save_pretrained(folder)
 
 

@@ -122,7 +122,7 @@ async def _loop(
     def checkpoint(step: int) -> None:
         seconds = time.perf_counter() - origin
         state = parts.learner.state_dict()
-        weights = parts.learner.weights()
+        weights = parts.learner.weights() if config.lora is not None else None
         save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, weights=weights, beside=[start / MARK])
 
     with _Interrupt() as interrupt:

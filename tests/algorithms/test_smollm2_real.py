@@ -12,7 +12,6 @@ import torch
 from algorithms.chat import ChatRenderer
 from algorithms.checkpoint import load_policy, load_tokenizer
 from algorithms.cli import main
-from algorithms.learner import logprobs
 from algorithms.logits import Logits
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.local import LocalPolicy
@@ -109,9 +108,10 @@ def test_it_knows_the_capital_of_france_and_how_sure_it_is(folder, dtype):
     logits, errors = Logits(model), []
     for generation in others:
         ids = torch.tensor([[*context, *generation.tokens]])
-        scored = torch.arange(ids.shape[1])[None] >= len(context)
+        before = torch.arange(len(context) - 1, ids.shape[1] - 1)
         with torch.inference_mode():
-            expected = logprobs(logits, ids, scored, 1.0)[0, len(context) :]
+            logits_TV = logits((torch.zeros_like(before), before), input_ids=ids, use_cache=False)
+        expected = logits_TV.log_softmax(-1).gather(1, ids[0, len(context) :, None])[:, 0]
         errors += (torch.tensor(generation.logprobs) - expected).abs().tolist()
     assert len({generation.tokens for generation in others}) > 1
     if dtype == torch.float32:
