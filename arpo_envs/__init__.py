@@ -11,6 +11,7 @@ from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
 from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, SnapshotMismatch, ToolFault
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, restore, snapshot
+from .plugins import Plugin, Registry
 from .spaces import TextSpace
 from .tasks import Demonstrable, Task, TaskSource
 from .tools import Session, Stateless, Tool, ToolResult, ToolSpec
@@ -28,6 +29,8 @@ __all__ = [
     "Mistake",
     "NotForkable",
     "Outcome",
+    "Plugin",
+    "Registry",
     "RewardRule",
     "Score",
     "Session",

@@ -1,8 +1,26 @@
 """What all tests share; it also marks this folder as importable, so that they find `toys`."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def sample_plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Installs `sample_plugin/` into a folder of its own; returns the PYTHONPATH of processes that shall find it there."""
+    source, target = tmp_path_factory.mktemp("source") / "sample_plugin", tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "tests" / "sample_plugin", source)  # a build leaves files beside what it builds
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(source)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return os.pathsep.join([str(target), str(ROOT)])
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,8 @@ def is_private(module: str, name: str) -> bool:
     """Whether an import of arpo_envs goes past its public names."""
     if module == "arpo_envs.errors":
         return False
+    if module == "arpo_envs.testing":
+        return name not in public_names("arpo_envs/testing")
     return top(module) == "arpo_envs" and (module != "arpo_envs" or (name != "" and name not in public_names("arpo_envs")))
 
 
@@ -77,6 +79,8 @@ def test_there_is_something_to_check():
     assert {"ToolEnv", "clone"} <= public_names("arpo_envs")
     assert is_private("arpo_envs.tools.search", "SPEC")
     assert is_private("arpo_envs", "tools")
+    assert is_private("arpo_envs.testing", "bench")
+    assert not is_private("arpo_envs.testing", "judge")
     assert not is_private("arpo_envs", "")
     assert run_without(["json"], "import json").returncode != 0
 

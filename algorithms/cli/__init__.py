@@ -12,7 +12,7 @@ COMMANDS = {
     "algorithms": "List the algorithms.",
     "study": "Repeat the main run over seeds and controls, and write the table.",
     "bench": "Measure overhead and savings.",
-    "doctor": "Show what this machine offers: isolation of a model's code, optional packages.",
+    "doctor": "Show what this machine offers: isolation of a model's code, optional packages, parts from others.",
 }
 
 

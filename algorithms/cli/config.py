@@ -18,11 +18,10 @@ from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..limits import Limits, MakeEnv
 from ..optimization import Schedule
+from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
-from .policy_source import policy_folder
-
-EMBEDDED = "embedded"
+from .policy_source import EMBEDDED, is_named, policy_folder
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,13 @@ class TrainConfig:
     """More of them for the evaluation environment only."""
     policy: str = EMBEDDED
     """Folder or hub id of a Hugging Face causal language model; the URL of a server of one, or several, comma-separated, for
-    its replicas; "smollm2"; or "embedded": a small one built and cold-started here."""
+    its replicas; "smollm2"; "embedded": a small one built and cold-started here; or a policy of another package, by name or as
+    package.module:object."""
+    policy_args: tuple[str, ...] = ()
+    """Arguments of a policy of another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """With a URL: folder or hub id of the learner's model, where the server's own name for it means nothing here."""
+    """With a URL: folder or hub id of the learner's model, where the server's own name for it means nothing here. With a
+    policy of another package: the model it draws from, "embedded" if left out."""
     weights_folder: Path | None = None
     """With a URL: folder that the server sees under the same name, for new weights; "weights" in the run's, if left out."""
     engine: Literal["local", "vllm"] = "local"
@@ -49,7 +52,7 @@ class TrainConfig:
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
-    """Name of the algorithm; `arpo algorithms` lists them."""
+    """Name of the algorithm; `arpo algorithms` lists them, those of installed packages too. Or package.module:object."""
     rollouts: int | None = None
     """M, rollouts per prompt; the algorithm's own number if left out."""
     roots: int | None = None
@@ -135,20 +138,26 @@ class TrainConfig:
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
         check_engine(self.policy, self.engine, self.engine_args)
-        for name in ("model_folder", "weights_folder"):
-            if getattr(self, name) is not None and not is_url(self.policy):
-                raise ConfigError(f"{name} would have no effect: it belongs to a policy behind a URL.")
+        check_policy_options(self.policy, self.policy_args, self.model_folder)
+        if self.weights_folder is not None and not is_url(self.policy):
+            raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
         if not self.importance_cap >= 1.0:
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 
+    @property
+    def model(self) -> str:
+        """What describes the model that is trained: `policy` itself, unless that only draws."""
+        return self.model_folder or (EMBEDDED if is_named(self.policy) else self.policy)
+
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""
-        small = self.policy == EMBEDDED or (self._description() / MARK).is_file()
+        small = self.model == EMBEDDED or (self._description() / MARK).is_file()
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
         options = inspect.signature(recipe(self.algorithm)).parameters
-        fill |= {name: options[name].default for name in ("rollouts", "roots") if name in options}
-        if self.rollouts is not None and "roots" in options:
-            fill["roots"] = max(1, self.rollouts * options["roots"].default // options["rollouts"].default)
+        usual = {name: options[name].default for name in ("rollouts", "roots") if name in options}
+        fill |= {name: default for name, default in usual.items() if isinstance(default, int)}
+        if self.rollouts is not None and {"rollouts", "roots"} <= fill.keys():
+            fill["roots"] = max(1, self.rollouts * fill["roots"] // fill["rollouts"])
         if "probe" in options:
             fill["probe"] = 4 if small else 20
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
@@ -156,9 +165,7 @@ class TrainConfig:
 
     def _description(self) -> Path:
         """Returns the folder of the policy; a server is asked for it."""
-        if not is_url(self.policy):
-            return Path(self.policy)
-        return policy_folder(self.model_folder or self.policy, weights=False)
+        return policy_folder(self.model, weights=False) if is_url(self.policy) else Path(self.model)
 
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder."""
@@ -190,7 +197,10 @@ class TrainConfig:
             ConfigError: an option is unknown to it, or contradicts another.
         """
         options = {name: getattr(self, name) for name in ("rollouts", "roots", "probe") if getattr(self, name) is not None}
-        return make(self.algorithm, **options, **parse_arguments(self.algorithm_args))
+        more = parse_arguments(self.algorithm_args)
+        if twice := sorted(options.keys() & more.keys()):
+            raise ConfigError(f"{twice[0]} is an option of its own: --{twice[0]} {more[twice[0]]}.")
+        return make(self.algorithm, **options, **more)
 
     def make_env(self, *arguments: str) -> MakeEnv:
         """Returns a maker of environments; earlier arguments give way to later ones."""
@@ -210,12 +220,29 @@ class TrainConfig:
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
 
 
+def check_policy_options(policy: str, arguments: Sequence[str], model_folder: str | None) -> None:
+    """Finds options that belong to a policy of another kind, or are none of its own.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    named = is_named(policy)
+    if named:
+        policy_maker(policy, parse_arguments(arguments))
+    elif arguments:
+        raise ConfigError("policy_args would have no effect: they belong to a policy of another package.")
+    if model_folder is not None and not named and not is_url(policy):
+        raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or of another package.")
+
+
 def check_engine(policy: str, engine: str, arguments: Sequence[str]) -> None:
     """Finds options of the engine that contradict each other.
 
     Raises:
         ConfigError: they do.
     """
+    if engine != "local" and is_named(policy):
+        raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} draws by itself.")
     if engine != "local" and is_url(policy):
         raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which draws by itself.")
     if arguments and engine == "local":
@@ -311,7 +338,7 @@ def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 def _free_folder(config: TrainConfig) -> Path:
     control = "-shuffled" if config.shuffle_rewards else ""
-    name = f"{config.algorithm}{control}-seed{config.seed}"
+    name = f"{config.algorithm.rpartition(':')[2]}{control}-seed{config.seed}"
     candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{i}" for i in range(2, 1000))]
     return next(path for path in candidates if not path.exists())
 

@@ -1,4 +1,4 @@
-"""`arpo doctor`: what this machine offers: the layers that keep a model's code in, and the optional packages."""
+"""`arpo doctor`: what this machine offers: the layers that keep a model's code in, optional packages, parts from others."""
 
 import importlib.metadata
 import os
@@ -10,7 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from arpo_envs import ConfigError
+from arpo_envs.tools.named import TOOLS
 from arpo_envs.tools.python.server.isolation import Report, probe
+
+from ..policies.named import POLICIES
+from ..recipes import ALGORITHMS
 
 WEAKER = (
     "the size of a working directory is checked by looking, a few times a second, so a cell can overshoot it",
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what this machine offers.")
     report = probe()
     console = Console()
-    console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras()), highlight=False)
+    console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)
     return 1 if report.missing_minimum() else 0
 
 
@@ -83,6 +88,24 @@ def _extras() -> RenderableType:
         if name == "e2b-code-interpreter" and not os.environ.get("E2B_API_KEY"):
             here += ", but E2B_API_KEY is not set"
         table.add_row(_mark(True), Text(name, style="bold"), Text(what), Text(here, style="dim"))
+    return table
+
+
+def _plugins() -> RenderableType:
+    """Returns what other packages offer; each part is imported, for this is how its author finds out."""
+    offered = [(registry, plugin) for registry in (ALGORITHMS, POLICIES, TOOLS) for plugin in registry.plugins()]
+    if not offered:
+        return Text("Installed packages offer no algorithms, policies or tools.", style="dim")
+    table = Table(title="Parts from other packages", title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "kind", "name", "from"):
+        table.add_column(heading, overflow="fold")
+    for registry, plugin in offered:
+        origin, works = f"{plugin.package}, {plugin.reference}", True
+        try:
+            registry.load(plugin)
+        except ConfigError as error:
+            origin, works = str(error), False
+        table.add_row(_mark(works), registry.kind, Text(plugin.name, style="bold"), Text(origin, style="dim"))
     return table
 
 

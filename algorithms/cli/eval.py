@@ -20,11 +20,12 @@ from ..checkpoint import load_policy, load_tokenizer
 from ..evaluate import Evaluation, evaluate
 from ..policies import Policy
 from ..policies.local import LocalPolicy
+from ..policies.named import make_policy
 from ..policies.served import is_url
-from .config import TrainConfig, check_engine, env_maker, parse_arguments
+from .config import TrainConfig, check_engine, check_policy_options, env_maker, parse_arguments
 from .engine import vllm_policy
 from .parts import dialect_of, evaluation_starts, renderer_for
-from .policy_source import SMOLLM2, policy_folder
+from .policy_source import SMOLLM2, is_named, policy_folder, unknown_policy
 from .remote import remote_policy
 from .results import Value, write_json
 from .transcript import transcript
@@ -35,9 +36,13 @@ class EvalConfig:
     """Measure a policy on held-out tasks."""
 
     policy: str
-    """Folder of a run, folder or hub id of a Hugging Face causal language model, "smollm2", or the URL of a server."""
+    """Folder of a run, folder or hub id of a Hugging Face causal language model, "smollm2", the URL of a server, or a policy
+    of another package, by name or as package.module:object."""
+    policy_args: tuple[str, ...] = ()
+    """Arguments of a policy of another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """With a URL: folder or hub id of the model it serves, where the server's own name for it means nothing here."""
+    """With a URL: folder or hub id of the model it serves, where the server's own name for it means nothing here. With a
+    policy of another package: the run or model it draws from."""
     env: str | None = None
     """Environment id; the run's own, or ARPO/SearchMini-v0, if left out."""
     args: tuple[str, ...] = ()
@@ -71,12 +76,18 @@ class EvalConfig:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_engine(self.policy, self.engine, self.engine_args)
-        if self.model_folder is not None and not is_url(self.policy):
-            raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL.")
+        check_policy_options(self.policy, self.policy_args, self.model_folder)
+        if self.model_folder is None and is_named(self.policy):
+            raise ConfigError(f"Say with --model-folder which run or model {self.policy} shall draw from.")
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
             raise ConfigError(f"Greedy samples are all alike: with --temperature 0, --samples {self.samples} would do nothing.")
+
+    @property
+    def model(self) -> str:
+        """The run or model that is measured."""
+        return self.model_folder or self.policy
 
     def resolved(self) -> "tuple[Path, str, tuple[str, ...]]":
         """Returns the folder of the model, the environment's id and its arguments.
@@ -84,18 +95,21 @@ class EvalConfig:
         Raises:
             ConfigError: there is no model folder.
         """
-        folder, env, arguments = Path(self.policy), self.env, self.args
+        folder, env, arguments = Path(self.model), self.env, self.args
         if is_url(self.policy):
-            folder = policy_folder(self.model_folder or self.policy, weights=False)
+            folder = policy_folder(self.model, weights=False)
         elif (folder / "policy").is_dir():
             if env is None and (folder / "config.json").is_file():
                 run = TrainConfig.load(folder)
                 env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
             folder = folder / "policy"
-        elif self.policy != SMOLLM2 and (folder.exists() or "/" not in self.policy) and not (folder / "config.json").is_file():
-            raise ConfigError(f"{self.policy} is neither a run with a policy in it nor a model folder (with a config.json).")
+        elif self.model != SMOLLM2 and (folder.exists() or "/" not in self.model) and not (folder / "config.json").is_file():
+            hint = "" if folder.exists() else f" {unknown_policy(self.model)}"
+            raise ConfigError(
+                f"{self.model} is neither a run with a policy in it nor a model folder (with a config.json).{hint}"
+            )
         else:
-            folder = policy_folder(self.policy)
+            folder = policy_folder(self.model)
         return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
 
 
@@ -127,6 +141,10 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
     if is_url(config.policy):
         tokenizer = load_tokenizer(folder)
         policy: Policy = remote_policy(config.policy, folder, tokenizer, context_length=sizes.context_length, strict=False)
+    elif is_named(config.policy):
+        tokenizer = load_tokenizer(folder)
+        length, options = sizes.context_length or 4096, parse_arguments(config.policy_args)
+        policy = make_policy(config.policy, folder, tokenizer, context_length=length, device=config.device, options=options)
     elif config.engine == "vllm":
         tokenizer = load_tokenizer(folder)
         policy = vllm_policy(folder, tokenizer, sizes.context_length or 4096, config.engine_args)
@@ -151,7 +169,7 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
 
 def _sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     """Returns the lengths to evaluate with: those asked for, the run's, or what `arpo train` would choose."""
-    home = Path(config.policy)
+    home = Path(config.model)
     is_run = folder == home / "policy" and (home / "config.json").is_file()
     run = TrainConfig.load(home) if is_run else TrainConfig()
     action_tokens, context_length = config.action_tokens or run.action_tokens, config.context_length or run.context_length

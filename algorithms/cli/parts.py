@@ -18,12 +18,13 @@ from ..limits import MakeEnv, Start
 from ..mismatch import TruncatedImportanceSampling
 from ..policies import Policy
 from ..policies.local import LocalPolicy
+from ..policies.named import make_policy
 from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..trainer import Trainer
-from .config import EMBEDDED, MARK, TrainConfig
+from .config import MARK, TrainConfig, parse_arguments
 from .engine import vllm_policy
-from .policy_source import policy_folder
+from .policy_source import EMBEDDED, is_named, policy_folder
 from .remote import remote_policy
 
 
@@ -44,8 +45,8 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
 
     The result is kept in the run's folder, so that a resumed run and the controls start from the same weights.
     """
-    if config.policy != EMBEDDED:
-        return policy_folder(config.model_folder or config.policy)
+    if config.model != EMBEDDED:
+        return policy_folder(config.model)
     folder = run / "cold_start"
     if (folder / MARK).is_file():
         return folder
@@ -142,8 +143,11 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
-    """Returns the policy that draws the actions: a server's, vLLM's, or our own engine with a copy of the learner's model."""
+    """Returns what draws the actions: another package's policy, a server's, vLLM's, or our own engine with the model."""
     context_length = config.context_length or 4096
+    if is_named(config.policy):
+        options, device = parse_arguments(config.policy_args), config.device
+        return make_policy(config.policy, folder, tokenizer, context_length=context_length, device=device, options=options)
     if is_url(config.policy):
         weights = config.weights_folder or (config.output or Path()) / "weights"
         return remote_policy(config.policy, folder, tokenizer, context_length=context_length, weights_folder=weights)

@@ -1,4 +1,4 @@
-"""What `--policy` may name: a folder, a model on the Hugging Face hub, SmolLM2, or the URL of a server of one of these."""
+"""What `--policy` may name: a folder, a model on the hub, SmolLM2, the URL of a server, or a policy of another package."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,35 @@ from pathlib import Path
 from rich.console import Console
 
 from arpo_envs import ConfigError
+from arpo_envs.errors import unknown_name
+from arpo_envs.plugins import is_reference
 
+from ..policies.named import POLICIES
 from ..policies.served import is_url
 
+EMBEDDED = "embedded"
+"""Names the small model that is built and cold-started here."""
 SMOLLM2 = "smollm2"
 """Names the model of `algorithms.smollm2`; a folder of that name is `./smollm2`."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 _WEIGHTS = ["*.safetensors"]
+
+
+def is_named(name: str) -> bool:
+    """Whether a policy's name is that of one from another package, which draws the actions of a model named apart.
+
+    A folder keeps its name, whatever is installed.
+    """
+    if name in (EMBEDDED, SMOLLM2) or is_url(name) or Path(name).exists():
+        return False
+    return is_reference(name) or any(plugin.name == name for plugin in POLICIES.plugins())
+
+
+def unknown_policy(name: str) -> ConfigError:
+    """Returns the error for what is neither a folder nor a name."""
+    return unknown_name("policy", name, [EMBEDDED, SMOLLM2, *POLICIES.names()])
 
 
 def policy_folder(name: str, *, weights: bool = True) -> Path:
@@ -38,7 +58,8 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     if folder.exists() or not _HUB_ID.fullmatch(name):
         if (folder / "config.json").is_file():
             return folder
-        raise ConfigError(f"--policy {name} is not a model folder: it has no config.json.")
+        hint = "" if folder.exists() or "/" in name else f" {unknown_policy(name)}"
+        raise ConfigError(f"--policy {name} is not a model folder: it has no config.json.{hint}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from arpo_envs import ConfigError
 
@@ -25,10 +26,10 @@ from ..optimization import Diverged
 from ..policies.served import is_url
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
-from .config import EMBEDDED, MARK, TrainConfig, describe_algorithm
+from .config import MARK, TrainConfig, describe_algorithm
 from .engine import require_vllm
 from .parts import Parts, assemble, dialect_of, evaluation_starts, renderer_for, starting_policy
-from .policy_source import policy_folder
+from .policy_source import EMBEDDED, policy_folder
 from .progress import Progress
 from .remote import refuse_unsynced
 from .report import report
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         _check(config)
         console.print_json(data=asdict(config), default=str)
         console.print(
-            f"{describe_algorithm(config.make_algorithm())}\nEverything fits together; nothing was trained.", highlight=False
+            f"{escape(describe_algorithm(config.make_algorithm()))}\nEverything fits together; nothing was trained.",
+            highlight=False,
         )
         return 0
     try:
@@ -84,7 +86,8 @@ async def train(config: TrainConfig, console: Console) -> int:
         config.save(run)
     began = time.perf_counter()
     elapsed = float(done.state["seconds"]) if done is not None else 0.0
-    console.print(f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}", highlight=False)
+    line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
+    console.print(escape(line), highlight=False)
     with Progress(console) as progress:
         start = starting_policy(config, run, progress.phase)
         parts = assemble(config, start, weights=done.policy if done is not None else None)
@@ -176,7 +179,7 @@ def _check(config: TrainConfig) -> None:
     config.schedule()
     if config.lora is not None:
         require_peft()
-    folder = policy_folder(config.model_folder or config.policy, weights=False) if config.policy != EMBEDDED else None
+    folder = policy_folder(config.model, weights=False) if config.model != EMBEDDED else None
     if folder is not None and is_url(config.policy):
         refuse_unsynced(config.policy)
     make_env = config.make_env(*config.train_args)

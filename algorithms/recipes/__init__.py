@@ -1,16 +1,15 @@
 """Named algorithms, one per file; each is a function that returns an `Algorithm`.
 
-To add one, write a file with such a function here and a line in `_BUILT_IN`; see
-`docs/add-an-algorithm.md`.
+To add one, write a file with such a function here and a line in `_BUILT_IN`, or offer it from a package
+of your own; see `docs/add-an-algorithm.md`.
 """
 
-import importlib
 from typing import Any
 
-from arpo_envs.errors import unknown_name
+from arpo_envs import ConfigError, Registry
 
 from ..algorithm import Algorithm
-from .options import Recipe, checked
+from .options import Finished, Recipe, checked
 
 _BUILT_IN = {
     "aepo": "aepo:aepo",
@@ -33,17 +32,22 @@ _BUILT_IN = {
     "tree_rl": "tree_rl:tree_rl",
 }
 
+ALGORITHMS = Registry(
+    "algorithm", "arpo.algorithms", {name: f"{__package__}.{place}" for name, place in sorted(_BUILT_IN.items())}
+)
+"""Those of this package, and what installed packages offer under the entry points `arpo.algorithms`."""
+
 
 def names() -> list[str]:
-    """Returns the names `make` knows."""
-    return sorted(_BUILT_IN)
+    """Returns the names `make` knows: those built in, and those that installed packages offer."""
+    return ALGORITHMS.names()
 
 
 def make(name: str, **options: Any) -> Algorithm:
     """Returns an algorithm by name.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or "package.module:object".
         options: of that recipe, e.g. `rollouts=16, roots=8`.
 
     Raises:
@@ -53,18 +57,27 @@ def make(name: str, **options: Any) -> Algorithm:
     20
     """
     function = recipe(name)
-    algorithm: Algorithm = function(**checked(name, function, options))
+    algorithm = function(**checked(name, function, options))
+    if not isinstance(algorithm, Algorithm):
+        raise ConfigError(f"{name} returned {algorithm!r}, which is no algorithms.Algorithm.")
     return algorithm
 
 
 def recipe(name: str) -> Recipe:
     """Returns the function behind a name: its keyword arguments are the options, its docstring explains them.
 
+    A finished `Algorithm` is taken for a function without options.
+
+    Args:
+        name: one of `names()`, or "package.module:object".
+
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: the name is unknown, or what it names is no recipe.
     """
-    if name not in _BUILT_IN:
-        raise unknown_name("algorithm", name, _BUILT_IN)
-    module, _, function = _BUILT_IN[name].partition(":")
-    found: Recipe = getattr(importlib.import_module(f".{module}", __package__), function)
-    return found
+    found = ALGORITHMS.find(name)
+    if isinstance(found, Algorithm):
+        return Finished(found)
+    if not callable(found):
+        raise ConfigError(f"The algorithm {name} is {found!r}; expected an Algorithm, or a function that returns one.")
+    function: Recipe = found
+    return function

@@ -2,7 +2,8 @@
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from arpo_envs import ConfigError
@@ -11,16 +12,32 @@ from arpo_envs.errors import unknown_name
 Recipe = Callable[..., Any]
 
 
-def checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """A recipe without options.
+
+    Args:
+        made: what it returns.
+    """
+
+    made: Any
+
+    def __call__(self) -> Any:
+        """Returns it."""
+        return self.made
+
+
+def checked(name: str, recipe: Recipe, options: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
     """Returns the options of a recipe, lists as tuples where it takes those.
 
     Args:
         name: of the recipe, for messages.
         recipe: a function with annotated keyword arguments.
         options: what was asked for.
+        given: arguments that it gets from elsewhere.
 
     Raises:
-        ConfigError: the recipe has no such option, or takes other values for it.
+        ConfigError: the recipe has no such option, takes other values for it, or cannot do without another.
 
     >>> def recipe(*, at: tuple[int, ...] = (1,), level: Literal["a", "b"] = "a"): ...
     >>> checked("mine", recipe, {"at": [1, 2]})
@@ -30,18 +47,26 @@ def checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> dict[str, 
     arpo_envs.errors.ConfigError: mine takes level = 'a' or 'b', got 'c'.
     """
     known = inspect.signature(recipe).parameters
+    if needed := [option for option in known if option not in (*options, *given) and required(known[option])]:
+        raise ConfigError(f"{name} needs a value for {', '.join(needed)}.")
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return dict(options)
     taken = {}
     for option, value in options.items():
-        if option not in known:
-            raise ConfigError(f"{name} does nothing with {option!r}. {unknown_name('option', option, known)}")
+        if option not in known or option in given:
+            raise ConfigError(f"{name} does nothing with {option!r}. {unknown_name('option', option, known.keys() - {*given})}")
         kind = known[option].annotation
         value = tuple(value) if isinstance(value, list) else value
         if not accepts(kind, value):
             raise ConfigError(f"{name} takes {option} = {described(kind)}, got {value!r}.")
         taken[option] = value
     return taken
+
+
+def required(parameter: inspect.Parameter) -> bool:
+    """Whether a function cannot be called without this argument."""
+    various = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in various
 
 
 def accepts(kind: Any, value: object) -> bool:
@@ -55,6 +80,8 @@ def accepts(kind: Any, value: object) -> bool:
         return isinstance(value, tuple) and all(accepts(parts[0], item) for item in value)
     if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(accepts, parts, value))
+    if kind is Any:
+        return True
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:

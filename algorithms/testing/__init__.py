@@ -4,8 +4,10 @@
 `ConformanceError` unless told otherwise. It needs no torch.
 """
 
+from arpo_envs.testing import ConformanceError, Finding, Report
+
 from .bench import Logits, Promises
+from .laws import Law
 from .policy_laws import check_policy
-from .report import ConformanceError, Finding, Law, Report
 
 __all__ = ["ConformanceError", "Finding", "Law", "Logits", "Promises", "Report", "check_policy"]

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from arpo_envs.testing import SkippedLaw
+
 from ..policies import Generation, Policy, Sampling
-from .report import SkippedLaw
 
 T = TypeVar("T")
 Array = NDArray[np.float64]

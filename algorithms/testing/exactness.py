@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
+from arpo_envs.testing import Finding, SkippedLaw
+
 from ..policies import Generation
 from .bench import Array, Bench, Logits
-from .report import Finding, Law, SkippedLaw
+from .laws import Law
 
 _TEXTS = ("Zürich → 東京 🇨🇭👩‍👩‍👧", "e\u0301 \u202eabc\u202c \x00\ufeff", "नमस्ते <search>Köln</search>\r\n")
 _SURPRISES = 5.0

@@ -6,10 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from arpo_envs import ConfigError
+from arpo_envs.testing import Finding, SkippedLaw
 
 from .bench import Bench
 from .exactness import logprob_findings
-from .report import Finding, Law, SkippedLaw
+from .laws import Law
 
 _ROUNDS = 3
 _SOON = 0.01

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from typing import Any
 
+from arpo_envs.testing import Finding, Report, judge
+
 from ..policies import Policy
 from . import exactness, life, seeding, stops
 from .bench import Bench, Logits, Promises, as_logits
-from .report import Finding, Law, Report, judge
+from .laws import Law
 
 
 def check_policy(
@@ -50,9 +52,12 @@ def check_policy(
         ConformanceError: a law is broken and `raise_on_fail` is true.
     """
 
-    async def check() -> Report:
+    async def make() -> Policy:
         made = make_policy()
-        policy = await made if inspect.isawaitable(made) else made
+        return await made if inspect.isawaitable(made) else made
+
+    with asyncio.Runner() as runner:
+        policy = runner.run(make())
         bench = Bench(
             policy,
             as_logits(reference) if reference is not None else None,
@@ -66,17 +71,27 @@ def check_policy(
             timeout,
         )
         try:
-            checks, first = _checks(bench), frozenset({Law.SHAPES})
-            return await judge(f"check_policy({type(policy).__name__})", checks, first=first, skip=skip or {})
+            checks = {law: _awaited(runner, law, check) for law, check in _checks(bench).items()}
+            report = judge(f"check_policy({type(policy).__name__})", checks, frozenset({Law.SHAPES}), skip=skip)
         finally:
             with suppress(Exception):  # the law on closing has its say on this
-                async with asyncio.timeout(timeout):
-                    await policy.close()
-
-    report = asyncio.run(check())
+                runner.run(asyncio.wait_for(policy.close(), timeout))
     if raise_on_fail:
         report.raise_on_failure()
     return report
+
+
+def _awaited(runner: asyncio.Runner, law: Law, check: Callable[[], AsyncIterator[Finding]]) -> Callable[[], Sequence[Finding]]:
+    """Returns a check that runs to its end before it returns; no answer in time is a finding."""
+
+    async def found() -> list[Finding]:
+        try:
+            return [finding async for finding in check()]
+        except TimeoutError:
+            hint = "A request hangs: is a place taken and never given back?"
+            return [Finding(law, "no answer came in time", "an answer", hint)]
+
+    return lambda: runner.run(found())
 
 
 def _checks(bench: Bench) -> dict[Law, Callable[[], AsyncIterator[Finding]]]:

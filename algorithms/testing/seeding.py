@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from arpo_envs.testing import Finding, SkippedLaw
+
 from ..policies import Generation
 from .bench import Bench
 from .exactness import logprob_findings
-from .report import Finding, Law, SkippedLaw
+from .laws import Law
 
 _SIBLINGS = 6
 _ENOUGH_NATS = 16.0

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from arpo_envs.testing import Finding, SkippedLaw
+
 from ..policies import Generation
 from .bench import Bench
-from .report import Finding, Law, SkippedLaw
+from .laws import Law
 
 _LONG = 40
 _TRIES = 12

@@ -12,6 +12,7 @@ from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource
 from ..tasks.questions import Habits
 from ..tools import Tool
+from ..tools.named import Asked, make_tools
 
 GUIDANCE = (
     "Answer the question. Compute with python rather than in your head: variables keep their values from call to call, "
@@ -38,6 +39,7 @@ class PythonEnv(ToolEnv):
         backend: "local", a confined process on this machine, or "e2b", a sandbox in E2B's cloud.
         unsafe: with the local backend, run even where this machine cannot confine it.
         interpreter: more arguments of the tool, `PythonTool` or `E2BTool`.
+        tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
         reward: a reward rule; default `HierarchicalReward` without a bonus, as there is one tool only.
         dialect: "tags" or "json".
@@ -66,6 +68,7 @@ class PythonEnv(ToolEnv):
         backend: str = "local",
         unsafe: bool = False,
         interpreter: Mapping[str, Any] | None = None,
+        tools: Asked | None = None,
         habits: Habits | dict[str, float] | None = None,
         reward: RewardRule | None = None,
         dialect: str = "tags",
@@ -89,7 +92,7 @@ class PythonEnv(ToolEnv):
             source = _source(tasks, split, layout)
         super().__init__(
             tasks=source,
-            tools=[_tool(backend, unsafe, interpreter or {})],
+            tools=[_tool(backend, unsafe, interpreter or {}), *make_tools(tools)],
             reward=reward or HierarchicalReward(bonus_tools=frozenset()),
             dialect=dialect,
             guidance=GUIDANCE,

@@ -10,6 +10,7 @@ from ..tasks import TaskSource
 from ..tasks.files import FileCorpus, FileTasks
 from ..tasks.questions import Habits, QuestionSource
 from ..tasks.world import Corpus, load_world
+from ..tools.named import Asked, make_tools
 from ..tools.python import PythonTool
 from ..tools.search import SearchTool
 
@@ -34,6 +35,7 @@ class SearchEnv(ToolEnv):
         corpus: own documents, a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
         engine: "auto", "tantivy" or "sqlite".
         python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.
+        tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
         reward: a reward rule; default `HierarchicalReward()`.
         dialect: "tags" or "json".
@@ -65,6 +67,7 @@ class SearchEnv(ToolEnv):
         corpus: Corpus | str | Path | None = None,
         engine: str = "auto",
         python: bool = False,
+        tools: Asked | None = None,
         habits: Habits | dict[str, float] | None = None,
         reward: RewardRule | None = None,
         dialect: str = "tags",
@@ -95,7 +98,11 @@ class SearchEnv(ToolEnv):
             source = FileTasks(tasks) if isinstance(tasks, str | Path) else tasks
         super().__init__(
             tasks=source,
-            tools=[SearchTool(documents, results=results, engine=engine), *([PythonTool()] if python else [])],
+            tools=[
+                SearchTool(documents, results=results, engine=engine),
+                *([PythonTool()] if python else []),
+                *make_tools(tools),
+            ],
             reward=reward or HierarchicalReward(),
             dialect=dialect,
             guidance=GUIDANCE + (COMPUTE if python else ""),

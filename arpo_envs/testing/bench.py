@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from ..forking import ForkLevel, describe, fork_level
-from .report import Finding, Law, SkippedLaw
+from .laws import Law
+from .report import Finding, SkippedLaw
 from .runs import Env, Step, Trace, Watch, act, deviation, start
 from .scripts import default_scripts
 

@@ -7,7 +7,8 @@ import gymnasium as gym
 
 from . import independence, level, repetition, resources
 from .bench import Bench
-from .report import Finding, Law, Report, judge
+from .laws import STATE, Law
+from .report import Finding, Report, judge
 
 
 def check_forkable_env(
@@ -60,7 +61,8 @@ def check_forkable_env(
         Law.DEEPCOPY: lambda: repetition.deepcopies(bench),
         Law.PORTABLE: lambda: repetition.portable(bench),
     }
-    report = judge(f"check_forkable_env({bench.name})", checks, frozenset({Law.LEVEL, Law.REPRODUCIBLE}))
+    subject = f"check_forkable_env({bench.name})"
+    report = judge(subject, checks, frozenset({Law.LEVEL, Law.REPRODUCIBLE}), advice=STATE)
     if raise_on_fail:
         report.raise_on_failure()
     return report

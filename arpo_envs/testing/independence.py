@@ -8,8 +8,9 @@ import numpy as np
 from ..errors import CloneError
 from ..forking import clone, clone_many, restore, snapshot
 from .bench import Bench, Case, compare
+from .laws import Law
 from .probing import mutable_parts, vandalise
-from .report import Finding, Law
+from .report import Finding
 from .runs import Trace, act, last_return
 
 _HINT = "Something mutable is shared: a class attribute, a global, a list copied by reference, a session cloned as itself."

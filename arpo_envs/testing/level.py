@@ -12,7 +12,8 @@ from ..errors import ArpoError, NotForkable, SnapshotMismatch
 from ..forking import ForkLevel, Snapshot, clone, clone_many, describe, restore, snapshot
 from ..spaces import TextSpace
 from .bench import Bench, Case, compare
-from .report import Finding, Law
+from .laws import Law
+from .report import Finding
 from .runs import Env, act, start
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..forking import clone, layers, restore, snapshot
 from .bench import Bench, Case, compare
+from .laws import Law
 from .probing import aliases, env_generators, random_state
-from .report import Finding, Law, SkippedLaw
+from .report import Finding, SkippedLaw
 from .runs import Env, act, deviation, difference, last_return, start
 
 _PLAIN = (bool, int, float, str, bytes, tuple, type(None))

@@ -1,39 +1,20 @@
-"""What a conformance check says: the laws by name, findings, and a report a person can read."""
+"""What a conformance check says: findings against laws, and a report a person can read; the laws are enums elsewhere."""
 
 import enum
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from textwrap import indent
+from typing import TypeVar
 
 from ..errors import ArpoError
 
 _FINDINGS_PER_LAW = 3
 
-
-class Law(enum.StrEnum):
-    """What must hold; the value is the law as a sentence."""
-
-    REPRODUCIBLE = "the same seed and actions give the same episode"
-    LEVEL = "the declared fork level is honest"
-    REPEATS = "restoring and repeating the actions repeats everything"
-    INDEPENDENT = "clones are independent in both directions"
-    RESEED = "a clone with a seed draws anew, and reproducibly"
-    UNTOUCHED = "a snapshot or clone changes nothing"
-    REFUSAL = "foreign and stale snapshots are refused by name"
-    TRAVELS = "counters and random state travel"
-    CLOSE = "closing one leaves the others alive"
-    NO_OBJECT_LEAKS = "no object and no thread leaks"
-    NO_HANDLE_LEAKS = "no process and no file descriptor leaks"
-    INFO = "mutable things in info are never shared"
-    DEEPCOPY = "a plain copy.deepcopy is a clone"
-    PORTABLE = "a portable snapshot survives pickling"
-
-    SPECS = "a tool's specifications are well-formed"
-    RESULTS = "every call returns a ToolResult"
-    MISTAKES = "a model's mistakes are results, not exceptions"
+L = TypeVar("L", bound=enum.StrEnum)
+"""An enum of laws; each value is a law as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +28,7 @@ class Finding:
         hint: the usual cause, and what to do.
     """
 
-    law: Law
+    law: enum.StrEnum
     happened: str
     expected: str
     hint: str
@@ -79,6 +60,7 @@ class Report:
         findings: what broke the others.
         skipped: the laws that do not apply, each with the reason.
 
+    >>> from arpo_envs.testing import Law
     >>> print(Report("CounterEnv", (Law.CLOSE,), (), {Law.RESEED: "nothing is drawn"}))
     CounterEnv: 1 passed, 0 failed, 1 skipped
       passed   closing one leaves the others alive
@@ -86,12 +68,12 @@ class Report:
     """
 
     subject: str
-    passed: tuple[Law, ...] = ()
+    passed: tuple[enum.StrEnum, ...] = ()
     findings: tuple[Finding, ...] = ()
-    skipped: Mapping[Law, str] = field(default_factory=dict)
+    skipped: Mapping[enum.StrEnum, str] = field(default_factory=dict)
 
     @property
-    def failed(self) -> tuple[Law, ...]:
+    def failed(self) -> tuple[enum.StrEnum, ...]:
         """The broken laws, each once."""
         return tuple(dict.fromkeys(finding.law for finding in self.findings))
 
@@ -117,25 +99,33 @@ class Report:
         return "\n".join(lines)
 
 
-Checks = Mapping[Law, Callable[[], Iterator[Finding]]]
-"""For each law, in order, what looks for findings against it."""
-
-
-def judge(subject: str, checks: Checks, first: frozenset[Law]) -> Report:
+def judge(
+    subject: str,
+    checks: Mapping[L, Callable[[], Iterable[Finding]]],
+    first: frozenset[L],
+    *,
+    skip: Mapping[L, str] | None = None,
+    advice: str = "Do what the exception says.",
+) -> Report:
     """Runs the checks and collects a report.
 
     Args:
         subject: what is checked.
-        checks: for each law, what yields findings or raises `SkippedLaw`.
+        checks: for each law, in order, what looks for findings against it, or raises `SkippedLaw`.
         first: laws without which the others mean nothing: when one of them is broken, the rest is skipped.
+        skip: laws that the caller says do not apply, each with the reason.
+        advice: the hint of a finding that is an exception.
     """
-    passed: list[Law] = []
+    passed: list[L] = []
     findings: list[Finding] = []
-    skipped: dict[Law, str] = {}
+    skipped: dict[enum.StrEnum, str] = {}
     for law, check in checks.items():
         broken = next((finding.law for finding in findings if finding.law in first), None)
         if broken is not None:
             skipped[law] = f"needs the law that {broken}"
+            continue
+        if skip is not None and law in skip:
+            skipped[law] = skip[law]
             continue
         try:
             found = list(islice(check(), _FINDINGS_PER_LAW))
@@ -143,19 +133,14 @@ def judge(subject: str, checks: Checks, first: frozenset[Law]) -> Report:
             skipped[law] = str(reason)
             continue
         except Exception as error:  # noqa: BLE001  # the subject may fail in any way; that is a finding, not a crash of the kit
-            found = [_crash(law, error)]
+            found = [_crash(law, error, advice)]
         findings += found
         if not found:
             passed.append(law)
     return Report(subject, tuple(passed), tuple(findings), skipped)
 
 
-def _crash(law: Law, error: Exception) -> Finding:
+def _crash(law: enum.StrEnum, error: Exception, advice: str) -> Finding:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{frame.name}, {Path(frame.filename).name} line {frame.lineno}"
-    return Finding(
-        law,
-        f"{type(error).__name__}: {error} (raised in {place})",
-        "no exception",
-        "Do what the exception says; if it comes from your own code, a state it relies on did not travel.",
-    )
+    return Finding(law, f"{type(error).__name__}: {error} (raised in {place})", "no exception", advice)

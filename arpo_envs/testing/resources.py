@@ -5,8 +5,9 @@ from functools import partial
 
 from ..forking import clone, clone_many, layers, restore, snapshot
 from .bench import Bench, Case
+from .laws import Law
 from .probing import child_processes, descriptors, live_objects, settled, threads
-from .report import Finding, Law, SkippedLaw
+from .report import Finding, SkippedLaw
 from .runs import Env, act
 
 CYCLES = 8

@@ -13,8 +13,9 @@ from ..errors import CloneError
 from ..forking import ForkLevel
 from ..tasks import Task
 from ..tools import Session, Tool, ToolResult, complaint
+from .laws import STATE, Law
 from .probing import generators, live_objects, random_state, threads
-from .report import Finding, Law, Report, SkippedLaw, judge
+from .report import Finding, Report, SkippedLaw, judge
 from .resources import countable_handles, left_behind
 from .runs import difference
 from .scripts import example_arguments, hostile_texts
@@ -70,7 +71,7 @@ def check_tool(
         Law.NO_HANDLE_LEAKS: lambda: _no_handle_leaks(bench),
     }
     first = frozenset({Law.SPECS, Law.RESULTS, Law.REPRODUCIBLE})
-    report = judge(f"check_tool({type(tool).__name__})", checks, first)
+    report = judge(f"check_tool({type(tool).__name__})", checks, first, advice=STATE)
     if raise_on_fail:
         report.raise_on_failure()
     return report

@@ -1,0 +1,138 @@
+"""Parts by name: built in, offered by an installed package as an entry point, or written `package.module:object`.
+
+A package offers a part in its `pyproject.toml`, under the group of its kind (`arpo.algorithms`, `arpo.policies`,
+`arpo.tools`). Nothing of it is imported before it is asked for by name.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A part that an installed package offers.
+
+    Args:
+        name: what it is asked for by.
+        reference: where it is, `package.module:object`.
+        package: who offers it, name and version.
+    """
+
+    name: str
+    reference: str
+    package: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All parts of one kind that can be asked for by name.
+
+    What is built in keeps its name, whoever else claims it: installing a package never changes what a name means. A name
+    that two packages offer is refused. Both can still be had by reference.
+
+    Args:
+        kind: what the parts are, for messages.
+        group: of the entry points.
+        built_in: name -> `package.module:object`.
+
+    >>> registry = Registry("shape", "example.shapes", {"fraction": "fractions:Fraction"})
+    >>> registry.find("fraction") is registry.find("fractions:Fraction")
+    True
+    >>> registry.find("fractoin")
+    Traceback (most recent call last):
+    arpo_envs.errors.ConfigError: Unknown shape 'fractoin'. Known: fraction. Did you mean 'fraction'?
+    """
+
+    kind: str
+    group: str
+    built_in: Mapping[str, str]
+
+    def plugins(self) -> list[Plugin]:
+        """Returns what installed packages offer, by name, without importing any of it."""
+        from importlib.metadata import entry_points  # it is slow to import, and rarely needed
+
+        found = {
+            Plugin(one.name, one.value.partition("[")[0].strip(), f"{one.dist.name} {one.dist.version}" if one.dist else "?")
+            for one in entry_points(group=self.group)
+        }
+        return sorted(found, key=lambda plugin: (plugin.name, plugin.package, plugin.reference))
+
+    def names(self) -> list[str]:
+        """Returns every name that `find` knows."""
+        return sorted({*self.built_in, *(plugin.name for plugin in self.plugins())})
+
+    def find(self, name: str) -> Any:
+        """Returns the part behind a name or a reference `package.module:object`.
+
+        Raises:
+            ConfigError: there is no such part, two packages offer it, or it cannot be imported.
+        """
+        if name in self.built_in:
+            module, _, attribute = self.built_in[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if ":" in name:
+            return imported(name, f"The {self.kind} {name}")
+        plugins = self.plugins()
+        offered = [plugin for plugin in plugins if plugin.name == name]
+        if not offered:
+            raise unknown_name(self.kind, name, {*self.built_in, *(plugin.name for plugin in plugins)})
+        if len(offered) > 1:
+            listed = " and ".join(f"{plugin.package} ({plugin.reference})" for plugin in offered)
+            raise ConfigError(f"The {self.kind} {name!r} is offered by {listed}. Say which one: {offered[0].reference}, …")
+        return self.load(offered[0])
+
+    def load(self, plugin: Plugin) -> Any:
+        """Returns the part that a package offers.
+
+        Raises:
+            ConfigError: it cannot be imported.
+        """
+        return imported(plugin.reference, f"The {self.kind} {plugin.name!r} of {plugin.package} ({plugin.reference})")
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is written `package.module:object`.
+
+    >>> is_reference("pack.mod:thing"), is_reference("http://host"), is_reference("host:8000"), is_reference("arpo")
+    (True, False, False, False)
+    """
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+
+
+def imported(reference: str, what: str) -> Any:
+    """Returns the object behind `package.module:object`.
+
+    Args:
+        reference: the module is imported now.
+        what: how messages name it.
+
+    Raises:
+        ConfigError: it is no reference, the module cannot be imported, or has no such object.
+    """
+    if not is_reference(reference):
+        raise ConfigError(f"{what} is not written package.module:object.")
+    module, _, attribute = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:  # another's module may fail in any way, and the user must hear whose it was
+        raise ConfigError(f"{what} cannot be imported: {type(error).__name__}: {error}. {_advice(module, error)}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise ConfigError(f"{what} does not exist. {unknown_name(f'name in {module}', part, known)}")
+        found = getattr(found, part)
+    return found
+
+
+def _advice(module: str, error: Exception) -> str:
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+        return "Install the package it is in; a module in a folder is found through PYTHONPATH, e.g. PYTHONPATH=. arpo …"
+    if missing is not None:
+        return f"It needs {missing}: install that."
+    return "The module itself raised this when it was imported."
