@@ -1,4 +1,4 @@
-"""The laws of policies, by name."""
+"""The laws of policies and algorithms, by name."""
 
 import enum
 
@@ -29,3 +29,31 @@ class Law(enum.StrEnum):
     WEIGHTS = "after a load, log-probabilities are the new weights'"
     STALE = "after a load, nothing remembered under the old weights is used"
     CLOSE = "closing ends what is under way, and may be done twice"
+
+
+class AlgorithmLaw(enum.StrEnum):
+    """What must hold of an algorithm; the value is the law as a sentence."""
+
+    PARTS = "it has a name, a source, and parts with the members they need"
+    PLANS = "a plan names places that exist"
+    ANSWERS = "on_result answers with a whole number, 0 or more"
+    NO_FORKS = "with forks = False, nothing grows from the inside of a tree"
+    ROOTS = "the first plan starts as many rollouts as `roots` says"
+    BUDGET = "every tree has at least one path, and none fails"
+    REPRODUCIBLE = "the same seed gives the same trees and the same credit"
+    OWN_RANDOMNESS = "nothing is drawn from a global generator"
+    UNCHANGED = "use changes neither the algorithm nor the trees"
+    KEEPS = "keep says yes or no"
+    CREDIT = "credit has one finite advantage and weight for each token of each path"
+    WEIGHTS = "only what the policy sampled counts, and nothing of a path that failed"
+    FAILED = "what a failed path earned changes nothing"
+    ORDER = "neither the order of siblings nor that of trees matters"
+    EQUAL = "equal rewards teach nothing"
+    MORE = "a rollout that earns more gets more credit"
+    LOSS = "the loss is one finite number per token, and has a gradient"
+    DIRECTION = "what has a positive advantage becomes likelier"
+    SILENT = "without advantage, the policy is not moved"
+    ROWS = "the loss of a path depends neither on other paths nor on what does not count"
+    NEEDS = "it uses what it needs"
+    LEARNS = "a learner takes a step with it"
+    MICRO_BATCHES = "micro-batches do not change the step"
