@@ -19,7 +19,8 @@ def test_layout(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(page: Path, sample_plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", sample_plugin)  # pages show commands with the parts of that package
     runnable = [block for block in blocks(page) if block.language in ("python", "sh", "console")]
     assert run_page(page, tmp_path, monkeypatch) == len(runnable)
 

@@ -67,6 +67,23 @@ def test_it_is_listed_and_explained(arpo) -> None:
     assert "Did you mean 'median_grpo'?" in arpo("algorithms", "median_grop", status=2)
 
 
+CHECKS = """
+from algorithms import make
+from algorithms.testing import check_algorithm
+from arpo_envs.testing import check_tool
+from arpo_envs.tools.named import make_tool
+print(check_algorithm(make("median_grpo", rollouts=4)))
+length = {"unit": "km", "into": "mile"}
+calls = [("convert", {"value": 3, **length}), ("again", {"value": 2}), ("convert", {"value": 1, "unit": "m", "into": "foot"})]
+print(check_tool(make_tool("convert"), calls=[*calls, ("again", {"value": 9})]))
+"""
+
+
+def test_its_parts_keep_the_laws(arpo) -> None:
+    text = arpo(code=CHECKS)
+    assert text.count(" 0 failed") == 2
+
+
 def test_its_tool_can_be_played_with_and_taken_back(arpo) -> None:
     words = ["play", "--args", "cities_per_country=4", "tools={'convert':{'digits':3}}", "--seed", "1"]
     calls = ["convert", "again", "again"]
