@@ -29,7 +29,7 @@ class PackedBatch:
     """
 
     ids_RN: torch.Tensor
-    tree: dict[str, torch.Tensor]
+    tree: dict[str, Any]
     index_BT: torch.Tensor
     paths: FlatBatch
     computed_tokens: int
@@ -57,8 +57,8 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
         line[: len(index)] = r * longest + index
     tree = {}
     if any(len(row.leaves) > 1 for row in packed):
-        mask_R1NN = visible(torch.from_numpy(end_RN).to(device))[:, None]
-        tree = {"position_ids": torch.from_numpy(position_RN).to(device), "attention_mask": _as_wanted(mask_R1NN, model)}
+        mask = _as_wanted(torch.from_numpy(end_RN).to(device), model)
+        tree = {"position_ids": torch.from_numpy(position_RN).to(device), "attention_mask": mask}
     on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
     return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
 
@@ -74,6 +74,17 @@ def visible(end_RN: torch.Tensor) -> torch.Tensor:
     """
     place_N = torch.arange(end_RN.shape[1], device=end_RN.device)
     return (place_N[:, None] >= place_N) & (place_N[:, None] < end_RN[:, None, :])
+
+
+def visible_blocks(end_RN: torch.Tensor) -> Any:
+    """Returns the same for FlexAttention: blocks that nobody sees are never computed, and nobody holds the whole mask."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return (query >= key) & (query < end_RN[row, key])
+
+    rows, longest = end_RN.shape
+    return create_block_mask(sees, B=rows, H=None, Q_LEN=longest, KV_LEN=longest, device=end_RN.device)
 
 
 class Scored(NamedTuple):
@@ -129,9 +140,13 @@ def score(
     return Scored(on_paths(logp_U), entropy_BT, value_BT)
 
 
-def _as_wanted(mask_R1NN: torch.Tensor, model: Any) -> torch.Tensor:
+def _as_wanted(end_RN: torch.Tensor, model: Any) -> Any:
     """Returns the mask as the model's attention takes it: eager attention adds it, and is silently wrong with booleans."""
-    if getattr(model.config, "_attn_implementation", "sdpa") != "eager":
+    implementation = getattr(model.config, "_attn_implementation", "sdpa")
+    if implementation == "flex_attention":
+        return visible_blocks(end_RN)
+    mask_R1NN = visible(end_RN)[:, None]
+    if implementation != "eager":
         return mask_R1NN
     return torch.zeros(mask_R1NN.shape, dtype=model.dtype, device=mask_R1NN.device).masked_fill_(
         ~mask_R1NN, torch.finfo(model.dtype).min

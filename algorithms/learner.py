@@ -78,6 +78,7 @@ class LearnerConfig:
             is to the sampler itself, so that its clip takes care of both.
         packing: "auto": what paths share is computed once, where that is cheaper; "flat": every path is a row of its own.
             The gradient is the same.
+        attention: "as loaded", or "flex_attention", which on CUDA leaves out the blocks of a tree's mask that nobody sees.
 
     Raises:
         ConfigError: a number is out of range.
@@ -98,6 +99,7 @@ class LearnerConfig:
     lora: LoRA | None = None
     correction: TruncatedImportanceSampling | None = TruncatedImportanceSampling()
     packing: Literal["auto", "flat"] = "auto"
+    attention: Literal["as loaded", "flex_attention"] = "as loaded"
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -139,6 +141,12 @@ class TorchLearner:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         self.model = model.to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        if config.attention != "as loaded":
+            if self.device.type != "cuda":
+                raise ConfigError(
+                    f"FlexAttention has no backward pass on {self.device.type}. Leave out attention, or train on cuda."
+                )
+            self.model.set_attn_implementation(config.attention)
         self._keeps_reference = reference
         self.reference = copy.deepcopy(model).requires_grad_(False) if reference and config.lora is None else None
         if config.lora is not None:

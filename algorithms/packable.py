@@ -30,7 +30,7 @@ def why_not_packable(model: Any) -> str | None:
     if any(name.endswith("sinks") for name, _ in model.named_parameters()):
         return f"{config.model_type} has attention sinks"
     implementation = getattr(config, "_attn_implementation", "sdpa")
-    if implementation not in ("sdpa", "eager"):
+    if implementation not in ("sdpa", "eager", "flex_attention"):
         return f"its attention is {implementation!r}, which takes no mask of a tree; load it with sdpa"
     difference = greatest_difference(model)
     tolerance = _TOLERANCE.get(model.dtype, 1e-4)

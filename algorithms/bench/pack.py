@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class PackBench:
     """Padded tokens of a micro-batch, for both. On a CPU flat rows are slower with fewer, and with more."""
     device: str = "cpu"
     """cpu or cuda."""
+    attention: Literal["as loaded", "flex_attention"] = "as loaded"
+    """Of both; FlexAttention needs CUDA."""
     json: Path | None = None
     """File for the result as one flat object."""
 
@@ -93,7 +95,12 @@ def measure(config: PackBench, say: Callable[[str], None] = lambda text: None) -
         errors.append(_gradient_error(ways["flat"].gradients(), ways["auto"].gradients()))
     found["max_relative_gradient_error"] = max(errors)
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
-    return rounded | {"max_relative_gradient_error": max(errors), "width": config.width, "layers": config.layers}
+    return rounded | {
+        "max_relative_gradient_error": max(errors),
+        "width": config.width,
+        "layers": config.layers,
+        "attention": config.attention,
+    }
 
 
 def shared_tree(ratio: float, seed: int) -> RolloutTree:
@@ -135,7 +142,13 @@ class _Update:
 
     def __init__(self, config: PackBench, trees: Sequence[RolloutTree], packing: Any) -> None:
         self.cuda = config.device.startswith("cuda")
-        settings = LearnerConfig(learning_rate=0.0, gradient_clip=1e9, token_budget=config.token_budget, packing=packing)
+        settings = LearnerConfig(
+            learning_rate=0.0,
+            gradient_clip=1e9,
+            token_budget=config.token_budget,
+            packing=packing,
+            attention=config.attention,
+        )
         self.learner = TorchLearner(_model(config), settings, device=config.device)
         self.trees, self.sharing = trees, 1.0
         self.credit = Credit(tuple(map(_rewards, trees)), tuple(map(sampled_weights, trees)))

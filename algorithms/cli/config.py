@@ -99,6 +99,8 @@ class TrainConfig:
     """Compute activations twice instead of keeping them."""
     packing: Literal["auto", "flat"] = "auto"
     """Whether the learner computes what paths share once."""
+    attention: Literal["as loaded", "flex_attention"] = "as loaded"
+    """The learner's attention; FlexAttention needs CUDA."""
     action_tokens: int | None = None
     """Longest action; 16 for the embedded policy, 512 otherwise."""
     context_length: int | None = None

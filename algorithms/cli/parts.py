@@ -121,6 +121,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
             autocast=config.autocast,
             gradient_checkpointing=config.gradient_checkpointing,
             packing=config.packing,
+            attention=config.attention,
         ),
         temperature=config.temperature,
         device=device,

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_toys import tiny_model
@@ -11,12 +12,14 @@ from packing_toys import comb, random_tree
 
 from algorithms import forward, packable
 from algorithms.advantages.soft import SoftAttribution
+from algorithms.forward import visible, visible_blocks
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.packable import greatest_difference, why_not_packable
 from algorithms.packer import Packer
-from algorithms.packing import Cost, PackedRow, cut
+from algorithms.packing import Cost, PackedRow, cut, pack
 from algorithms.tree import RolloutTree
+from arpo_envs import ConfigError
 
 FAMILIES = ["llama", "qwen2", "qwen3"]
 
@@ -86,6 +89,34 @@ def test_a_chain_of_forks() -> None:
     tree, metrics = update(some, "auto", budget=4096)
     assert metrics["sharing_ratio"] > 10
     assert largest_difference(flat, tree) <= 1e-5
+
+
+# --- FlexAttention -----------------------------------------------------------------------------------------------
+
+
+def test_blocks_hide_what_the_mask_hides() -> None:
+    end_RN = torch.from_numpy(np.stack([pack(tree, range(4)).end[:20] for tree in TREES])).clamp(max=20)
+    row, head, query, key = torch.meshgrid(*map(torch.arange, (3, 1, 20, 20)), indexing="ij")
+    assert torch.equal(visible_blocks(end_RN).mask_mod(row, head, query, key)[:, 0], visible(end_RN))
+
+
+@pytest.mark.slow  # it is compiled for half a minute
+@pytest.mark.filterwarnings(
+    "ignore:_compile flag on create_block_mask was originally added:DeprecationWarning"
+)  # by transformers
+@pytest.mark.filterwarnings(  # torch's own, when it imports its compiler
+    "ignore:`torch.jit.script_method` is deprecated. Please switch to `torch.compile` or `torch.export`.:DeprecationWarning"
+)
+def test_flex_attention_says_what_sdpa_says() -> None:
+    model = tiny_model(vocabulary=64, hidden_size=128)
+    model.set_attn_implementation("flex_attention")
+    assert why_not_packable(model) is None
+    assert greatest_difference(model) < 1e-4
+
+
+def test_flex_attention_trains_on_cuda_only() -> None:
+    with pytest.raises(ConfigError, match="no backward pass on cpu"):
+        TorchLearner(tiny_model(vocabulary=64), LearnerConfig(attention="flex_attention"))
 
 
 # --- the check before the first row ----------------------------------------------------------------------------
