@@ -108,6 +108,7 @@ def test_its_algorithm_policy_and_tool_train(named: Path, folder: Path) -> None:
     assert (named / "trees.jsonl").read_bytes().count(b"\n") == 4
 
 
+@pytest.mark.slow
 def test_its_policy_measures_what_our_own_does(arpo, named: Path, folder: Path) -> None:
     own = result(folder, arpo, "--policy", "metered", "--model-folder", "named")
     plain = result(folder, arpo, "--policy", "named")
@@ -115,6 +116,7 @@ def test_its_policy_measures_what_our_own_does(arpo, named: Path, folder: Path) 
     assert own["args"] == "cities_per_country=4 tools=convert split=test"
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_its_parts_by_reference_goes_on_exactly(arpo, named: Path, tiny_policy: Path, folder: Path) -> None:
     arpo(*training(tiny_policy, "killed", *BY_REFERENCE), code=KILLED, status=-signal.SIGKILL)
     assert not (folder / "killed" / "summary.json").exists()

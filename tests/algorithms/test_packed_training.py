@@ -11,10 +11,14 @@ from model_toys import tiny_model
 from packing_toys import comb, random_tree
 
 from algorithms import forward, packable
+from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
+from algorithms.aggregation import path_scales
+from algorithms.flat import rows_of
 from algorithms.forward import visible, visible_blocks
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
+from algorithms.mismatch import Mismatch
 from algorithms.packable import greatest_difference, why_not_packable
 from algorithms.packer import Packer
 from algorithms.packing import Cost, PackedRow, cut, pack
@@ -65,6 +69,21 @@ def test_cuts_and_micro_batches_change_nothing(budget: int, pair: float) -> None
     flat, _ = update(TREES, "flat")
     tree, _ = update(TREES, "auto", budget=budget, cost=Cost(pair))
     assert largest_difference(flat, tree) <= 1e-5
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence"])
+def test_shards_add_up_to_the_whole(aggregation: Any) -> None:
+    whole, _ = update(TREES, "auto", aggregation=aggregation)
+    rows = rows_of(TREES, SoftAttribution()(TREES, Scores()))
+    scales = path_scales([float(row.weight[1:].sum()) for row in rows], aggregation)
+    total = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
+    for shard in ([0, 3, 4, 5], [n for n in range(len(rows)) if n not in (0, 3, 4, 5)]):  # the first tree is in both
+        learner = TorchLearner(tiny_model(vocabulary=64), LearnerConfig())
+        for batch, numbers in learner._packer.batches(TREES, rows, shard):
+            learner._backward(batch, torch.tensor([scales[n] for n in numbers]), ClipLoss(), Mismatch("token"))
+        for name, gradient in grad(learner.model).items():
+            total[name] += gradient
+    assert largest_difference(whole, total) <= 1e-5
 
 
 def test_with_a_penalty_to_a_reference() -> None:
