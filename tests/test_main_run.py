@@ -1,17 +1,28 @@
-"""The main job, whole: a cold start with a bad habit, and ARPO that unlearns it."""
+"""The main job, whole: a cold start with a bad habit, and ARPO that unlearns it; and every other algorithm from that start."""
 
 import json
+import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+from small_recipes import SMALL
 
+from algorithms.checkpoint import load_policy
 from algorithms.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-def test_arpo_turns_the_habit_into_the_right_decision(tmp_path):
-    run = tmp_path / "run"
-    assert main(["train", "--output", str(run), "--seed", "1"]) == 0
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of the main job's run."""
+    folder = tmp_path_factory.mktemp("main") / "run"
+    assert main(["train", "--output", str(folder), "--seed", "1"]) == 0
+    return folder
+
+
+def test_arpo_turns_the_habit_into_the_right_decision(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["success_before_greedy"] <= 0.20
     assert summary["success_before_sampled"] <= 0.40
@@ -19,3 +30,27 @@ def test_arpo_turns_the_habit_into_the_right_decision(tmp_path):
     assert summary["success_after_sampled"] >= summary["success_before_sampled"] + 0.3
     assert summary["success_closed_book"] <= summary["success_majority"] + 0.03
     assert summary["inherited_tool_calls_per_prompt"] > 0
+
+
+def options(case: str) -> list[str]:
+    """Returns a recipe's settings as words of the command, which has options of its own for some of them."""
+    own = [
+        word for name in ("rollouts", "roots", "probe") if name in SMALL[case] for word in (f"--{name}", f"{SMALL[case][name]}")
+    ]
+    rest = [f"{name}={value}" for name, value in SMALL[case].items() if f"--{name}" not in own]
+    return [*own, *(["--algorithm-args", *rest] if rest else [])]
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_every_algorithm_trains_the_same_start(case: str, run: Path, tmp_path: Path) -> None:
+    start, other = run / "cold_start", tmp_path / "run"
+    words: list[Any] = ["--policy", start, "--env", "ARPO/SearchMini-v0", "--context-length", 512, "--action-tokens", 16]
+    words += ["--algorithm", case.partition(",")[0], *options(case), "--learning-rate", 5e-4]
+    words += ["--steps", 3, "--prompts", 6, "--eval-questions", 4, "--output", other]
+    assert main(["train", *map(str, words)]) == 0
+    steps = [json.loads(line) for line in (other / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(steps) == 3
+    assert all(math.isfinite(value) for step in steps for value in step.values() if isinstance(value, float))
+    assert any(step["gradient_norm"] > 0 for step in steps)
+    before, after = (load_policy(folder)[0].state_dict() for folder in (start, other / "policy"))
+    assert any((before[name] != after[name]).any() for name in before)
