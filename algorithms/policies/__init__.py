@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from arpo_envs import ConfigError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -77,3 +79,33 @@ class Policy(Protocol):
     async def close(self) -> None:
         """Frees what the policy holds."""
         ...
+
+
+def check_request(
+    policy: Policy, context: Sequence[int], params: Sampling, *, longer: str = "make the policy with a longer context_length"
+) -> None:
+    """Refuses what a backend would shorten, die of, or refuse in words of its own.
+
+    Args:
+        policy: which shall draw.
+        context: token ids.
+        params: how to draw.
+        longer: what to do about a limit that is too low.
+
+    Raises:
+        ConfigError: the context is empty, holds ids the model does not have, or leaves no room for `max_tokens` more.
+    """
+    if not len(context) or params.max_tokens < 1:
+        raise ConfigError(
+            f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
+        )
+    if len(context) + params.max_tokens > policy.context_length:
+        raise ConfigError(
+            f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
+            f"{policy.context_length}. Draw fewer, or {longer}."
+        )
+    if min(context) < 0 or max(context) >= policy.vocabulary_size:
+        raise ConfigError(
+            f"The context holds ids from {min(context)} to {max(context)}, the model has 0 to {policy.vocabulary_size - 1}. "
+            "Does the tokenizer belong to the model?"
+        )

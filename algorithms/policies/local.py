@@ -18,7 +18,7 @@ from arpo_envs import ConfigError
 
 from ..logits import Logits
 from ..seeds import uniforms
-from . import Generation, Sampling
+from . import Generation, Sampling, check_request
 from .slots import SlotCache
 from .stopping import StopStrings
 
@@ -103,17 +103,9 @@ class LocalPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: the context is empty, or has no room for `max_tokens` more.
+            ConfigError: see `check_request`.
         """
-        if not len(context) or params.max_tokens < 1:
-            raise ConfigError(
-                f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
-            )
-        if len(context) + params.max_tokens > self.context_length:
-            raise ConfigError(
-                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
-                f"{self.context_length}. Draw fewer, or make the policy with a longer context_length."
-            )
+        check_request(self, context, params)
         loop = asyncio.get_running_loop()
         request = _Request(tuple(context), params, seed, offset, loop.create_future())
         self._waiting.append(request)

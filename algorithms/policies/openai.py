@@ -17,7 +17,7 @@ from typing import Any
 from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
-from . import Generation, Sampling
+from . import Generation, Sampling, check_request
 from .dispatch import Dispatcher, Lost
 from .export import export_weights
 from .replicas import Replica, Replicas
@@ -112,10 +112,10 @@ class OpenAIPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: the context is empty, or has no room for `max_tokens` more; or the server refuses the request.
+            ConfigError: see `check_request`; or the server refuses the request.
             ServerFault: all tries failed.
         """
-        self._refuse(context, params)
+        check_request(self, context, params, longer="start the server with a larger --max-model-len")
         self._under_way += 1
         try:
             if self.strict and params.temperature not in (0.0, 1.0):
@@ -123,17 +123,6 @@ class OpenAIPolicy:
             return await self._generate(context, params, seed, offset)
         finally:
             self._under_way -= 1
-
-    def _refuse(self, context: Sequence[int], params: Sampling) -> None:
-        if not len(context) or params.max_tokens < 1:
-            raise ConfigError(
-                f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
-            )
-        if len(context) + params.max_tokens > self.context_length:
-            raise ConfigError(
-                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
-                f"{self.context_length}. Draw fewer, or start the server with a larger --max-model-len."
-            )
 
     async def _generate(self, context: Sequence[int], params: Sampling, seed: int, offset: int) -> Generation:
         drawn = list(context[len(context) - offset :])

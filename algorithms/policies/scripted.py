@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arpo_envs import ConfigError
-
-from . import Generation, Sampling
+from . import Generation, Sampling, check_request
 
 Script = Callable[[str, int], str]
 """(everything before the action, seed) -> the whole action."""
@@ -37,14 +35,9 @@ class ScriptedPolicy:
         """Returns the next characters of the scripted action; see `Policy.generate`.
 
         Raises:
-            ConfigError: the context is empty, or has no room for `max_tokens` more.
+            ConfigError: see `check_request`.
         """
-        if not context or params.max_tokens < 1:
-            raise ConfigError(f"Nothing to do: {len(context)} characters of context, max_tokens={params.max_tokens}.")
-        if len(context) + params.max_tokens > self.context_length:
-            raise ConfigError(
-                f"{len(context)} characters of context and {params.max_tokens} to draw exceed {self.context_length}."
-            )
+        check_request(self, context, params)
         before = "".join(map(chr, context[: len(context) - offset]))
         action = self.script(before, seed)
         entropies = list(self.entropy(before, seed)) if self.entropy is not None else []

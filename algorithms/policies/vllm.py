@@ -18,7 +18,7 @@ from typing import Any, Literal
 from arpo_envs import ConfigError
 
 from .. import seeds
-from . import Generation, Sampling
+from . import Generation, Sampling, check_request
 from .entropies import entropy_bounds
 from .export import export_weights, is_tied, model_config
 from .stopping import StopStrings
@@ -122,10 +122,10 @@ class VLLMPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: the context is empty, holds ids the model does not have, or leaves no room for `max_tokens` more.
+            ConfigError: see `check_request`.
             RuntimeError: the policy was closed, or is asleep.
         """
-        self._check(context, params)
+        check_request(self, context, params)
         async with self._loading:
             pass  # weights that are on their way arrive first
         self._check_awake()
@@ -204,23 +204,6 @@ class VLLMPolicy:
             self._temporary.cleanup()
 
     # --- one request ----------------------------------------------------------------------------------
-
-    def _check(self, context: Sequence[int], params: Sampling) -> None:
-        """Refuses what the engine would refuse in its own words, shorten, or die of."""
-        if not len(context) or params.max_tokens < 1:
-            raise ConfigError(
-                f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
-            )
-        if len(context) + params.max_tokens > self.context_length:
-            raise ConfigError(
-                f"{len(context)} tokens of context and {params.max_tokens} to draw exceed the limit of "
-                f"{self.context_length}. Draw fewer, or make the policy with a longer context_length."
-            )
-        if min(context) < 0 or max(context) >= self.vocabulary_size:
-            raise ConfigError(
-                f"The context holds ids from {min(context)} to {max(context)}, the model has 0 to {self.vocabulary_size - 1}. "
-                "Does the tokenizer belong to the model?"
-            )
 
     def _sampling(self, params: Sampling, seed: int, offset: int) -> Any:
         """Returns how vLLM shall draw: from the whole distribution, and stop at stop tokens only."""
