@@ -183,7 +183,7 @@ def test_a_replica_killed_in_the_middle_of_a_step_costs_no_path(servers: dict[st
         policy = policy_of(one, two)
         trainer = Trainer(
             make_env=lambda: Lenient(CountTool(hook=hook)),
-            starts=lambda step: [Start(i) for i in range(12)],  # enough for both replicas
+            starts=lambda step, refill: [Start(i) for i in range(12)],  # enough for both replicas
             policy=policy,
             renderer=TextRenderer(byte_tokenizer(), with_instructions=False),
             algorithm=make("grpo", rollouts=2),
