@@ -18,7 +18,12 @@ def test_layout(page: Path) -> None:
     check_layout(page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+# The page for newcomers in `make test`; the others with the slow tests.
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page.stem == "quickstart" else pytest.mark.slow) for page in PAGES],
+    ids=IDS,
+)
 def test_blocks_run(page: Path, sample_plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", sample_plugin)  # pages show commands with the parts of that package
     runnable = [block for block in blocks(page) if block.language in ("python", "sh", "console")]

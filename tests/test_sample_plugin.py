@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PARTS = ["--env-args", "cities_per_country=4", "tools=convert", "--prompts", "2", "--rollouts", "4", "--eval-questions", "2"]
 BY_NAME = ["--algorithm", "median_grpo", "--policy", "metered"]
 BY_REFERENCE = ["--algorithm", "sample_plugin.algorithm:median_grpo", "--policy", "sample_plugin.policy:metered"]
@@ -108,7 +110,6 @@ def test_its_algorithm_policy_and_tool_train(named: Path, folder: Path) -> None:
     assert (named / "trees.jsonl").read_bytes().count(b"\n") == 4
 
 
-@pytest.mark.slow
 def test_its_policy_measures_what_our_own_does(arpo, named: Path, folder: Path) -> None:
     own = result(folder, arpo, "--policy", "metered", "--model-folder", "named")
     plain = result(folder, arpo, "--policy", "named")
@@ -116,7 +117,6 @@ def test_its_policy_measures_what_our_own_does(arpo, named: Path, folder: Path) 
     assert own["args"] == "cities_per_country=4 tools=convert split=test"
 
 
-@pytest.mark.slow
 def test_a_killed_run_with_its_parts_by_reference_goes_on_exactly(arpo, named: Path, tiny_policy: Path, folder: Path) -> None:
     arpo(*training(tiny_policy, "killed", *BY_REFERENCE), code=KILLED, status=-signal.SIGKILL)
     assert not (folder / "killed" / "summary.json").exists()

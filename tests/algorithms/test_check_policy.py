@@ -56,7 +56,7 @@ def text_of(ids: Any) -> str:
     return str(TOKENIZER.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_the_local_policy_conforms(family: str) -> None:
     other = tiny_model(family, seed=5)
     report = check_policy(

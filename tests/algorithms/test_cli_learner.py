@@ -41,6 +41,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return dict(load_policy(run / "policy")[0].state_dict())
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_merged_saved_and_resumed(folder, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     words = ["train", "--policy", str(folder), *SIZES, *OPTIONS, "--steps", "2", "--checkpoint-every", "1"]

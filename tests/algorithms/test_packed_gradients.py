@@ -70,7 +70,9 @@ def test_the_trees_are_deep_and_share() -> None:
     assert sum(len(tree.leaves()) for tree in TREES) >= 20
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=pytest.mark.slow if family.startswith("qwen") else []) for family in FAMILIES]
+)
 @pytest.mark.parametrize("case", SMALL)
 def test_the_gradient_on_trees_is_that_on_flat_rows(case: str, family: str) -> None:
     algorithm = small(case)
