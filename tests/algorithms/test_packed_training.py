@@ -1,7 +1,10 @@
 """Training on packed trees: gradients of flat rows, for every model family, loss and cut; and models that cannot."""
 
 import logging
+import shutil
+import sysconfig
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,6 +123,10 @@ def test_blocks_hide_what_the_mask_hides() -> None:
 
 
 @pytest.mark.slow  # it is compiled for half a minute
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch compiles FlexAttention with g++ and Python's headers",
+)
 @pytest.mark.filterwarnings(
     "ignore:_compile flag on create_block_mask was originally added:DeprecationWarning"
 )  # by transformers

@@ -83,12 +83,13 @@ def test_thread_pool_reuses_idle_threads_and_keeps_to_its_limit() -> None:
 
 
 def test_calls_that_wait_for_each_other_all_get_a_thread() -> None:
-    async def work() -> None:
+    async def work() -> list[int]:
         pool, barrier = ToolThreads(), threading.Barrier(24)
-        await asyncio.gather(*(pool.run(20.0, barrier.wait, 20.0) for _ in range(24)))
+        places = await asyncio.gather(*(pool.run(20.0, barrier.wait, 20.0) for _ in range(24)))
         pool.close()
+        return places
 
-    asyncio.run(work())
+    assert sorted(asyncio.run(work())) == list(range(24))
 
 
 def test_a_call_behind_one_that_hangs_is_carried_out() -> None:
