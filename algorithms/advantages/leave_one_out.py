@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_kl
 from ..tree import RolloutTree
 from . import Array, Credit, Scores, along_paths, require_frozen, rewards, sampled_weights
 from .group import group_normalise
@@ -33,10 +34,17 @@ class LeaveOneOut:
     Args:
         kl: β of the penalty in the reward, R − β Σ_t log(π/π_ref); 0 for none.
 
+    Raises:
+        ConfigError: kl is negative or not finite.
+
     Source: RLOO (arXiv 2402.14740), section 3.2; the penalty, Eq. 2.
     """
 
     kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the coefficient."""
+        check_kl(self.kl)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

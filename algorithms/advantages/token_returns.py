@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arpo_envs import ConfigError
+
+from ..checks import check_kl
 from ..tree import RolloutTree
 from . import Credit, Scores, sampled_weights
 from .paths import column, paid, to_go
@@ -18,6 +21,9 @@ class TokenReturns:
         discount: γ per sampled token.
         kl: β; 0 for no penalty.
 
+    Raises:
+        ConfigError: the discount lies outside [0, 1], or kl is negative or not finite.
+
     Source: REINFORCE++ (arXiv 2501.03262), the token-level advantage and its global normalisation. Where the environment
     pays inside an episode, what was paid before a token is no credit of that token.
     """
@@ -25,6 +31,12 @@ class TokenReturns:
     discount: float = 1.0
     kl: float = 0.0
     compares = False
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if not 0.0 <= self.discount <= 1.0:
+            raise ConfigError(f"discount must lie in [0, 1], got {self.discount}.")
+        check_kl(self.kl)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

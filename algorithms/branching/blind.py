@@ -20,6 +20,9 @@ class RandomBranching:
         roots: N, rollouts that start from the prompt.
         probability: of a fork after each tool result.
         siblings: Z, paths added by one fork.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     roots: int
@@ -33,8 +36,8 @@ class RandomBranching:
         """Checks the numbers."""
         if self.roots < 1 or self.siblings < 1:
             raise ConfigError(f"roots and siblings must be at least 1, got {self.roots} and {self.siblings}.")
-        if not 0.0 <= self.probability <= 1.0:
-            raise ConfigError(f"probability must lie in [0, 1], got {self.probability}.")
+        if not 0.0 < self.probability <= 1.0:
+            raise ConfigError(f"probability must lie in (0, 1], got {self.probability}; at 0 it is NoBranching.")
 
     def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> Sequence[Grow]:
         """Starts the roots, then back-fills."""

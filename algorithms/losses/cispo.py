@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
+from ..checks import check_kl
 from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
 
 
@@ -28,8 +29,9 @@ class ClippedWeightLoss:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if not 0.0 <= self.floor < 1.0 < self.cap or self.kl < 0.0:
-            raise ConfigError(f"Need 0 <= floor < 1 < cap and kl >= 0; got {self.floor}, {self.cap}, {self.kl}.")
+        check_kl(self.kl)
+        if not 0.0 <= self.floor < 1.0 < self.cap:
+            raise ConfigError(f"Need 0 <= floor < 1 < cap; got {self.floor} and {self.cap}.")
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""

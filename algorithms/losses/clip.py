@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
+from ..checks import check_kl
 from . import KLEstimator, LossInputs, LossOutput, policy_kl, with_reference_penalty
 
 
@@ -56,5 +57,6 @@ def check_clip(low: float, high: float, kl: float) -> None:
     Raises:
         ConfigError: a number is out of range.
     """
-    if not 0.0 < low < 1.0 or high <= 0.0 or kl < 0.0:
-        raise ConfigError(f"Need 0 < low < 1, high > 0 and kl >= 0; got {low}, {high}, {kl}.")
+    check_kl(kl)
+    if not (0.0 < low < 1.0 and high > 0.0):
+        raise ConfigError(f"Need 0 < low < 1 and high > 0; got {low} and {high}.")

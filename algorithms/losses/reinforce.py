@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from arpo_envs import ConfigError
-
+from ..checks import check_kl
 from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
 
 
@@ -24,8 +23,7 @@ class ReinforceLoss:
 
     def __post_init__(self) -> None:
         """Checks the number."""
-        if self.kl < 0.0:
-            raise ConfigError(f"kl must not be negative, got {self.kl}.")
+        check_kl(self.kl)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""

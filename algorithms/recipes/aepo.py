@@ -1,11 +1,13 @@
 """AEPO: ARPO with entropy kept in balance, in the rollout and in the update."""
 
+from arpo_envs import ConfigError
+
 from ..advantages.entropy_aware import EntropyAware
 from ..algorithm import Algorithm
 from ..branching import Bernoulli, Normalisation, Threshold
 from ..branching.balanced import BalancedBranching
 from ..losses.balanced import BalancedClipLoss
-from ._parts import needs_for
+from ._parts import needs_for, refuse_no_weight
 
 
 def aepo(
@@ -47,6 +49,9 @@ def aepo(
     pre-monitored, which their script switches off. As for ARPO, P_t is a probability by default, because with tau = alpha
     a first fork would ignore gamma.
     """
+    refuse_no_weight("gamma", gamma)
+    if rollouts < 3:
+        raise ConfigError(f"aepo needs 3 rollouts: one to watch, one root, one fork; got {rollouts}.")
     rule = Bernoulli(alpha, gamma) if tau is None else Threshold(tau, alpha, gamma)
     return Algorithm(
         name="aepo",

@@ -11,7 +11,7 @@ from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import Bernoulli, EntropyBranching, Normalisation, Threshold
 from ..losses.clip import ClipLoss
-from ._parts import keep_unequal, needs_for
+from ._parts import keep_unequal, needs_for, refuse_no_weight
 from .arpo_reference import arpo_reference
 
 
@@ -59,6 +59,7 @@ def arpo(
     Source: arXiv 2507.19849, Algorithm 1, Eq. 4-7; k and Z from the authors' code. The default rule is
     the one their code runs (and says so): with the paper's tau = alpha the threshold ignores beta.
     """
+    refuse_no_weight("beta", beta)
     if implementation == "reference":
         if (tau, normalisation, attribution, shared_once) != (None, "nats", "soft", False) or (
             (baseline, aggregation, skip_equal) != ("leaves", "token", False)
@@ -70,8 +71,6 @@ def arpo(
         return arpo_reference(
             rollouts=rollouts, roots=roots, tokens=probe, siblings=siblings, alpha=alpha, beta=beta, clip=clip, kl=kl
         )
-    if beta == 0.0:
-        raise ConfigError("beta = 0 ignores the entropy that the probes are paid for; that is 'random_branching'.")
     rule = Bernoulli(alpha, beta) if tau is None else Threshold(tau, alpha, beta)
     estimator = SoftAttribution if attribution == "soft" else HardAttribution
     return Algorithm(

@@ -25,8 +25,9 @@ def grpo(
         clip: ε of the surrogate.
         kl: coefficient of a penalty to the initial policy.
 
-    Source: arXiv 2402.03300, section 4.1. We depart from it in the aggregation: token mean (as DAPO,
-    arXiv 2503.14476, Eq. 8, and ARPO's code), so that the two algorithms differ in branching alone.
+    Source: arXiv 2402.03300, section 4.1. We depart from it in the aggregation, token mean (as DAPO, arXiv 2503.14476,
+    Eq. 8, and ARPO's code), and in the numbers, 16 rollouts without a penalty (as in ARPO's comparison with it; the paper
+    on mathematics has 64 and 0.04), so that the two algorithms differ in branching alone.
     """
     return Algorithm(
         name="grpo",

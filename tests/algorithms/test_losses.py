@@ -99,7 +99,7 @@ def test_shapes_are_checked_at_the_door(wrong: torch.Tensor) -> None:
         LossInputs(*[torch.zeros(2)] * 4)
 
 
-@pytest.mark.parametrize("numbers", [{"low": 0.0}, {"low": 1.0}, {"high": 0.0}, {"kl": -0.1}])
+@pytest.mark.parametrize("numbers", [{"low": 0.0}, {"low": 1.0}, {"high": 0.0}, {"kl": -0.1}, {"kl": float("inf")}])
 def test_numbers_out_of_range(numbers: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="Need 0 < low"):
+    with pytest.raises(ConfigError, match="at least 0 and finite" if "kl" in numbers else "Need 0 < low"):
         ClipLoss(**numbers)

@@ -127,6 +127,18 @@ def test_a_threshold_at_alpha_is_refused_by_the_recipe_too() -> None:
     ("name", "options", "reason"),
     [
         ("arpo", {"beta": 0.0}, "that is 'random_branching'"),
+        ("arpo", {"beta": 0.0, "implementation": "reference"}, "that is 'random_branching'"),
+        ("arpo", {"beta": 0.0, "tau": 0.7}, "that is 'random_branching'"),
+        ("aepo", {"gamma": 0.0}, "that is 'random_branching'"),
+        ("aepo", {"rollouts": 2}, "one to watch, one root, one fork"),
+        ("random_branching", {"probability": 0.0}, "at 0 it is NoBranching"),
+        *[
+            (name, {"kl": kl}, "at least 0 and finite")
+            for name in ("arpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "cispo", "gspo", "ppo")
+            for kl in (-0.1, float("inf"), float("nan"))
+        ],
+        ("reinforce_plus_plus", {"discount": 1.5}, "discount must lie in"),
+        ("reinforce_plus_plus", {"discount": -1.0}, "discount must lie in"),
         ("arpo", {"baseline": "leafs"}, "takes baseline = 'leaves' or 'tree' or 'siblings', got 'leafs'"),
         ("arpo", {"attribution": "firm"}, "takes attribution = 'soft' or 'hard'"),
         ("arpo", {"rollouts": "16"}, "takes rollouts = a whole number, got '16'"),
