@@ -25,6 +25,7 @@ from .forward import PackedBatch, score
 from .logits import Logits
 from .losses import Loss, LossInputs
 from .mismatch import Mismatch, TruncatedImportanceSampling
+from .model_changes import checkpoint_activations, value_head
 from .optimization import Diverged, Schedule
 from .packer import Packer
 from .tree import RolloutTree
@@ -68,7 +69,7 @@ class LearnerConfig:
         gradient_clip: largest global norm of the gradient.
         epochs: how often a batch is gone through.
         minibatches: optimizer steps per epoch; whole trees are dealt out to them at random.
-        entropy_bonus: coefficient of the mean entropy, which is subtracted from the loss.
+        entropy_bonus: coefficient of the entropy, which is aggregated as the loss is, and subtracted from it.
         bad_steps: so many gradients in a row that are not finite end the run.
         token_budget: padded tokens per micro-batch; memory only, no effect on the result.
         autocast: "none", or "bfloat16": matrix products in that precision, weights and optimizer as they are.
@@ -106,10 +107,23 @@ class LearnerConfig:
         for name in ("epochs", "minibatches", "bad_steps", "token_budget"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.learning_rate < 0.0 or self.entropy_bonus < 0.0 or self.gradient_clip <= 0.0:
-            raise ConfigError("learning_rate and entropy_bonus must not be negative, and gradient_clip must be above 0.")
+        for name in ("learning_rate", "weight_decay", "entropy_bonus"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}.")
+        for name in ("epsilon", "gradient_clip"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
         if self.autocast not in ("none", "bfloat16"):
             raise ConfigError(f'autocast is "none" or "bfloat16", got {self.autocast!r}.')
+
+    def check_device(self, device: torch.device) -> None:
+        """Refuses a device that cannot do what is asked for.
+
+        Raises:
+            ConfigError: FlexAttention anywhere but on CUDA.
+        """
+        if self.attention == "flex_attention" and device.type != "cuda":
+            raise ConfigError(f"FlexAttention has no backward pass on {device.type}. Leave out attention, or train on cuda.")
 
 
 class TorchLearner:
@@ -140,12 +154,9 @@ class TorchLearner:
         if temperature <= 0.0:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
+        config.check_device(self.device)
         self.model = model.to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as loaded":
-            if self.device.type != "cuda":
-                raise ConfigError(
-                    f"FlexAttention has no backward pass on {self.device.type}. Leave out attention, or train on cuda."
-                )
             self.model.set_attn_implementation(config.attention)
         self._keeps_reference = reference
         self.reference = copy.deepcopy(model).requires_grad_(False) if reference and config.lora is None else None
@@ -247,6 +258,7 @@ class TorchLearner:
         scale = dict(zip(mine, path_scales([float(rows[i].weight[1:].sum()) for i in mine], aggregation), strict=True))
         always = self.config.entropy_bonus > 0.0
         useful = [i for i in mine if (rows[i].weight[1:] * (always or _teaches(rows[i]))).any()]
+        weight = sum(float(rows[i].weight[1:].sum()) for i in useful)
         mismatch = Mismatch(self.config.correction.level if self.config.correction is not None else "token")
         totals: dict[str, float] = {}
         computed = 0
@@ -254,7 +266,7 @@ class TorchLearner:
         for batch, numbers in self._packer.batches(trees, rows, useful):
             computed += batch.computed_tokens
             scale_B = torch.tensor([scale[i] for i in numbers], device=self.device)
-            for name, value in self._backward(batch, scale_B, loss, mismatch).items():
+            for name, value in self._backward(batch, scale_B, weight, loss, mismatch).items():
                 totals[name] = totals.get(name, 0.0) + value
         return {
             **totals,
@@ -265,8 +277,10 @@ class TorchLearner:
             "sharing_ratio": sum(len(rows[i].tokens) for i in useful) / max(1, computed),
         }
 
-    def _backward(self, batch: PackedBatch, scale_B: torch.Tensor, loss: Loss, mismatch: Mismatch) -> dict[str, float]:
-        """Adds one micro-batch's gradient; returns its share of the logged means."""
+    def _backward(
+        self, batch: PackedBatch, scale_B: torch.Tensor, weight: float, loss: Loss, mismatch: Mismatch
+    ) -> dict[str, float]:
+        """Adds one micro-batch's gradient; returns its share of the loss, and of means over tokens of this total weight."""
         paths, config = batch.paths, self.config
         counted_BT = paths.weight_BT > 0
         with self._precision():
@@ -292,7 +306,7 @@ class TorchLearner:
         if scored.entropy_BT is not None:
             total = total - config.entropy_bonus * (scored.entropy_BT * share_BT).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        logged = {name: float((value_BT.detach() * share_BT).sum()) for name, value_BT in output.metrics.items()}
+        logged = {name: float((it_BT.detach() * paths.weight_BT).sum()) / weight for name, it_BT in output.metrics.items()}
         return {"loss": float(total.detach()), **logged}
 
     def _move(self) -> dict[str, float]:
@@ -367,25 +381,3 @@ def _teaches(row: Row) -> Array | bool:
 def _per_tree(trees: Sequence[RolloutTree], found: Sequence[Array]) -> tuple[tuple[Array, ...], ...]:
     flat = iter(found)
     return tuple(tuple(next(flat) for _ in tree.leaves()) for tree in trees)
-
-
-def value_head(model: Any) -> torch.nn.Linear:
-    """Returns a linear map from the last hidden state to one number, 0 at first, where the model is."""
-    head = torch.nn.Linear(int(model.config.get_text_config().hidden_size), 1, device=model.device)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    return head
-
-
-def checkpoint_activations(model: Any) -> None:
-    """Makes a model compute its activations twice instead of keeping them; that needs training mode, so dropout is off."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
-            module.attention_dropout = 0.0
-    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer versions of transformers
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()

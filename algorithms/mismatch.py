@@ -95,14 +95,14 @@ class Mismatch:
         self._weights.append(self._tokens[-1] if self.level == "token" else sums_B)
 
     def metrics(self) -> dict[str, float]:
-        """Returns what is logged; a token shared by several paths counts once for each.
+        """Returns what is logged, nothing if nothing was computed; a token shared by several paths counts once for each.
 
         mismatch_kl: mean of r − 1 − log r with r = π/μ, which estimates KL(μ ‖ π), nats per token.
         mismatch_ratio_max: largest r of a token.
         effective_sample_size: (Σ w)² / (n Σ w²) of the weights before truncation, in (0, 1]; 1 where both agree.
         """
         if not self._tokens:
-            return {"mismatch_kl": 0.0, "mismatch_ratio_max": 1.0, "effective_sample_size": 1.0}
+            return {}
         log_N, log_weight_N = torch.cat(self._tokens), torch.cat(self._weights)
         share = 2 * log_weight_N.logsumexp(0) - (2 * log_weight_N).logsumexp(0)  # in logarithms: a path's weight may overflow
         return {

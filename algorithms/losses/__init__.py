@@ -56,7 +56,7 @@ class LossOutput:
 
     Args:
         loss_BT: to be minimised; the learner weighs, adds up and divides.
-        metrics: each [B, T]; the learner logs the weighted mean.
+        metrics: each [B, T]; the learner logs the weighted mean over the tokens it computed, whatever the aggregation.
     """
 
     loss_BT: "torch.Tensor"

@@ -180,6 +180,46 @@ def test_a_resumed_run_has_its_adapters_back() -> None:
     assert torch.equal(parameters(one.model), parameters(other.model))
 
 
+# --- what is logged ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["flat", "auto"])
+@pytest.mark.parametrize("token_budget", [64, 16384])
+def test_logged_shares_are_means_over_the_tokens_computed_whatever_the_aggregation(packing: Any, token_budget: int) -> None:
+    def steady(inputs: LossInputs) -> LossOutput:
+        return LossOutput(ClipLoss()(inputs).loss_BT, {"one": torch.ones_like(inputs.logp_BT)})
+
+    useful = [i for i, rows in enumerate(CREDIT.advantages[0]) if rows.any()]
+    silent = tuple(  # rows without advantage are not computed, and not part of the mean
+        tuple(a if i in useful[:2] else np.zeros_like(a) for i, a in enumerate(rows)) for rows in CREDIT.advantages
+    )
+    for aggregation in ("token", "sequence", 1, 4096):
+        for credit in (CREDIT, Credit(silent, CREDIT.weights)):
+            learner = made(packing=packing, token_budget=token_budget, minibatches=2)
+            assert learner.update(TREES, credit, Scores(), steady, aggregation)["one"] == pytest.approx(1.0)  # type: ignore[arg-type]
+
+
+def test_a_step_without_anything_to_learn_says_nothing_of_the_sampler() -> None:
+    nothing = Credit(tuple(tuple(np.zeros_like(a) for a in rows) for rows in CREDIT.advantages), CREDIT.weights)
+    metrics = step(made(), credit=nothing)
+    assert metrics["gradient_norm"] == 0.0
+    assert not {"loss", "clipped", "mismatch_kl", "effective_sample_size"} & metrics.keys()
+
+
+# --- bad numbers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"weight_decay": -0.1}, {"entropy_bonus": float("inf")},
+     {"epsilon": 0.0}, {"gradient_clip": 0.0}, {"gradient_clip": float("nan")}, {"epochs": 0}, {"minibatches": 0},
+     {"token_budget": 0}, {"bad_steps": 0}, {"autocast": "half"}],
+)  # fmt: skip
+def test_bad_numbers_are_refused_by_name(numbers: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(numbers))):
+        LearnerConfig(**numbers)
+
+
 # --- more in the loss ----------------------------------------------------------------------------------------------
 
 

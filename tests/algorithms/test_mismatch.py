@@ -39,7 +39,7 @@ def test_metrics_by_hand() -> None:
 
 
 def test_nothing_trained_on_is_no_mismatch() -> None:
-    assert Mismatch().metrics() == {"mismatch_kl": 0.0, "mismatch_ratio_max": 1.0, "effective_sample_size": 1.0}
+    assert Mismatch().metrics() == {}, "nothing was computed, so that nothing is known"
 
 
 @given(st.lists(st.floats(-30, 0), min_size=1, max_size=8), st.sampled_from(["token", "sequence"]))
