@@ -117,6 +117,8 @@ class TrainConfig:
     """Of everything."""
     device: str = "cpu"
     """cpu or cuda."""
+    threads: int | None = None
+    """CPU threads of torch, of which sums and so all numbers depend; as many as torch takes by itself, if left out."""
     output: Path | None = None
     """Folder of the run; runs/<algorithm>-seed<seed> with a number where that is taken, if left out."""
     resume: Path | None = None
@@ -130,14 +132,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Finds bad numbers before the long work starts."""
-        for name in ("prompts", "eval_questions", "checkpoint_every"):
-            if getattr(self, name) < 1:
+        counts = ("prompts", "eval_questions", "checkpoint_every")
+        for name in (*counts, "micro_batch_tokens", "action_tokens", "context_length", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.micro_batch_tokens is not None and self.micro_batch_tokens < 1:
-            raise ConfigError(f"micro_batch_tokens must be at least 1, got {self.micro_batch_tokens}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
-        if self.temperature <= 0:
+        if self.minibatches > self.prompts:
+            raise ConfigError(f"{self.prompts} prompts cannot be dealt out to {self.minibatches} minibatches.")
+        if not self.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
         check_engine(self.policy, self.engine, self.engine_args)
         check_policy_options(self.policy, self.policy_args, self.model_folder)
@@ -153,6 +156,8 @@ class TrainConfig:
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""
+        import torch  # not before a run is wanted: `arpo envs` and `arpo play` are quick
+
         small = self.model == EMBEDDED or (self._description() / MARK).is_file()
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
         options = inspect.signature(recipe(self.algorithm)).parameters
@@ -162,6 +167,7 @@ class TrainConfig:
             fill["roots"] = max(1, self.rollouts * fill["roots"] // fill["rollouts"])
         if "probe" in options:
             fill["probe"] = 4 if small else 20
+        fill["threads"] = torch.get_num_threads()
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
         return config if config.output is not None else replace(config, output=_free_folder(config))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..checkpoint import load_policy, load_tokenizer
+from ..devices import find_device
 from ..evaluate import Evaluation, evaluate
 from ..policies import Policy
 from ..policies.local import LocalPolicy
@@ -117,8 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `arpo eval`."""
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu.")
+    find_device(config.device)
     env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
     console = Console(highlight=False)
     began = time.perf_counter()

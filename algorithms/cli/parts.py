@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import seeds
 from ..adapters import LoRA
 from ..chat import ChatRenderer
 from ..checkpoint import load_policy, save_policy
+from ..devices import find_device
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
 from ..limits import MakeEnv, Start
@@ -99,32 +98,12 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
     model, tokenizer = load_policy(folder if weights is None or config.lora is not None else weights)
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
-    device = torch.device(config.device)
-    correction = (
-        None if config.importance == "none" else TruncatedImportanceSampling(level=config.importance, cap=config.importance_cap)
-    )
     policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,
-        LearnerConfig(
-            learning_rate=config.learning_rate or 0.0,
-            weight_decay=config.weight_decay,
-            epsilon=config.adam_epsilon or 1e-8,
-            gradient_clip=config.gradient_clip or 1.0,
-            token_budget=config.micro_batch_tokens or 16384,
-            correction=correction,
-            schedule=config.schedule(),
-            epochs=config.epochs,
-            minibatches=config.minibatches,
-            entropy_bonus=config.entropy_bonus,
-            lora=None if config.lora is None else LoRA(rank=config.lora, alpha=2 * config.lora),
-            autocast=config.autocast,
-            gradient_checkpointing=config.gradient_checkpointing,
-            packing=config.packing,
-            attention=config.attention,
-        ),
+        learner_config(config),
         temperature=config.temperature,
-        device=device,
+        device=find_device(config.device),
         reference="reference" in algorithm.needs,
         values="values" in algorithm.needs,
         seed=config.seed,
@@ -143,6 +122,37 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
     return Parts(model, tokenizer, renderer, policy, learner, trainer)
 
 
+def learner_config(config: TrainConfig) -> LearnerConfig:
+    """Returns how a resolved configuration wants to optimise.
+
+    Raises:
+        ConfigError: a number is out of range, or the device cannot do what is asked for.
+    """
+    filled: dict[str, Any] = {  # none of them is None any more
+        "learning_rate": config.learning_rate,
+        "epsilon": config.adam_epsilon,
+        "gradient_clip": config.gradient_clip,
+        "token_budget": config.micro_batch_tokens,
+    }
+    correction = None if config.importance == "none" else TruncatedImportanceSampling(config.importance, config.importance_cap)
+    found = LearnerConfig(
+        **filled,
+        weight_decay=config.weight_decay,
+        correction=correction,
+        schedule=config.schedule(),
+        epochs=config.epochs,
+        minibatches=config.minibatches,
+        entropy_bonus=config.entropy_bonus,
+        lora=None if config.lora is None else LoRA(rank=config.lora, alpha=2 * config.lora),
+        autocast=config.autocast,
+        gradient_checkpointing=config.gradient_checkpointing,
+        packing=config.packing,
+        attention=config.attention,
+    )
+    found.check_device(find_device(config.device))
+    return found
+
+
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
     """Returns what draws the actions: another package's policy, a server's, vLLM's, or our own engine with the model."""
     context_length = config.context_length or 4096
@@ -154,7 +164,7 @@ def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Po
         return remote_policy(config.policy, folder, tokenizer, context_length=context_length, weights_folder=weights)
     if config.engine == "vllm":
         return vllm_policy(folder, tokenizer, context_length, config.engine_args)
-    return LocalPolicy(model, tokenizer, device=torch.device(config.device), context_length=context_length)
+    return LocalPolicy(model, tokenizer, device=find_device(config.device), context_length=context_length)
 
 
 def training_starts(config: TrainConfig, step: int, refill: int = 0) -> Sequence[Start]:

@@ -28,7 +28,7 @@ from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, l
 from ..tree import write_trees
 from .config import MARK, TrainConfig, describe_algorithm
 from .engine import require_vllm
-from .parts import Parts, assemble, dialect_of, evaluation_starts, renderer_for, starting_policy
+from .parts import Parts, assemble, dialect_of, evaluation_starts, learner_config, renderer_for, starting_policy
 from .policy_source import EMBEDDED, policy_folder
 from .progress import Progress
 from .remote import refuse_unsynced
@@ -84,6 +84,7 @@ async def train(config: TrainConfig, console: Console) -> int:
         _check(config)
         run.mkdir(parents=True, exist_ok=True)
         config.save(run)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
     began = time.perf_counter()
     elapsed = float(done.state["seconds"]) if done is not None else 0.0
     line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
@@ -176,7 +177,7 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
-    config.schedule()
+    learner_config(config)
     if config.lora is not None:
         require_peft()
     folder = policy_folder(config.model, weights=False) if config.model != EMBEDDED else None
@@ -192,8 +193,6 @@ def _check(config: TrainConfig) -> None:
     config.make_env(*config.eval_args)
     if config.engine == "vllm":
         require_vllm()
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("--device cuda, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
 
 
 async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, Any]:

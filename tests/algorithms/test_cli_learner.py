@@ -105,3 +105,40 @@ def test_a_schedule_without_room_is_refused_before_the_run(folder, tmp_path):
     assert main([*words, "--output", str(tmp_path / "run"), "--dry-run"]) == 2
     with pytest.raises(ConfigError, match="warm-up of 5"):
         TrainConfig(warmup=5, decay="linear", steps=5).schedule()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--lora 0", "rank and alpha of at least 1"),
+        ("--epochs 0", "epochs must be at least 1"),
+        ("--minibatches 3", "2 prompts cannot be dealt out to 3 minibatches"),
+        ("--entropy-bonus -1", "entropy_bonus must be at least 0"),
+        ("--learning-rate nan", "learning_rate must be at least 0 and finite"),
+        ("--weight-decay inf", "weight_decay must be at least 0 and finite"),
+        ("--gradient-clip 0", "gradient_clip must be above 0"),
+        ("--adam-epsilon 0", "epsilon must be above 0"),
+        ("--importance-cap 0.5", "importance_cap must be at least 1"),
+        ("--context-length 0", "context_length must be at least 1"),
+        ("--threads 0", "threads must be at least 1"),
+        ("--temperature nan", "temperature must be above 0"),
+        ("--attention flex_attention", "FlexAttention has no backward pass on cpu"),
+        ("--device banana", "banana"),
+    ],
+)
+def test_numbers_the_learner_cannot_use_are_found_by_a_dry_run(words, told, folder, tmp_path, capsys):
+    arguments = ["train", "--policy", str(folder), *SIZES, *words.split(), "--output", str(tmp_path / "run"), "--dry-run"]
+    try:
+        status = main(arguments)
+    except SystemExit as exit:  # what tyro finds by itself
+        status = exit.code
+    assert status == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_keeps_its_number_of_threads(folder, tmp_path):
+    given = TrainConfig(policy=str(folder), output=tmp_path, threads=3).resolved()
+    left_out = TrainConfig(policy=str(folder), output=tmp_path).resolved()
+    assert (given.threads, left_out.threads) == (3, torch.get_num_threads())
+    given.save(tmp_path)
+    assert TrainConfig.load(tmp_path).resolved().threads == 3
