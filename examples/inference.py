@@ -1,9 +1,9 @@
 """Lets a trained policy answer questions with tools, and prints the transcript.
 
-python examples/inference.py runs/arpo-seed1/policy                       # a few held-out questions
-python examples/inference.py runs/arpo-seed1/policy "What is the capital of the country of Köln?"
+python examples/inference.py runs/arpo-seed1                       # a few held-out questions
+python examples/inference.py runs/arpo-seed1 "What is the capital of the country of Köln?"
 
-The folder may be any causal language model of Hugging Face; a larger one is given instructions.
+The folder is a run's, or any causal language model's of Hugging Face; a larger one is given instructions.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import arpo_envs
 from algorithms.checkpoint import load_policy
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import renderer_for
+from algorithms.cli.policy_source import model_in
 from algorithms.policies import Sampling
 from algorithms.policies.local import LocalPolicy
 
@@ -73,6 +74,7 @@ async def answer(env: gym.Env, policy: LocalPolicy, renderer, seed: int, action_
 
 async def main(folder: Path, question: str | None) -> None:
     """Loads the policy and lets it answer."""
+    folder = model_in(folder)
     sizes = TrainConfig(policy=str(folder), output=folder).resolved()  # lengths, as in training
     model, tokenizer = load_policy(folder)
     renderer = renderer_for(folder, tokenizer)
@@ -87,4 +89,7 @@ async def main(folder: Path, question: str | None) -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else None))
+    try:
+        asyncio.run(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else None))
+    except arpo_envs.ArpoError as error:  # a mistake in what was asked for: the message says which
+        sys.exit(str(error))

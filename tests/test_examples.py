@@ -55,6 +55,19 @@ def test_a_policy_answers_questions(tiny_policy):
     assert "the answer is" not in own
 
 
+def test_the_folder_of_a_run_answers_with_its_policy(tiny_policy, tmp_path):
+    (tmp_path / "config.json").write_text('{"algorithm": "arpo"}', encoding="utf-8")
+    (tmp_path / "policy").symlink_to(tiny_policy, target_is_directory=True)
+    assert "What is the capital" in run("inference.py", str(tmp_path), "What is the capital of the country of Köln?")
+
+
+def test_a_folder_without_a_model_is_explained(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "inference.py"), str(tmp_path / "nope")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path / 'nope'} is not a model folder: it has no config.json.\n"
+
+
 def test_without_a_folder_it_says_how_it_is_used():
     done = subprocess.run([sys.executable, str(EXAMPLES / "inference.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -21,7 +21,7 @@ from ..optimization import Schedule
 from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
-from .policy_source import EMBEDDED, is_named, policy_folder
+from .policy_source import EMBEDDED, is_named, model_in, policy_folder
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class TrainConfig:
 
     def _description(self) -> Path:
         """Returns the folder of the policy; a server is asked for it."""
-        return policy_folder(self.model, weights=False) if is_url(self.policy) else Path(self.model)
+        return policy_folder(self.model, weights=False) if is_url(self.policy) else model_in(Path(self.model))
 
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder."""

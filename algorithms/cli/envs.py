@@ -15,8 +15,10 @@ from rich.text import Text
 import arpo_envs
 from arpo_envs import ArpoError
 
+from ..limits import TextEnv
 from .config import env_maker
 from .docstrings import argument_docs, first_sentence
+from .game import require_text
 
 _EXAMPLE_SEED = 7
 
@@ -66,14 +68,22 @@ def explained(name: str) -> Group:
     """Returns everything about one environment: tools, arguments, an example question.
 
     Raises:
-        ConfigError: no environment has that id.
+        ConfigError: no environment has that id, or it is none of texts.
     """
     env = env_maker(name, {})()
+    try:
+        require_text(env)
+        return _explained(name, env)
+    finally:
+        env.close()
+
+
+def _explained(name: str, env: TextEnv) -> Group:
     kind = type(env.unwrapped)
     spec = env.spec
     question, _ = env.reset(seed=_EXAMPLE_SEED)
     tools = Table(title="Tools", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    for tool in env.get_wrapper_attr("tool_specs"):
+    for tool in env.get_wrapper_attr("tool_specs") if env.has_wrapper_attr("tool_specs") else ():
         parameters = ", ".join(tool.parameters.get("properties", {}))
         tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), tool.description)
     table = Table(title="Arguments", title_justify="left")
@@ -83,7 +93,7 @@ def explained(name: str) -> Group:
         table.add_row(Text(argument, style="bold"), default, Text(meaning))
     task = env.get_wrapper_attr("task") if env.has_wrapper_attr("task") else None
     answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
-    group = Group(
+    return Group(
         Text.assemble((name, "bold cyan"), f"  {first_sentence(kind.__doc__)}."),
         Text(f"Fork level: {arpo_envs.fork_level(env).value}\n", style="dim"),
         tools,
@@ -92,8 +102,6 @@ def explained(name: str) -> Group:
         Panel(Text(str(question)) + answer, title=f"An example question (seed {_EXAMPLE_SEED})", title_align="left"),
         Text(f'Play it:    arpo play {name}\nIn Python:  gym.make("{name}", …)', style="dim"),
     )
-    env.close()
-    return group
 
 
 def _arguments(kind: type, preset: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -70,6 +70,7 @@ class Game:
     def __init__(self, make_env: MakeEnv, *, seed: int, task: str | None = None) -> None:
         env = make_env()
         try:
+            require_text(env)
             question, info = env.reset(seed=seed, options=None if task is None else {"task": task})
         except BaseException:
             env.close()
@@ -193,6 +194,17 @@ class Game:
                 if move.before is not None:
                     move.before.close()
             branch.env.close()
+
+
+def require_text(env: TextEnv) -> None:
+    """Finds an environment that is no conversation.
+
+    Raises:
+        ConfigError: its actions are not texts.
+    """
+    if not isinstance(env.action_space.sample(), str):
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        raise ConfigError(f"{name} takes no text: its actions are {env.action_space}. `arpo envs` lists environments that do.")
 
 
 def _again(before: Snapshot | None) -> Snapshot | None:

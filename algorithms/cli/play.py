@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated
 
 import tyro
-from rich.console import Console, Group
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -147,17 +147,16 @@ class _Table:
         for spec in self.game.tools.values():
             body = "…" if spec.text_parameter else '{"argument": "value", …}'
             table.add_row(Text(f"{spec.name} {body}", style="bold green"), spec.description)
-        table.add_row(Text("answer …", style="bold green"), "Answers the question and ends the episode.")
+        dialect = self.game.dialect
+        if dialect is None:
+            table.add_row(Text("…", style="bold green"), "You write the action itself.")
+        else:
+            table.add_row(Text("answer …", style="bold green"), "Answers the question and ends the episode.")
         for name, meaning in _COMMANDS.items():
             table.add_row(Text(name, style="cyan"), Text(meaning, style="dim"))
-        shown = [table]
-        if self.game.dialect is not None:
-            full = self.game.dialect.answer("…")
-            self.console.print(
-                Group(*shown, Text(f"  A full action works too, as a model would write it: {full}", style="dim"))
-            )
-        else:
-            self.console.print(table)
+        self.console.print(table)
+        if dialect is not None:
+            self._say(f"  A full action works too, as a model would write it: {dialect.answer('…')}", "dim")
 
     # --- what is shown ------------------------------------------------------------------------------
 

@@ -41,7 +41,8 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     """Returns the folder of a model; one on the hub is fetched into the cache, unless it is there already.
 
     Args:
-        name: a folder, a hub id "owner/name", "smollm2", or the URL of a server, which says what it was started with.
+        name: a folder of a model or of a run, a hub id "owner/name", "smollm2", or the URL of a server, which says what it
+            was started with.
         weights: whether the weights are wanted too, or only its configuration and tokenizer.
 
     Raises:
@@ -54,7 +55,7 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
         return smollm2_folder(lambda line: errors.print(line))
     if is_url(name):
         return _served_folder(name, weights=weights)
-    folder = Path(name)
+    folder = model_in(Path(name))
     if folder.exists() or not _HUB_ID.fullmatch(name):
         if (folder / "config.json").is_file():
             return folder
@@ -78,6 +79,12 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     if weights and not any(fetched.glob("*.safetensors")):
         raise ConfigError(f"--policy {name} has no weights as safetensors, or they were never fetched into the cache.")
     return fetched
+
+
+def model_in(folder: Path) -> Path:
+    """Returns the model folder that a folder stands for: the policy of a run, whose own config.json is none of a model."""
+    policy = folder / "policy"
+    return policy if (policy / "config.json").is_file() else folder
 
 
 def _served_folder(names: str, *, weights: bool) -> Path:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,26 @@ class StudyConfig:
     output: Path = Path("runs/study")
     """Folder of the runs; finished ones are kept, unfinished ones are resumed."""
     train: tuple[str, ...] = ()
-    """More arguments of `arpo train`, e.g. --train --steps 40."""
+    """All that follows goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
     readme: Path | None = Path("README.md")
     """File in which the table is written between its two comments; None to print it only."""
     results: Path | None = Path("docs/measurements/study.json")
     """File in which all summaries are kept; None to keep them in their runs only."""
 
+    def __post_init__(self) -> None:
+        """Finds a study of nothing before the work starts."""
+        if not self.seeds:
+            raise ConfigError("--seeds names none: give at least one, e.g. --seeds 1 2 3.")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo study`."""
-    config = tyro.cli(
-        StudyConfig, args=list(arguments), prog="arpo study", description="Repeat the main run with its controls."
-    )
-    if config.readme is not None and BEGIN not in config.readme.read_text(encoding="utf-8"):
-        raise ConfigError(f"{config.readme} has no line {BEGIN}: put it and {END} where the table shall stand.")
+    words = list(arguments)
+    own = words.index("--train") if "--train" in words else len(words)  # tyro would take what follows for options of its own
+    config = tyro.cli(StudyConfig, args=words[:own], prog="arpo study", description="Repeat the main run with its controls.")
+    config = replace(config, train=(*config.train, *words[own + 1 :]))
+    if config.readme is not None:
+        _page(config.readme)  # finds mistakes before the hours of training
     console = Console()
     summaries = []
     for seed in config.seeds:
@@ -62,8 +68,26 @@ def main(arguments: Sequence[str]) -> int:
         config.results.parent.mkdir(parents=True, exist_ok=True)
         config.results.write_text(json.dumps(summaries, indent=1) + "\n", encoding="utf-8")
     if config.readme is not None:
-        config.readme.write_text(insert(config.readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+        config.readme.write_text(insert(_page(config.readme), text), encoding="utf-8")
     return 0
+
+
+def _page(file: Path) -> str:
+    """Returns the page the table is written in.
+
+    Raises:
+        ConfigError: it cannot be read, or has no place for the table.
+    """
+    ways = "Run `arpo study` in the checkout, or give another page with --readme; --readme None prints the table only."
+    try:
+        page = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The table is written in a page, and {file} cannot be read ({error.strerror}). {ways}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The table is written in a page, and {file} is not UTF-8. {ways}") from error
+    if END not in page.partition(BEGIN)[2]:
+        raise ConfigError(f"The table is written between two comments: {file} needs a line {BEGIN} and after it a line {END}.")
+    return page
 
 
 def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console) -> None:
@@ -77,8 +101,12 @@ def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console
         if shared.is_dir() and "--policy" not in config.train:
             command += ["--policy", str(shared)]
     console.rule(f"{arm}, seed {seed}")
-    if subprocess.run(command, check=False).returncode != 0:
-        raise ConfigError(f"The run {run} did not finish; `arpo study` goes on from there when called again.")
+    status = subprocess.run(command, check=False).returncode
+    if status != 0 or not (run / "summary.json").is_file():
+        raise ConfigError(
+            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Mend what it says above, if "
+            "anything; `arpo study` goes on from there when called again."
+        )
 
 
 def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -102,11 +130,9 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     seeds = sorted({summary["seed"] for summary in summaries})
     majority = summaries[0]["success_majority"]
+    best = "" if majority is None else f" The best single answer reaches {majority:.3f}."
     lines.append("")
-    lines.append(
-        f"Held-out success, mean over seeds {', '.join(map(str, seeds))} (lowest – highest). "
-        f"The best single answer reaches {majority:.3f}."
-    )
+    lines.append(f"Held-out success, mean over seeds {', '.join(map(str, seeds))} (lowest – highest).{best}")
     return "\n".join(lines)
 
 

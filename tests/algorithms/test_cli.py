@@ -5,6 +5,7 @@ import json
 import re
 import sys
 
+import gymnasium as gym
 import pytest
 from rollout_toys import CountEnv, CountTool
 
@@ -16,6 +17,7 @@ from algorithms.cli.game import Game
 from algorithms.cli.results import write_json
 from algorithms.tree import Status
 from arpo_envs import ConfigError, ForkLevel, clone_many
+from arpo_envs.spaces import TextSpace
 
 TINY = ["--args", "cities_per_country=4"]
 
@@ -28,6 +30,19 @@ def _wide_terminal(monkeypatch):
 def said(capsys) -> str:
     captured = capsys.readouterr()
     return captured.out + captured.err
+
+
+class Repeat(gym.Env):
+    """Repeats what it is told."""
+
+    observation_space = action_space = TextSpace()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return "say it", {}
+
+    def step(self, action):
+        return f"you said: {action}", 1.0, True, False, {}
 
 
 def exit_status(words: list[str]) -> int:
@@ -48,7 +63,7 @@ def test_help_names_every_command(words, capsys):
     assert all(f"arpo {name}" in text for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "algorithms", "bench env", "bench sharing"])
+@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "algorithms", "study", "bench env", "bench sharing"])
 def test_every_command_explains_itself(command, capsys):
     assert exit_status([*command.split(), "--help"]) == 0
     assert f"usage: arpo {command}" in said(capsys)
@@ -60,6 +75,8 @@ def test_every_command_explains_itself(command, capsys):
         ("trian", "'trian'. Known: algorithms, bench, doctor, envs, eval, play, study, train. Did you mean 'train'?"),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),
+        ("envs CartPole-v1", "CartPole-v1 takes no text: its actions are Discrete(2). `arpo envs` lists environments that do."),
+        ("play CartPole-v1", "CartPole-v1 takes no text: its actions are Discrete(2). `arpo envs` lists environments that do."),
         ("play ARPO/Search-v0 --args hop=2", "Did you mean 'hops'?"),
         ("play ARPO/Search-v0 --args hops", "Expected NAME=VALUE, got 'hops'."),
         ("play nowhere_to_be_found:Env-v0", "cannot be made"),
@@ -104,6 +121,14 @@ def test_envs_explains_one(capsys):
     assert "│ 4 " in line, "the id's own default, not the class's"
     assert "What is the" in text
     assert "→" in text
+
+
+def test_envs_explains_a_text_environment_of_others_that_has_no_tools(monkeypatch, capsys):
+    monkeypatch.setitem(gym.registry, "Repeat-v0", gym.envs.registration.EnvSpec("Repeat-v0", entry_point=Repeat))
+    assert main(["envs", "Repeat-v0"]) == 0
+    text = said(capsys)
+    assert "Repeats what it is told." in text
+    assert "say it" in text
 
 
 # --- play ------------------------------------------------------------------------------------------------
@@ -161,6 +186,15 @@ def test_play_tells_what_went_wrong_and_goes_on(monkeypatch, capsys):
     assert "You left before the end" in text
     assert "The answer was: Berlin" in text
     assert text.count("What is the capital of the country of Köln?") == 2
+
+
+def test_play_offers_an_answer_only_where_there_is_such_an_action(monkeypatch, capsys):
+    monkeypatch.setitem(gym.registry, "Repeat-v0", gym.envs.registration.EnvSpec("Repeat-v0", entry_point=Repeat))
+    text = play(monkeypatch, capsys, "answer x", "", words=("Repeat-v0",))
+    assert "Answers the question and ends the episode." not in text
+    assert "You write the action itself." in text
+    assert "you said: answer x" in text, "the line is the action, as it is"
+    assert "Answers the question and ends the episode." in play(monkeypatch, capsys, "quit")
 
 
 def test_play_speaks_json(monkeypatch, capsys):

@@ -128,6 +128,16 @@ def test_a_hub_id_without_weights_is_refused_when_they_are_wanted(empty_hub):
         policy_folder("some/model")
 
 
+def test_the_folder_of_a_run_stands_for_the_policy_in_it(tmp_path):
+    run, model = tmp_path / "run", tmp_path / "model"
+    for folder in (run, run / "policy", model, model / "policy"):
+        folder.mkdir()
+    for file in (run / "config.json", run / "policy" / "config.json", model / "config.json"):
+        file.write_text("{}", encoding="utf-8")
+    assert policy_folder(str(run)) == run / "policy"
+    assert policy_folder(str(model)) == model, "a model may have a folder of that name, but no model in it"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [

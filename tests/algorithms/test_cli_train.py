@@ -116,6 +116,13 @@ def test_a_run_can_be_evaluated_by_its_folder(finished, capsys, tmp_path):
     assert "greedy" in said(capsys)
 
 
+def test_another_run_starts_from_the_policy_of_a_run(finished, tmp_path, capsys):
+    assert main(["train", "--dry-run", "--policy", str(finished), "--output", str(tmp_path / "run")]) == 0
+    assert '"context_length": 512' in said(capsys), "the lengths of an embedded policy, not those of a large one"
+    assert main(arguments(finished, tmp_path / "run", steps=0)) == 0
+    assert same(weights(tmp_path / "run"), weights(finished))
+
+
 @pytest.mark.parametrize("algorithm", ["grpo", "random_branching"])
 def test_the_controls_run_from_the_same_command(algorithm, tiny_policy, tmp_path):
     run = tmp_path / algorithm
