@@ -77,6 +77,10 @@ class ToolEnv(gym.Env[str, str]):
         {"tasks", "tools", "reward", "dialect", "tool_specs", "instructions", "spec", "_owner", "_task"}
     )
     """Attributes that are read-only and that clones share; everything else is copied."""
+    configuration: ClassVar[frozenset[str]] = (shared - {"_task"}) | {
+        *("max_turns", "max_tool_calls", "result_characters", "tool_timeout", "render_mode")
+    }
+    """Attributes that say how the environment was built: `restore` leaves them as they are."""
 
     def __init__(
         self,

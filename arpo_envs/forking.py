@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.utils import EzPickle
 
 from .errors import ArpoError, CloneError, ForkError, NotForkable, SnapshotMismatch
+from .returned import last_returned
 from .spaces import reseeded
 
 _FORMAT = 1
@@ -97,7 +98,15 @@ def clone_many(env: EnvT, seeds: Sequence[int | None]) -> "list[EnvT | CloneErro
     """
     _require_forkable(env)
     sessions = getattr(env.unwrapped, "sessions", {})
-    copies = {id(session): session.clone(len(seeds)) for session in sessions.values()}
+    copies: dict[int, list[Any]] = {}
+    try:
+        for session in sessions.values():
+            if id(session) not in copies:
+                copies[id(session)] = session.clone(len(seeds))
+    except BaseException:
+        for clones in copies.values():
+            _close_sessions(dict(enumerate(clones)))
+        raise
     children: list[EnvT | CloneError] = []
     for i, seed in enumerate(seeds):
         mine = {key: clones[i] for key, clones in copies.items()}
@@ -250,17 +259,18 @@ def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
 def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
     """Puts the stack back, in place, into the state of the snapshot.
 
+    Attributes that the class of a layer names in `configuration` are no state and stay as they are.
+
     Args:
         env: the stack the snapshot was taken of, or another one built the same way.
         snap: a snapshot that is still open; it stays usable.
 
     Returns:
-        The observation and info last returned at that state, as the outermost layer that keeps them
-        (has a method `last`) gave them.
+        The observation and info last returned at that state, as `returned.last_returned` finds them.
 
     Raises:
         SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
-        NotForkable: no layer has a method `last`.
+        NotForkable: nobody knows what was last returned; nothing is changed then.
     """
     parked = snap._usable()
     if snap._identity != _identity(env):
@@ -268,20 +278,19 @@ def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, An
             f"Foreign snapshot: it was taken of {snap.owner}, this is {describe(env)}. "
             "Restore it into an environment built with the same wrappers and arguments."
         )
-    recorder = next((layer for layer in layers(env) if callable(getattr(layer, "last", None))), None)
-    if recorder is None:
-        raise NotForkable(f"{describe(env)} has no method `last() -> (observation, info)`, which restore() returns.")
     live, frozen = layers(env), layers(parked)
+    returned = last_returned(frozen)
     memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
     states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
     release = getattr(env.unwrapped, "release", None)
     if callable(release):
         release()
     for layer, state in zip(live, states, strict=True):
+        fixed: frozenset[str] = getattr(type(layer), "configuration", frozenset())
+        kept = {name: value for name, value in vars(layer).items() if name in fixed}
         vars(layer).clear()
-        vars(layer).update(state)
-    observation, info = recorder.last()  # type: ignore[attr-defined]  # checked above
-    return observation, info
+        vars(layer).update({name: value for name, value in state.items() if name not in fixed} | kept)
+    return returned
 
 
 def describe(env: "gym.Env[Any, Any]") -> str:

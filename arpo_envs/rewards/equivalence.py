@@ -16,7 +16,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig  # type: ignore[
 from math_verify import verify  # type: ignore[import-untyped]
 from sympy.logic.boolalg import Boolean  # type: ignore[import-untyped]
 
-from .latex import to_latex, too_wild, unwrap
+from .latex import side_by_side, to_latex, too_wild, unwrap, without_spaces
 from .measured import Measured, measured
 from .quantities import same_words
 from .structure import Row, Scalar, Structure, structure_of
@@ -151,7 +151,7 @@ def _equal_scalars(given: str, wanted: str) -> bool:
     given, wanted = (_end_of_chain(text) for text in _drop_names(given, wanted))
     if isinstance(found := structure_of(given), Row) or isinstance(structure_of(wanted), Row):
         return _equal(found, structure_of(wanted))
-    if given.replace(" ", "") == wanted.replace(" ", ""):
+    if without_spaces(given) == without_spaces(wanted):
         return given != ""
     if (bases := (_BASE.match(given), _BASE.match(wanted))) != (None, None):
         return _equal_bases(given, wanted, *bases)
@@ -188,7 +188,7 @@ def _in_percent(one: Measured, left: Any, other: Measured, right: Any) -> tuple[
 def _equal_bases(given: str, wanted: str, one: re.Match[str] | None, other: re.Match[str] | None) -> bool:
     """Compares numbers with the base as an index, which may be missing on one side."""
     digits = [
-        (match[1] if match else text).replace(" ", "").lstrip("0").upper() for match, text in ((one, given), (other, wanted))
+        without_spaces(match[1] if match else text).lstrip("0").upper() for match, text in ((one, given), (other, wanted))
     ]
     return digits[0] == digits[1] and (one is None or other is None or one[2] == other[2])
 
@@ -196,7 +196,7 @@ def _equal_bases(given: str, wanted: str, one: re.Match[str] | None, other: re.M
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> Any:
     """Returns what the library's grammar makes of a text, None if it cannot read it."""
-    if not text:
+    if not text or side_by_side(text):  # the grammar joins such numbers, or adds them
         return None
     try:
         found = latex2sympy(text, is_real=True, normalization_config=_SPELLING, conversion_config=_READING)

@@ -59,6 +59,10 @@ _WORDS = re.compile(
 )
 _LATEX_OF = {"infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
 _MIXED = re.compile(r"(?<![\d./^_{])(\d+)\s+(\d+)/(\d+)(?![\d./])")
+_DIGITS_OF_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,^_])[1-9]\d{0,2}(?: \d{3})+(?!\d)")
+_SIDE_BY_SIDE = re.compile(r"(?<![\d._])(?:\d++(?:\.\d*+)?+|\.\d++)[ $]++(?=[\d.])")
+_NEEDLESS_SPACE = re.compile(r"(?<![\d.]) | (?![\d.])")
 _EXPONENT = re.compile(r"\^\s*([+-]?\d+)(?![\d}])")
 _JOINED = re.compile(r"\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[\\{])")
@@ -154,8 +158,10 @@ def too_wild(text: str) -> bool:
 def to_latex(text: str) -> str:
     r"""Returns an unwrapped answer as LaTeX in one spelling.
 
-    >>> [to_latex(text) for text in ("x**10", "√2", "2 1/2", "1,234", r"0.\overline{3}", "sqrt(x+1)", "6.5e-4")]
-    ['x^{10}', '\\sqrt{2}', '2\\frac{1}{2}', '1234', '\\frac{3}{9}', '\\sqrt{x+1}', '6.5\\times 10^{-4}']
+    Spaces may group thousands (1 234); numbers that merely stand side by side stay apart (`side_by_side`).
+
+    >>> [to_latex(text) for text in ("x**10", "√2", "2 1/2", "1,234", r"0.\overline{3}", "sqrt(x+1)", "6.5e-4", r"1\,234")]
+    ['x^{10}', '\\sqrt{2}', '2\\frac{1}{2}', '1234', '\\frac{3}{9}', '\\sqrt{x+1}', '6.5\\times 10^{-4}', '1234']
     """
     text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text.translate(_UNICODE))
     text = _FRACTIONS.sub(r"\\frac", _SIDES.sub("", _SPACES.sub(" ", _NO_SPACE.sub("", text))))
@@ -171,9 +177,27 @@ def to_latex(text: str) -> str:
     text = _REPEATING.sub(_as_fraction, text)
     text = _WORDS.sub(lambda match: _LATEX_OF.get(match[1], "\\" + match[1] + " "), text)
     text = _UNION.sub(r" \\cup ", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
-    text = _braced(_braced(text, r"\sqrt"), "^")
-    text = _EXPONENT.sub(r"^{\1}", text).replace("*", r"\cdot ")
-    return " ".join(text.split())
+    text = _braced(_braced(_DIGITS_OF_FRACTION.sub(r"\\\1{\2}{\3}", text), r"\sqrt"), "^")
+    text = " ".join(_EXPONENT.sub(r"^{\1}", text).replace("*", r"\cdot ").split())
+    return _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
+
+
+def side_by_side(latex: str) -> bool:
+    r"""Says whether two numbers stand side by side with nothing but space (or dollar signs) between them: that is no number.
+
+    >>> [side_by_side(to_latex(text)) for text in ("5 6", "1. 5", "1 000", "1 1/2", r"\log_2 8", "2 x")]
+    [True, True, False, False, False, False]
+    """
+    return _SIDE_BY_SIDE.search(latex) is not None
+
+
+def without_spaces(latex: str) -> str:
+    r"""Returns LaTeX in the spelling of `to_latex` without the spaces that mean nothing; those between numbers stay.
+
+    >>> without_spaces("2 x + 3 y"), without_spaces("5 6")
+    ('2x+3y', '5 6')
+    """
+    return _NEEDLESS_SPACE.sub("", latex)
 
 
 def _inside_brackets(text: str) -> bool:

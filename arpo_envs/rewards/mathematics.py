@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from ..errors import ConfigError
 from .answers import normalise
-from .latex import to_latex, too_wild, unwrap
+from .latex import to_latex, too_wild, unwrap, without_spaces
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker
 
@@ -71,7 +71,7 @@ def settle(answer: str, expected: str) -> bool | None:
         if normalise(given) == normalise(wanted):
             return True
         return None if _SIGNS.search(given) or _SIGNS.search(wanted) else False
-    given, wanted = (to_latex(text).replace(" ", "") for text in (given, wanted))
+    given, wanted = (without_spaces(to_latex(text)) for text in (given, wanted))
     if given == wanted and given:
         return True
     if _PLAIN.match(given) and _PLAIN.match(wanted):

@@ -71,10 +71,10 @@ class Bench:
             self.play(env, case)
             yield env
 
-    def play(self, env: Env, case: Case, watch: Watch | None = None) -> None:
-        """Resets an environment and plays it up to the place where the case forks."""
-        start(env, case.seed, watch)
-        act(env, case.prefix, watch)
+    def play(self, env: Env, case: Case, watch: Watch | None = None) -> Step:
+        """Resets an environment, plays it up to the place where the case forks, and returns the last step."""
+        begun = start(env, case.seed, watch)
+        return (begun, *act(env, case.prefix, watch))[-1]
 
     @cached_property
     def name(self) -> str:

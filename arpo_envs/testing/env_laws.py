@@ -23,7 +23,8 @@ def check_forkable_env(
     Args:
         make_env: a registered id, or a function without arguments that builds the whole stack anew.
         actions: sequences of actions to try, each from a reset on; without them, a `ToolEnv` is given
-            calls, mistakes, junk and answers, and any other environment samples of its action space.
+            calls (`ToolSpec.examples`, or words of the question), mistakes, junk and answers, and any other environment
+            samples of its action space.
             They should make the episode use its randomness and reach its end.
         seeds: seeds to reset with, at least one.
         raise_on_fail: raise when a law is broken, instead of only reporting it.

@@ -13,7 +13,7 @@ from .bench import Bench, Case, compare
 from .laws import Law
 from .probing import aliases, env_generators, random_state
 from .report import Finding, SkippedLaw
-from .runs import Env, act, deviation, difference, last_return, start
+from .runs import Env, Step, act, deviation, difference, start, without_clocks
 
 _PLAIN = (bool, int, float, str, bytes, tuple, type(None))
 
@@ -37,24 +37,29 @@ def repeats(bench: Bench) -> Iterator[Finding]:
     """Restoring once, twice, after another ending and into a second environment repeats everything."""
     hint = "Some state is not among the attributes that are copied: look for class attributes, globals, outside resources."
     for case in bench.cases:
-        with bench.at(case) as env, snapshot(env) as snap, bench.env() as second:
-            before = last_return(env)
-            for who in ("restored", "restored after the run", "restored once more"):
-                yield from _returns(restore(env, snap), before, who, case)
-                yield from compare(Law.REPEATS, who, case, act(env, case.rest), case.wanted, hint)
-            restore(env, snap)
-            who = "restored, other actions"
-            yield from compare(Law.REPEATS, who, case, act(env, case.other), case.other_wanted, hint)
-            yield from _returns(restore(second, snap), before, "restored into a second environment", case)
-            who = "restored into a second environment"
-            yield from compare(Law.REPEATS, who, case, act(second, case.rest), case.wanted, hint)
+        with bench.env() as env, bench.env() as second:
+            before = bench.play(env, case)
+            with snapshot(env) as snap:
+                for who in ("restored", "restored after the run", "restored once more"):
+                    yield from _returns(restore(env, snap), before, who, case)
+                    yield from compare(Law.REPEATS, who, case, act(env, case.rest), case.wanted, hint)
+                restore(env, snap)
+                who = "restored, other actions"
+                yield from compare(Law.REPEATS, who, case, act(env, case.other), case.other_wanted, hint)
+                who = "restored into a second environment"
+                yield from _returns(restore(second, snap), before, who, case)
+                yield from compare(Law.REPEATS, who, case, act(second, case.rest), case.wanted, hint)
 
 
-def _returns(returned: Any, before: Any, who: str, case: Case) -> Iterator[Finding]:
-    found = difference(returned, before, "what restore() returned")
+def _returns(returned: tuple[Any, dict[str, Any]], before: Step, who: str, case: Case) -> Iterator[Finding]:
+    """Compares what restore() returned with what the stack returned in that step; layers may have added to info."""
+    observation, info = returned[0], without_clocks(returned[1])
+    told = {key: before.info[key] for key in info if key in before.info}
+    found = difference(observation, before.observation, "observation") or difference(info, told, "info")
     if found is not None:
-        hint = "last() must return a copy of the observation and info of the last reset or step."
-        yield Finding(Law.REPEATS, f"{who}: {found[0]}; {case.where}", found[1], hint)
+        hint = "last() must return a copy of the observation and info of the last reset or step. A wrapper outside of the "
+        hint += "layer with last() that changes them needs a last() of its own, or must be a gymnasium.ObservationWrapper."
+        yield Finding(Law.REPEATS, f"{who}: restore() returned another step: {found[0]}; {case.where}", found[1], hint)
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:

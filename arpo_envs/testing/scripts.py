@@ -18,8 +18,8 @@ _SAMPLED = 6
 def default_scripts(env: Env, observation: Any) -> list[list[Any]]:
     """Returns action sequences for an episode that has just begun with `observation`.
 
-    A `ToolEnv` gets well-formed calls with words of its question, a mistake, junk and an answer; any
-    other environment gets samples of its action space.
+    A `ToolEnv` gets well-formed calls (its tools' examples, or words of its question), a mistake, junk and an
+    answer; any other environment gets samples of its action space.
     """
     base = env.unwrapped
     if isinstance(base, ToolEnv):
@@ -37,17 +37,28 @@ def _sampled(env: Env, seed: int) -> list[Any]:
 def _tool_scripts(base: ToolEnv, question: str) -> list[list[str]]:
     words = re.findall(r"\w+", question) or ["word"]
     capitalised = [word for word in words[1:] if word[0].isupper()] or words
-    calls = [
-        base.dialect.call(spec.name, example_arguments(spec, word))
-        for word in (capitalised[-1], words[-1], capitalised[0])
-        for spec in base.tool_specs
-    ]
+    tried = example_calls(base.tool_specs, (capitalised[-1], words[-1], capitalised[0]))
+    calls = [base.dialect.call(name, arguments) for name, arguments in tried]
     answer = base.dialect.answer(words[-1])
     calls = calls or [_JUNK]
     return [
         [*calls[:4], "<unknown>mistake</unknown>", _JUNK, *calls[-1:], answer],
         [*calls[::-1], _JUNK, *calls * 4],  # never answers: runs out of turns
         [calls[-1], answer],
+    ]
+
+
+def example_calls(specs: Sequence[ToolSpec], words: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns one call of each tool per word: with the tool's own examples in turn, or with the word where it has none.
+
+    >>> cell = ToolSpec("python", "Runs.", examples=({"code": "1"}, {"code": "2"}))
+    >>> example_calls((cell,), ("one", "two", "one"))
+    [('python', {'code': '1'}), ('python', {'code': '2'}), ('python', {'code': '1'})]
+    """
+    return [
+        (spec.name, spec.examples[i % len(spec.examples)] if spec.examples else example_arguments(spec, word))
+        for i, word in enumerate(words)
+        for spec in specs
     ]
 
 

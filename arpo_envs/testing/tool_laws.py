@@ -18,7 +18,7 @@ from .probing import generators, live_objects, random_state, threads
 from .report import Finding, Report, SkippedLaw, judge
 from .resources import countable_handles, left_behind
 from .runs import difference
-from .scripts import example_arguments, hostile_texts
+from .scripts import example_arguments, example_calls, hostile_texts
 
 Call = tuple[str, Mapping[str, Any]]
 
@@ -39,7 +39,7 @@ def check_tool(
     Args:
         tool: what to check.
         calls: (name, arguments) pairs, made in order; they should change the session's state and use its
-            randomness. Without them, each name is called three times with example arguments.
+            randomness. Without them, each name is called three times with its spec's examples, or with any words.
         task: what sessions are opened for.
         seeds: seeds of the generator that `open` is given.
         timeout: seconds each call may take.
@@ -51,7 +51,7 @@ def check_tool(
     Raises:
         ConformanceError: a law is broken and `raise_on_fail` is true.
     """
-    default = [(spec.name, example_arguments(spec, word)) for word in ("one", "two", "one") for spec in tool.specs]
+    default = example_calls(tool.specs, ("one", "two", "one"))
     bench = _ToolBench(
         tool,
         tuple(calls) if calls is not None else tuple(default),
@@ -140,6 +140,10 @@ def _specs(bench: _ToolBench) -> Iterator[Finding]:
         if missing:
             happened = f"{spec.name}: required but not among the properties: {missing}"
             yield Finding(Law.SPECS, happened, "every required parameter described", "Add it to 'properties'.")
+        for example in spec.examples:
+            if (wrong := complaint(spec, example)) is not None:
+                happened = f"{spec.name}: the example {dict(example)} cannot be called: {wrong}"
+                yield Finding(Law.SPECS, happened, "arguments that fit the parameters", "Correct ToolSpec.examples.")
         if not spec.description.strip():
             yield Finding(Law.SPECS, f"{spec.name} has no description", "a sentence for the model", "Describe it.")
     if not isinstance(bench.tool.fork_level, ForkLevel):

@@ -24,11 +24,14 @@ class ToolSpec:
         name: the name the model calls, a lower-case identifier.
         description: one or two sentences for the model.
         parameters: a JSON schema of type "object", as in OpenAI function calling.
+        examples: arguments of calls for `arpo_envs.testing`, never shown to a model. Give some that change the session's
+            state and use its randomness, wherever any word would not do.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    examples: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def text_parameter(self) -> str | None:

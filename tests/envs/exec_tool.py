@@ -14,9 +14,13 @@ from arpo_envs.errors import CloneError
 from arpo_envs.forking import ForkLevel
 from arpo_envs.tasks import Task
 from arpo_envs.tools import Session, ToolResult, ToolSpec
+from arpo_envs.tools.python import EXAMPLES
 
 SPEC = ToolSpec(
-    "python", "Runs Python code.", {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
+    "python",
+    "Runs Python code.",
+    {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
+    examples=tuple(example for example in EXAMPLES if "random" not in example["code"]),  # this process's is not ours to use
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from faults import ENTANGLED, ENTANGLED_LAWS, FAULTS, GivesItsList, Locked, Unreproducible
-from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
+from gymnasium.wrappers import RecordEpisodeStatistics, TransformObservation, TransformReward
 from tool_faults import clean_up
 from toys import DicelessNote, HandCopied, TownEnv, Walk
 
@@ -44,6 +44,7 @@ STACKS = {
     "gym.make, no ToolEnv": lambda: gym.make("Toy/Walk-v0"),
     "statistics": lambda: RecordEpisodeStatistics(gym.make("Toy/Town-v0")),
     "transformed": lambda: TransformReward(RecordEpisodeStatistics(TownEnv()), lambda reward: 2 * reward),
+    "observations transformed": lambda: TransformObservation(gym.make("Toy/Town-v0"), str.upper, None),
     "transcript": lambda: Transcript(TownEnv()),
     "budget": lambda: TokenBudget(Transcript(gym.make("Toy/Town-v0")), len, limit=150, reserve=40),
 }
@@ -82,6 +83,35 @@ def test_law_bites(law, make):
     assert law in report.failed, str(report)
     if law not in ENTANGLED_LAWS and make.__code__.co_names[0] not in ENTANGLED:
         assert report.failed == (law,), str(report)
+
+
+class Shouts(gym.Wrapper):
+    """Changes observations where restore() cannot know: no ObservationWrapper, and no last()."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        observation, info = super().reset(**kwargs)
+        return observation.upper(), info
+
+    def step(self, action: Any) -> Any:
+        observation, *rest = super().step(action)
+        return observation.upper(), *rest
+
+
+class Relabels(gym.Wrapper):
+    """Changes a value in info where restore() cannot know."""
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | {"turn": -info["turn"]}
+
+
+@pytest.mark.parametrize(("wrapper", "named"), [(Shouts, "observation is"), (Relabels, "info['turn'] is 1")])
+def test_what_restore_returns_is_compared_with_what_the_stack_returned(wrapper, named):
+    report = check_forkable_env(lambda: wrapper(TownEnv()), raise_on_fail=False)
+    assert report.failed == (Law.REPEATS,), str(report)
+    assert all("restore() returned" in finding.happened for finding in report.findings)
+    assert any(named in finding.happened for finding in report.findings), str(report)
+    assert "last()" in report.findings[0].hint
 
 
 def test_every_law_of_environments_has_a_planted_fault():

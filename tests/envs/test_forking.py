@@ -176,14 +176,6 @@ def test_stale_snapshots_are_refused_by_name():
             use()
 
 
-def test_restore_needs_somebody_who_knows_the_last_observation():
-    class Mute(gym.Env):
-        fork_level = ForkLevel.EXACT
-
-    with snapshot(Mute()) as snap, pytest.raises(NotForkable, match="Mute has no method `last"):
-        restore(Mute(), snap)
-
-
 # --- clone, snapshot, restore ---------------------------------------------------------------------------
 
 
@@ -210,21 +202,6 @@ def test_time_limit_travels():
         restore(env, snap)
         assert [step[3] for step in play(env, [NOTE_A] * 5)] == [False, True]
         assert [step[3] for step in play(snap.spawn(), [NOTE_A] * 5)] == [False, True]
-
-
-def test_restore_returns_what_was_last_returned():
-    env = deep_stack()
-    question, info = env.reset(seed=0)
-    with snapshot(env) as snap:
-        play(env, [NOTE_A])
-        observation, restored = restore(env, snap)
-    assert observation.upper() == question  # the recorder is below TransformObservation
-    assert restored == info
-    ours = Transcript(env)
-    question, info = ours.reset(seed=0)
-    with snapshot(ours) as snap:
-        play(ours, [NOTE_A])
-        assert restore(ours, snap) == (question, info)  # Transcript records outside of it
 
 
 def test_shared_things_are_shared_and_sessions_are_not():

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.wrappers import TimeLimit
 from toys import Note, NoteSession, TownEnv, play
 
-from arpo_envs.errors import CloneError, NotForkable
+from arpo_envs.errors import CloneError, NotForkable, ToolFault
 from arpo_envs.forking import clone, clone_many, restore, snapshot
 from arpo_envs.tools import Session
 
@@ -81,6 +81,30 @@ def test_siblings_of_a_failed_session_are_closed(flaky):
     with pytest.raises(CloneError, match="lost"):
         clone(env)
     assert living() == before
+
+
+class Down(NoteSession):
+    """Raises, against the contract, instead of giving failures as values."""
+
+    def clone(self, n: int = 1) -> list[Session | CloneError]:
+        raise ToolFault("down")
+
+
+def test_a_session_that_raises_leaves_no_clone_of_another_tool_behind(flaky):
+    flaky.sessions[0], flaky.sessions[1] = flaky.sessions[1], Down([], np.random.default_rng(0))
+    for way in (lambda env: clone_many(env, [1, 2, 3]), clone, snapshot, copy.deepcopy):
+        made = len(Flaky.made)
+        with pytest.raises(ToolFault, match="down"):
+            way(flaky)
+        assert len(Flaky.made) > made, "the first tool was cloned"
+        assert living() == 1
+
+
+def test_a_session_under_two_names_is_cloned_once_for_all_children(flaky):
+    flaky.sessions[0] = flaky.sessions[1]
+    children = clone_many(flaky, [None, None])
+    assert all(child.sessions[0] is child.sessions[1] for child in children)
+    assert living() == 3
 
 
 def test_clone_many_asks_a_session_once(flaky, monkeypatch):

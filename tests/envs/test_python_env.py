@@ -167,7 +167,7 @@ def test_it_forks_exactly(sandbox: None) -> None:
     assert fork_level(gym.make("ARPO/Python-v0")) is ForkLevel.EXACT
     report = check_forkable_env("ARPO/Python-v0", seeds=(3,))
     assert report.ok
-    assert Law.INDEPENDENT in report.passed
+    assert {Law.INDEPENDENT, Law.RESEED} <= set(report.passed)
 
 
 @pytest.mark.slow
@@ -210,13 +210,24 @@ def with_tool(tool: ExecTool) -> ToolEnv:
     )
 
 
-COUNTED = CARRIED[:1]
+class ShallowSession(ExecSession):
+    def clone(self, n: int = 1) -> list[Session | CloneError]:
+        return [type(self)(dict(self.names)) for _ in range(n)]
 
 
-def test_a_tool_that_shares_a_dict_with_its_clone_fails_by_name() -> None:
-    assert check_forkable_env(lambda: with_tool(ExecTool()), actions=COUNTED).ok, "without the fault it passes"
+class ShallowTool(ExecTool):
+    """Shares the values of its variables with its clones: another planted fault."""
+
+    def open(self, task: Any, rng: np.random.Generator) -> Session:
+        return ShallowSession()
+
+
+@pytest.mark.parametrize("tool", [SharingTool, ShallowTool])
+@pytest.mark.parametrize("actions", [CARRIED[:1], None], ids=["actions of its own", "default actions"])
+def test_a_tool_that_shares_a_dict_with_its_clone_fails_by_name(tool: type[ExecTool], actions: Any) -> None:
+    assert check_forkable_env(lambda: with_tool(ExecTool()), actions=actions).ok, "without the fault it passes"
     with pytest.raises(ConformanceError, match="clones are independent in both directions") as caught:
-        check_forkable_env(lambda: with_tool(SharingTool()), actions=COUNTED)
+        check_forkable_env(lambda: with_tool(tool()), actions=actions)
     report = caught.value.report
     assert Law.INDEPENDENT in report.failed
     finding = next(finding for finding in report.findings if finding.law is Law.INDEPENDENT)

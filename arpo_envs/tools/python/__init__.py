@@ -19,7 +19,13 @@ from .launch import ServerSettings
 from .session import PythonSession
 from .sharing import close_idle_server, fork_server
 
-__all__ = ["SPEC", "PythonSession", "PythonTool", "SandboxUnavailable", "close_idle_server"]
+__all__ = ["EXAMPLES", "SPEC", "PythonSession", "PythonTool", "SandboxUnavailable", "close_idle_server"]
+
+EXAMPLES = (
+    {"code": "seen = globals().get('seen', [])\nseen.append(len(seen))\nseen"},
+    {"code": "import random\nrandom.random()"},
+)
+"""Cells that work in any state, each of which shows whether a copy is one: by a list that grows, and by a draw."""
 
 SPEC = ToolSpec(
     name="python",
@@ -29,6 +35,7 @@ SPEC = ToolSpec(
         "properties": {"code": {"type": "string", "description": "Python source, one or more lines"}},
         "required": ["code"],
     },
+    examples=EXAMPLES,
 )
 
 LAYERS = ("auto", "full", "no-namespaces", "none")
