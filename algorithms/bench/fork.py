@@ -25,14 +25,15 @@ from arpo_envs.tools.python import PythonSession, PythonTool
 
 from ..cli.results import Value, write_json
 from .alternatives import BareForks, Missing, dill_times, fresh_interpreter, kernel_times
+from .bounds import Bound
 
 _TIMEOUT = 300.0
 _TASK = Task("bench", "What does a clone cost?", ("little",))
 _BOUNDS = {
-    "clone_over_bare_fork": "at most 4",
-    "fresh_interpreter_over_clone": "at least 30",
-    "dill_200mb_over_clone": "at least 20",
-    "clone_private_mb": "below 3",
+    "clone_over_bare_fork": Bound("≤", 4.0),
+    "fresh_interpreter_over_clone": Bound("≥", 30.0),
+    "dill_200mb_over_clone": Bound("≥", 20.0),
+    "clone_private_mb": Bound("<", 3.0),
 }
 """What the ratios shall be, on a machine with nothing else to do."""
 
@@ -310,7 +311,10 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.add_section()
     for name in ("clone_over_bare_fork", "fresh_interpreter_over_clone", f"dill_{array}mb_over_clone", "clone_private_mb"):
         value = record[name]
-        shown.add_row(Text(name, "bold"), "–" if value is None else f"{value:.2f}", Text(_BOUNDS.get(name, ""), "dim"))
+        cells: tuple[str | Text, str | Text] = ("–" if value is None else f"{value:.2f}", "")
+        if value is not None and name in _BOUNDS:
+            cells = _BOUNDS[name].cells(float(value))
+        shown.add_row(Text(name, "bold"), *cells)
     layers = "with" if record.get("layer_namespaces") else "without"
     shown.caption = Text(
         f"{record['live_clones']} clones live at a time; {layers} namespaces; {record['processors']} processors, load average "

@@ -19,12 +19,15 @@ from arpo_envs import ConfigError
 from .. import seeds
 from ..advantages import Array, Credit, Scores, sampled_weights
 from ..cli.results import Value, write_json
+from ..devices import find_device
 from ..learner import LearnerConfig, TorchLearner
 from ..losses.clip import ClipLoss
 from ..tree import NO_PARENT, Node, RolloutTree, Status
+from .bounds import Bound
 
 RATIOS = (1.0, 1.2, 2.0, 3.0, 4.5)
-BOUNDS = {1.0: 0.95, 1.2: 0.95, 2.0: 0.6 * 2.0, 3.0: 0.65 * 3.0, 4.5: 0.7 * 4.5}
+BOUNDS = {ratio: Bound("≥", limit) for ratio, limit in zip(RATIOS, (0.95, 0.95, 0.6 * 2.0, 0.65 * 3.0, 0.7 * 4.5), strict=True)}
+"""Of the speed-up, with the sizes that are the defaults and nothing else to do."""
 LEAVES, PATH, VOCABULARY = 16, 256, 2048
 
 
@@ -63,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="arpo bench pack",
         description="Measure updates on packed trees, beside flat rows.",
     )
+    find_device(config.device)
     console = Console(highlight=False)
     with console.status("measuring …") as status:
         record = measure(config, status.update)
@@ -227,15 +231,14 @@ def table(record: Mapping[str, Value]) -> Table:
     shown = Table(
         title=f"One update on trees, beside flat rows ({record['device']})", title_justify="left", caption_justify="left"
     )
-    for heading in ("tokens shared", "computed", "flat", "speed-up", "at least", "memory"):
+    for heading in ("tokens shared", "computed", "flat", "speed-up", "bound", "memory"):
         shown.add_column(heading, justify="right")
     for ratio in RATIOS:
         shown.add_row(
             f"{ratio:.1f}×",
             f"{record[f'sharing_ratio_at_{ratio}']:.2f}×",
             f"{record[f'flat_seconds_at_{ratio}']:.2f} s",
-            Text(f"{record[f'speedup_at_{ratio}']:.2f}×", "bold"),
-            f"{BOUNDS[ratio]:.2f}×",
+            *BOUNDS[ratio].cells(float(record[f"speedup_at_{ratio}"] or 0.0), "×"),
             f"{record[f'memory_ratio_at_{ratio}']:.2f}×",
         )
     shown.caption = Text(

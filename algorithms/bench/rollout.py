@@ -20,6 +20,7 @@ from ..policies import Sampling
 from ..rendering import ScriptedRenderer
 from ..rollout import collect
 from ..tree import RolloutTree
+from .bounds import Bound
 from .engines import DifferentWork, Independent, Shape, local_over_generate, prefill_over_unique, vllm_over_generate
 from .latency import Kind, Workload, timed_policy, waiting_env, workload
 from .lockstep import collect_lockstep
@@ -171,19 +172,20 @@ def table(record: Mapping[str, Value]) -> Table:
     for heading, justify in (("", "left"), ("measured", "right"), ("bound", "right")):
         shown.add_column(heading, justify=justify)  # type: ignore[arg-type]
 
-    def row(label: str, name: str, bound: str = "") -> None:
+    def row(label: str, name: str, bound: Bound | None = None) -> None:
         if name in record:
-            shown.add_row(label, Text(f"{record[name]:,.2f}", "bold" if bound else ""), bound)
+            value = float(record[name] or 0.0)
+            shown.add_row(label, *(bound.cells(value) if bound is not None else (f"{value:,.2f}", "")))
 
-    for kind, bound in (("constant", "≥ 1"), ("lognormal", "≥ 2"), ("hangs", "")):
+    for kind, bound in (("constant", Bound("≥", 1.0)), ("lognormal", Bound("≥", 2.0)), ("hangs", None)):
         row(f"lock-step over ours, {kind} tools", f"lockstep_over_ours_{kind}", bound)
         row("  the same without any overhead", f"lockstep_over_critical_path_{kind}")
-    row("ours over the critical path", "ours_over_critical_path", "≤ 1.15")
+    row("ours over the critical path", "ours_over_critical_path", Bound("≤", 1.15))
     shown.add_section()
-    row("scheduler, µs of CPU per turn", "scheduler_cpu_us_per_turn", "≤ 200")
+    row("scheduler, µs of CPU per turn", "scheduler_cpu_us_per_turn", Bound("≤", 200.0))
     row("  with environment and script", "rollout_cpu_us_per_turn")
     shown.add_section()
-    row("local engine over bare generate, tokens/s", "local_tokens_over_generate", "≥ 0.9")
+    row("local engine over bare generate, tokens/s", "local_tokens_over_generate", Bound("≥", 0.9))
     row("vLLM over its own bare generation, tokens/s", "vllm_tokens_over_generate")
     row("tokens computed over different tokens, ARPO", "prefill_over_unique")
     shown.caption = Text(

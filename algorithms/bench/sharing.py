@@ -22,6 +22,7 @@ from ..checkpoint import load_policy
 from ..cli.config import TrainConfig, env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.results import Value, write_json
+from ..devices import find_device
 from ..limits import MakeEnv
 from ..metrics import fork_depths, summarise
 from ..policies.local import LocalPolicy
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(
         SharingBench, args=list(arguments), prog="arpo bench sharing", description="Measure how many tool calls a tree saves."
     )
+    find_device(config.device)
     folder = config.policy / "policy" if (config.policy / "policy").is_dir() else config.policy
     make_env = env_maker(config.env, parse_arguments(config.args))
     console = Console(highlight=False)

@@ -77,7 +77,7 @@ class Policy(Protocol):
         ...
 
     async def close(self) -> None:
-        """Frees what the policy holds."""
+        """Frees what the policy holds; later requests fail, and a second call does nothing."""
         ...
 
 

@@ -1,7 +1,7 @@
 """A policy that follows a script: for tests, baselines and demonstrations, without torch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import Generation, Sampling, check_request
@@ -28,6 +28,7 @@ class ScriptedPolicy:
     context_length: int = 1 << 20
     vocabulary_size: int = 0x110000
     version: int = 0
+    _closed: bool = field(default=False, init=False, repr=False)
 
     async def generate(
         self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
@@ -36,7 +37,10 @@ class ScriptedPolicy:
 
         Raises:
             ConfigError: see `check_request`.
+            RuntimeError: the policy was closed.
         """
+        if self._closed:
+            raise RuntimeError("The policy was closed.")
         check_request(self, context, params)
         before = "".join(map(chr, context[: len(context) - offset]))
         action = self.script(before, seed)
@@ -57,4 +61,5 @@ class ScriptedPolicy:
         self.version = version
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Ends its service; it holds nothing."""
+        self._closed = True

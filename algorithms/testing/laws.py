@@ -28,7 +28,7 @@ class Law(enum.StrEnum):
     VERSION = "generations report the version of the weights that were loaded last"
     WEIGHTS = "after a load, log-probabilities are the new weights'"
     STALE = "after a load, nothing remembered under the old weights is used"
-    CLOSE = "closing ends what is under way, and may be done twice"
+    CLOSE = "closing ends what is under way, what comes later fails, and it may be done twice"
 
 
 class AlgorithmLaw(enum.StrEnum):

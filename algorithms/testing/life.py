@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 from arpo_envs import ConfigError
 from arpo_envs.testing import Finding, SkippedLaw
 
+from ..policies import Generation
 from .bench import Bench
 from .exactness import logprob_findings
 from .laws import Law
@@ -15,6 +15,8 @@ from .laws import Law
 _ROUNDS = 3
 _SOON = 0.01
 """Seconds after which requests are cancelled: some wait then, some decode."""
+_WHOLE_BLOCKS, _MOST_DRAWN = 256, 13
+"""Tokens: whole blocks of a prefix cache, whose size is 16, 32 or 128 by vLLM's defaults; and room for what `Sync` draws."""
 
 
 async def cancel(bench: Bench) -> AsyncIterator[Finding]:
@@ -31,13 +33,21 @@ async def cancel(bench: Bench) -> AsyncIterator[Finding]:
         for task in lost:
             task.cancel()
         await asyncio.gather(*lost, return_exceptions=True)
-        out = await kept
-        if out.tokens != alone.tokens and bench.promises.batch:
-            happened = f"beside {bench.capacity} cancelled requests one drew {out.tokens}"
-            yield Finding(Law.CANCEL, happened, f"{alone.tokens}", hint)
-    after = await bench.ask_all([{"context": context, "tokens": 4, "seed": 3}] * 2)
-    if any(out.tokens != alone.tokens[:4] for out in after) and bench.promises.batch:
-        yield Finding(Law.CANCEL, "after the cancellations a request drew other tokens", "the same as before", hint)
+        for finding in _disturbed(bench, context, await kept, alone.tokens, hint):
+            yield finding
+    for out in await bench.ask_all([{"context": context, "tokens": 4, "seed": 3}] * 2):
+        for finding in _disturbed(bench, context, out, alone.tokens[:4], hint):
+            yield finding
+
+
+def _disturbed(bench: Bench, context: Sequence[int], out: Generation, alone: Sequence[int], hint: str) -> list[Finding]:
+    """Returns what cancelled requests did to another; where its tokens may change with the batch, to its numbers."""
+    if bench.promises.batch and out.tokens != alone:
+        happened = f"beside or after {bench.capacity} cancelled requests one drew {out.tokens}"
+        return [Finding(Law.CANCEL, happened, f"{alone}, as alone", hint)]
+    if bench.reference is None:
+        return []
+    return logprob_findings(bench, Law.CANCEL, context, out, 1.0, hint)
 
 
 async def empty(bench: Bench) -> AsyncIterator[Finding]:
@@ -88,7 +98,10 @@ class Sync:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._context = bench.text_context(7)
+        # Caches keep whole blocks only; what does not fill one is computed anew, and cannot be stale.
+        length = min(_WHOLE_BLOCKS, bench.policy.context_length - _MOST_DRAWN)
+        text = bench.text_context(7)
+        self._context = (text * -(-length // len(text)))[:length]
         self._before: Any = None
         self._version = 0
 
@@ -144,6 +157,12 @@ async def close(bench: Bench) -> AsyncIterator[Finding]:
         if isinstance(outcome, TimeoutError):
             yield Finding(Law.CLOSE, "a request that was under way got no answer", "an answer or an exception", hint)
             break
-    with suppress(Exception):  # a policy without anything to free may still answer
-        await bench.ask(bench.text_context(), 2)
+    try:
+        out = await bench.ask(bench.text_context(), 2)
+    except TimeoutError:
+        yield Finding(Law.CLOSE, "a request to a closed policy got no answer", "an exception", hint)
+    except Exception:  # noqa: BLE001  # of whatever kind
+        pass
+    else:
+        yield Finding(Law.CLOSE, f"a closed policy drew {out.tokens}", "an exception", hint)
     await bench.within(bench.policy.close())

@@ -9,7 +9,7 @@ import numpy as np
 
 from algorithms.policies import Generation, Sampling
 from algorithms.seeds import uniforms
-from algorithms.testing import Law
+from algorithms.testing import Law, Promises
 from arpo_envs import ConfigError
 
 VOCABULARY = 160
@@ -55,6 +55,7 @@ class Healthy:
     context_length = 400
     vocabulary_size = VOCABULARY
     places = 6
+    promises = Promises()
 
     def __init__(self) -> None:
         self.version = 0
@@ -269,6 +270,23 @@ class KeepsPlaces(Healthy):
             raise
 
 
+class DisturbsOthers(Healthy):
+    """Every cancelled request makes those beside it and after it draw from another distribution."""
+
+    promises = Promises(split=False, batch=False)
+    lost = 0
+
+    async def generate(self, *args: Any, **kwargs: Any) -> Generation:
+        try:
+            return await super().generate(*args, **kwargs)
+        except asyncio.CancelledError:
+            self.lost += 1
+            raise
+
+    def draw(self, logits: np.ndarray, *args: Any) -> tuple[int, float, float]:
+        return super().draw(np.roll(logits, self.lost), *args)
+
+
 class TakesAnything(Healthy):
     def check(self, context: Sequence[int], params: Sampling) -> None:
         pass
@@ -308,6 +326,16 @@ class KeepsItsCache(Healthy):
         self.table, self.version = new["table"], version
 
 
+class KeepsBlocks(KeepsItsCache):
+    """Remembers whole blocks of 128 tokens only, whatever the weights."""
+
+    async def run(self, context: Sequence[int], *args: Any) -> Generation:
+        whole = len(context) // 128 * 128
+        known = self.cache.setdefault(tuple(context[:whole]), state(self.table, context[:whole]))
+        self.cache[tuple(context)] = state(self.table, context[whole:], known)
+        return await Healthy.run(self, context, *args)
+
+
 class LeavesThemWaiting(Healthy):
     async def run(self, *args: Any) -> Generation:
         try:
@@ -315,6 +343,16 @@ class LeavesThemWaiting(Healthy):
         except RuntimeError:
             await asyncio.sleep(3600)
             raise
+
+
+class AnswersForEver(Healthy):
+    async def close(self) -> None:
+        pass
+
+
+class LeavesLateOnesWaiting(Healthy):
+    async def enter(self) -> None:
+        await (asyncio.sleep(3600) if self.closed.is_set() else super().enter())
 
 
 class ClosesOnce(Healthy):
@@ -345,12 +383,16 @@ POLICY_FAULTS: list[tuple[Law, type[Healthy]]] = [
     (Law.LOAD, MixesUpAnswers),
     (Law.UNICODE, ChokesOnHalfCharacters),
     (Law.CANCEL, KeepsPlaces),
+    (Law.CANCEL, DisturbsOthers),
     (Law.EMPTY, TakesAnything),
     (Law.TOO_LONG, ShortensSilently),
     (Law.TOO_LONG, RefusesWithoutReason),
     (Law.VERSION, KeepsItsVersion),
     (Law.WEIGHTS, KeepsItsWeights),
     (Law.STALE, KeepsItsCache),
+    (Law.STALE, KeepsBlocks),
     (Law.CLOSE, LeavesThemWaiting),
+    (Law.CLOSE, AnswersForEver),
+    (Law.CLOSE, LeavesLateOnesWaiting),
     (Law.CLOSE, ClosesOnce),
 ]

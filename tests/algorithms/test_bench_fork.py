@@ -5,6 +5,7 @@ import json
 import pytest
 
 from algorithms.bench import alternatives, fork
+from algorithms.bench.bounds import Bound
 from algorithms.cli import main
 
 SMALL = ["--rounds", "1", "--forks", "2", "--repeats", "1", "--array-mb", "1", "--objects-mb", "1", "--clones", "2"]
@@ -25,3 +26,22 @@ def test_the_result_is_flat_and_whole_and_what_is_absent_is_named(tmp_path, monk
 def test_bad_sizes_are_refused():
     with pytest.raises(fork.ConfigError, match="clones must be at least 1"):
         fork.ForkBench(clones=0)
+
+
+def test_bounds():
+    met = {relation: [Bound(relation, 2.0).met(value) for value in (1.0, 2.0, 3.0)] for relation in ("≥", "≤", "<")}
+    assert met == {"≥": [False, True, True], "≤": [True, True, False], "<": [True, False, False]}
+
+
+def test_missed_bounds_look_like_some():
+    record = dict.fromkeys(
+        [
+            "server_start_ms", "session_start_ms", "exec_round_trip_ms", "clone_small_ms", "clone_200mb_array_ms",
+            "clone_500mb_objects_ms", "bare_fork_ms", "fresh_interpreter_ms", "dill_200mb_dump_ms", "dill_200mb_load_ms",
+            "ipykernel_start_ms", "ipykernel_imports_ms", "live_clones", "processors", "load_average_before",
+        ], 1.0,
+    )  # fmt: skip
+    record |= {"clone_over_bare_fork": 4.5, "fresh_interpreter_over_clone": 31.0, "dill_200mb_over_clone": None}
+    shown = fork.table(record | {"clone_private_mb": 3.0, "absent": "dill"})
+    last = [str(cell) for cell in shown.columns[2].cells][-4:]
+    assert last == ["≤ 4 missed", "≥ 30", "", "< 3 missed"]

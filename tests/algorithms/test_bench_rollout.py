@@ -85,3 +85,9 @@ def test_the_result_is_flat_and_whole(tmp_path):
 def test_bad_sizes_are_refused():
     with pytest.raises(rollout.ConfigError, match="at least 1"):
         rollout.RolloutBench(paths=0)
+
+
+def test_missed_bounds_look_like_some():
+    record = dict.fromkeys(NAMES, 1.5) | {"paths": 3, "speed": 1.0}
+    column = [str(cell) for cell in rollout.table(record).columns[2].cells]
+    assert [cell for cell in column if cell] == ["≥ 1", "≥ 2 missed", "≤ 1.15 missed", "≤ 200", "≥ 0.9"]

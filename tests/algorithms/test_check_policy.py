@@ -25,6 +25,7 @@ def check(policy: type[Healthy], timeout: float = 30.0, **options: Any) -> Repor
         reference=model(weights(0)),
         other={"table": weights(1)},
         other_reference=model(weights(1)),
+        promises=policy.promises,
         timeout=timeout,
         **options,
     )

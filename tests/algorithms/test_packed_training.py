@@ -83,7 +83,7 @@ def test_shards_add_up_to_the_whole(aggregation: Any) -> None:
     for shard in ([0, 3, 4, 5], [n for n in range(len(rows)) if n not in (0, 3, 4, 5)]):  # the first tree is in both
         learner = TorchLearner(tiny_model(vocabulary=64), LearnerConfig())
         for batch, numbers in learner._packer.batches(TREES, rows, shard):
-            learner._backward(batch, torch.tensor([scales[n] for n in numbers]), ClipLoss(), Mismatch("token"))
+            learner._backward(batch, torch.tensor([scales[n] for n in numbers]), 1.0, ClipLoss(), Mismatch("token"))
         for name, gradient in grad(learner.model).items():
             total[name] += gradient
     assert largest_difference(whole, total) <= 1e-5
@@ -175,6 +175,33 @@ def test_a_wrong_mask_is_caught_and_training_goes_on_flat(
     assert "differ by" in caplog.text
     assert metrics["sharing_ratio"] == 1.0
     assert largest_difference(flat, tree) <= 1e-5
+
+
+HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "as initialised": {"hidden_size": 64, "initializer_range": 0.02},  # hardly any difference, and none of it hidden
+    "deep": {"num_hidden_layers": 12},
+}
+
+
+@HALF
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_half_precision_rounding_is_told_from_a_wrong_mask(
+    shape: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("qwen2", vocabulary=64, **SHAPES[shape]).to(dtype)
+    assert why_not_packable(model) is None
+    monkeypatch.setattr(forward, "visible", off_by_one)
+    assert "differ by" in str(why_not_packable(model))
+
+
+def test_measuring_the_rounding_leaves_nothing_behind() -> None:
+    model = tiny_model(vocabulary=64).bfloat16()
+    one, other = packable.rounding(model), packable.rounding(model)
+    assert one == other > 1e-3
+    assert not model.get_input_embeddings()._forward_hooks
+    assert packable.rounding(tiny_model(vocabulary=64)) < 1e-4
 
 
 def test_wrong_positions_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,36 @@
+"""What a measured number should be, and how a table shows whether it is."""
+
+import operator
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.text import Text
+
+_COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound on a measured number; one that is missed is shown, and fails nothing: machines and loads differ.
+
+    Args:
+        relation: of the number to the limit.
+        limit: in the number's unit.
+
+    >>> [cell.plain for cell in Bound("≥", 0.95).cells(0.93, "×")]
+    ['0.93×', '≥ 0.95× missed']
+    """
+
+    relation: Literal["≥", "≤", "<"]
+    limit: float
+
+    def met(self, value: float) -> bool:
+        """Returns whether a number keeps within the bound."""
+        return bool(_COMPARE[self.relation](value, self.limit))
+
+    def cells(self, value: float, unit: str = "") -> tuple[Text, Text]:
+        """Returns the table's cells of a number and of its bound; red where it is missed."""
+        bound = f"{self.relation} {f'{self.limit:.2f}'.rstrip('0').rstrip('.')}{unit}"
+        if self.met(value):
+            return Text(f"{value:,.2f}{unit}", "bold"), Text(bound, "dim")
+        return Text(f"{value:,.2f}{unit}", "bold red"), Text(f"{bound} missed", "red")
