@@ -102,6 +102,7 @@ def again(finished: Path, folder: Path) -> tuple[Path, list[str]]:
     return folder / "runs", words(folder, "--seeds", "3")
 
 
+@pytest.mark.slow
 def test_a_study_trains_every_arm_from_the_same_start_and_writes_the_table(finished):
     kept = json.loads((finished / "all" / "s.json").read_text(encoding="utf-8"))
     assert [one["algorithm"] for one in kept] == list(study.ARMS)
@@ -114,6 +115,7 @@ def test_a_study_trains_every_arm_from_the_same_start_and_writes_the_table(finis
         assert len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 1, "--train --steps 1 reached the run"
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_trained_again(finished, tmp_path, monkeypatch):
     _, same = again(finished, tmp_path)
     assert instead_of_processes(monkeypatch, refused) == []
@@ -122,6 +124,7 @@ def test_finished_runs_are_not_trained_again(finished, tmp_path, monkeypatch):
         assert (tmp_path / file).read_bytes() == (finished / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_resumed_and_only_that(finished, tmp_path, monkeypatch):
     runs, same = again(finished, tmp_path)
     (runs / "grpo-seed3" / "summary.json").unlink()
