@@ -41,6 +41,8 @@ AT_LEAST = {
 }
 """Ratios within one run, so that they hold on any machine."""
 AT_MOST = {
+    "env": {"per_call_unwrapped_us": 40},  # GEM 0.1.0 takes 37 here, without spaces, checks or snapshots
+    "sharing": {"arpo_executed_share": 0.80},
     "fork": {"clone_over_bare_fork": 4, "clone_private_most_mb": 3},
     "rollout": {"ours_over_critical_path": 1.15, "scheduler_cpu_us_per_turn": 200},
     "pack": {"max_relative_gradient_error": 1e-5},
@@ -65,8 +67,7 @@ def drifts(runs: Sequence[Record], how: str) -> list[float]:
 
 
 def test_every_record_is_looked_at_here() -> None:
-    assert {path.stem for path in RECORDS.glob("*.json")} == {"study", "python", *AT_LEAST}
-    assert AT_LEAST.keys() == AT_MOST.keys()
+    assert {path.stem for path in RECORDS.glob("*.json")} == {"study", "python", *AT_LEAST, *AT_MOST}
 
 
 # --- training ----------------------------------------------------------------------------------------------
