@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps what the command prints from being broken into lines in the middle of a sentence."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture(scope="session")
 def sample_plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Installs `sample_plugin/` into a folder of its own; returns the PYTHONPATH of processes that shall find it there."""

@@ -21,6 +21,7 @@ from ..algorithm import Algorithm
 from ..checkpoint import load_policy
 from ..cli.config import TrainConfig, env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
+from ..cli.policy_source import model_in
 from ..cli.results import Value, write_json
 from ..devices import find_device
 from ..limits import MakeEnv
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         SharingBench, args=list(arguments), prog="arpo bench sharing", description="Measure how many tool calls a tree saves."
     )
     find_device(config.device)
-    folder = config.policy / "policy" if (config.policy / "policy").is_dir() else config.policy
+    folder = model_in(config.policy)
     make_env = env_maker(config.env, parse_arguments(config.args))
     console = Console(highlight=False)
     with console.status(f"{config.prompts} prompts of {config.env}, {len(ALGORITHMS)} algorithms …"):

@@ -21,10 +21,7 @@ from arpo_envs.spaces import TextSpace
 
 TINY = ["--args", "cities_per_country=4"]
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def said(capsys) -> str:

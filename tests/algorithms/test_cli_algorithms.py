@@ -9,10 +9,7 @@ from algorithms import make, names
 from algorithms.cli import main
 from algorithms.recipes import recipe
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -20,10 +20,7 @@ CALL = {"json": '{"name": "search", "parameters": {"query": "Köln"}}<|eot_id|>'
 ANSWER = {"json": "Euro<|eot_id|>", "tags": "<answer>Euro</answer>"}
 SIZES = ["--action-tokens", "40", "--context-length", "1536", "--prompts", "2", "--rollouts", "6", "--eval-questions", "2"]
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def said(capsys) -> str:

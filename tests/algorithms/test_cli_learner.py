@@ -19,10 +19,7 @@ SIZES = ["--action-tokens", "12", "--context-length", "1024", "--prompts", "2", 
          "--env-args", "cities_per_country=4", "--probe", "2", "--learning-rate", "0.01"]  # fmt: skip
 OPTIONS = ["--lora", "2", "--entropy-bonus", "0.1", "--minibatches", "2", "--epochs", "2", "--warmup", "2", "--decay", "linear"]
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 @pytest.fixture(scope="module")

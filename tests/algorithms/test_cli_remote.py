@@ -14,10 +14,7 @@ from algorithms.cli import main
 TINY = ["cities_per_country=4"]
 SMALL = ["--env-args", *TINY, "--prompts", "2", "--rollouts", "4", "--eval-questions", "2", "--mode", "free"]
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 @pytest.fixture

@@ -15,10 +15,7 @@ PAGE = f"# Title\n\n{study.BEGIN}\nold\n{study.END}\n\nafter\n"
 TINY = ["--env-args", "cities_per_country=4", "--prompts", "2", "--rollouts", "4", "--eval-questions", "2", "--steps", "1"]
 ORDER = [f"{arm}-seed{seed}" for seed in (1, 2) for arm in study.ARMS]
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def said(capsys) -> str:

@@ -32,10 +32,7 @@ SUMMARY = {
 }
 CLOCKS = {"rollout_seconds", "update_seconds", "tokens_per_second"}
 
-
-@pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def arguments(policy: Path, run: Path, *more: str, steps: int = 2) -> list[str]:
