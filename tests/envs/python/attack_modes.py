@@ -348,7 +348,7 @@ class Suite:
         }
         if self.mode.namespaces:
             mounts = Path(f"/proc/{supervisor}/mountinfo").read_text(encoding="utf-8").splitlines()
-            return counts | {"mounts": sum(line.split()[4].startswith("/work/") for line in mounts)}
+            return counts | {"mounts": sum(line.split()[4].startswith("/arpo-sessions/") for line in mounts)}
         return counts | {"folders": sum(len(files) for files in listed(self._server_folder() / "sessions"))}
 
     def _server_folder(self) -> Path:

@@ -174,8 +174,8 @@ os.fstat(file).st_mtime_ns == before""",
         """
 for path in (host["secret"], host["folder"], "..", "."):
     tried(os.chmod, path, 0o777), tried(os.chown, path, 65534, 65534)
-{"list above": tried(os.listdir, ".."), "list /work": tried(os.listdir, "/work"), "beside": tried(os.mkdir, "../planted"),
- "attribute": called("setxattr", host["secret"].encode(), b"user.a", b"1", 1, 0)}""",
+{"list above": tried(os.listdir, ".."), "list all": tried(os.listdir, "/arpo-sessions"),
+ "beside": tried(os.mkdir, "../planted"), "attribute": called("setxattr", host["secret"].encode(), b"user.a", b"1", 1, 0)}""",
         refused("EACCES", "EPERM", hidden=("EACCES", "EPERM", "ENOENT")),
         host=lambda host: is_intact(host) or (None if host.secret.stat().st_mode & 0o777 == 0o644 else "its mode was changed"),
     ),
@@ -308,7 +308,7 @@ def _family_is_untouched(host: Host) -> str | None:
 SIBLINGS = (
     Attack(
         "siblings_files_by_listing",
-        """{path: tried(os.listdir, path) for path in ("/work", "..", "../..", os.path.dirname(os.getcwd()))} | {
+        """{path: tried(os.listdir, path) for path in ("/arpo-sessions", "..", "../..", os.path.dirname(os.getcwd()))} | {
             "walk": str(list(os.walk(".."))), "glob": str(__import__("glob").glob("../*/*"))}""",
         refused("EACCES", "ENOENT", "[]"),
         host=_family_is_untouched,

@@ -60,7 +60,7 @@ NAMESPACES = (
     Attack(
         "mounts",
         """{"mount": called("mount", b"tmpfs", b".", b"tmpfs", 0, 0), "bind": called("mount", b"/", b".", 0, 4096, 0),
-            "unmount": called("umount2", os.getcwd().encode(), 2), "unmount work": called("umount2", b"/work", 2),
+            "unmount": called("umount2", os.getcwd().encode(), 2), "unmount all": called("umount2", b"/arpo-sessions", 2),
             "fsopen": called("fsopen", b"tmpfs", 0), "fsmount": called("fsmount", 0, 0, 0),
             "open_tree": called("open_tree", -100, b"/", 1),
             "move_mount": called("move_mount", -100, b".", -100, b"/", 0), "attributes": called("mount_setattr", -100,

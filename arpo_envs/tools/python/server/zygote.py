@@ -121,8 +121,9 @@ def isolate(wanted: dict[str, Any]) -> Place:
     layers = None if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
     limits = {"megabytes": wanted["disk_mb"], "inodes": wanted["inodes"]}
     if layers is not None and layers.namespaces:
-        table = ProcessTable(enter_namespaces(PrivateRoot(readable)))
-        return Place(layers, readable, WorkDirs("/work", partial(_mount, limits), unmount_workdir), table, None)
+        root = PrivateRoot(readable)
+        table = ProcessTable(enter_namespaces(root))
+        return Place(layers, readable, WorkDirs(root.work, partial(_mount, limits), unmount_workdir), table, None)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     path, _ = folder.make_folder()
     return Place(layers, readable, WorkDirs(folder.sessions_of(path), None, None), ProcessTable(), path)

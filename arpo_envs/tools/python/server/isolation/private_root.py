@@ -28,11 +28,11 @@ class PrivateRoot:
 
     Args:
         paths: files and folders of the host that can be read at the same place.
-        work: a writable folder, in which the server makes working directories.
+        work: a writable folder, in which the server makes working directories; none of `paths` may lie there.
     """
 
     paths: Sequence[str]
-    work: str = "/work"
+    work: str = "/arpo-sessions"
 
 
 def python_paths() -> tuple[str, ...]:
