@@ -80,27 +80,27 @@ class FlatBatch:
     old_logp_BT: torch.Tensor | None
 
 
-def pad(rows: Sequence[Row], device: torch.device) -> FlatBatch:
-    """Returns rows as padded float32 tensors on a device."""
+def pad(rows: Sequence[Row], device: torch.device, dtype: torch.dtype = torch.float32) -> FlatBatch:
+    """Returns rows as padded tensors on a device, numbers in the precision of the log-probabilities."""
     length = max(len(row.tokens) for row in rows)
 
-    def stack(arrays: Sequence[Array | NDArray[np.int64]], dtype: torch.dtype) -> torch.Tensor:
-        padded = np.zeros((len(arrays), length), dtype=np.int64 if dtype == torch.long else np.float32)
+    def stack(arrays: Sequence[Array | NDArray[np.int64]], dtype: torch.dtype = dtype) -> torch.Tensor:
+        padded = np.zeros((len(arrays), length), dtype=np.int64 if dtype == torch.long else np.float64)
         for line, array in zip(padded, arrays, strict=True):
             line[: len(array)] = array
-        return torch.from_numpy(padded).to(device)
+        return torch.from_numpy(padded).to(device=device, dtype=dtype)
 
     def stack_known(arrays: Sequence[Array | None]) -> torch.Tensor | None:
         known = [array for array in arrays if array is not None]
-        return stack(known, torch.float32) if len(known) == len(rows) else None
+        return stack(known) if len(known) == len(rows) else None
 
-    weight_BT = stack([row.weight for row in rows], torch.float32)
+    weight_BT = stack([row.weight for row in rows])
     weight_BT[:, 0] = 0.0
-    behaviour_logp_BT = stack([row.behaviour_logp for row in rows], torch.float32)
+    behaviour_logp_BT = stack([row.behaviour_logp for row in rows])
     return FlatBatch(
         stack([row.tokens for row in rows], torch.long),
         behaviour_logp_BT * (weight_BT > 0),  # elsewhere log-probabilities are not computed, and a ratio could overflow
-        stack([row.advantage for row in rows], torch.float32),
+        stack([row.advantage for row in rows]),
         weight_BT,
         stack_known([row.reference_logp for row in rows]),
         stack_known([row.old_value for row in rows]),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .flat import FlatBatch, Row, pad
-from .logits import Logits
+from .logits import Logits, precision
 from .packing import PackedRow
 
 
@@ -50,7 +50,7 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
     end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees itself alone
     for r, row in enumerate(packed):
         ids_RN[r, : len(row)], position_RN[r, : len(row)], end_RN[r, : len(row)] = row.tokens, row.position, row.end
-    paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device)
+    paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device, precision(model.dtype))
     index_BT = np.zeros(paths.ids_BT.shape, dtype=np.int64)
     places = [(r, index) for r, row in enumerate(packed) for index in row.index]
     for line, (r, index) in zip(index_BT, places, strict=True):
@@ -136,7 +136,7 @@ def score(
         return blank_BT.index_put((row_M, column_M), value_U[edge_M])
 
     entropy_BT = on_paths(total_U - (logits_UV.softmax(-1) * logits_UV).sum(-1)) if entropies else None
-    value_BT = on_paths(value_head(hidden_UH).float()[:, 0]) if value_head is not None else None
+    value_BT = on_paths(value_head(hidden_UH)[:, 0].to(logp_U.dtype)) if value_head is not None else None
     return Scored(on_paths(logp_U), entropy_BT, value_BT)
 
 

@@ -130,7 +130,8 @@ class TorchLearner:
     """Trains a `transformers` causal language model on trees.
 
     Args:
-        model: trained in place, in its own precision.
+        model: trained in place, in its own precision; what follows its logits is computed in float32, in float64 if the
+            model is.
         config: see `LearnerConfig`.
         temperature: the sampler's; log-probabilities are computed at the same one.
         device: where to train.
@@ -265,7 +266,7 @@ class TorchLearner:
         self.optimizer.zero_grad(set_to_none=True)
         for batch, numbers in self._packer.batches(trees, rows, useful):
             computed += batch.computed_tokens
-            scale_B = torch.tensor([scale[i] for i in numbers], device=self.device)
+            scale_B = torch.tensor([scale[i] for i in numbers], dtype=batch.paths.weight_BT.dtype, device=self.device)
             for name, value in self._backward(batch, scale_B, weight, loss, mismatch).items():
                 totals[name] = totals.get(name, 0.0) + value
         return {

@@ -5,6 +5,15 @@ from typing import Any
 import torch
 
 
+def precision(dtype: torch.dtype) -> torch.dtype:
+    """Returns the precision in which a model's log-probabilities are computed: its own, but at least float32.
+
+    >>> precision(torch.bfloat16), precision(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
 class Logits:
     """Computes the logits of chosen positions of a causal language model.
 
@@ -21,23 +30,25 @@ class Logits:
         self._plain = _has_plain_head(model)
 
     def __call__(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Returns float32 logits [N, V] at the positions that `where` picks out of [B, T]."""
+        """Returns logits [N, V] in `precision`, at the positions that `where` picks out of [B, T]."""
         if not self._plain:
-            full: torch.Tensor = self.model(**inputs).logits[where]
-            return full.float()
+            return _precise(self.model(**inputs).logits[where])
         return self._head(self.model.base_model(**inputs).last_hidden_state[where])
 
     def with_hidden(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the logits, and the last hidden states [N, H] that they come from."""
+        """Returns the logits, and the last hidden states [N, H] that they come from, in the same precision."""
         if not self._plain:
             output = self.model(**inputs, output_hidden_states=True)
-            return output.logits[where].float(), output.hidden_states[-1][where]
+            return _precise(output.logits[where]), _precise(output.hidden_states[-1][where])
         hidden_NH = self.model.base_model(**inputs).last_hidden_state[where]
-        return self._head(hidden_NH), hidden_NH
+        return self._head(hidden_NH), _precise(hidden_NH)
 
     def _head(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        logits_NV: torch.Tensor = self.model.get_output_embeddings()(hidden_NH)
-        return logits_NV.float()
+        return _precise(self.model.get_output_embeddings()(hidden_NH))
+
+
+def _precise(some: torch.Tensor) -> torch.Tensor:
+    return some.to(precision(some.dtype))
 
 
 @torch.no_grad()

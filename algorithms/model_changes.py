@@ -4,10 +4,13 @@ from typing import Any
 
 import torch
 
+from .logits import precision
+
 
 def value_head(model: Any) -> torch.nn.Linear:
-    """Returns a linear map from the last hidden state to one number, 0 at first, where the model is."""
-    head = torch.nn.Linear(int(model.config.get_text_config().hidden_size), 1, device=model.device)
+    """Returns a linear map from the last hidden state to one number, 0 at first, where the model is and as precise as its log-probabilities."""
+    width = int(model.config.get_text_config().hidden_size)
+    head = torch.nn.Linear(width, 1, device=model.device, dtype=precision(model.dtype))
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     return head

@@ -244,7 +244,7 @@ class LocalPolicy:
         logits_BV = self._logits(where, **inputs, past_key_values=self._cache, use_cache=True)
         if any(request.params.temperature not in (0.0, 1.0) for request in rows):
             temperatures = [request.params.temperature or 1.0 for request in rows]
-            logits_BV = logits_BV / torch.tensor(temperatures, device=self.device)[:, None]
+            logits_BV = logits_BV / torch.tensor(temperatures, dtype=logits_BV.dtype, device=self.device)[:, None]
         logp_BV = torch.log_softmax(logits_BV, dim=-1)
         p_BV = logp_BV.exp()
         entropy_B = -torch.linalg.vecdot(p_BV, logp_BV.clamp(min=torch.finfo(logp_BV.dtype).min))

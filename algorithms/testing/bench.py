@@ -133,6 +133,6 @@ def as_logits(model: Any) -> Logits:
 
     def logits(ids: Sequence[int]) -> Any:
         with torch.inference_mode():
-            return model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0].float().cpu().numpy()
+            return model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0].double().cpu().numpy()
 
     return logits

@@ -61,9 +61,42 @@ _FAMILIES: dict[str, tuple[Any, Any]] = {
 }
 
 
-def tiny_model(family: str = "llama", *, vocabulary: int = 265, seed: int = 0, **options: Any) -> Any:
-    """Returns a random model in float32 whose distributions are neither flat nor certain."""
+def tiny_model(
+    family: str = "llama", *, vocabulary: int = 265, seed: int = 0, dtype: torch.dtype = torch.float32, **options: Any
+) -> Any:
+    """Returns a random model whose distributions are neither flat nor certain, the same in every precision.
+
+    `transformers` computes norms and the angles of rotary positions in float32 even if the model is in float64. Then what
+    differs by 1e-16 is mostly rounded to the same, and now and then to 1e-8; so float64 has norms and angles of its own.
+    """
     config, model = _FAMILIES[family]
     shape = _GPT2 if family == "gpt2" else _SMALL | ({"head_dim": 8} if family == "qwen3" else {})
     torch.manual_seed(seed)
-    return model(config(vocab_size=vocabulary, **(shape | options))).eval()
+    made = model(config(vocab_size=vocabulary, **(shape | options))).eval().to(dtype)
+    return _in_float64(made) if dtype == torch.float64 else made
+
+
+class _Rotary(torch.nn.Module):
+    """The angles of rotary positions, in the precision of the model."""
+
+    def __init__(self, theirs: Any) -> None:
+        super().__init__()
+        assert theirs.rope_type == "default"
+        self.scaling = theirs.attention_scaling
+        self.register_buffer("inv_freq", theirs.inv_freq.double(), persistent=False)
+
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        angles = position_ids[..., None] * self.inv_freq
+        angles = torch.cat((angles, angles), -1)
+        return angles.cos() * self.scaling, angles.sin() * self.scaling
+
+
+def _in_float64(model: Any) -> Any:
+    for name, module in list(model.named_modules()):
+        if type(module).__name__.endswith("RMSNorm"):
+            norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=torch.float64)
+            norm.load_state_dict(module.state_dict())
+            model.set_submodule(name, norm)
+        elif type(module).__name__.endswith("RotaryEmbedding"):
+            model.set_submodule(name, _Rotary(module))
+    return model

@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
+import torch
 from model_toys import byte_tokenizer, tiny_model
 from policy_faults import POLICY_FAULTS, Healthy, decode, encode, model, weights
+from rounding import slack, toy_nats
 
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
-from algorithms.testing import ConformanceError, Law, Report, check_policy
+from algorithms.testing import ConformanceError, Law, Promises, Report, check_policy
 
 TOKENIZER = byte_tokenizer()
 
@@ -59,14 +61,15 @@ def text_of(ids: Any) -> str:
 
 @pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_the_local_policy_conforms(family: str) -> None:
-    other = tiny_model(family, seed=5)
+    mine, other = (tiny_model(family, seed=seed, dtype=torch.float64) for seed in (0, 5))
     report = check_policy(
-        lambda: LocalPolicy(tiny_model(family), TOKENIZER, context_length=128, slots=8, cache_tokens=400),
+        lambda: LocalPolicy(mine, TOKENIZER, context_length=128, slots=8, cache_tokens=400),
         encode=lambda text: TOKENIZER.encode(text, add_special_tokens=False),
         decode=text_of,
-        reference=tiny_model(family),
+        reference=mine,
         other=other.state_dict(),
         other_reference=other,
+        promises=Promises(**slack(toy_nats(family))),
     )
     assert set(report.passed) | {Law.SIBLINGS} == set(Law), str(report)
 

@@ -3,7 +3,7 @@
 Ratios are to the log-probabilities in the trees, which are not the model's, so that every clip has something to do.
 """
 
-from collections.abc import Mapping
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from model_toys import tiny_model
 from packing_toys import random_tree
+from rounding import Numbers, check_equal, rounding
 from small_recipes import SMALL, small
 
 from algorithms.advantages import Credit, sampled_weights
@@ -32,7 +33,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 TREES = [random_tree(seed, nodes=26, depth=6) for seed in (11, 12, 17)]
-BOUND = 1e-5
+F32, F64 = torch.float32, torch.float64
 
 
 def random_credit(trees: list[RolloutTree]) -> Credit:
@@ -48,12 +49,12 @@ def random_credit(trees: list[RolloutTree]) -> Credit:
     return Credit(drawn(1.0), weights, drawn(0.5))
 
 
-def gradients(
-    algorithm: Algorithm, family: str, packing: Any, correction: TruncatedImportanceSampling | None = None
-) -> tuple[dict[str, torch.Tensor], Mapping[str, float]]:
-    """Returns the gradient of each parameter, and the metrics."""
+def updated(
+    algorithm: Algorithm, model: Any, packing: Any, correction: TruncatedImportanceSampling | None = None
+) -> tuple[Numbers, float]:
+    """Returns the gradient of each parameter with all that is logged, and the sharing ratio."""
     learner = TorchLearner(
-        tiny_model(vocabulary=64, **FAMILIES[family]),
+        model,
         LearnerConfig(gradient_clip=1e9, packing=packing, entropy_bonus=0.01, correction=correction),
         reference="reference" in algorithm.needs,
         values="values" in algorithm.needs,
@@ -63,22 +64,31 @@ def gradients(
     moved += learner.value_head.parameters() if learner.value_head is not None else ()
     with torch.no_grad():
         for parameter in moved:  # or the penalty, and what the head says, would be 0
-            parameter += 0.05 * torch.randn(parameter.shape, generator=noise)
+            parameter += 0.05 * torch.randn(parameter.shape, generator=noise, dtype=F64).to(parameter)
     scores = learner.score(TREES, algorithm.needs)
     credit = random_credit(TREES)
     if "values" not in algorithm.needs:
         credit = Credit(credit.advantages, credit.weights)
-    metrics = learner.update(TREES, credit, scores, algorithm.loss, algorithm.aggregation)
+    metrics = dict(learner.update(TREES, credit, scores, algorithm.loss, algorithm.aggregation))
+    sharing = metrics.pop("sharing_ratio")
     named = [*learner.model.named_parameters()]
     named += learner.value_head.named_parameters() if learner.value_head is not None else []
-    return {name: parameter.grad for name, parameter in named if parameter.grad is not None}, metrics
+    gradient = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+    return gradient | {name: torch.tensor(value, dtype=model.dtype) for name, value in metrics.items()}, sharing
 
 
-def worst_difference(flat: dict[str, torch.Tensor], tree: dict[str, torch.Tensor]) -> tuple[str, float]:
-    """max |difference| / max |gradient|, of the worst parameter, and its name."""
-    assert flat.keys() == tree.keys()
-    worst = {name: float((flat[name] - tree[name]).abs().max() / flat[name].abs().max().clamp(min=1e-12)) for name in flat}
-    return max(worst.items(), key=lambda item: item[1])
+def toy(family: str, dtype: torch.dtype = F64) -> Any:
+    return tiny_model(vocabulary=64, dtype=dtype, **FAMILIES[family])
+
+
+def check_packed(algorithm: Algorithm, model: Any, *correction: TruncatedImportanceSampling) -> Numbers:
+    """Asserts that gradients and metrics on packed trees are those on flat rows, and returns them."""
+    flat, of_flat = updated(algorithm, copy.deepcopy(model), "flat", *correction)
+    tree, of_tree = updated(algorithm, copy.deepcopy(model), "auto", *correction)
+    assert of_tree > 1.5
+    assert of_flat == 1.0
+    check_equal(tree, flat, rounding(lambda moved: updated(algorithm, moved, "flat", *correction)[0], model))
+    return tree
 
 
 def test_the_trees_are_deep_and_share() -> None:
@@ -86,22 +96,17 @@ def test_the_trees_are_deep_and_share() -> None:
     assert sum(len(tree.leaves()) for tree in TREES) >= 20
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(family, marks=pytest.mark.slow if family.startswith("qwen") else []) for family in FAMILIES]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("case", SMALL)
 def test_the_gradient_on_trees_is_that_on_flat_rows(case: str, family: str) -> None:
-    algorithm = small(case)
-    flat, of_flat = gradients(algorithm, family, "flat")
-    tree, of_tree = gradients(algorithm, family, "auto")
-    assert of_tree["sharing_ratio"] > 1.5
-    assert of_flat["sharing_ratio"] == 1.0
-    assert abs(of_tree["policy_kl"]) > 1e-3
-    assert of_tree["policy_kl"] == pytest.approx(of_flat["policy_kl"], rel=1e-4)
-    if "clipped" in of_tree:
-        assert 0.0 < of_tree["clipped"] == pytest.approx(of_flat["clipped"], rel=1e-4)
-    worst = worst_difference(flat, tree)
-    assert worst[1] <= BOUND, worst
+    found = check_packed(small(case), toy(family))
+    assert abs(found["policy_kl"]) > 1e-3
+    assert "clipped" not in found or found["clipped"] > 0.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_float32_too(family: str) -> None:
+    check_packed(small("arpo"), toy(family, F32))
 
 
 @pytest.mark.parametrize("case", ["arpo, reference", "tree_po"])
@@ -109,14 +114,10 @@ def test_the_dual_clip_is_at_work(case: str) -> None:
     algorithm = small(case)
     assert isinstance(algorithm.loss, ClipLoss)
     without = replace(algorithm, loss=replace(algorithm.loss, dual=None))
-    clipped = [gradients(one, "llama", "auto")[1]["clipped"] for one in (algorithm, without)]
+    clipped = [updated(one, toy("llama"), "auto")[0]["clipped"] for one in (algorithm, without)]
     assert clipped[0] > clipped[1]
 
 
 def test_with_the_correction_of_the_sampler() -> None:
     """The ratio is then to the learner's own log-probabilities, and the advantages are weighted."""
-    flat, of_flat = gradients(small("arpo"), "llama", "flat", TruncatedImportanceSampling())
-    tree, of_tree = gradients(small("arpo"), "llama", "auto", TruncatedImportanceSampling())
-    assert of_flat["clipped"] == of_tree["clipped"] == 0.0
-    worst = worst_difference(flat, tree)
-    assert worst[1] <= BOUND, worst
+    assert check_packed(small("arpo"), toy("llama"), TruncatedImportanceSampling())["clipped"] == 0.0

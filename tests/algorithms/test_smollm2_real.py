@@ -1,13 +1,16 @@
 """SmolLM2 itself: converted exactly, drawn from in two precisions, evaluated and trained by the command."""
 
 import asyncio
+import copy
 import json
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rounding import check_equal, kl, nats, rounding
 
 from algorithms.chat import ChatRenderer
 from algorithms.checkpoint import load_policy, load_tokenizer
@@ -69,8 +72,12 @@ def test_the_weights_and_the_logits_are_those_that_transformers_reads(folder):
     again = LlamaForCausalLM(LlamaConfig(**config)).eval()
     again.load_state_dict({**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]})
     ids = torch.tensor([tokenizer.encode("The capital of France is Paris. 12.5% of  100 is")])
-    with torch.inference_mode():
-        assert torch.equal(again(ids).logits, converted(ids).logits)
+
+    @torch.inference_mode()
+    def logits(model):
+        return {"logits": model(ids).logits}
+
+    check_equal(logits(again), logits(converted), rounding(logits, converted))
 
 
 def test_the_tokenizer_differs_from_transformers_only_in_taking_digits_apart(folder):
@@ -114,10 +121,9 @@ def test_it_knows_the_capital_of_france_and_how_sure_it_is(folder, dtype):
         expected = logits_TV.log_softmax(-1).gather(1, ids[0, len(context) :, None])[:, 0]
         errors += (torch.tensor(generation.logprobs) - expected).abs().tolist()
     assert len({generation.tokens for generation in others}) > 1
-    if dtype == torch.float32:
-        assert max(errors) < 1e-4
-    else:
-        assert 1e-3 < sum(errors) / len(errors) < 0.1
+    assert max(errors) <= nats(copy.deepcopy(model).to(dtype))
+    if dtype != torch.float32:
+        assert max(errors) > nats(model), "what was asked for is what it ran in"
 
 
 def test_it_is_evaluated_by_name(tmp_path, capsys):
@@ -140,9 +146,10 @@ def test_it_trains_two_steps_and_its_weights_reach_the_sampler(tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2
     assert max(line["gradient_norm"] for line in lines) > 0, "some answers were better than others"
+    bound = nats(load_policy(smollm2_folder(lambda line: None))[0])
     for line in lines:  # the second step's draws come from the weights that the first one left
-        assert abs(line["mismatch_kl"]) < 1e-6
-        assert line["mismatch_ratio_max"] < 1.001
+        assert abs(line["mismatch_kl"]) <= kl(bound)
+        assert line["mismatch_ratio_max"] <= math.exp(bound)
     versions = {node.policy_version for tree in read_trees(run / "trees.jsonl") for node in tree.nodes if node.kind == "action"}
     assert versions == {0, 1}
     trained, _ = load_policy(run / "policy")
