@@ -4,16 +4,37 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 ARGS ?=
 
-.PHONY: train test test-slow test-vllm check format study clean
+# Three processes on two cores: the one with the sandbox's tests mostly waits.
+PYTEST := $(BIN)/python -m pytest -n 3
+
+.PHONY: train quick test test-numbers test-slow test-vllm check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
 
+# Less than a minute, for between two edits: without processes, commands, models that are trained or checked as a whole.
+SLOWER := $(addprefix --ignore=tests/,envs/python envs/test_python_env.py envs/test_laws.py envs/test_conformance.py \
+	test_docs.py test_examples.py test_readme.py test_sample_plugin.py) \
+	--ignore-glob='tests/algorithms/test_cli*' --ignore-glob='tests/algorithms/test_check_*' \
+	--ignore-glob='tests/algorithms/test_bench*' --ignore-glob='tests/algorithms/test_smollm2*' \
+	--ignore=tests/algorithms/test_packed_gradients.py --ignore=tests/algorithms/test_openai_policy.py
+quick: .venv/installed
+	$(BIN)/ruff check --quiet .
+	$(PYTEST) -q $(SLOWER) tests $(ARGS)
+
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
+PROCESSORS := NATIVE=1 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=default,MKL_CBWR=COMPATIBLE
+test-numbers: .venv/installed
+	@status=0; for processor in $(PROCESSORS); do for threads in 1 2; do \
+		set -- $$(echo $$processor | tr , ' ') OMP_NUM_THREADS=$$threads; echo "== $$*"; \
+		env "$$@" $(PYTEST) -q -m 'numeric and not slow' $(ARGS) || status=1; \
+	done; done; exit $$status
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 # The real vLLM, on a CPU: it takes 4 GB, and pip must find the CPU build of torch.
 test-vllm: .venv-vllm/installed
@@ -24,6 +45,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layering.py
+
+# Ratios within one run, never times.
+bench: .venv/installed
+	$(BIN)/arpo bench all --check
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -51,4 +76,4 @@ study: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

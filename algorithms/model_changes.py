@@ -8,7 +8,7 @@ from .logits import precision
 
 
 def value_head(model: Any) -> torch.nn.Linear:
-    """Returns a linear map from the last hidden state to one number, 0 at first, where the model is and as precise as its log-probabilities."""
+    """Returns a linear map from the last hidden state to one number, 0 at first; it is as precise as log-probabilities."""
     width = int(model.config.get_text_config().hidden_size)
     head = torch.nn.Linear(width, 1, device=model.device, dtype=precision(model.dtype))
     torch.nn.init.zeros_(head.weight)

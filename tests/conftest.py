@@ -1,20 +1,82 @@
 """What all tests share; it also marks this folder as importable, so that they find `toys`."""
 
+import gc
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+# Before torch is imported, here and in the processes that tests start. Tests run side by side, so each has one thread
+# unless a number is given, and threads that wait let others work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# oneDNN would use AMX where torch was told to do without; torch itself fails on that mixture (`pack_vnni2`, bfloat16).
+_ONEDNN = {"default": "SSE41", "avx2": "AVX2"}
+if os.environ.get("ATEN_CPU_CAPABILITY") in _ONEDNN:
+    os.environ.setdefault("DNNL_MAX_CPU_ISA", _ONEDNN[os.environ["ATEN_CPU_CAPABILITY"]])
+
+TOGETHER = {
+    "sandbox": ("tests/envs/python/", "tests/envs/test_python_env.py"),  # time limits of their own, processes that are counted
+    "environments": ("tests/envs/", "tests/wrappers/", "arpo_envs/", "wrappers/"),  # leaks are counted faster without torch
+}
+"""Tests that one process runs, one after another, by where they lie; of the others each file is run by one."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((group for group, places in TOGETHER.items() if nodeid.startswith(places)), nodeid.split("::")[0])
+
+    return ByPlace(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the checks for leaks a million objects of modules, through which they would go at every collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _not_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _not_skipped((yield))
+
+
+def _not_skipped(report: Report) -> Report:
+    """Makes a failure of a skipped test where nothing may be missing: a sandbox, a server, a model, a header file."""
+    if report.skipped and os.environ.get("ARPO_TESTS_SKIP_NOTHING"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped, although ARPO_TESTS_SKIP_NOTHING is set: {report.longrepr}"
+    return report
 
 
 @pytest.fixture
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps what the command prints from being broken into lines in the middle of a sentence."""
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="session")
+def smollm2_cache() -> Path:
+    """Returns where SmolLM2 is kept converted, by this very code, for the tests of both environments and for the next run."""
+    code = hashlib.sha256((ROOT / "algorithms" / "smollm2.py").read_bytes()).hexdigest()
+    return ROOT / ".cache" / f"smollm2-{code[:12]}"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from algorithms.embedded.tokenizer import build_tokenizer, name_ids, phrases_bet
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 MARKS = [f"<{slash}{name}>" for name in ("search", "answer", "think", "result") for slash in ("", "/")]
 
 

@@ -21,6 +21,8 @@ from algorithms.rendering import TextRenderer
 from algorithms.trainer import Trainer
 from algorithms.tree import RolloutTree
 
+pytestmark = pytest.mark.numeric
+
 EVERY = pytest.mark.parametrize("case", SMALL)
 
 

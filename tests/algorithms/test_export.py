@@ -13,6 +13,8 @@ from algorithms.checkpoint import load_policy, save_policy
 from algorithms.policies.export import export_weights, is_tied, model_config
 from arpo_envs import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 
 def saved(folder: Path, family: str = "llama", **options: Any) -> tuple[Path, Any]:
     model = tiny_model(family, **options)

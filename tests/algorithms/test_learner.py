@@ -25,6 +25,8 @@ from algorithms.mismatch import TruncatedImportanceSampling
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 DONE, E = Status.ANSWERED, "observation"
 NONE: frozenset[str] = frozenset()
 

@@ -21,6 +21,8 @@ from algorithms.losses.value import ValueLoss
 from algorithms.optimization import Diverged, Schedule
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 TREES = [random_tree(seed, nodes=16) for seed in (1, 2, 5, 8)]
 CREDIT = SoftAttribution()(TREES, Scores())
 
@@ -279,6 +281,17 @@ def test_a_value_head_begins_at_nothing_and_learns_what_is_returned() -> None:
     assert one is not None
     assert other is not None
     assert np.array_equal(np.concatenate(one[0]), np.concatenate(other[0]))
+
+
+def test_a_value_head_is_as_precise_as_log_probabilities_whatever_the_model_is() -> None:
+    learner = made(toy(dtype=torch.bfloat16), values=True)
+    scores = learner.score(TREES, frozenset({"values"}))
+    returns = tuple(tuple(np.full(len(a), 0.7) for a in rows) for rows in CREDIT.advantages)
+    metrics = step(learner, ValueLoss(range=None), Credit(CREDIT.advantages, CREDIT.weights, returns), scores)
+    assert learner.value_head is not None
+    assert learner.value_head.weight.dtype == torch.float32
+    assert metrics["value_error"] == pytest.approx(0.49, rel=1e-3)
+    assert metrics["skipped_updates"] == 0.0
 
 
 @pytest.mark.parametrize("need", ["reference", "values"])

@@ -16,6 +16,8 @@ from algorithms.policies import Generation, Policy, Sampling
 from algorithms.policies.local import LocalPolicy
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 TOKENIZER = byte_tokenizer()
 F32, F64 = torch.float32, torch.float64
 FAMILIES = pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])

@@ -10,6 +10,8 @@ from algorithms.losses import LossInputs
 from algorithms.losses.clip import ClipLoss
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 _tensor = partial(torch.tensor, dtype=torch.float64)
 
 

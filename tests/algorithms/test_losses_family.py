@@ -16,6 +16,8 @@ from algorithms.losses.reinforce import ReinforceLoss
 from algorithms.losses.value import ValueLoss
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 _tensor = partial(torch.tensor, dtype=torch.float64)
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from algorithms.mismatch import Mismatch, TruncatedImportanceSampling, log_ratios
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 COUNTED = torch.tensor([[False, True, True, False], [False, True, False, False], [False, False, False, False]])
 LEARNER = torch.tensor([[0.0, 0.5, 0.9, 0.0], [0.0, 0.1, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]).log()
 SAMPLER = torch.tensor([[0.0, 0.25, 0.3, 0.0], [0.0, 0.4, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]).log()

@@ -22,6 +22,8 @@ from algorithms.losses.clip import ClipLoss
 from algorithms.mismatch import TruncatedImportanceSampling
 from algorithms.tree import RolloutTree
 
+pytestmark = pytest.mark.numeric
+
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"family": "llama"},
     "qwen2": {"family": "qwen2"},

@@ -31,6 +31,8 @@ from algorithms.packing import Cost, PackedRow, cut, pack
 from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 FAMILIES = ["llama", "qwen2", "qwen3"]
 
 

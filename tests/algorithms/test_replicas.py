@@ -14,6 +14,8 @@ from algorithms.policies.replicas import Prompts, Replicas, choose
 from algorithms.policies.served import split_urls
 from arpo_envs.errors import ConfigError
 
+pytestmark = pytest.mark.numeric
+
 URLS = ["http://one", "http://two", "http://three"]
 INSTRUCTIONS = list(range(200))
 TOKENS = st.lists(st.integers(0, 3), max_size=12)

@@ -65,16 +65,16 @@ def test_cancelling_collect_leaves_no_task_and_no_open_environment(mode: str, ti
 
 def test_thread_pool_reuses_idle_threads_and_keeps_to_its_limit() -> None:
     async def work() -> tuple[int, int]:
-        pool, busy, most = ToolThreads(limit=3), [], []
+        pool, busy, most, together = ToolThreads(limit=3), [], [], threading.Barrier(3)
 
         def job() -> str:
             busy.append(1)
             most.append(len(busy))
-            time.sleep(0.02)
+            together.wait(20.0)  # three do run at the same time
             busy.pop()
             return threading.current_thread().name
 
-        await asyncio.gather(*(pool.run(5.0, job) for _ in range(12)))
+        await asyncio.gather(*(pool.run(30.0, job) for _ in range(12)))
         threads = pool.threads
         pool.close()
         return max(most), threads

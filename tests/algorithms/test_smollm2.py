@@ -37,6 +37,7 @@ def package(monkeypatch, tmp_path):
     return install
 
 
+@pytest.mark.numeric
 def test_the_converted_model_is_the_model(package):
     model = tied_model()
     embedding = model.model.embed_tokens.weight.data  # in 8 bits: numbers that 8 bits hold, each block with a 127

@@ -30,14 +30,9 @@ TASK = ["dialect=json", "hops=1", "relations=['capital']"]
 SIZES = ["--action-tokens", "24", "--context-length", "640"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, cache) -> None:
-    monkeypatch.setenv("ARPO_ENVS_CACHE", str(cache))
+def _own_cache(monkeypatch, smollm2_cache) -> None:
+    monkeypatch.setenv("ARPO_ENVS_CACHE", str(smollm2_cache))
     monkeypatch.setenv("COLUMNS", "200")
 
 

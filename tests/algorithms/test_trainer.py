@@ -21,6 +21,8 @@ from algorithms.rendering import TextRenderer
 from algorithms.trainer import Trainer
 from algorithms.tree import RolloutTree
 
+pytestmark = pytest.mark.numeric
+
 
 class Lenient(CountEnv):
     """Takes whatever a model writes for a call, and at last for an answer worth its number of letters."""

@@ -19,6 +19,7 @@ def table() -> list[Pair]:
 
 
 PAIRS = table()
+KINDS = ("math", "number", "choice", "text")
 
 
 def name(pair: Pair) -> str:
@@ -29,22 +30,27 @@ def name(pair: Pair) -> str:
 def test_the_table_is_large_and_means_what_it_says():
     assert len(PAIRS) >= 420
     assert len({pair[:3] for pair in PAIRS}) == len(PAIRS)
+    assert {pair[2] for pair in PAIRS} == set(KINDS)
     kinds = Counter((kind, equal) for _, _, kind, equal, _ in PAIRS)
-    assert all(kinds[kind, equal] >= 4 for kind in ("math", "number", "choice", "text") for equal in (True, False))
+    assert all(kinds[kind, equal] >= 4 for kind in KINDS for equal in (True, False))
     lines = Path(__file__).with_name("checker_table.tsv").read_text(encoding="utf-8").splitlines()
     assert all(line.split("\t")[3] in {"yes", "no"} for line in lines[1:] if "\t" in line)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=name)
-def test_pair(pair: Pair):
-    given, expected, kind, equal, _ = pair
-    task = Task("t", "?", (expected,), {"answer_type": kind})
-    verdict = check(task, given)
-    assert verdict.success is equal, verdict
-    if kind != "text":
-        assert verdict.accuracy == float(equal)
-    score = HierarchicalReward(bonus_tools=frozenset())(task, Outcome(given, True, frozenset()))
-    assert (score.success, score.value) == (float(equal), verdict.accuracy)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pair_is_judged_as_the_table_says(kind: str):
+    wrong = []
+    for pair in PAIRS:
+        given, expected, of_kind, equal, _ = pair
+        if of_kind != kind:
+            continue
+        task = Task("t", "?", (expected,), {"answer_type": kind})
+        verdict = check(task, given)
+        score = HierarchicalReward(bonus_tools=frozenset())(task, Outcome(given, True, frozenset()))
+        accuracy = verdict.accuracy if kind == "text" else float(equal)  # a text that is not equal may have words in common
+        if (verdict.success, verdict.accuracy, score.success, score.value) != (equal, accuracy, float(equal), accuracy):
+            wrong.append((name(pair), verdict, score))
+    assert not wrong
 
 
 @pytest.mark.parametrize("kind", ["math", "number"])
@@ -61,10 +67,8 @@ def test_the_reference_gave_nothing(kind, given, expected):
     assert check(Task("t", "?", (expected,), {"answer_type": kind}), given).success
 
 
-SYMMETRIC = [pair for pair in PAIRS if pair[0] and pair[2] == "math"]
-
-
-@pytest.mark.parametrize("pair", SYMMETRIC, ids=name)
-def test_mathematical_equality_is_symmetric(pair: Pair):
-    given, expected, kind, equal, _ = pair
-    assert check(Task("t", "?", (given,), {"answer_type": kind}), expected).success is equal
+def test_mathematical_equality_is_symmetric():
+    symmetric = [pair for pair in PAIRS if pair[0] and pair[2] == "math"]
+    assert len(symmetric) > 200
+    turned = {name(pair): check(Task("t", "?", (pair[0],), {"answer_type": "math"}), pair[1]).success for pair in symmetric}
+    assert turned == {name(pair): pair[3] for pair in symmetric}

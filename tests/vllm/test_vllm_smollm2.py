@@ -21,9 +21,9 @@ pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(smollm2_cache: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARPO_ENVS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ARPO_ENVS_CACHE", str(smollm2_cache))
         return smollm2_folder(lambda line: None)
 
 
