@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 from small_recipes import SMALL
-from test_measurements import CLOSED_BOOK_OVER_MAJORITY, SUCCESS_AFTER, SUCCESS_BEFORE
 
 from algorithms.checkpoint import load_policy
 from algorithms.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5000)]
+
+SUCCESS_BEFORE = {"sampled": 0.40, "greedy": 0.20}
+"""At most: the cold start leaves something to learn, above all in what the policy does when it is greedy."""
+SUCCESS_AFTER = {"sampled": 0.85, "greedy": 0.90}
+"""At least: a decision was changed; less could be sampling noise that went away."""
+CLOSED_BOOK_OVER_MAJORITY = 0.03
+"""At most: without tools the policy knows no answers, only which of them is frequent."""
 
 
 @pytest.fixture(scope="module")

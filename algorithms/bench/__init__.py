@@ -1,1 +1,1 @@
-"""Benchmarks: one file each, with a function `main(arguments)`; called by `arpo bench NAME`."""
+"""Benchmarks: one file each, which offers a `BENCHMARK` (`check.Benchmark`); `arpo bench NAME` runs it."""

@@ -11,7 +11,7 @@ _COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on a measured number; one that is missed is shown, and fails nothing: machines and loads differ.
+    """A bound on a measured number; one that is missed is shown, and only `arpo bench --check` fails on it.
 
     Args:
         relation: of the number to the limit.
@@ -28,9 +28,12 @@ class Bound:
         """Returns whether a number keeps within the bound."""
         return bool(_COMPARE[self.relation](value, self.limit))
 
+    def __str__(self) -> str:
+        return f"{self.relation} {self.limit:.6g}"
+
     def cells(self, value: float, unit: str = "") -> tuple[Text, Text]:
         """Returns the table's cells of a number and of its bound; red where it is missed."""
-        bound = f"{self.relation} {f'{self.limit:.2f}'.rstrip('0').rstrip('.')}{unit}"
+        bound = f"{self}{unit}"
         if self.met(value):
             return Text(f"{value:,.2f}{unit}", "bold"), Text(bound, "dim")
         return Text(f"{value:,.2f}{unit}", "bold red"), Text(f"{bound} missed", "red")

@@ -1,11 +1,12 @@
 """`arpo bench env`: microseconds that the environment itself costs per call, and what a fork costs.
 
 The tool does nothing and the questions are fixed, so that what is left is `ToolEnv`: parsing,
-limits, transcript, info and reward. No search index is asked, except in the last three lines.
+limits, transcript, info and reward. No search index is asked, except in the last three lines. What
+is compared with a bound is this time over that of the same episodes by hand, without an environment.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,19 +14,37 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from gymnasium.envs.registration import EnvSpec
-from rich.console import Console
+from gymnasium.utils import seeding
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ConfigError, Stateless, Task, ToolEnv, ToolResult, ToolSpec, clone, restore, snapshot
+from arpo_envs import (
+    Answer,
+    Call,
+    ConfigError,
+    Outcome,
+    Stateless,
+    Task,
+    ToolEnv,
+    ToolResult,
+    ToolSpec,
+    clone,
+    make_dialect,
+    restore,
+    snapshot,
+)
 from arpo_envs.rewards import HierarchicalReward
 
-from ..cli.results import Value, write_json
+from ..cli.results import Value
+from .bounds import Bound
+from .check import Benchmark, Say, silent
 
 GEM_MICROSECONDS = 37.0
 """GEM 0.1.0, question-answering environment with a trivial tool: no spaces, no checks, no snapshot."""
+
+BOUNDS = {"per_call_over_by_hand": Bound("≤", 5.0), "clone_over_reset": Bound("≤", 2.5)}
+"""Measured were 2.8 to 3.2, and 1.5."""
 
 _CALL, _ANSWER = "<think>It should be known.</think><lookup>Bordeaux</lookup>", "<answer>France</answer>"
 _CALLS = 2
@@ -89,27 +108,14 @@ def trivial_env(**options: Any) -> ToolEnv:
     return ToolEnv(tasks=Fixed(), tools=[Lookup()], reward=HierarchicalReward(), **options)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo bench env`."""
-    config = tyro.cli(
-        EnvBench, args=list(arguments), prog="arpo bench env", description="Measure the environment's own time per call."
-    )
-    console = Console(highlight=False)
-    with console.status("measuring …"):
-        record = measure(config)
-    console.print(table(record))
-    if config.json is not None:
-        write_json(config.json, record)
-    return 0
-
-
-def measure(config: EnvBench) -> dict[str, Value]:
-    """Returns microseconds, medians over rounds, flat.
+def measure(config: EnvBench, say: Say = silent) -> dict[str, Value]:
+    """Returns microseconds, medians over rounds, and ratios between them, flat.
 
     `per_call`: reset to answer divided by the calls made, a reset with a seed of its own included.
     """
+    say("environment …")
     bare, made = trivial_env(), gym.make(EnvSpec("Bench/Trivial-v0", entry_point=trivial_env))
-    found: dict[str, Value] = {"reference_gem_per_call_us": GEM_MICROSECONDS}
+    found: dict[str, float] = {"reference_gem_per_call_us": GEM_MICROSECONDS}
     for name, env in (("unwrapped", bare), ("gym_make", made)):
         times = [_episodes(env, config.episodes) for _ in range(config.rounds + 1)][1:]  # the first one warms up
         reset, call, answer = (median(column) for column in zip(*times, strict=True))
@@ -118,10 +124,16 @@ def measure(config: EnvBench) -> dict[str, Value]:
         found |= {f"{part}_{name}_us": value for part, value in parts.items()}
         found |= {f"{part}_{name}_us": value for part, value in _forks(env, _CALL, config).items()}
         env.close()
+    by_hand = median([_by_hand(config.episodes) for _ in range(config.rounds + 1)][1:])
+    found |= {
+        "per_call_by_hand_us": by_hand,
+        "per_call_over_by_hand": found["per_call_unwrapped_us"] / by_hand,
+        "clone_over_reset": found["clone_unwrapped_us"] / found["reset_unwrapped_us"],
+    }
     search = gym.make("ARPO/Search-v0")
     found |= {f"{part}_search_us": value for part, value in _forks(search, "<search>Bordeaux</search>", config).items()}
     search.close()
-    return {name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()}
+    return {name: round(value, 2) for name, value in found.items()}
 
 
 def _episodes(env: Env, count: int) -> tuple[float, float, float]:
@@ -140,6 +152,24 @@ def _episodes(env: Env, count: int) -> tuple[float, float, float]:
         calls += called - ready
         resets += ready - start
     return 1e6 * resets / count, 1e6 * calls / (count * _CALLS), 1e6 * answers / count
+
+
+def _by_hand(count: int) -> float:
+    """Does what an episode needs at least, without an environment around it; returns microseconds per call."""
+    tasks, tool, reward = Fixed(), Lookup(), HierarchicalReward()
+    dialect = make_dialect("tags", tool.specs)
+    start = time.perf_counter()
+    for seed in range(count):
+        rng, _ = seeding.np_random(seed)
+        task = tasks.draw(rng)
+        for _ in range(_CALLS):
+            call = dialect.parse(_CALL)
+            assert isinstance(call, Call)
+            dialect.result(tool.call(call.tool, call.arguments, timeout=1.0).text)
+        answer = dialect.parse(_ANSWER)
+        assert isinstance(answer, Answer)
+        reward(task, Outcome(answer.text, True, frozenset({"lookup"})))
+    return 1e6 * (time.perf_counter() - start) / (count * (_CALLS + 2))
 
 
 def _forks(env: Env, action: str, config: EnvBench) -> dict[str, float]:
@@ -177,8 +207,16 @@ def table(record: Mapping[str, Value]) -> Table:
         shown.add_row(Text(label, style), *("" if value is None else Text(f"{value:.1f}", style) for value in values))
         if part in ("per_call", "answer"):
             shown.add_section()
+    shown.add_section()
+    for name, bound in BOUNDS.items():
+        if name in record:
+            shown.add_row(name, *bound.cells(float(record[name] or 0.0)))
     shown.caption = Text(
         f"A trivial tool, {_CALLS} calls an episode, each reset seeded; forks in mid-episode. For comparison: GEM 0.1.0 with "
-        f"a trivial tool takes {GEM_MICROSECONDS:.0f} µs per call, without spaces, checks or snapshots."
+        f"a trivial tool takes {GEM_MICROSECONDS:.0f} µs per call, without spaces, checks or snapshots. By hand: the same "
+        "draws, parses, calls and scores without an environment around them."
     )
     return shown
+
+
+BENCHMARK = Benchmark(EnvBench, measure, table, BOUNDS, check=EnvBench(rounds=5, episodes=100, forks=50))

@@ -1,7 +1,8 @@
 """`arpo bench sharing`: tool calls that a tree saves, from one frozen policy, for ARPO and its controls.
 
 The tools count their own calls. If they ran more or fewer than the trees say, a fork executed
-something twice, and the benchmark fails.
+something twice, and the benchmark fails. Without a policy a script plays: how much trees share
+depends on where they fork, and only their success on what the policy knows.
 """
 
 import asyncio
@@ -10,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,18 +21,24 @@ from ..checkpoint import load_policy
 from ..cli.config import TrainConfig, env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
-from ..cli.results import Value, write_json
+from ..cli.results import Value
 from ..devices import find_device
-from ..limits import MakeEnv
+from ..limits import Limits, MakeEnv, Start
 from ..metrics import fork_depths, summarise
+from ..policies import Policy
 from ..policies.local import LocalPolicy
+from ..policies.scripted import ScriptedPolicy
 from ..recipes import make
-from ..rendering import TextRenderer
+from ..rendering import Renderer, ScriptedRenderer
 from ..rollout import collect
 from ..tree import RolloutTree, total_tool_calls
+from .bounds import Bound
+from .check import Benchmark, Say, silent
 from .counting import Counter, counted
 
 ALGORITHMS = ("arpo", "random_branching", "grpo")
+BOUNDS = {"arpo_executed_share": Bound("≤", 0.8), "calls_over_trees": Bound("≤", 1.0)}
+"""Of the calls on all paths, those that ARPO executed; and the tools' own count over the trees'."""
 
 
 class ReExecuted(ArpoError):
@@ -44,8 +49,8 @@ class ReExecuted(ArpoError):
 class SharingBench:
     """Measure how many tool calls a tree saves."""
 
-    policy: Path
-    """Folder of a run, or of a Hugging Face causal language model."""
+    policy: Path | None = None
+    """Folder of a run, or of a Hugging Face causal language model; if left out, a script that searches one to four times."""
     env: str = "ARPO/SearchMini-v0"
     """Environment id."""
     args: tuple[str, ...] = ("split=train",)
@@ -59,7 +64,7 @@ class SharingBench:
     siblings: int = 1
     """Z, paths added by one fork."""
     probe: int | None = None
-    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
+    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy and the script, 20 otherwise."""
     seed: int = 1
     """Of prompts and draws."""
     device: str = "cpu"
@@ -82,60 +87,88 @@ class SharingBench:
         return make(name, **options)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo bench sharing`."""
-    config = tyro.cli(
-        SharingBench, args=list(arguments), prog="arpo bench sharing", description="Measure how many tool calls a tree saves."
-    )
-    find_device(config.device)
-    folder = model_in(config.policy)
-    make_env = env_maker(config.env, parse_arguments(config.args))
-    console = Console(highlight=False)
-    with console.status(f"{config.prompts} prompts of {config.env}, {len(ALGORITHMS)} algorithms …"):
-        record = asyncio.run(measure(config, folder, make_env))
-    console.print(table(record))
-    console.print(Text("The tools' own count agrees with the trees: no call was executed twice.", "green"))
-    if config.json is not None:
-        write_json(config.json, record)
-    return 0
-
-
-async def measure(config: SharingBench, folder: Path, make_env: MakeEnv) -> dict[str, Value]:
+def measure(config: SharingBench, say: Say = silent) -> dict[str, Value]:
     """Grows the trees of every algorithm from the same weights; returns the flat record.
 
     Raises:
         ReExecuted: the tools ran another number of calls than the trees say.
+        ConfigError: there is no such policy, environment or device.
     """
-    sizes = TrainConfig(policy=str(folder), output=folder, seed=config.seed, prompts=config.prompts).resolved()
-    algorithms = [config.algorithm(name, config.probe or sizes.probe) for name in ALGORITHMS]
+    find_device(config.device)
+    make_env = env_maker(config.env, parse_arguments(config.args))
+    players = _script() if config.policy is None else _model(config, model_in(config.policy), dialect_of(make_env))
+    return asyncio.run(_measure(config, make_env, players, say))
+
+
+@dataclass(frozen=True)
+class _Players:
+    """What plays: a policy with its renderer, and what its size asks for."""
+
+    policy: Policy
+    renderer: Renderer
+    limits: Limits
+    probe: int
+
+
+def _model(config: SharingBench, folder: Path, dialect: str) -> _Players:
+    sizes = TrainConfig(policy=str(folder), output=folder).resolved()
     model, tokenizer = load_policy(folder)
-    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
+    return _Players(policy, renderer_for(folder, tokenizer, dialect), sizes.limits(), sizes.probe or 20)
+
+
+def _script() -> _Players:
+    """Returns a player that searches one to four times, unsure after every result of what it will do, and then answers."""
+
+    def script(before: str, seed: int) -> str:
+        done = before.count("</result>")
+        return f"<search>{seed % 1000}</search>" if done <= seed % 4 and done < 4 else "<answer>unknown</answer>"
+
+    def entropy(before: str, seed: int) -> Sequence[float]:
+        return [seed % 7 / 2] * 8
+
+    return _Players(ScriptedPolicy(script, entropy), ScriptedRenderer(), Limits(), 4)
+
+
+async def _measure(config: SharingBench, make_env: MakeEnv, players: _Players, say: Say) -> dict[str, Value]:
     record: dict[str, Value] = {
-        "policy": str(config.policy),
+        "policy": str(config.policy or "a script"),
         "env": config.env,
         "args": " ".join(config.args),
         **{name: getattr(config, name) for name in ("prompts", "rollouts", "roots", "siblings", "seed")},
     }
+    starts = training_starts(TrainConfig(seed=config.seed, prompts=config.prompts), 0)
+    counted_calls = executed = 0
     try:
-        for algorithm in algorithms:
-            trees = await _grown(algorithm, make_env, policy, renderer, sizes)
-            record |= {f"{algorithm.name}_{name}": value for name, value in describe(trees).items()}
+        for name in ALGORITHMS:
+            say(f"{config.prompts} prompts of {config.env}, {name} …")
+            algorithm, counter = config.algorithm(name, config.probe or players.probe), Counter()
+            trees = await _grown(config, algorithm, make_env, players, starts, counter)
+            check(name, counter.calls, trees)
+            record |= {f"{name}_{key}": value for key, value in describe(trees).items()}
+            counted_calls, executed = counted_calls + counter.calls, executed + total_tool_calls(trees).executed
     finally:
-        await policy.close()
-    return record
+        await players.policy.close()
+    return record | {"calls_over_trees": counted_calls / executed if executed else None}
 
 
 async def _grown(
-    algorithm: Algorithm, make_env: MakeEnv, policy: LocalPolicy, renderer: TextRenderer, sizes: TrainConfig
+    config: SharingBench,
+    algorithm: Algorithm,
+    make_env: MakeEnv,
+    players: _Players,
+    starts: Sequence[Start],
+    counter: Counter,
 ) -> list[RolloutTree]:
-    counter = Counter()
-    starts, limits = training_starts(sizes, 0), sizes.limits()
-    trees = await collect(
-        lambda: counted(make_env(), counter), starts, policy, renderer, algorithm, seed=sizes.seed, limits=limits
+    return await collect(
+        lambda: counted(make_env(), counter),
+        starts,
+        players.policy,
+        players.renderer,
+        algorithm,
+        seed=config.seed,
+        limits=players.limits,
     )
-    check(algorithm.name, counter.calls, trees)
-    return trees
 
 
 def check(name: str, calls: int, trees: Sequence[RolloutTree]) -> None:
@@ -190,7 +223,7 @@ def table(record: Mapping[str, Value]) -> Table:
     }
     for label, key in rows.items():
         style = "bold" if key == "executed_share" else ""
-        shown.add_row(Text(label, style), *(Text(_number(record[f"{name}_{key}"]), style) for name in ALGORITHMS))
+        shown.add_row(Text(label, style), *(_cell(record, f"{name}_{key}", style) for name in ALGORITHMS))
     shown.add_section()
     prefix = "forks_at_depth_"
     depths = sorted({int(key.rpartition("_")[2]) for key in record if prefix in key})
@@ -201,10 +234,19 @@ def table(record: Mapping[str, Value]) -> Table:
         shown.add_row(f"forks after {depth} tool call{'s' * (depth != 1)}", *bars)
     shown.caption = Text(
         f"{record['policy']} on {record['env']} {record['args']}, seed {record['seed']}. "
-        "Share executed: executed / (executed + inherited)."
+        f"Share executed: executed / (executed + inherited), for arpo {BOUNDS['arpo_executed_share']}. "
+        "The tools' own count agrees with the trees: no call was executed twice."
     )
     return shown
 
 
+def _cell(record: Mapping[str, Value], name: str, style: str) -> Text:
+    value, bound = record[name], BOUNDS.get(name)
+    return Text(_number(value), style if bound is None or value is None or bound.met(float(value)) else "bold red")
+
+
 def _number(value: Value) -> str:
     return "–" if value is None else f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+BENCHMARK = Benchmark(SharingBench, measure, table, BOUNDS, check=SharingBench(prompts=8))

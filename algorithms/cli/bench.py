@@ -2,43 +2,87 @@
 
 import importlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
+from arpo_envs import ConfigError
 from arpo_envs.errors import unknown_name
+
+from .results import write_json
+
+if TYPE_CHECKING:
+    from ..bench.check import Benchmark, Options
 
 BENCHMARKS = {
     "env": "Time of the environment itself per call, and of a fork.",
-    "fork": "Time and memory of a clone of a live Python interpreter, beside the alternatives.",
-    "pack": "Time and memory of an update on packed trees, beside flat rows.",
-    "rollout": "Our scheduler and engines beside a lock-step scheduler and bare generation.",
+    "start": "Time of the first import, and of the built-in world.",
+    "text": "Growth of parsing and checking with the length of hostile text.",
     "sharing": "Tool calls that a tree saves, from one frozen policy.",
+    "fork": "Time and memory of a clone of a live Python interpreter, beside the alternatives.",
+    "rollout": "Our scheduler and engines beside a lock-step scheduler and bare generation.",
+    "pack": "Time and memory of an update on packed trees, beside flat rows.",
 }
+ALL, CHECK = "all", "--check"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo bench NAME`.
+    """Runs `arpo bench NAME`, or all of them; with `--check` their small sizes, and compares.
 
     Raises:
-        ConfigError: no benchmark has that name.
+        ConfigError: no benchmark has that name, or options do not go together.
     """
     words = list(arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         _print_help()
         return 0
     name, rest = words[0], words[1:]
-    if name not in BENCHMARKS:
-        raise unknown_name("benchmark", name, BENCHMARKS)
-    module = importlib.import_module(f"...bench.{name}", __name__)
-    return int(module.main(rest))
+    if name not in (ALL, *BENCHMARKS):
+        raise unknown_name("benchmark", name, [ALL, *BENCHMARKS])
+    names = list(BENCHMARKS) if name == ALL else [name]
+    if CHECK in rest:
+        if len(rest) > 1:
+            raise ConfigError(f"{CHECK} has sizes of its own and takes no other options.")
+        check = importlib.import_module("...bench.check", __name__)
+        return int(check.check_all(names, Console(highlight=False)))
+    if name == ALL and rest:
+        raise ConfigError(f"arpo bench {ALL} takes no options but {CHECK}.")
+    for one in names:
+        _run(one, rest)
+    return 0
+
+
+def _run(name: str, words: Sequence[str]) -> None:
+    """Measures one benchmark and prints its table."""
+    from ..bench.check import load
+
+    benchmark: Benchmark[Options] = load(name)
+    about = f"{benchmark.options.__doc__} With {CHECK} alone: small sizes, whose ratios are compared with their bounds."
+    config = tyro.cli(benchmark.options, args=list(words), prog=f"arpo bench {name}", description=about)
+    console = Console(highlight=False)
+    with console.status("measuring …") as status:
+        record = benchmark.measure(config, status.update)
+    console.print(benchmark.table(record))
+    if config.json is not None:
+        write_json(config.json, record)
 
 
 def _print_help() -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, line in BENCHMARKS.items():
         table.add_row(f"[bold cyan]arpo bench {name}[/]", line)
+    table.add_row(f"[bold cyan]arpo bench {ALL}[/]", "All of them, one after the other: ten minutes.")
+    table.add_row(
+        f"[bold cyan]arpo bench {ALL} {CHECK}[/]", "Small sizes, and whether all ratios keep within their bounds: two minutes."
+    )
     console = Console()
     console.print("Measurements; each prints a table and writes a flat object with --json FILE.\n")
     console.print(table)
-    console.print("\nEach explains itself: [bold]arpo bench env --help[/]")
+    console.print(
+        f"\nEach explains itself: [bold]arpo bench env --help[/]. [bold]{CHECK}[/] goes with each name, too. It compares "
+        "ratios within one run, never times. A benchmark that misses a bound is measured again, up to three times in all, "
+        "because other work on the machine disturbs single measurements. If it misses each time, or a ratio cannot be measured "
+        "here, the exit status is 1."
+    )

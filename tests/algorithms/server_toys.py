@@ -223,6 +223,27 @@ class LoopbackServer:
         await writer.drain()
 
 
+class SleepsAtOnce:
+    """Stands for the module `asyncio`, and is its own event loop's clock, which moves only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    def get_running_loop(self) -> "SleepsAtOnce":
+        return self
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 def _likeliest(logp_V: torch.Tensor, count: int) -> dict[int, float]:
     values, ids = logp_V.topk(min(count, len(logp_V)))
     return dict(zip(ids.tolist(), values.tolist(), strict=True))

@@ -9,7 +9,7 @@ from algorithms.bench.bounds import Bound
 from algorithms.cli import main
 
 SMALL = ["--rounds", "1", "--forks", "2", "--repeats", "1", "--array-mb", "1", "--objects-mb", "1", "--clones", "2"]
-RATIOS = {"clone_over_bare_fork", "fresh_interpreter_over_clone", "dill_1mb_over_clone", "clone_private_mb"}
+RATIOS = {"clone_over_bare_fork", "fresh_interpreter_over_clone", "dill_1mb_over_clone", "clone_private_share"}
 
 
 def test_the_result_is_flat_and_whole_and_what_is_absent_is_named(tmp_path, monkeypatch, capsys):
@@ -42,6 +42,6 @@ def test_missed_bounds_look_like_some():
         ], 1.0,
     )  # fmt: skip
     record |= {"clone_over_bare_fork": 4.5, "fresh_interpreter_over_clone": 31.0, "dill_200mb_over_clone": None}
-    shown = fork.table(record | {"clone_private_mb": 3.0, "absent": "dill"})
-    last = [str(cell) for cell in shown.columns[2].cells][-4:]
-    assert last == ["≤ 4 missed", "≥ 30", "", "< 3 missed"]
+    shown = fork.table(record | {"clone_private_share": 0.05, "clone_private_mb": 3.0, "absent": "dill"})
+    last = [str(cell) for cell in shown.columns[2].cells][-5:]
+    assert last == ["≤ 4 missed", "≥ 30", "", "≤ 0.04 missed", "< 3 missed"]

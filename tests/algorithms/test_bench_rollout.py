@@ -13,10 +13,7 @@ from algorithms.limits import Limits
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
 
-NAMES = {
-    "lockstep_over_ours_constant", "lockstep_over_ours_lognormal", "lockstep_over_ours_hangs", "ours_over_critical_path",
-    "local_tokens_over_generate", "scheduler_cpu_us_per_turn", "prefill_over_unique",
-}  # fmt: skip
+NAMES = {"lockstep_over_ours_hangs", "scheduler_cpu_us_per_turn", *rollout.BOUNDS}
 
 
 @pytest.mark.parametrize("kind", rollout.KINDS)
@@ -90,4 +87,6 @@ def test_bad_sizes_are_refused():
 def test_missed_bounds_look_like_some():
     record = dict.fromkeys(NAMES, 1.5) | {"paths": 3, "speed": 1.0}
     column = [str(cell) for cell in rollout.table(record).columns[2].cells]
-    assert [cell for cell in column if cell] == ["≥ 1", "≥ 2 missed", "≤ 1.15 missed", "≤ 200", "≥ 0.9"]
+    assert [cell for cell in column if cell] == [
+        *("≥ 1", "≥ 2 missed", "≤ 1.15 missed", "≤ 200", "≤ 5.5", "≥ 0.9", "not installed", "≤ 1.1 missed")
+    ]

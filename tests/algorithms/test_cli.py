@@ -316,7 +316,8 @@ def test_bench_env(tmp_path, capsys):
     parts = {"per_call", "reset", "tool_call", "answer", "clone", "snapshot", "restore"}
     forks = {"clone", "snapshot", "restore"}
     names = {f"{part}_{stack}_us" for stack in ("unwrapped", "gym_make") for part in parts}
-    assert set(record) == names | {f"{part}_search_us" for part in forks}
+    ratios = {"per_call_by_hand_us", "per_call_over_by_hand", "clone_over_reset"}
+    assert set(record) == names | ratios | {f"{part}_search_us" for part in forks}
     assert all(value > 0 for value in record.values())
 
 

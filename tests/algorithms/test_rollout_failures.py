@@ -90,11 +90,9 @@ def test_a_hanging_tool_costs_one_leaf(mode: str) -> None:
     ids=lambda e: type(e).__name__,
 )
 def test_a_raising_tool_costs_one_leaf(mode: str, error: BaseException) -> None:
-    began = time.monotonic()
     (tree,) = grow(faulty(raising(error)), Plan(Coin(4, 0.5), 6), one_bad([]), mode=mode)
-    assert statuses(tree).count(Status.TOOL_FAULT) == 1
+    assert statuses(tree).count(Status.TOOL_FAULT) == 1, "it was noticed at once: by the limit it would be a time-out"
     assert statuses(tree).count(Status.ANSWERED) == 5
-    assert time.monotonic() - began < 30.0, "it was noticed at once, not by the timeout"
 
 
 def test_an_environment_with_nonsense_for_a_reward_is_a_fault() -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -174,11 +175,9 @@ BOMB = "__import__('os').system('touch {0}')"
 
 
 @pytest.mark.parametrize("answer", HANGS)
-def test_what_would_take_forever_is_wrong_at_once(answer):
-    assert judged("x+2", "2+x", answer_type="math"), "the worker is there"
-    start = time.monotonic()
-    assert not judged(answer, "123456789", answer_type="math")
-    assert time.monotonic() - start < 5
+def test_what_would_take_forever_is_wrong_and_is_never_begun(answer):
+    verdict = check(Task("t", "?", ("123456789",), {"answer_type": "math"}), answer)
+    assert verdict == Verdict(False, 0.0), "no note: it was decided, not given up when its time was over"
 
 
 def test_what_does_hang_is_wrong_within_its_time(monkeypatch):
@@ -190,6 +189,7 @@ def test_what_does_hang_is_wrong_within_its_time(monkeypatch):
     assert judged("x+1", "1+x", answer_type="math"), "the next answer is judged as ever"
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["math", "number", "choice", "text"])
 @pytest.mark.parametrize(
     "answer",
@@ -214,10 +214,10 @@ def test_what_does_hang_is_wrong_within_its_time(monkeypatch):
         "\\text{" * 300,
     ],
 )
-def test_long_and_broken_answers_are_wrong_at_once(answer, kind):
-    start = time.monotonic()
-    assert not judged(answer, "B" if kind == "choice" else "5", answer_type=kind)
-    assert time.monotonic() - start < 20
+def test_long_and_broken_answers_are_wrong_and_not_given_up(answer, kind):
+    verdict = check(Task("t", "?", ("B" if kind == "choice" else "5",), {"answer_type": kind}), answer)
+    assert not verdict.success
+    assert not {"timeout", "died"} & set(re.findall(r"\w+", verdict.note))
 
 
 @pytest.mark.parametrize(
@@ -324,16 +324,15 @@ def test_a_scorer_that_is_none(scorers, scorer, message):
 # --- the worker -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(100)
 def test_a_call_past_its_time_ends_and_the_next_one_works():
     worker = Worker("time:sleep")
     first = worker.call((0,), seconds=1.0)
     assert first is None
     with pytest.raises(Raised, match="TypeError"):
         worker.call(("a",), seconds=1.0)
-    start = time.monotonic()
     with pytest.raises(Overrun, match="timeout"):
-        worker.call((60,), seconds=0.05)  # asleep: the wall clock ends it
-    assert time.monotonic() - start < 30
+        worker.call((3600,), seconds=0.05)  # asleep: the wall clock ends it
     assert worker.call((0,), seconds=1.0) is None
     worker.close()
     assert worker.call((0,), seconds=1.0) is None
@@ -343,10 +342,11 @@ def test_a_call_past_its_time_ends_and_the_next_one_works():
 
 def test_processor_time_ends_what_no_signal_handler_could():
     worker = Worker("builtins:pow")
-    start = time.process_time()
+    assert worker.call((2, 10), seconds=1.0) == 1024
+    process, _ = worker._live
     with pytest.raises(Overrun, match="timeout"):
         worker.call((10, 10**8 + 1), seconds=0.2)
-    assert time.process_time() - start < 5
+    assert process.returncode == -signal.SIGPROF, "the kernel ended it, not we when the wall time was over"
     assert worker.call((2, 10), seconds=1.0) == 1024
     worker.close()
 
@@ -426,7 +426,7 @@ def test_a_killed_worker_is_replaced_and_leaves_no_descriptors():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_usual_answer_needs_no_worker():
+def test_the_usual_answer_needs_no_worker(monkeypatch):
     pairs = [
         ("204", "204"),
         (r"\boxed{204}", "204"),
@@ -436,10 +436,11 @@ def test_the_usual_answer_needs_no_worker():
         ("0.5", "1/2 "),
     ]
     assert [settle(*pair) for pair in pairs] == [True, True, True, True, False, None]
-    start = time.process_time()
-    for _ in range(1000):
-        check(Task("t", "?", ("204",), {"answer_type": "math"}), r"\boxed{205}")
-    assert time.process_time() - start < 1.0  # seconds per thousand
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(mathematics, "_equivalent", lambda *pair: asked.append(pair) is None)
+    for answer, expected in pairs:
+        check(Task("t", "?", (expected,), {"answer_type": "math"}), answer)
+    assert asked == [("0.5", "1/2 ")]
 
 
 def test_verdicts_and_tasks_are_plain_values():

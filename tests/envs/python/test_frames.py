@@ -22,7 +22,8 @@ def pair():
 
 
 def soon() -> float:
-    return time.monotonic() + 0.2
+    """Returns a deadline for what is there already."""
+    return time.monotonic() + 20
 
 
 def frame(body: bytes) -> bytes:
@@ -92,12 +93,11 @@ def test_the_rest_of_an_overdue_message_is_not_lost(pair):
     assert channel.receive(deadline=soon()) == {"a": 1}
 
 
+@pytest.mark.timeout(10)
 def test_who_does_not_read_cannot_block_the_sender(pair):
     channel, _ = pair
-    start = time.monotonic()
     with pytest.raises(Overdue):
         channel.send({"text": "x" * (1 << 22)}, deadline=time.monotonic() + 0.1)
-    assert time.monotonic() - start < 2
 
 
 def test_sending_to_nobody_is_closed(pair):
@@ -148,7 +148,7 @@ def test_the_kernel_says_who_sends_and_only_the_first_may(pair):
     if child == 0:
         raw.send(frame(b'{"from": "child"}'))
         os._exit(0)
-    assert channel.receive(deadline=time.monotonic() + 5) == {"from": "child"}
+    assert channel.receive(deadline=soon()) == {"from": "child"}
     assert channel.sender == child
     os.waitpid(child, 0)
     raw.send(frame(b'{"from": "another"}'))

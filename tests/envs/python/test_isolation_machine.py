@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,13 +222,12 @@ def test_when_process_1_ends_all_end_and_the_guardian_says_how(machine: isolatio
         assert program.stdout.read() == "", "nobody holds the pipe any more"
 
 
+@pytest.mark.timeout(60)
 def test_when_the_guardian_dies_all_die(machine: isolation.Report) -> None:
     with _guarded(machine, "time.sleep(600)") as program:
         program.kill()
-        started = time.monotonic()
         assert program.stdout is not None
         assert program.stdout.read() == "", "the pipe ends when the last process that holds it is dead"
-        assert time.monotonic() - started < 20
 
 
 _DYING = """
