@@ -13,11 +13,12 @@ train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
 
 # Less than a minute, for between two edits: without processes, commands, models that are trained or checked as a whole.
-SLOWER := $(addprefix --ignore=tests/,envs/python envs/test_python_env.py envs/test_laws.py envs/test_conformance.py \
-	test_docs.py test_examples.py test_readme.py test_sample_plugin.py) \
+SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws conformance check_tool \
+	checkers questions world benchmark_files reasoning) test_docs.py test_examples.py test_readme.py test_sample_plugin.py \
+	test_layering.py test_plugins.py test_ci.py $(patsubst %,algorithms/test_%.py,trainer embedded every_recipe \
+	packed_gradients openai_policy)) \
 	--ignore-glob='tests/algorithms/test_cli*' --ignore-glob='tests/algorithms/test_check_*' \
-	--ignore-glob='tests/algorithms/test_bench*' --ignore-glob='tests/algorithms/test_smollm2*' \
-	--ignore=tests/algorithms/test_packed_gradients.py --ignore=tests/algorithms/test_openai_policy.py
+	--ignore-glob='tests/algorithms/test_bench*' --ignore-glob='tests/algorithms/test_smollm2*'
 quick: .venv/installed
 	$(BIN)/ruff check --quiet .
 	$(PYTEST) -q $(SLOWER) tests $(ARGS)
