@@ -5,7 +5,7 @@ VLLM_BIN := .venv-vllm/bin
 ARGS ?=
 
 # Three processes on two cores: the one with the sandbox's tests mostly waits.
-PYTEST := $(BIN)/python -m pytest -n 3
+PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 .PHONY: train quick test test-numbers test-slow test-vllm check bench format study clean
 

@@ -37,9 +37,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByPlace(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return next((group for group, places in TOGETHER.items() if nodeid.startswith(places)), nodeid.split("::")[0])
+            return _group(nodeid) or nodeid.split("::")[0]
 
     return ByPlace(config, log)
+
+
+def _group(nodeid: str) -> str | None:
+    return next((group for group, places in TOGETHER.items() if nodeid.startswith(places)), None)
+
+
+LONG = 600
+"""Seconds of a test's own limit from which on it begins before all others."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with what takes longest, or no process would be left beside it at the end."""
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        limit = item.get_closest_marker("timeout")
+        return limit is None or limit.args[0] < LONG, _group(item.nodeid) is None
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish() -> None:

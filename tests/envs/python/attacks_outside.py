@@ -174,7 +174,7 @@ os.fstat(file).st_mtime_ns == before""",
         """
 for path in (host["secret"], host["folder"], "..", "."):
     tried(os.chmod, path, 0o777), tried(os.chown, path, 65534, 65534)
-{"list above": tried(os.listdir, ".."), "list all": tried(os.listdir, "/arpo-sessions"),
+{"list above": tried(os.listdir, ".."), "list all": tried(os.listdir, "../.."),
  "beside": tried(os.mkdir, "../planted"), "attribute": called("setxattr", host["secret"].encode(), b"user.a", b"1", 1, 0)}""",
         refused("EACCES", "EPERM", hidden=("EACCES", "EPERM", "ENOENT")),
         host=lambda host: is_intact(host) or (None if host.secret.stat().st_mode & 0o777 == 0o644 else "its mode was changed"),
