@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .attention import Reach, added, as_taken, reaches
 from .flat import FlatBatch, Row, pad
 from .logits import Logits, precision
 from .packing import PackedRow
@@ -57,8 +58,9 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
         line[: len(index)] = r * longest + index
     tree = {}
     if any(len(row.leaves) > 1 for row in packed):
-        mask = _as_wanted(torch.from_numpy(end_RN).to(device), model)
-        tree = {"position_ids": torch.from_numpy(position_RN).to(device), "attention_mask": mask}
+        end, position = torch.from_numpy(end_RN).to(device), torch.from_numpy(position_RN).to(device)
+        mask = as_taken(reaches(model.config), lambda reach: _as_wanted(end, position, reach, model))
+        tree = {"position_ids": position, "attention_mask": mask}
     on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
     return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
 
@@ -76,12 +78,14 @@ def visible(end_RN: torch.Tensor) -> torch.Tensor:
     return (place_N[:, None] >= place_N) & (place_N[:, None] < end_RN[:, None, :])
 
 
-def visible_blocks(end_RN: torch.Tensor) -> Any:
+def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach = Reach()) -> Any:
     """Returns the same for FlexAttention: blocks that nobody sees are never computed, and nobody holds the whole mask."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return (query >= key) & (query < end_RN[row, key])
+        seen = (query >= key) & (query < end_RN[row, key])
+        hidden = reach.hides(position_RN[row, query], position_RN[row, key])
+        return seen if hidden is None else seen & ~hidden
 
     rows, longest = end_RN.shape
     return create_block_mask(sees, B=rows, H=None, Q_LEN=longest, KV_LEN=longest, device=end_RN.device)
@@ -140,14 +144,12 @@ def score(
     return Scored(on_paths(logp_U), entropy_BT, value_BT)
 
 
-def _as_wanted(end_RN: torch.Tensor, model: Any) -> Any:
-    """Returns the mask as the model's attention takes it: eager attention adds it, and is silently wrong with booleans."""
+def _as_wanted(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach, model: Any) -> Any:
+    """Returns the mask of one kind of layer, as the model's attention takes it."""
     implementation = getattr(model.config, "_attn_implementation", "sdpa")
     if implementation == "flex_attention":
-        return visible_blocks(end_RN)
-    mask_R1NN = visible(end_RN)[:, None]
-    if implementation != "eager":
-        return mask_R1NN
-    return torch.zeros(mask_R1NN.shape, dtype=model.dtype, device=mask_R1NN.device).masked_fill_(
-        ~mask_R1NN, torch.finfo(model.dtype).min
-    )
+        return visible_blocks(end_RN, position_RN, reach)
+    seen_RNN = visible(end_RN)
+    hidden_RNN = reach.hides(position_RN[:, :, None], position_RN[:, None, :])  # on a path, positions tell how far
+    seen_R1NN = (seen_RNN if hidden_RNN is None else seen_RNN & ~hidden_RNN)[:, None]
+    return added(~seen_R1NN, model.dtype) if implementation == "eager" else seen_R1NN

@@ -189,8 +189,7 @@ class TorchLearner:
             raise ConfigError("The algorithm needs a value head; build the learner with values=True.")
         if not needs:
             return Scores()
-        blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
-        rows = rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
+        rows = _sampled_rows(trees)
         reference = values = None
         if "reference" in needs:
             with self._reference_logits() as logits:
@@ -198,6 +197,14 @@ class TorchLearner:
         if "values" in needs:
             values = self._on_rows(trees, rows, "value_BT", self._logits)
         return Scores(*(None if found is None else _per_tree(trees, found) for found in (reference, values)))
+
+    def logprobs(self, trees: Sequence[RolloutTree]) -> tuple[tuple[Array, ...], ...]:
+        """Returns for each leaf of each tree the log-probability of every sampled token on its path, [T], nats; 0 elsewhere."""
+        return _per_tree(trees, self._on_rows(trees, _sampled_rows(trees), "logp_BT", self._logits))
+
+    def why_not_packable(self, length: int) -> str | None:
+        """Returns why trees whose paths have up to so many tokens are trained as flat rows; None if they are packed."""
+        return self._packer.check(length)
 
     @contextmanager
     def _reference_logits(self) -> Iterator[Logits]:
@@ -372,6 +379,12 @@ def _combined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
         whole = sum(values) if name in _SUMS else max(values) if name == "mismatch_ratio_max" else sum(values) / len(values)
         combined[name] = float(whole)
     return combined
+
+
+def _sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:
+    """Returns all rows, in which every sampled token counts."""
+    blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
+    return rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
 
 
 def _teaches(row: Row) -> Array | bool:

@@ -59,7 +59,7 @@ def _has_plain_head(model: Any) -> bool:
         return False
     training = model.training
     model.eval()
-    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
     full = model(input_ids=ids, use_cache=False).logits.float()
     short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
     model.train(training)

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 class Packer:
     """Makes micro-batches for one model.
 
-    Before the first row that holds several paths, the model is checked (`why_not_packable`). One that cannot be packed
-    is trained on flat rows from then on, with a warning.
+    Before the first row that holds several paths, and before any that is longer than those for which this was done, the model
+    is checked (`why_not_packable`). One that cannot be packed is trained on flat rows from then on, with a warning.
 
     Args:
         model: that the batches are for.
@@ -29,7 +29,7 @@ class Packer:
     def __init__(self, model: Any, token_budget: int, *, packing: Literal["auto", "flat"] = "auto", cost: Cost | None = None):
         self.model, self.token_budget, self.packing = model, token_budget, packing
         self.cost = cost or Cost.of(model.config.get_text_config(), _body(model))
-        self._checked = False
+        self._checked = 0
 
     def batches(
         self, trees: Sequence[RolloutTree], rows: Sequence[Row], wanted: Sequence[int]
@@ -48,18 +48,27 @@ class Packer:
                 chosen = [kind[i] for i in index]
                 yield lay_out(chosen, rows, self.model, self.model.device), [leaf for row in chosen for leaf in row.leaves]
 
+    def check(self, length: int) -> str | None:
+        """Returns why trees with paths of so many tokens are trained as flat rows, None if they are packed where it pays."""
+        if self.packing == "flat":
+            return "so it was configured"
+        longest = min(length, self.token_budget)
+        if longest > self._checked:
+            self._checked = longest
+            if reason := why_not_packable(self.model, longest):
+                log.warning("Trees are trained as flat rows, which is slower but the same: %s.", reason)
+                self.packing = "flat"
+                return reason
+        return None
+
     def _plan(self, trees: Sequence[RolloutTree], wanted: Sequence[int]) -> list[PackedRow]:
         """Returns the rows; asks the model first if any of them holds several paths."""
         if self.packing == "auto":
             packed = plan(trees, wanted, self.cost, self.token_budget)
-            if self._checked or all(len(row.leaves) == 1 for row in packed):
+            longest = max((int(row.position.max()) + 1 for row in packed if len(row.leaves) > 1), default=0)
+            # longer than it is, so that paths that grow are not checked again and again
+            if longest <= self._checked or self.check(longest + longest // 4) is None:
                 return packed
-            self._checked = True
-            reason = why_not_packable(self.model)
-            if reason is None:
-                return packed
-            log.warning("Trees are trained as flat rows, which is slower but the same: %s.", reason)
-            self.packing = "flat"
         return plan(trees, wanted, self.cost, 0)
 
 

@@ -16,10 +16,12 @@ import torch
 
 from arpo_envs import ConfigError
 
+from ..attention import reaches
+from ..compiled import plain
 from ..logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling, check_request
-from .slots import SlotCache
+from .slots import ELSEWHERE, SlotCache, bytes_per_token
 from .stopping import StopStrings
 
 _DEFAULT_CACHE_BYTES = 2 << 30
@@ -52,8 +54,8 @@ class LocalPolicy:
     """Draws from a `transformers` model.
 
     Args:
-        model: a causal language model with full attention in every layer; it is copied, so that
-            training it elsewhere changes nothing here until `load`.
+        model: a causal language model whose past is keys and values; it is copied, so that training it elsewhere
+            changes nothing here until `load`. Whether this engine draws with its probabilities, `agreement` finds out.
         tokenizer: its tokenizer, to find stop strings.
         device: where to run, e.g. "cpu" or "cuda".
         context_length: longest sequence in tokens.
@@ -65,7 +67,7 @@ class LocalPolicy:
         dtype: to run in, e.g. `torch.bfloat16`; by default the model's own.
 
     Raises:
-        ConfigError: the model has layers this engine cannot run, or one context exceeds `cache_tokens`.
+        ConfigError: the model cannot be run with this engine's cache and masks, or one context exceeds `cache_tokens`.
     """
 
     def __init__(
@@ -81,15 +83,19 @@ class LocalPolicy:
     ) -> None:
         _refuse_foreign_attention(model.config)
         self.device = torch.device(device)
-        self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype or model.dtype).eval().requires_grad_(False)
+        own = copy.deepcopy(plain(model))
+        self.model = own.to(device=self.device, dtype=dtype or model.dtype).eval().requires_grad_(False)
         self._logits = Logits(self.model)
         self.tokenizer = tokenizer
-        self.context_length = min(context_length, int(getattr(model.config, "max_position_embeddings", context_length)))
-        self.vocabulary_size = int(model.config.vocab_size)
+        config = model.config.get_text_config()
+        self.context_length = min(context_length, int(getattr(config, "max_position_embeddings", None) or context_length))
+        self.vocabulary_size = int(config.vocab_size)
+        self.dtype = self.model.dtype
         self.version = 0
         self.prefilled_tokens = 0
         """Tokens computed so far, sampled ones included: what prefix reuse keeps small."""
-        self._cache = SlotCache(slots, self.context_length, self._budget(cache_tokens, slots))
+        budget = self._budget(cache_tokens, slots)
+        self._cache = SlotCache(slots, self.context_length, budget, reaches(config))
         self._stops = StopStrings(tokenizer)
         self._closed = False
         self._waiting: list[_Request] = []
@@ -285,11 +291,8 @@ class LocalPolicy:
 
     def _budget(self, cache_tokens: int | None, slots: int) -> int:
         """Returns the size of the pool, in tokens."""
+        each = bytes_per_token(self.model)
         if cache_tokens is None:
-            config = self.model.config
-            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            each: int = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
             return max(self.context_length, min(slots * self.context_length, _DEFAULT_CACHE_BYTES // each))
         if cache_tokens < self.context_length:
             raise ConfigError(
@@ -319,11 +322,14 @@ def _fail(requests: Sequence[_Request], error: Exception) -> None:
 
 
 def _refuse_foreign_attention(config: Any) -> None:
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
+    """Refuses a model for whose layers there are no masks."""
+    try:
+        reaches(config)
+    except KeyError as error:
         raise ConfigError(
-            f"This engine runs models with full attention in every layer; {config.model_type} has {sorted(kinds)}."
-        )
+            f"The local engine cannot run {config.model_type}: it has layers of the kind {error}, and this engine keeps "
+            f"nothing but keys and values. {ELSEWHERE}"
+        ) from error
     implementation = getattr(config, "_attn_implementation", "sdpa")
     if implementation not in ("sdpa", "eager"):
         raise ConfigError(

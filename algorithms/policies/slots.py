@@ -4,7 +4,7 @@
 together are gathered from the pool once, into a table that grows in place until a row joins or leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
+from arpo_envs import ConfigError
+
+from ..attention import Reach, added, as_taken, reaches
 from .prefixes import Prefixes
+
+ELSEWHERE = "Draw with vLLM (--engine vllm), or train another model."
+"""What to do about a model that the local engine cannot run."""
 
 _GROWTH = 24
 """Tokens a table can grow before it is gathered anew."""
@@ -64,10 +70,12 @@ class SlotCache(Cache):
         slots: S, sequences remembered at the same time.
         length: longest sequence, in tokens.
         budget: tokens remembered at the same time; by default what all slots could need.
+        reach_of: how far each kind of layer sees, from `attention.reaches`; by default all of them as far as they can.
     """
 
-    def __init__(self, slots: int, length: int, budget: int | None = None) -> None:
+    def __init__(self, slots: int, length: int, budget: int | None = None, reach_of: Mapping[str, Reach] | None = None) -> None:
         super().__init__(layers=[])
+        self._reach_of = {"": Reach()} if reach_of is None else reach_of
         self.books = Prefixes(slots, length, slots * length if budget is None else budget)
         self.place, self.append = self.books.place, self.books.append
         self.free = self.books.free
@@ -86,10 +94,7 @@ class SlotCache(Cache):
         return int(self.books.known_S[slot] - self.books.ready_S[slot])
 
     def begin(self, slots: Sequence[int], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-        """Returns the model inputs for what each slot knows but has not computed: right-padded [B, Q].
-
-        The mask is one that is added, in the model's dtype: eager attention would add a Boolean one, too.
-        """
+        """Returns the model inputs for what each slot knows but has not computed: right-padded [B, Q]."""
         books, index = self.books, np.asarray(slots)
         starts_B, stops_B = books.ready_S[index], books.known_S[index]
         counts_B, width = stops_B - starts_B, int(stops_B.max())
@@ -97,7 +102,6 @@ class SlotCache(Cache):
         used_BQ = offset_Q[None] < counts_B[:, None]
         position_BQ = np.minimum(starts_B[:, None] + offset_Q[None], stops_B[:, None] - 1)
         new_BQ = books.places_ST[index[:, None], position_BQ]
-        hidden_BQK = np.arange(width)[None, None] > position_BQ[:, :, None]
         table, cells_B = self._tabled(index) if len(offset_Q) == 1 else (None, None)
         read = width if table is None else table.width
         self._rows = _Rows(
@@ -109,11 +113,17 @@ class SlotCache(Cache):
             None if cells_B is None else torch.from_numpy(cells_B).to(device),
         )
         books.ready_S[index] = stops_B
-        mask_BQK = torch.zeros(hidden_BQK.shape, dtype=dtype, device=device)
+
+        def mask(reach: Reach) -> torch.Tensor:
+            query_BQ1, key_K = position_BQ[:, :, None], np.arange(width)
+            hidden_BQK, too_far_BQK = key_K > query_BQ1, reach.hides(query_BQ1, key_K)
+            hidden_BQK = hidden_BQK if too_far_BQK is None else hidden_BQK | too_far_BQK
+            return added(torch.from_numpy(hidden_BQK).to(device), dtype)[:, None]
+
         return {
             "input_ids": torch.from_numpy(books.tokens_ST[index[:, None], position_BQ]).to(device),
             "position_ids": torch.from_numpy(position_BQ).to(device),
-            "attention_mask": mask_BQK.masked_fill_(torch.from_numpy(hidden_BQK).to(device), torch.finfo(dtype).min)[:, None],
+            "attention_mask": as_taken(self._reach_of, mask),
             "last_B": torch.from_numpy(counts_B - 1).to(device),
         }
 
@@ -164,3 +174,42 @@ class SlotCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions are given explicitly, so nobody's business."""
         return 0
+
+
+class _Measuring(Cache):
+    """Counts what the keys and values of one token take, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.bytes = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.bytes += key_states.nbytes + value_states.nbytes
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+@torch.inference_mode()
+def bytes_per_token(model: Any) -> int:
+    """Returns what a model keeps of each token, in bytes, by computing one with a cache of ours.
+
+    Raises:
+        ConfigError: the model cannot do that, or keeps no keys and values.
+    """
+    cache, name = _Measuring(), model.config.model_type
+    nothing = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    mask = as_taken(reaches(model.config), lambda reach: added(nothing[None, None].bool(), model.dtype))
+    try:
+        model(input_ids=nothing, position_ids=nothing, attention_mask=mask, past_key_values=cache, use_cache=True)
+    except Exception as error:  # whatever the model's own code raises says that it is not made for such a cache
+        raise ConfigError(
+            f"The local engine cannot run {name}: given positions, a mask and a cache for each of several rows, it raises "
+            f"{type(error).__name__}: {error}. {ELSEWHERE}"
+        ) from error
+    if not cache.bytes:
+        raise ConfigError(f"The local engine cannot run {name}: it keeps no keys and values. {ELSEWHERE}")
+    return cache.bytes

@@ -90,12 +90,12 @@ class VLLMPolicy:
         require_vllm()
         import torch
 
-        self._source, self._dtype = Path(folder), getattr(torch, dtype)
+        self._source, self.dtype = Path(folder), getattr(torch, dtype)
         config = model_config(self._source)
         self._temporary = tempfile.TemporaryDirectory(prefix="arpo-vllm-") if exchange is None else None
         self._exchange = Path(self._temporary.name) if self._temporary is not None else Path(str(exchange))
         try:
-            model = export_weights(self._source, None, self._exchange, dtype=self._dtype) if is_tied(config) else self._source
+            model = export_weights(self._source, None, self._exchange, dtype=self.dtype) if is_tied(config) else self._source
             self.context_length = min(context_length, _positions(model, context_length))
             self.engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
             """vLLM's own `AsyncLLM`."""
@@ -161,7 +161,7 @@ class VLLMPolicy:
         """
         async with self._loading:
             self._check_idle("Weights were loaded")
-            await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self._dtype)
+            await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self.dtype)
             if self._state == "asleep":
                 await self.engine.wake_up(tags=["weights"])
             await self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._exchange)})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from architectures import ARCHITECTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import byte_tokenizer, tiny_model
@@ -357,10 +358,12 @@ def test_a_request_may_fill_the_context_to_the_last_token() -> None:
     assert len(out.tokens) == 6
 
 
-def test_models_with_partial_attention_are_refused() -> None:
-    model = tiny_model("qwen2", use_sliding_window=True, max_window_layers=1, sliding_window=8)
-    with pytest.raises(ConfigError, match="full attention in every layer"):
-        LocalPolicy(model, TOKENIZER)
+@pytest.mark.parametrize(
+    ("name", "reason"), [("mamba", "layers of the kind"), ("rwkv", "keeps no keys"), ("bloom", "raises ValueError")]
+)
+def test_models_this_engine_has_no_cache_for_are_refused_by_name(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot run {name}.*{reason}.*--engine vllm"):
+        LocalPolicy(ARCHITECTURES[name](), TOKENIZER)
 
 
 def test_cancelling_one_request_frees_its_row_and_the_others_go_on() -> None:

@@ -14,18 +14,19 @@ import pytest
 import torch
 from model_toys import tiny_model
 from packing_toys import comb, random_tree
-from rounding import ROOM, Numbers, check_equal, rounding
+from rounding import Numbers, check_equal, rounding
 
 from algorithms import forward, packable
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.aggregation import path_scales
+from algorithms.attention import Reach
 from algorithms.flat import rows_of
 from algorithms.forward import visible, visible_blocks
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.mismatch import Mismatch
-from algorithms.packable import greatest_difference, why_not_packable
+from algorithms.packable import difference, why_not_packable
 from algorithms.packer import Packer
 from algorithms.packing import Cost, PackedRow, cut, pack
 from algorithms.tree import RolloutTree
@@ -136,9 +137,18 @@ def test_a_chain_of_forks(dtype: torch.dtype) -> None:
 
 
 def test_blocks_hide_what_the_mask_hides() -> None:
-    end_RN = torch.from_numpy(np.stack([pack(tree, range(4)).end[:20] for tree in TREES["random"]])).clamp(max=20)
+    rows = [pack(tree, range(4)) for tree in TREES["random"]]
+    end_RN, position_RN = (
+        torch.from_numpy(np.stack([some[:20] for some in all]))
+        for all in zip(*[(r.end, r.position) for r in rows], strict=True)
+    )
     row, head, query, key = torch.meshgrid(*map(torch.arange, (3, 1, 20, 20)), indexing="ij")
-    assert torch.equal(visible_blocks(end_RN).mask_mod(row, head, query, key)[:, 0], visible(end_RN))
+    blocks = visible_blocks(end_RN.clamp(max=20), position_RN).mask_mod(row, head, query, key)[:, 0]
+    assert torch.equal(blocks, visible(end_RN.clamp(max=20)))
+    narrow = visible_blocks(end_RN.clamp(max=20), position_RN, Reach(window=3)).mask_mod(row, head, query, key)[:, 0]
+    near = position_RN[:, :, None] - position_RN[:, None] < 3
+    assert torch.equal(narrow, blocks & near)
+    assert not torch.equal(narrow, blocks)
 
 
 @pytest.mark.slow  # it is compiled for half a minute
@@ -156,7 +166,7 @@ def test_flex_attention_says_what_sdpa_says() -> None:
     model = tiny_model(vocabulary=64, hidden_size=128)
     model.set_attn_implementation("flex_attention")
     assert why_not_packable(model) is None
-    assert greatest_difference(model) <= ROOM * packable.rounding(model)
+    assert difference(model) <= packable.ROOM * packable.rounding(model)
 
 
 def test_flex_attention_trains_on_cuda_only() -> None:
@@ -171,7 +181,7 @@ def test_flex_attention_trains_on_cuda_only() -> None:
 def test_ordinary_models_can_be_packed(family: str) -> None:
     model = tiny_model(family, vocabulary=64)
     assert why_not_packable(model) is None
-    assert greatest_difference(model) <= ROOM * packable.rounding(model)
+    assert difference(model) <= packable.ROOM * packable.rounding(model)
 
 
 def off_by_one(end_RN: torch.Tensor) -> torch.Tensor:
@@ -232,12 +242,15 @@ def test_wrong_positions_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "differ by" in str(why_not_packable(tiny_model(vocabulary=64)))
 
 
-def test_models_that_keep_a_state_or_a_window_or_sinks_are_recognised() -> None:
-    windowed = tiny_model("qwen3", vocabulary=64, use_sliding_window=True, sliding_window=4, max_window_layers=0)
-    assert "sliding_attention" in str(why_not_packable(windowed))
-    sunk = tiny_model(vocabulary=64)
-    sunk.register_parameter("sinks", torch.nn.Parameter(torch.zeros(1)))
-    assert "sinks" in str(why_not_packable(sunk))
+def test_windows_are_packed_and_ignored_ones_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    windowed = tiny_model("qwen3", vocabulary=64, use_sliding_window=True, sliding_window=40, max_window_layers=1)
+    assert why_not_packable(windowed, 96) is None
+    monkeypatch.setattr(forward, "reaches", lambda config: {"": Reach()})
+    assert why_not_packable(windowed, 32) is None, "paths shorter than the window say nothing"
+    assert "differ by" in str(why_not_packable(windowed, 96))
+
+
+def test_what_the_mask_cannot_say_is_recognised() -> None:
     flexible = tiny_model(vocabulary=64)
     flexible.config._attn_implementation = "flash_attention_2"
     assert "load it with sdpa" in str(why_not_packable(flexible))
@@ -245,7 +258,7 @@ def test_models_that_keep_a_state_or_a_window_or_sinks_are_recognised() -> None:
 
 def test_the_model_is_checked_once_and_only_if_something_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("algorithms.packer.why_not_packable", lambda model: asked.append(model))
+    monkeypatch.setattr("algorithms.packer.why_not_packable", lambda model, length: asked.append(length))
     packer = Packer(tiny_model(vocabulary=64), 10**6, cost=Cost())
     alone = random_tree(1, nodes=1)
     packer._plan([alone], [0])
@@ -253,6 +266,10 @@ def test_the_model_is_checked_once_and_only_if_something_is_shared(monkeypatch: 
     for _ in range(2):
         packer._plan(TREES["random"], list(range(4)))
     assert len(asked) == 1
+    packer.check(asked[0])
+    assert len(asked) == 1
+    packer.check(2 * asked[0])
+    assert asked[1:] == [2 * asked[0]], "longer paths are another matter"
 
 
 def test_large_models_share_more_readily_than_small_ones() -> None:

@@ -1,0 +1,80 @@
+"""How far back a model's layers see: windows and chunks, as its configuration states them, and masks as it takes them.
+
+That a configuration was understood is never taken on trust: `agreement` and `packable` compare.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+Masks = TypeVar("Masks")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which of the tokens before it a token sees.
+
+    Args:
+        window: so many of the last tokens, itself included; None: all of them.
+        chunk: those in its own chunk of so many tokens; None: all of them.
+    """
+
+    window: int | None = None
+    chunk: int | None = None
+
+    def hides(self, query: Any, key: Any) -> Any:
+        """Returns where a token is out of reach, or None if none ever is.
+
+        Args:
+            query: positions of the tokens that look, an array or tensor of integers.
+            key: positions of those that are looked at; both broadcast.
+
+        >>> import numpy as np
+        >>> Reach(window=2).hides(np.array([[2]]), np.arange(3))
+        array([[ True, False, False]])
+        """
+        if self.window is not None:
+            return query - key >= self.window
+        if self.chunk is not None:
+            return query // self.chunk != key // self.chunk
+        return None
+
+
+def reaches(config: Any) -> Mapping[str, Reach]:
+    """Returns how far each kind of layer sees; one of the name "" if all layers take the same mask.
+
+    Args:
+        config: of a `transformers` model, whose text model counts.
+
+    Raises:
+        KeyError: a kind of layer that no mask describes, such as one that keeps a state.
+    """
+    text = config.get_text_config()
+    window = Reach(window=getattr(text, "sliding_window", None))
+    known = {
+        "full_attention": Reach(),
+        "sliding_attention": window,
+        "chunked_attention": Reach(chunk=getattr(text, "attention_chunk_size", None)),
+    }
+    kinds = getattr(text, "layer_types", None)
+    if not kinds:
+        return {"": window}
+    found = {kind: known[kind] for kind in dict.fromkeys(kinds)}
+    return {"": Reach()} if set(found.values()) == {Reach()} else found
+
+
+def as_taken(reach_of: Mapping[str, Reach], make: Callable[[Reach], Masks]) -> Masks | dict[str, Masks]:
+    """Returns masks in the form in which a model takes them: one, or one for each kind of layer.
+
+    Args:
+        reach_of: from `reaches`.
+        make: returns the mask of layers that see so far.
+    """
+    return make(reach_of[""]) if "" in reach_of else {kind: make(reach) for kind, reach in reach_of.items()}
+
+
+def added(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Returns a mask that is added to the scores: eager attention would add a Boolean one, too."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)

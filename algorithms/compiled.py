@@ -1,0 +1,36 @@
+"""Compiled models: `torch.compile` wraps modules, and the wrapper is in the way of names and of what reads weights by name."""
+
+from typing import Any
+
+import torch
+
+WRAPPER = "_orig_mod"
+"""What `torch.compile` calls the module it wraps."""
+
+
+def plain(model: Any) -> Any:
+    """Returns a model without `torch.compile`: the one inside, and in it, in place, every compiled module's own.
+
+    The weights are the same tensors. Those who compiled a model go on using it; only what they compiled inside is undone.
+    """
+    model = _inside(model)
+    if isinstance(model, torch.nn.Module):
+        for module in list(model.modules()):
+            for name, child in list(module._modules.items()):
+                module._modules[name] = _inside(child)
+    return model
+
+
+def _inside(module: Any) -> Any:
+    while isinstance(module, torch.nn.Module) and WRAPPER in module._modules:
+        module = module._modules[WRAPPER]
+    return module
+
+
+def plain_name(name: str) -> str:
+    """Returns the name that a weight has without `torch.compile`.
+
+    >>> plain_name("_orig_mod.model._orig_mod.norm.weight")
+    'model.norm.weight'
+    """
+    return ".".join(part for part in name.split(".") if part != WRAPPER)

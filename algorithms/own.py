@@ -1,0 +1,88 @@
+"""What a model itself says of a text: one forward pass over it alone, as `transformers` does it, without cache or mask.
+
+This is the probability that sampler and learner must have, too; and how far it moves when it is rounded once more is how far
+they may be from it.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .logits import precision
+
+_EFFORT = {"cpu": 1e12, "cuda": 1e15}
+"""Operations that a comparison may take: some ten seconds."""
+_DRAWS = 2
+"""Times a rounding is measured; the largest counts."""
+
+
+def affordable(model: Any, passes: float) -> int:
+    """Returns how many tokens so many forward passes of a comparison may have."""
+    operations = 2.0 * passes * sum(parameter.numel() for parameter in model.parameters())
+    return int(_EFFORT.get(model.device.type, _EFFORT["cpu"]) / operations)
+
+
+@torch.no_grad()
+def logprobs(model: Any, tokens: Sequence[int], places: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
+    """Returns log-probabilities of tokens of a text, each given all before it, [N], nats.
+
+    Args:
+        model: a causal language model of `transformers`.
+        tokens: ids of the whole text.
+        places: of the N tokens in it, none of them 0.
+        temperature: of the softmax.
+    """
+    ids_1T = torch.tensor([list(tokens)], device=model.device)
+    before_N = torch.tensor([place - 1 for place in places], device=model.device)
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        logits_NV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=before_N).logits[0]
+    else:
+        logits_NV = model(input_ids=ids_1T, use_cache=False).logits[0, before_N]
+    logp_NV = torch.log_softmax(logits_NV.to(precision(logits_NV.dtype)) / temperature, -1)
+    return logp_NV.gather(1, ids_1T[0, before_N + 1][:, None])[:, 0]
+
+
+@contextmanager
+def rounded_once_more(model: Any, eps: float, seed: int = 0) -> Iterator[None]:
+    """Makes every layer's output one rounding more or less, for as long as the context lasts.
+
+    Args:
+        model: any module.
+        eps: size of a rounding, relative.
+        seed: of the directions.
+    """
+    draws = torch.Generator().manual_seed(seed)
+
+    def moved(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+        if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+            return None
+        signs = torch.randint(0, 2, output.shape, generator=draws, dtype=torch.int8).to(output.device)
+        return output * (1.0 + eps * (2.0 * signs.to(output.dtype) - 1.0))
+
+    hooks = [one.register_forward_hook(moved) for one in model.modules() if not any(True for _ in one.children())]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def rounding(model: Any, tokens: Sequence[int], places: Sequence[int], eps: float, temperature: float = 1.0) -> float:
+    """Returns how far the log-probabilities of these tokens move when every layer is rounded once more, root mean square, nats.
+
+    Args:
+        model: a causal language model of `transformers`.
+        tokens: ids of the whole text.
+        places: of the N tokens in it, none of them 0.
+        eps: size of a rounding, relative.
+        temperature: of the softmax.
+    """
+    exact_N = logprobs(model, tokens, places, temperature)
+    moved = 0.0
+    for seed in range(_DRAWS):
+        with rounded_once_more(model, eps, seed):
+            moved = max(moved, float((logprobs(model, tokens, places, temperature) - exact_N).square().mean().sqrt()))
+    return moved
