@@ -32,10 +32,7 @@ def test_make_is_only_asked_for_what_is_tried() -> None:
 
 
 def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_policy: Path) -> None:
-    model = tmp_path / "path" / "to" / "model"  # stands for the reader's own; --dry-run only looks at all but its weights
-    model.mkdir(parents=True)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tiny_policy / name, model)
+    shutil.copytree(tiny_policy, tmp_path / "path" / "to" / "model")  # stands for the reader's own
     assert run_page(README, tmp_path, monkeypatch) >= 4
 
 

@@ -105,6 +105,9 @@ class TrainConfig:
     """Longest action; 16 for the embedded policy, 512 otherwise."""
     context_length: int | None = None
     """Longest episode in tokens; 512 for the embedded policy, 4096 otherwise."""
+    engine_tolerance: float | None = None
+    """Nats by which the engine's log-probabilities may be off the model's own when a run begins; what rounding in the engine's
+    precision explains, if left out. A quantised engine needs more."""
     mode: Literal["deterministic", "free"] = "deterministic"
     """deterministic: same seed, same bytes. free: no path waits for another."""
     shuffle_rewards: bool = False
@@ -146,6 +149,8 @@ class TrainConfig:
         check_policy_options(self.policy, self.policy_args, self.model_folder)
         if self.weights_folder is not None and not is_url(self.policy):
             raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
+        if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
+            raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
         if not self.importance_cap >= 1.0:
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 

@@ -54,6 +54,15 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     model, tokenizer = build(make_env, size, seed=config.seed)
     renderer = TextRenderer(tokenizer, with_instructions=False)
     cold_start(make_env, model, tokenizer, renderer, size, seed=config.seed, report=report)
+    return _written(folder, model, tokenizer)
+
+
+def new_embedded(config: TrainConfig, folder: Path) -> Path:
+    """Returns the folder of an embedded policy that has learned nothing yet."""
+    return _written(folder, *build(config.make_env(*config.train_args), ColdStartConfig(), seed=config.seed))
+
+
+def _written(folder: Path, model: Any, tokenizer: Any) -> Path:
     save_policy(folder, model, tokenizer)
     (folder / MARK).write_text(json.dumps({"with_instructions": False}), encoding="utf-8")  # last: it says the folder is whole
     return folder

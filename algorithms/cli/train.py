@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +21,7 @@ from rich.markup import escape
 from arpo_envs import ConfigError
 
 from ..adapters import require_peft
+from ..agreement import Agreement, check
 from ..checkpoint import Checkpoint, latest, load_tokenizer, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
@@ -28,7 +31,7 @@ from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, l
 from ..tree import write_trees
 from .config import MARK, TrainConfig, describe_algorithm
 from .engine import require_vllm
-from .parts import Parts, assemble, dialect_of, evaluation_starts, learner_config, renderer_for, starting_policy
+from .parts import Parts, assemble, dialect_of, evaluation_starts, learner_config, new_embedded, renderer_for, starting_policy
 from .policy_source import EMBEDDED, policy_folder
 from .progress import Progress
 from .remote import refuse_unsynced
@@ -44,10 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     if config.dry_run:
         _check(config)
+        agreement = asyncio.run(_rehearse(config))
         console.print_json(data=asdict(config), default=str)
+        description = escape(describe_algorithm(config.make_algorithm()))
         console.print(
-            f"{escape(describe_algorithm(config.make_algorithm()))}\nEverything fits together; nothing was trained.",
-            highlight=False,
+            f"{description}\nEverything fits together: {agreement}. Nothing was trained.", highlight=False, soft_wrap=True
         )
         return 0
     try:
@@ -95,6 +99,14 @@ async def train(config: TrainConfig, console: Console) -> int:
         if done is not None:
             parts.learner.load_state_dict(done.learner_state())
         await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+        try:
+            agreement = await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+        except ConfigError:
+            await parts.policy.close()
+            if config.resume is None:
+                shutil.rmtree(run)  # it is ours, and nothing was earned
+            raise
+        progress.note(f"checked: {agreement}")
         before = await _measured(run / "before.json", config, parts)
         progress.note(f"before: {_brief(before)}")
         finished = await _loop(config, run, start, parts, done, progress, began - elapsed)
@@ -193,6 +205,23 @@ def _check(config: TrainConfig) -> None:
     config.make_env(*config.eval_args)
     if config.engine == "vllm":
         require_vllm()
+
+
+async def _rehearse(config: TrainConfig) -> Agreement:
+    """Builds everything as a run does, and compares sampler, learner and model; the embedded model is as it was drawn.
+
+    Raises:
+        ConfigError: something does not fit, or they do not agree.
+    """
+    with tempfile.TemporaryDirectory(prefix="arpo-dry-run-") as folder:
+        config = replace(config, output=Path(folder))
+        start = policy_folder(config.model) if config.model != EMBEDDED else new_embedded(config, Path(folder) / "policy")
+        parts = assemble(config, start)
+        try:
+            await parts.policy.load(parts.learner.weights(), 0)
+            return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+        finally:
+            await parts.policy.close()
 
 
 async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, Any]:

@@ -194,7 +194,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tiny_policy, tmp_path, cap
     assert '"rollouts": 6' in text
     assert '"roots": 3' in text, "resolved"
     assert "arpo: 6 rollouts from 3 roots" in text
-    assert "nothing was trained" in text
+    assert "agree within" in text
+    assert "Nothing was trained" in text
     assert not (tmp_path / "run").exists()
 
 
