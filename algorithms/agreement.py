@@ -261,7 +261,7 @@ class Texts:
             places = sorted({*np.linspace(1, length - 1, 64).astype(int).tolist()})
             model, temperature = self.learner.model, self.learner.temperature
             self._rounding[length, eps] = own.rounding(model, self.text(0, length), places, eps, temperature)
-        return ROOM * self._rounding[length, eps]
+        return ROOM * max(self._rounding[length, eps], eps)  # a number of the size of 1 is itself rounded
 
 
 def _usable_ids(config: Any, size: int) -> list[int]:

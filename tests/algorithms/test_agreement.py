@@ -248,6 +248,14 @@ def test_a_tolerance_of_the_users_own_counts_for_the_engine_alone() -> None:
     assert asyncio.run(run(3.0)).refusal is None
 
 
+def test_a_model_that_says_the_same_of_everything_agrees() -> None:
+    model = tiny_model("llama")
+    torch.nn.init.zeros_(model.lm_head.weight)
+    found = compared(model)
+    assert found.refusal is None
+    assert "agree within 0 nats" in str(found)
+
+
 def test_a_context_too_short_for_an_episode_is_refused() -> None:
     async def run() -> None:
         model = tiny_model("llama")
