@@ -1,7 +1,9 @@
 """Low-rank adapters (LoRA) through `peft`: the model keeps its class, and only the adapters are trained."""
 
+import copy
 import importlib.util
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,20 +46,109 @@ def require_peft() -> None:
 
 
 def inject(model: Any, lora: LoRA) -> None:
-    """Puts adapters into a model, in place; everything else is frozen.
+    """Puts adapters into a model, in place; everything else is frozen. A model that is refused is left as it was.
 
     Raises:
-        ConfigError: `peft` is not installed.
+        ConfigError: `peft` is not installed or does not take these layers, the model has adapters already, or what the
+            new ones learn could not be merged.
     """
     require_peft()
+    if has_adapters(model):
+        raise ConfigError("The model has adapters already. Merge them first, or load the model anew.")
+    skeleton = _skeleton(model)
+    try:
+        _inject(skeleton, lora)
+    except (ValueError, TypeError) as error:
+        reason = str(error).strip()
+        raise ConfigError(f"LoRA cannot adapt {lora.targets!r} in a {model.config.model_type}: {reason}") from error
+    adapted = _adapters(skeleton).keys()
+    _refuse_shared(model, adapted)
+    _refuse_strange(model, adapted)
+    _inject(model, lora)
+
+
+def _skeleton(model: Any) -> Any:
+    """Returns a copy of a model whose weights have no memory."""
+    empty = {id(p): torch.nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, empty)
+
+
+def _inject(model: Any, lora: LoRA) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    with torch.random.fork_rng(devices=[]):
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # None is news: it finds out by itself about transposed weights, and about ranks of experts it has or has not;
+        # what is tied is refused.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
+        warnings.filterwarnings("ignore", "Model (has|with) `tie_word_embeddings=True`")
         torch.manual_seed(0)
-        inject_adapter_in_model(
-            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM"), model
-        )
+        inject_adapter_in_model(config, model)
+
+
+def _adapters(model: Any) -> dict[str, Any]:
+    """Returns the adapters of a model by the name of the weight that each is added to, as the model without them has it."""
+    found = {}
+    for name, layer in model.named_modules():
+        if hasattr(layer, "get_delta_weight"):  # an adapter of several weights of a layer holds one of the others
+            found[_plain(f"{name}.{getattr(layer, 'parameter_name', 'weight')}")] = layer
+    return found
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "base_layer")
+
+
+def _refuse_shared(model: Any, adapted: Iterable[str]) -> None:
+    """Refuses adapters on a weight that has several names: merged, the sum would be under one, and count for all."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter.data_ptr(), []).append(name)
+    for name in adapted:
+        others = [other for other in names[model.get_parameter(name).data_ptr()] if other != name]
+        if others:
+            raise ConfigError(
+                f"LoRA would adapt {name}, which is tied: {others[0]} is the same weight, and an adapter cannot be merged into "
+                "one of them alone. Leave it out of the adapter's targets, or, if it is the embedding, load the model with "
+                "tie_word_embeddings=False."
+            )
+
+
+def _refuse_strange(model: Any, adapted: Iterable[str]) -> None:
+    """Refuses adapters on a layer that does more or else than its class: an adapter adds to a product, or to a look-up."""
+    for name in adapted:
+        layer = model.get_submodule(name.rpartition(".")[0])
+        if not _does_as_its_class(layer):
+            raise ConfigError(
+                f"LoRA cannot adapt {name}: {type(layer).__name__} does not simply multiply by it or look up in it, but its "
+                "adapter would, and could not be merged. Leave it out of the adapter's targets."
+            )
+
+
+@torch.no_grad()
+def _does_as_its_class(layer: Any) -> bool:
+    """Whether a layer with a `forward` of its own gives what a linear layer, or a (scaled) table, with its weight gives."""
+    if isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward:
+        given = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)[None]
+        wanted = torch.nn.functional.linear(given, layer.weight, layer.bias)
+    elif isinstance(layer, torch.nn.Embedding) and type(layer).forward is not torch.nn.Embedding.forward:
+        given = torch.arange(min(layer.num_embeddings, 8), device=layer.weight.device)[None]
+        wanted = torch.nn.functional.embedding(given, layer.weight) * getattr(layer, "embed_scale", 1.0)
+    else:
+        return True
+    try:
+        found = layer(given)
+    except Exception:  # noqa: BLE001  # it takes something else, and may fail at this in any way
+        return False
+    same = isinstance(found, torch.Tensor) and found.shape == wanted.shape
+    return same and torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
+
+
+def has_adapters(model: Any) -> bool:
+    """Whether there are adapters in a model."""
+    return isinstance(model, torch.nn.Module) and bool(_adapters(model))
 
 
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:
@@ -67,21 +158,18 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
 
 def merged_state(model: Any) -> Mapping[str, torch.Tensor]:
     """Returns a state dict in the model's own names, each adapter added to its layer; nothing in the model changes."""
-    state = model.state_dict()
-    merged = {name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if "lora_" not in name}
+    merged = {_plain(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
     with torch.no_grad():
-        for name, layer in model.named_modules():
-            if hasattr(layer, "get_delta_weight"):
-                key = f"{name}.weight"
-                delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
-                merged[key] = merged[key] + delta.to(merged[key].dtype)
+        for name, layer in _adapters(model).items():
+            delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
+            merged[name] = merged[name] + delta.to(merged[name].dtype)
     return merged
 
 
 @contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
     """Makes the model what it was before, for as long as the context lasts."""
-    layers = [layer for layer in model.modules() if hasattr(layer, "get_delta_weight")]
+    layers = _adapters(model).values()
     for layer in layers:
         layer.enable_adapters(False)
     try:
