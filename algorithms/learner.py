@@ -20,14 +20,17 @@ from . import seeds
 from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
 from .advantages import Array, Credit, Scores, sampled_weights
 from .aggregation import Aggregation, path_scales
+from .compiled import plain
 from .flat import Row, rows_of
 from .forward import PackedBatch, score
 from .logits import Logits
 from .losses import Loss, LossInputs
+from .metrics import combined
 from .mismatch import Mismatch, TruncatedImportanceSampling
 from .model_changes import checkpoint_activations, value_head
 from .optimization import Diverged, Schedule
 from .packer import Packer
+from .step_size import check_step
 from .tree import RolloutTree
 
 
@@ -130,8 +133,8 @@ class TorchLearner:
     """Trains a `transformers` causal language model on trees.
 
     Args:
-        model: trained in place, in its own precision; what follows its logits is computed in float32, in float64 if the
-            model is.
+        model: trained in place, in its own precision, and not compiled; what follows its logits is computed in float32, in
+            float64 if the model is.
         config: see `LearnerConfig`.
         temperature: the sampler's; log-probabilities are computed at the same one.
         device: where to train.
@@ -139,6 +142,9 @@ class TorchLearner:
             adapters nothing at all.
         values: whether to train a value head, a linear map of the last hidden state that begins at 0.
         seed: of the minibatches.
+
+    Raises:
+        ConfigError: the model cannot be trained like this, or the learning rate is too small for its precision.
     """
 
     def __init__(
@@ -156,11 +162,11 @@ class TorchLearner:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         config.check_device(self.device)
-        self.model = model.to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as loaded":
             self.model.set_attn_implementation(config.attention)
         self._keeps_reference = reference
-        self.reference = copy.deepcopy(model).requires_grad_(False) if reference and config.lora is None else None
+        self.reference = copy.deepcopy(self.model).requires_grad_(False) if reference and config.lora is None else None
         if config.lora is not None:
             inject(self.model, config.lora)
         if config.gradient_checkpointing:
@@ -169,6 +175,7 @@ class TorchLearner:
         self._logits = Logits(self.model)
         self._packer = Packer(self.model, config.token_budget, packing=config.packing)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        check_step(self._trained, config.learning_rate)
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon
@@ -244,7 +251,7 @@ class TorchLearner:
         if len(parts) > 1 and self.config.correction is not None:
             before = self._on_rows(trees, rows, "logp_BT", self._logits)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
-        return _combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+        return combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
 
     def _deal(self, trees: int, epoch: int) -> list[list[int]]:
         """Returns the trees of each minibatch."""
@@ -366,19 +373,6 @@ class TorchLearner:
             self.value_head.load_state_dict(state["value_head"])
         self.model.load_state_dict(state["adapters"], strict=False)
         self._updates, self._batches, self._bad = state["counts"]
-
-
-_SUMS = ("trained_tokens", "skipped_rows", "skipped_updates")
-
-
-def _combined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the metrics of several optimizer steps: counts added up, the largest ratio, the mean of all else."""
-    combined: dict[str, float] = {}
-    for name in dict.fromkeys(name for result in results for name in result):
-        values = [result[name] for result in results if name in result]
-        whole = sum(values) if name in _SUMS else max(values) if name == "mismatch_ratio_max" else sum(values) / len(values)
-        combined[name] = float(whole)
-    return combined
 
 
 def _sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:

@@ -1,7 +1,7 @@
 """What a batch of trees is worth knowing for people and logs: pure functions, flat names."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -51,3 +51,16 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
 def fork_depths(trees: Sequence[RolloutTree]) -> list[int]:
     """Returns for every fork how many tool calls it inherited."""
     return [tree.depth(i) for tree in trees for i, node in enumerate(tree.nodes) if node.origin == "branch"]
+
+
+_SUMS = ("trained_tokens", "skipped_rows", "skipped_updates")
+
+
+def combined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the metrics of several optimizer steps: counts added up, the largest ratio, the mean of all else."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for result in results for name in result):
+        values = [result[name] for result in results if name in result]
+        whole = sum(values) if name in _SUMS else max(values) if name == "mismatch_ratio_max" else sum(values) / len(values)
+        found[name] = float(whole)
+    return found

@@ -1,8 +1,13 @@
 """What training may ask of a model beside its logits: a value head, and activations that are computed twice."""
 
+from collections.abc import Iterator
+from types import MethodType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
+
+from arpo_envs import ConfigError
 
 from .logits import precision
 
@@ -17,14 +22,38 @@ def value_head(model: Any) -> torch.nn.Linear:
 
 
 def checkpoint_activations(model: Any) -> None:
-    """Makes a model compute its activations twice instead of keeping them; that needs training mode, so dropout is off."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
-            module.attention_dropout = 0.0
-    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer versions of transformers
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
+    """Makes a model compute the activations inside its blocks again in the backward pass instead of keeping them.
+
+    `transformers` does so in training mode alone, where dropout is on. Its blocks are made to do it in eval mode.
+
+    Raises:
+        ConfigError: the model has no blocks that may be computed twice.
+    """
+    blocks = list(_blocks(model))
+    if not blocks:
+        raise ConfigError(
+            f"Gradient checkpointing: {model.config.model_type} has no blocks that transformers allows to be computed twice. "
+            "Leave it out; a smaller token_budget saves memory, too."
+        )
+    for block in blocks:
+        block.forward = MethodType(_computed_twice, block)  # a method of its own follows its block into a copy
+
+
+def _blocks(module: torch.nn.Module) -> Iterator[Any]:
+    """Yields the outermost blocks: what lies in one is computed twice anyway."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for child in module.children():
+        if isinstance(child, GradientCheckpointingLayer):
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def _computed_twice(block: Any, *args: Any, **kwargs: Any) -> Any:
+    from transformers import Cache
+
+    forward = type(block).forward
+    if not torch.is_grad_enabled() or any(isinstance(it, Cache) for it in (*args, *kwargs.values())):
+        return forward(block, *args, **kwargs)  # what is written to a cache must be written once
+    return torch.utils.checkpoint.checkpoint(forward, block, *args, use_reentrant=False, **kwargs)

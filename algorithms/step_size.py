@@ -1,0 +1,40 @@
+"""Whether a step of the optimizer is large enough to move weights in the precision that they are kept in."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from arpo_envs import ConfigError
+
+_SAMPLES = 300_000
+_LEAST = 0.5
+
+
+def check_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
+    """Refuses a learning rate that rounding swallows: AdamW moves a weight by about as much, whatever its gradient.
+
+    Args:
+        weights: those that are trained; some hundred thousand numbers of them are looked at, evenly spread.
+        learning_rate: the largest there will be; with 0 nothing is meant to move.
+
+    Raises:
+        ConfigError: most weights would stay what they are.
+    """
+    stride = max(1, sum(weight.numel() for weight in weights) // _SAMPLES)
+    seen, stuck = Counter[torch.dtype](), Counter[torch.dtype]()
+    before = 0
+    for weight in weights:
+        some = weight.detach().flatten()[-before % stride :: stride]
+        before += weight.numel()
+        seen[weight.dtype] += some.numel()
+        stuck[weight.dtype] += int((some + learning_rate == some).sum())
+    moved = 1.0 - stuck.total() / max(1, seen.total())
+    if learning_rate > 0.0 and moved < _LEAST:
+        precision = max(stuck, key=lambda dtype: stuck[dtype])
+        advice = 'Load the model in float32; autocast="bfloat16" still computes matrix products in bfloat16. Or raise'
+        raise ConfigError(
+            f"A step of the learning rate {learning_rate:g} would move {100 * moved:.2g}% of the trained weights; the rest are "
+            f"rounded back to what they were, as {str(precision).removeprefix('torch.')} has too few digits. "
+            f"{advice if precision.itemsize < 4 else 'Raise'} the learning rate."
+        )
