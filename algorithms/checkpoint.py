@@ -9,15 +9,16 @@ run/policy -> checkpoints/step-000040/policy
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from arpo_envs import ConfigError
+from .adapters import has_adapters, merged_state
+from .compiled import plain
+from .loading import without_bars
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,18 @@ def save(
 
 
 def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None = None) -> None:
-    """Writes a model and its tokenizer as an ordinary Hugging Face folder; with other weights than its own if given."""
-    with _without_bars():
+    """Writes a model and its tokenizer as an ordinary Hugging Face folder, which `load_policy` takes.
+
+    Args:
+        folder: to write to.
+        model: has `save_pretrained`; what is compiled in it is replaced by the plain modules.
+        tokenizer: has `save_pretrained`.
+        weights: the model's, where they are not simply its own, adapters merged into them.
+    """
+    model = plain(model)
+    if weights is None and has_adapters(model):
+        weights = merged_state(model)
+    with without_bars():
         model.save_pretrained(folder, **({} if weights is None else {"state_dict": dict(weights)}))
         tokenizer.save_pretrained(folder)
 
@@ -106,47 +117,3 @@ def latest(run: Path) -> Checkpoint | None:
         return None
     state = json.loads(found[-1].read_text(encoding="utf-8"))
     return Checkpoint(found[-1].parent, int(state.pop("step")), state)
-
-
-def load_policy(folder: Path) -> tuple[Any, Any]:
-    """Returns (model, tokenizer) of a Hugging Face folder, in float32, from disk alone.
-
-    Raises:
-        ConfigError: the folder is no model folder.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} is not a model folder: it has no config.json.")
-    with _without_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return model, load_tokenizer(folder)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Returns the tokenizer of a Hugging Face folder, from disk alone.
-
-    Raises:
-        ConfigError: there is none in it.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"{folder} has no tokenizer that transformers can read: {reason}") from error
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keeps `transformers` from drawing bars for single files into our own display."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

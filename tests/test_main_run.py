@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from small_recipes import SMALL
 
-from algorithms.checkpoint import load_policy
 from algorithms.cli import main
+from algorithms.loading import load_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5000)]
 

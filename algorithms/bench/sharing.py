@@ -17,13 +17,13 @@ from rich.text import Text
 from arpo_envs import ArpoError, ConfigError
 
 from ..algorithm import Algorithm
-from ..checkpoint import load_policy
 from ..cli.config import TrainConfig, env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
 from ..cli.results import Value
 from ..devices import find_device
 from ..limits import Limits, MakeEnv, Start
+from ..loading import load_policy
 from ..metrics import fork_depths, summarise
 from ..policies import Policy
 from ..policies.local import LocalPolicy

@@ -9,11 +9,12 @@ from typing import Any
 from .. import seeds
 from ..adapters import LoRA
 from ..chat import ChatRenderer
-from ..checkpoint import load_policy, save_policy
+from ..checkpoint import save_policy
 from ..devices import find_device
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..learner import LearnerConfig, TorchLearner
 from ..limits import MakeEnv, Start
+from ..loading import load_policy
 from ..mismatch import TruncatedImportanceSampling
 from ..policies import Policy
 from ..policies.local import LocalPolicy

@@ -22,9 +22,10 @@ from arpo_envs import ConfigError
 
 from ..adapters import require_peft
 from ..agreement import Agreement, check
-from ..checkpoint import Checkpoint, latest, load_tokenizer, save
+from ..checkpoint import Checkpoint, latest, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
+from ..loading import load_tokenizer
 from ..optimization import Diverged
 from ..policies.served import is_url
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from algorithms import checkpoint
-from algorithms.checkpoint import latest, load_policy, save
+from algorithms.checkpoint import latest, save
+from algorithms.loading import load_policy
 from arpo_envs import ConfigError
 
 

@@ -8,10 +8,11 @@ import torch
 from model_toys import byte_tokenizer, tiny_model
 
 from algorithms.adapters import merged_state
-from algorithms.checkpoint import load_policy, save_policy
+from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import assemble
+from algorithms.loading import load_policy
 from algorithms.losses.clip import ClipLoss
 from arpo_envs.errors import ConfigError
 

@@ -9,7 +9,8 @@ from model_toys import byte_tokenizer, tiny_model
 from rounding import check_equal, rounding
 from safetensors import safe_open
 
-from algorithms.checkpoint import load_policy, save_policy
+from algorithms.checkpoint import save_policy
+from algorithms.loading import load_policy
 from algorithms.policies.export import export_weights, is_tied, model_config
 from arpo_envs import ConfigError
 

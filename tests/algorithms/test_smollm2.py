@@ -11,9 +11,9 @@ from rounding import check_equal, rounding
 from smollm2_toys import TEMPLATE, tied_model, write_package
 
 from algorithms import smollm2
-from algorithms.checkpoint import load_policy
 from algorithms.cli import main
 from algorithms.cli.policy_source import policy_folder
+from algorithms.loading import load_policy
 from arpo_envs.errors import ConfigError
 
 pytest.importorskip("gguf", reason="the extra smollm2 is not installed")

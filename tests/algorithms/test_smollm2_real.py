@@ -13,8 +13,8 @@ import torch
 from rounding import check_equal, kl, nats, rounding
 
 from algorithms.chat import ChatRenderer
-from algorithms.checkpoint import load_policy, load_tokenizer
 from algorithms.cli import main
+from algorithms.loading import load_policy, load_tokenizer
 from algorithms.logits import Logits
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.local import LocalPolicy

@@ -20,10 +20,11 @@ from vllm_servers import Server, start
 from vllm_toys import MARKS, SHAPE
 
 from algorithms import make
-from algorithms.checkpoint import load_policy, save_policy
+from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.limits import Limits, Start
+from algorithms.loading import load_policy
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.rendering import TextRenderer

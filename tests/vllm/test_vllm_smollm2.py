@@ -10,7 +10,7 @@ import torch
 from vllm_servers import start
 from vllm_toys import MARKS
 
-from algorithms.checkpoint import load_policy
+from algorithms.loading import load_policy
 from algorithms.policies import Policy
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.vllm import VLLMPolicy

@@ -12,8 +12,8 @@ import torch
 from rounding import kl, nats
 from vllm_toys import MARKS
 
-from algorithms.checkpoint import load_policy
 from algorithms.cli import main
+from algorithms.loading import load_policy
 from algorithms.policies import Sampling
 from algorithms.policies.vllm import VLLMPolicy
 

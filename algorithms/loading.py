@@ -1,0 +1,151 @@
+"""Models from folders: every weight is there and is used, or the folder is refused.
+
+`transformers` draws at random what is not in a folder, and leaves out what does not fit.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arpo_envs import ConfigError
+
+from .compiled import WRAPPER, plain_name
+
+_WRAPPED = {
+    f"{WRAPPER}.": "it was saved from a compiled model",
+    "module.": "it was saved from a model wrapped for several processes",
+    "base_model.model.": "it was saved from a model wrapped by peft",
+}
+_COMPUTED = re.compile(r"(inv_freq|masked_bias|position_ids|(attn|attention)\.bias)$")
+"""Names of masks and of positions' angles that older versions of `transformers` stored: they follow from the configuration."""
+
+
+def load_policy(folder: Path) -> tuple[Any, Any]:
+    """Returns (model, tokenizer) of a Hugging Face folder, in float32, from disk alone.
+
+    Raises:
+        ConfigError: the folder is no model folder, or its weights are not those of the model that its config.json describes.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} is not a model folder: it has no config.json.")
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
+    try:
+        with without_bars():  # sizes are compared below
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+    except Exception as error:  # broken files and unknown models fail in any way
+        raise ConfigError(
+            f"{folder} cannot be loaded as a causal language model of the type {_model_type(folder)!r}: {_reason(error)} Check "
+            "that all of its files are there and whole, and that this version of transformers knows such a model."
+        ) from error
+    model, found = loaded
+    _check(folder, model, found)
+    return model, load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Returns the tokenizer of a Hugging Face folder, from disk alone.
+
+    Raises:
+        ConfigError: there is none in it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # broken files fail in any way
+        raise ConfigError(f"{folder} has no tokenizer that transformers can read: {_reason(error)}") from error
+
+
+def _check(folder: Path, model: Any, found: Mapping[str, Any]) -> None:
+    """Refuses weights that are missing, left over or of another shape, unless they are tied or computed."""
+    missing = _untied(found["missing_keys"], model)
+    unexpected = {name for name in found["unexpected_keys"] if not _is_computed(name, model)}
+    mismatched = {f"{name} is {_shape(stored)}, not {_shape(wanted)}" for name, stored, wanted in found["mismatched_keys"]}
+    groups = {"are missing": missing, "are left over": unexpected, "have another shape": mismatched}
+    wrong = [f"{len(names)} {what} ({_examples(names)})" for what, names in groups.items() if names]
+    if wrong:
+        hint = _hint(missing, unexpected) or "Save the whole model again, or correct the config.json."
+        raise ConfigError(
+            f"The weights in {folder} are not those of the {model.config.model_type} in its config.json: of its weights "
+            f"{', '.join(wrong)}. What is missing would be random numbers. {hint}"
+        )
+
+
+def _untied(missing: Collection[str], model: Any) -> set[str]:
+    """Returns what is missing and is not the same memory as a weight that is there."""
+    weights = model.state_dict()
+    there = {tensor.data_ptr() for name, tensor in weights.items() if name not in missing}
+    return {name for name in missing if name not in weights or weights[name].data_ptr() not in there}
+
+
+def _is_computed(name: str, model: Any) -> bool:
+    """Whether a name is that of a buffer that the model fills by itself, or once did; layers may have moved since then."""
+    computed = dict(model.named_buffers()).keys() - model.state_dict().keys()
+    return _end(name) in map(_end, computed) or _COMPUTED.search(name) is not None
+
+
+def _end(name: str) -> tuple[str, ...]:
+    return tuple(name.split(".")[-2:])
+
+
+def _hint(missing: Collection[str], unexpected: Collection[str]) -> str | None:
+    """Returns what to do where all that is left over would fit under names with a prefix less or more."""
+    if not missing or not unexpected:
+        return None
+    if {plain_name(name) for name in unexpected} <= set(missing):
+        return f"The names contain {WRAPPER!r}: {_WRAPPED[WRAPPER + '.']}. Save it again with this version, or strip that part."
+    one = min(unexpected)
+    for name in missing:
+        more, less = one.removesuffix(name), name.removesuffix(one)
+        if more != one and {it.removeprefix(more) for it in unexpected} <= set(missing):
+            return f"The names begin with {more!r}{_because(more)}. Save the model without it, or strip the prefix."
+        if less != name and {less + it for it in unexpected} <= set(missing):
+            return f"The names lack {less!r} at their beginning. Save the whole model again, or add the prefix."
+    return None
+
+
+def _because(prefix: str) -> str:
+    return f": {_WRAPPED[prefix]}" if prefix in _WRAPPED else ""
+
+
+def _examples(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:2]) + (", …" if len(names) > 2 else "")
+
+
+def _shape(sizes: Collection[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of an error; its kind says more than nothing."""
+    line = str(error).strip().partition("\n")[0]
+    return f"{line.rstrip('.:')}." if line else f"{type(error).__name__}."
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return "unknown"
+    return str(config.get("model_type", "unknown")) if isinstance(config, dict) else "unknown"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps `transformers` from drawing bars for single files into our own display."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
