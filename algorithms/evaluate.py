@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .branching import NoBranching
+from .failures import Failures
 from .limits import Limits, MakeEnv, Start
 from .metrics import summarise
 from .policies import Policy
@@ -48,6 +49,7 @@ async def evaluate(
     limits: Limits = Limits(),
     temperature: float = 1.0,
     samples: int = 1,
+    failures: Failures | None = None,
 ) -> Evaluation:
     """Answers every question `samples` times.
 
@@ -60,9 +62,15 @@ async def evaluate(
         limits: as in training; its temperature is replaced.
         temperature: 0 for greedy.
         samples: rollouts per question.
+        failures: tells and counts what fails; see `collect`.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+        RolloutError: every single path failed; see `collect`.
     """
     limits = replace(limits, temperature=temperature)
-    trees = await collect(make_env, starts, policy, renderer, _Chains(samples), seed=seed, step=-1, limits=limits)
+    plan = _Chains(samples)
+    trees = await collect(make_env, starts, policy, renderer, plan, seed=seed, step=-1, limits=limits, failures=failures)
     ends = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     right = [end.success or 0.0 for end in ends if end.status is not None and end.status.is_model]
     return Evaluation(

@@ -4,7 +4,6 @@ The paths themselves travel in `travel.py`.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,14 +15,14 @@ from arpo_envs import CloneError, ConfigError, ForkLevel, NotForkable, Snapshot,
 from . import seeds
 from .branching import BranchingStrategy, Grow
 from .clock import Clock
+from .failures import Failures, reason
 from .limits import Limits, MakeEnv, Start, TextEnv, split_evenly
 from .policies import Policy
+from .prompts import attribute, prompt, too_long
 from .rendering import Renderer, check_dialect
 from .threads import ToolThreads
 from .travel import Origin, Path, travel
 from .tree import NO_PARENT, Node, RolloutTree, Status
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Run:
     limits: Limits
     clock: Clock
     threads: ToolThreads
+    failures: Failures
     group: asyncio.TaskGroup
 
 
@@ -49,7 +49,12 @@ class Growth:
     def __init__(self, run: Run, index: int, start: Start) -> None:
         self.run, self.index, self.start = run, index, start
         self.tree = RolloutTree(meta={"seed": start.seed, "step": run.step})
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
+        """The first one of a path; the others went on."""
+        self.mistake: ConfigError | None = None
+        """The first one that the user must mend in the strategy."""
+        self.unforkable: NotForkable | None = None
+        """The first one for which a fork can never be made."""
         self._allotted = 0
         self._running = 0
         self._quiet = asyncio.Event()
@@ -61,14 +66,12 @@ class Growth:
     async def grow(self) -> None:
         """Grows the tree to its budget, or until the strategy plans no more."""
         try:
-            await self._open()
-            if self._first is None:
+            if not await self._open():
                 return
             plans = 0
-            while (left := self.run.rollouts - self._allotted) > 0:
+            while self._allotted < self.run.rollouts:
                 await self.run.clock.tick((self.index,))
-                rng = seeds.generator(self.run.seed, self.run.step, self.index, "plan", plans)
-                plan = [grow for grow in self.run.branching.plan(self.tree, left, rng) if grow.count > 0]
+                plan = self._planned(plans)
                 if not plan:
                     break
                 for grow in plan:
@@ -85,39 +88,65 @@ class Growth:
                 await self.discard(self._first)
             self.tree = self.tree.freeze()
 
+    # --- what fails ---------------------------------------------------------------------------------------
+
+    def failed(self, status: Status, error: Exception, count: int = 1) -> None:
+        """Takes note of why a path, or several of them, failed."""
+        self.run.failures.note(status, error, count)
+        self.failure = self.failure or error
+        if status is Status.BRANCHING_FAULT and isinstance(error, ConfigError):
+            self.mistake = self.mistake or error
+
+    def _give_up(self, status: Status, error: Exception) -> None:
+        """Makes failed leaves of all paths that were still to come."""
+        count = self.run.rollouts - self._allotted
+        self.failed(status, error, count)
+        origin: Origin = "backfill" if self.tree.roots() else "root"
+        for _ in range(count):
+            self._allotted += 1
+            self.add("action", self.next_key(0), 0, len(self.tree.nodes[0].tokens), (), origin=origin, status=status,
+                     fault=reason(error))  # fmt: skip
+
     # --- the beginning of an episode ----------------------------------------------------------------
 
-    async def _open(self) -> None:
-        """Starts the episode and adds the prompt; if the environment fails to, all leaves are failed ones."""
+    async def _open(self) -> bool:
+        """Starts the episode and adds the prompt; if that fails, all leaves are failed ones, and False is returned."""
         try:
             env, text, info = await self.call(self._start_episode)
-        except (ConfigError, NotForkable, gym.error.Error):
-            raise  # the user's to mend
-        except Exception as error:  # an environment may fail in any way; the other prompts go on
-            log.warning("An episode could not be started.", exc_info=error)
-            self.failure = error
-            status = Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT
+        except Exception as error:  # noqa: BLE001  # an environment may fail in any way; the other prompts go on
             self.add("prompt", (), NO_PARENT, 0, ())
-            for key in self.allot(0, self.run.rollouts):
-                self.add("action", key, 0, 0, (), origin="root", status=status)
-            return
+            self._give_up(Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT, error)
+            return False
         self._first = env
         self._live.add(env)
+        self.tree.task = str(info.get("task", ""))
+        tokens: tuple[int, ...] = ()
+        fault: tuple[Status, Exception] | None = None
+        self._check_fit(env)
+        try:
+            tokens = prompt(env, text, self.run.renderer)
+        except Exception as error:  # noqa: BLE001  # of one text; others may be rendered
+            fault = Status.RENDERER_FAULT, error
+        else:
+            long = too_long(len(tokens), self.run.limits.answer_reserve, self.run.policy.context_length)
+            if long is not None:
+                tokens, fault = (), (Status.PROMPT_TOO_LONG, long)
+        self.add("prompt", (), NO_PARENT, 0, tokens, text=text)
+        if fault is not None:
+            self._give_up(*fault)
+        return fault is None
+
+    def _check_fit(self, env: TextEnv) -> None:
+        """Refuses an environment that the renderer or the strategy can do nothing with.
+
+        Raises:
+            ConfigError: it speaks another dialect, or cannot be cloned for a strategy that forks.
+        """
         dialect = attribute(env, "dialect")
         if dialect is not None:
             check_dialect(self.run.renderer, dialect)
         if self.run.branching.forks and fork_level(env) is ForkLevel.NONE:
             raise ConfigError(f"{env} cannot be cloned, but {self.run.branching} forks. Use an algorithm without forks.")
-        instructions = str(attribute(env, "instructions") or "")
-        tokens = self.run.renderer.start(instructions, text, tuple(attribute(env, "tool_specs") or ()))
-        reserve, context_length = self.run.limits.answer_reserve, self.run.policy.context_length
-        if len(tokens) + reserve > context_length:
-            raise ConfigError(
-                f"The prompt has {len(tokens)} tokens and {reserve} are reserved for the answer, but the policy's "
-                f"context holds {context_length}. Shorten the instructions, or use a longer context."
-            )
-        self.tree.task = str(info.get("task", ""))
-        self.add("prompt", (), NO_PARENT, 0, tokens, text=text)
 
     def _start_episode(self) -> tuple[TextEnv, str, dict[str, Any]]:
         env = self.run.make_env()
@@ -127,13 +156,26 @@ class Growth:
         except BaseException:
             env.close()
             raise
-        return env, str(text), info
+        return env, str(text), dict(info)
 
     # --- planting -------------------------------------------------------------------------------------
 
+    def _planned(self, plans: int) -> list[Grow]:
+        """Returns where to grow next; nothing, and failed leaves in the tree, if the strategy fails."""
+        rng = seeds.generator(self.run.seed, self.run.step, self.index, "plan", plans)
+        try:
+            left = self.run.rollouts - self._allotted
+            plan = [grow for grow in self.run.branching.plan(self.tree, left, rng) if grow.count > 0]
+            for grow in plan:
+                self._check(grow)
+        except Exception as error:  # noqa: BLE001  # a strategy may fail in any way; the other trees go on
+            self._give_up(Status.BRANCHING_FAULT, error)
+            return []
+        return plan
+
     async def _plant(self, grow: Grow, origin: Origin) -> None:
         """Starts the paths of one `Grow`."""
-        node = self._check(grow)
+        node = self.tree.nodes[grow.node]
         base = self._action_start(grow.node)
         keys = self.allot(grow.node, min(grow.count, self.run.rollouts - self._allotted))
         envs = await self._environments(base, keys)
@@ -144,7 +186,12 @@ class Growth:
         for key, env, quota in zip(keys, envs, shares, strict=True):
             self.launch(key, grow.node, grow.at, origin, quota, env, list(context), prefix)
 
-    def _check(self, grow: Grow) -> Node:
+    def _check(self, grow: Grow) -> None:
+        """Refuses a place where nothing can grow.
+
+        Raises:
+            ConfigError: there is no such place.
+        """
         if not 0 <= grow.node < len(self.tree.nodes):
             raise ConfigError(f"{grow}: the tree has {len(self.tree.nodes)} nodes.")
         node = self.tree.nodes[grow.node]
@@ -153,7 +200,6 @@ class Growth:
         inside = node.kind == "action" and 0 < grow.at < len(node.tokens)
         if not inside and (node.kind == "action" or grow.at != len(node.tokens)):
             raise ConfigError(f"{grow}: grow after the whole prompt or observation, or strictly inside an action.")
-        return node
 
     def _shares(self, roots: int) -> list[int]:
         """Returns the forks that belong to each root: its part of what is left of M."""
@@ -213,9 +259,8 @@ class Growth:
                 envs: list[TextEnv | CloneError] = await self.call(lambda: source.spawn_many(wanted))
             else:
                 envs = await self.call(lambda: clone_many(source, wanted))
-        except NotForkable:
-            raise  # the user's to mend
         except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
+            self._note_unforkable(error)
             return [CloneError(f"Cloning failed: {error!r}")] * len(keys)
         self._live.update(env for env in envs if not isinstance(env, CloneError))
         return envs
@@ -243,8 +288,8 @@ class Growth:
     async def _stillborn(self, key: tuple[int, ...], parent: int, parent_at: int, origin: Origin, error: CloneError) -> None:
         """Adds the leaf of a path without an environment, when it is its turn."""
         await self.run.clock.tick((self.index, *key))
-        self.failure = self.failure or error
-        self.add("action", key, parent, parent_at, (), origin=origin, status=Status.CLONE_FAILED)
+        self.failed(Status.CLONE_FAILED, error)
+        self.add("action", key, parent, parent_at, (), origin=origin, status=Status.CLONE_FAILED, fault=reason(error))
         self.landed()
 
     def landed(self) -> None:
@@ -273,26 +318,30 @@ class Growth:
         """Keeps a snapshot at the start of an action, until the tree closes; returns the tool calls it took again."""
         try:
             parked: Snapshot = await self.call(snapshot, env)
-        except NotForkable:
-            raise  # the user's to mend
-        except Exception:  # the path itself can go on; nothing will grow here
-            log.warning("No snapshot of %s could be taken.", env, exc_info=True)
+        except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
+            self._note_unforkable(error)
+            self.run.failures.note("no snapshot", error)
             return 0
         self._parked[node] = parked
         return parked.replayed_calls
+
+    def _note_unforkable(self, error: Exception) -> None:
+        """Remembers that something can never be copied: if no other fork works either, the user must mend it."""
+        if isinstance(error, NotForkable):
+            self.unforkable = self.unforkable or error
 
     async def discard(self, env: TextEnv | Snapshot) -> None:
         """Closes an environment that is needed no more."""
         try:
             await self.call(env.close)
-        except Exception:  # the episode is over either way
-            log.warning("Closing %s failed.", env, exc_info=True)
+        except Exception as error:  # noqa: BLE001  # the episode is over either way
+            self.run.failures.note("not closed", error)
         if not isinstance(env, Snapshot):
             self._live.discard(env)
 
     def close_leftovers(self) -> None:
         """Closes what a cancelled tree could not."""
-        close_late([*self._live, *self._parked.values()])
+        close_late(self.run.failures, [*self._live, *self._parked.values()])
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs something that may block, in a thread and within the tool timeout."""
@@ -315,16 +364,11 @@ def replayed_calls(env: TextEnv) -> int:
     return int(getattr(env.unwrapped, "replayed_calls", 0))
 
 
-def close_late(result: Any) -> None:
+def close_late(failures: Failures, result: Any) -> None:
     """Closes the environments in a result that nobody waits for any more."""
     for item in result if isinstance(result, list | tuple) else [result]:
         if isinstance(item, gym.Env | Snapshot):
             try:
                 item.close()
-            except Exception:  # it is nobody's any more
-                log.warning("Closing %s failed.", item, exc_info=True)
-
-
-def attribute(env: TextEnv, name: str) -> Any:
-    """Returns an attribute of the outermost layer that has it, None if none has."""
-    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
+            except Exception as error:  # noqa: BLE001  # it is nobody's any more
+                failures.note("not closed", error)

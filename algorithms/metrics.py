@@ -8,12 +8,15 @@ import numpy as np
 from .advantages import rewards
 from .tree import RolloutTree, Status, total_tool_calls
 
+FAILED = tuple(status for status in Status if not status.is_model)
+"""How a path can fail through no fault of the model."""
+
 
 def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
     """Returns the flat metrics of a batch; means are over leaves, "per prompt" over trees.
 
     Executed, inherited and replayed tool calls are counted apart. Leaves that failed through no
-    fault of the model count in `failed_leaves` only.
+    fault of the model count in `failed_leaves` only; `failed_by_status` has them apart.
     """
     leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     statuses = Counter(leaf.status for leaf in leaves)
@@ -44,8 +47,18 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "backfills_per_prompt": origins["backfill"] / prompts,
         "equal_reward_groups": float(np.mean([len(g) == 0 or g.max() == g.min() for g in groups])) if groups else 0.0,
         "answered": statuses[Status.ANSWERED] / max(1, len(leaves)),
-        "failed_leaves": float(sum(count for status, count in statuses.items() if status is not None and not status.is_model)),
+        "failed_leaves": float(sum(statuses[status] for status in FAILED)),
     }
+
+
+def failed_by_status(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """Returns for every way to fail how many leaves did, as flat metrics.
+
+    >>> list(failed_by_status([]))[:2]
+    ['failed_prompt_too_long', 'failed_tool_timeout']
+    """
+    statuses = Counter(tree.nodes[leaf].status for tree in trees for leaf in tree.leaves())
+    return {f"failed_{status}": float(statuses[status]) for status in FAILED}
 
 
 def fork_depths(trees: Sequence[RolloutTree]) -> list[int]:

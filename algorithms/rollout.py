@@ -6,24 +6,59 @@ and strategy together. It works without our trainer.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from arpo_envs import ArpoError, ConfigError
+import gymnasium as gym
+
+from arpo_envs import ArpoError, ConfigError, NotForkable
 
 from .branching import BranchingStrategy
 from .clock import Clock, FreeClock, LogicalClock
+from .failures import Failures
 from .growth import Growth, Run, close_late
 from .limits import Limits, MakeEnv, Start
 from .policies import Policy
 from .rendering import Renderer
 from .threads import ToolThreads
-from .tree import RolloutTree
+from .tree import RolloutTree, Status
 
-__all__ = ["Limits", "MakeEnv", "RolloutError", "Rollouts", "Start", "collect"]
+__all__ = [
+    "Collected",
+    "Limits",
+    "MakeEnv",
+    "RolloutError",
+    "Rollouts",
+    "Start",
+    "all_failed",
+    "collect",
+    "try_collect",
+]
 
 
 class RolloutError(ArpoError):
     """No path of a whole batch reached an end of its own; the first failure is the cause."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a batch of tasks gave.
+
+    Args:
+        trees: P frozen trees in the order of the tasks, each with exactly M leaves unless its strategy stopped early.
+        error: what stands in the way of all of it: no path came to an end of its own, or the strategy asks for what
+            cannot be. None otherwise, however many single paths failed.
+    """
+
+    trees: list[RolloutTree]
+    error: Exception | None
+
+
+def all_failed(trees: Sequence[RolloutTree]) -> bool:
+    """Returns whether there are paths, and each failed through no fault of the model."""
+    ends = [tree.nodes[leaf].status for tree in trees for leaf in tree.leaves()]
+    return bool(ends) and not any(status is not None and status.is_model for status in ends)
 
 
 class Rollouts(Protocol):
@@ -50,6 +85,7 @@ async def collect(
     seed: int,
     step: int = 0,
     limits: Limits = Limits(),
+    failures: Failures | None = None,
 ) -> list[RolloutTree]:
     """Grows one frozen tree per task.
 
@@ -62,19 +98,49 @@ async def collect(
         seed: of the run; every draw is a function of (seed, step, position in tasks, node key).
         step: of the run.
         limits: see `Limits`.
+        failures: tells and counts what fails; by default each distinct failure of this call goes to the log once.
 
     Returns:
-        P frozen trees in the order of `tasks`, each with exactly M leaves unless its strategy stopped early.
+        P frozen trees in the order of `tasks`, each with exactly M leaves unless its strategy stopped early. What fails
+        is a leaf whose status and `fault` say so.
 
     Raises:
         ConfigError: the parts do not fit together.
-        RolloutError: every single path failed.
+        NotForkable: the strategy forks, and no fork could be made because something can never be copied.
+        RolloutError: every single path failed. If the first one failed for a mistake of the user's (a `ConfigError` or an
+            error of Gymnasium's), that is raised instead.
+    """
+    found = await try_collect(
+        make_env, tasks, policy, renderer, algorithm, seed=seed, step=step, limits=limits, failures=failures
+    )
+    if found.error is not None:
+        raise found.error
+    return found.trees
+
+
+async def try_collect(
+    make_env: MakeEnv,
+    tasks: Sequence[Start],
+    policy: Policy,
+    renderer: Renderer,
+    algorithm: Rollouts,
+    *,
+    seed: int,
+    step: int = 0,
+    limits: Limits = Limits(),
+    failures: Failures | None = None,
+) -> Collected:
+    """Grows trees as `collect` does, and returns them even where it would raise; a run goes on with what there is.
+
+    Raises:
+        ConfigError: environment, renderer and strategy do not fit together, whatever the task.
     """
     if algorithm.rollouts < 1:
         raise ConfigError(f"An algorithm needs at least one rollout per prompt, got {algorithm.rollouts}.")
+    failures = failures or Failures()
     clock: Clock = LogicalClock() if limits.mode == "deterministic" else FreeClock()
-    threads = ToolThreads(limits.threads, close_late)
-    parts = (make_env, policy, renderer, algorithm.branching, algorithm.rollouts, seed, step, limits, clock, threads)
+    threads = ToolThreads(limits.threads, partial(close_late, failures))
+    parts = (make_env, policy, renderer, algorithm.branching, algorithm.rollouts, seed, step, limits, clock, threads, failures)
     growths: list[Growth] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -84,22 +150,37 @@ async def collect(
                 group.create_task(growth.grow())
     except BaseExceptionGroup as errors:  # not `except*`, which would wrap what is raised here in a group again
         users, _ = errors.split(ArpoError)
-        if users is None:
-            raise
-        raise _first(users) from None
+        raise _first(users or errors) from None
     finally:
         threads.close()
         for growth in growths:
             growth.close_leftovers()
+    trees = [growth.tree for growth in growths]
+    return Collected(trees, _mistake(growths) or (_lost(growths, trees) if all_failed(trees) else None))
+
+
+def _mistake(growths: Sequence[Growth]) -> Exception | None:
+    """Returns what the user must mend although paths came to their ends."""
+    if (mistake := next((growth.mistake for growth in growths if growth.mistake is not None), None)) is not None:
+        return mistake
+    forks = [node for growth in growths for node in growth.tree.nodes if node.origin == "branch"]
+    if any(fork.status is not Status.CLONE_FAILED for fork in forks):
+        return None
+    return next((growth.unforkable for growth in growths if growth.unforkable is not None), None)
+
+
+def _lost(growths: Sequence[Growth], trees: Sequence[RolloutTree]) -> Exception:
+    """Returns the error of a batch in which no path came to an end."""
     failure = next((growth.failure for growth in growths if growth.failure is not None), None)
-    ends = [growth.tree.nodes[leaf].status for growth in growths for leaf in growth.tree.leaves()]
-    if failure is not None and not any(status is not None and status.is_model for status in ends):
-        raise RolloutError(f"All {len(ends)} paths failed; the first because of: {failure!r}") from failure
-    return [growth.tree for growth in growths]
+    if isinstance(failure, ConfigError | NotForkable | gym.error.Error):
+        return failure
+    error = RolloutError(f"All {sum(len(tree.leaves()) for tree in trees)} paths failed; the first because of: {failure!r}.")
+    error.__cause__ = failure
+    return error
 
 
-def _first(group: BaseExceptionGroup[ArpoError]) -> ArpoError:
-    error: ArpoError | BaseExceptionGroup[ArpoError] = group
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arpo_envs import ConfigError
 
 from . import seeds
 from .algorithm import Algorithm
 from .controls import shuffle_rewards
+from .failures import Failures
 from .learner import Learner
 from .limits import Limits, MakeEnv, Start
-from .metrics import summarise
+from .metrics import failed_by_status, summarise
 from .policies import Policy
 from .rendering import Renderer
-from .rollout import collect
+from .rollout import all_failed, try_collect
 from .tree import RolloutTree
 
 Starts = Callable[[int, int], Sequence[Start]]
@@ -23,10 +24,17 @@ Starts = Callable[[int, int], Sequence[Start]]
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step's trees and flat metrics."""
+    """What came of one step.
+
+    Args:
+        trees: all that were grown, those that failed and those that were not trained on included.
+        metrics: flat.
+        error: what stood in the way of the whole step, see `rollout.Collected`; None if something could be learned.
+    """
 
     trees: list[RolloutTree]
     metrics: dict[str, float]
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Trainer:
         seed: of the run.
         limits: of the rollouts.
         shuffled_rewards: the control in which rewards say nothing; see `controls.shuffle_rewards`.
+        failures: tells and counts what fails in rollouts.
 
     Raises:
         ConfigError: the renderer's chat template rewrites earlier turns.
@@ -57,6 +66,7 @@ class Trainer:
     seed: int
     limits: Limits = Limits()
     shuffled_rewards: bool = False
+    failures: Failures = field(default_factory=Failures)
 
     def __post_init__(self) -> None:
         """Refuses what may be evaluated, but not trained."""
@@ -64,10 +74,17 @@ class Trainer:
             raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it may only evaluate: {rewrites[0]}.")
 
     async def step(self, step: int) -> StepResult:
-        """Takes one step; everything in it is a function of (seed, step, weights)."""
+        """Takes one step; everything in it is a function of (seed, step, weights).
+
+        Paths that fail are left out. If all of them do, nothing is learned, and the result says why: a run goes on.
+
+        Raises:
+            ConfigError: environment, renderer and algorithm do not fit together, whatever the task.
+            Diverged: see `Learner.update`.
+        """
         began = time.perf_counter()
         algorithm = self.algorithm
-        grown, trees = await self._collected(step)
+        grown, trees, error = await self._collected(step)
         collected = time.perf_counter()
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
@@ -78,28 +95,30 @@ class Trainer:
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
         await self.policy.load(self.learner.weights(), step + 1)
         ended = time.perf_counter()
-        metrics = summarise(grown) | dict(learned)
+        metrics = summarise(grown) | failed_by_status(grown) | dict(learned)
         metrics |= {
             "kept_prompts": float(len(trees)),
+            "lost_steps": float(all_failed(grown)),
             "rollout_seconds": collected - began,
             "update_seconds": ended - collected,
             "tokens_per_second": metrics["sampled_tokens"] / max(1e-9, collected - began),
         }
-        return StepResult(grown, metrics)
+        return StepResult(grown, metrics, error)
 
-    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree]]:
-        """Returns all trees of a step, and those to train on: at most as many as the step has episodes.
+    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None]:
+        """Returns all trees of a step, those to train on (at most as many as the step has episodes), and what went wrong.
 
-        Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times.
+        Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times. Those may fail: what
+        was kept before stands.
         """
         algorithm = self.algorithm
         grown: list[RolloutTree] = []
         kept: list[RolloutTree] = []
-        wanted = 0
+        wanted, error = 0, None
         for refill in range(1 + algorithm.refills):
             starts = self.starts(step, refill)
             wanted = wanted or len(starts)
-            trees = await collect(
+            found = await try_collect(
                 self.make_env,
                 starts[: None if refill == 0 else wanted - len(kept)],
                 self.policy,
@@ -108,9 +127,11 @@ class Trainer:
                 seed=self.seed if refill == 0 else seeds.derive(self.seed, "refill", refill),
                 step=step,
                 limits=self.limits,
+                failures=self.failures,
             )
-            grown += trees
-            kept += [tree for tree in trees if algorithm.keep is None or algorithm.keep(tree)]
+            error = found.error if refill == 0 else error
+            grown += found.trees
+            kept += [tree for tree in found.trees if algorithm.keep is None or algorithm.keep(tree)]
             if len(kept) >= wanted:
                 break
-        return grown, kept
+        return grown, kept, error

@@ -1,20 +1,21 @@
 """One path on its way down a tree: act, step, observe; probe and decide after each tool result."""
 
 import asyncio
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import seeds
+from . import door, seeds
 from .branching import BranchPoint
+from .failures import reason
 from .limits import TextEnv, split_evenly
 from .policies import Generation, Sampling
+from .rendering import Encoded
 from .tree import RolloutTree, Status
 
 if TYPE_CHECKING:
     from .growth import Growth
-
-log = logging.getLogger(__name__)
 
 Origin = Literal["", "root", "branch", "backfill"]
 
@@ -52,11 +53,9 @@ class Path:
 class _Failed(Exception):
     """Ends a path with a status; carries the tokens of the action under way."""
 
-    def __init__(self, status: Status, action: Generation | None = None, reward: float | None = None) -> None:
+    def __init__(self, status: Status, fault: str = "", action: Generation | None = None, reward: float | None = None) -> None:
         super().__init__(status)
-        self.status = status
-        self.action = action
-        self.reward = reward
+        self.status, self.fault, self.action, self.reward = status, fault, action, reward
 
 
 async def travel(growth: "Growth", path: Path) -> None:
@@ -65,8 +64,8 @@ async def travel(growth: "Growth", path: Path) -> None:
         await _follow(growth, path)
     except _Failed as end:
         await _tick(growth, path)
-        text = growth.run.renderer.text((*path.prefix, *end.action.tokens)) if end.action is not None else ""
-        _record(growth, path, end.action, status=end.status, reward=end.reward, text=text)
+        text = _readable(growth, path, end.action)
+        _record(growth, path, end.action, status=end.status, fault=end.fault, reward=end.reward, text=text)
     finally:
         await growth.discard(path.env)
         growth.landed()
@@ -75,21 +74,50 @@ async def travel(growth: "Growth", path: Path) -> None:
 async def _follow(growth: "Growth", path: Path) -> None:
     while True:
         action = await _act(growth, path)
-        anchor = getattr(path.env.unwrapped, "anchor", None)
-        state = anchor() if callable(anchor) else None
-        text = growth.run.renderer.text((*path.prefix, *action.tokens))
+        with _blame(growth, Status.TOOL_FAULT, action):
+            anchor = getattr(path.env.unwrapped, "anchor", None)
+            state = anchor() if callable(anchor) else None
+        with _blame(growth, Status.RENDERER_FAULT, action):
+            text = growth.run.renderer.text((*path.prefix, *action.tokens))
+            call = growth.run.renderer.action(text)
         await _tick(growth, path)
-        observation, reward, terminated, truncated, info = await _step(growth, path, action, growth.run.renderer.action(text))
+        said = await _step(growth, path, action, call)
         await _tick(growth, path)
-        tool = str(info.get("tool", ""))
-        fields: dict[str, Any] = {"text": text, "tool": tool, "reward": reward, "anchor": state}
-        if terminated or truncated:
-            status = Status.ANSWERED if terminated else Status.TRUNCATED
-            success = info.get("success")
-            _record(growth, path, action, status=status, success=None if success is None else float(success), **fields)
+        fields: dict[str, Any] = {"text": text, "tool": said.tool, "reward": said.reward, "anchor": state}
+        if said.terminated or said.truncated:
+            status = Status.ANSWERED if said.terminated else Status.TRUNCATED
+            _record(growth, path, action, status=status, success=said.success, **fields)
             return
         node = _record(growth, path, action, **fields)
-        await _observe(growth, path, node, observation, after_result=bool(tool))
+        await _observe(growth, path, node, said.observation, after_result=bool(said.tool))
+
+
+@contextmanager
+def _blame(growth: "Growth", status: Status, action: Generation | None = None) -> Iterator[None]:
+    """Ends the path with a status if anything is raised within; its siblings go on.
+
+    Args:
+        growth: which is told.
+        status: of the leaf; a `TimeoutError` of a tool or a policy makes it the status for that.
+        action: what was drawn so far, which is kept.
+    """
+    try:
+        yield
+    except Exception as error:  # a policy, a tool, a renderer or a strategy may fail in any way
+        late = {Status.TOOL_FAULT: Status.TOOL_TIMEOUT, Status.POLICY_FAULT: Status.POLICY_TIMEOUT}
+        status = late.get(status, status) if isinstance(error, TimeoutError) else status
+        growth.failed(status, error)
+        raise _Failed(status, reason(error), action) from error
+
+
+def _readable(growth: "Growth", path: Path, action: Generation | None) -> str:
+    """Returns the text of an action that came to nothing, as far as it can be read."""
+    if action is None:
+        return ""
+    try:
+        return growth.run.renderer.text((*path.prefix, *action.tokens))
+    except Exception:  # noqa: BLE001  # it may be the reason why the path failed, and the leaf says so
+        return ""
 
 
 async def _act(growth: "Growth", path: Path) -> Generation:
@@ -98,8 +126,10 @@ async def _act(growth: "Growth", path: Path) -> Generation:
     room = growth.run.policy.context_length - len(path.context)
     limit = min(limits.action_tokens - len(path.prefix), room)
     if limit < 1:
-        forfeit = getattr(path.env.unwrapped, "forfeit", None)
-        raise _Failed(Status.CONTEXT_FULL, reward=forfeit() if callable(forfeit) else None)
+        with _blame(growth, Status.TOOL_FAULT):
+            forfeit = getattr(path.env.unwrapped, "forfeit", None)
+            reward = door.reward(forfeit()) if callable(forfeit) else None
+        raise _Failed(Status.CONTEXT_FULL, reward=reward)
     action: Generation | None = None
     if path.after_result:
         path.after_result = False
@@ -117,23 +147,18 @@ async def _generate(growth: "Growth", path: Path, drawn: Generation | None, limi
     run = growth.run
     tokens = drawn.tokens if drawn is not None else ()
     known = (*path.prefix, *tokens)
-    dialect = path.env.get_wrapper_attr("dialect") if path.env.has_wrapper_attr("dialect") else None
-    stop = tuple(dialect.stop) if dialect is not None else ()
+    with _blame(growth, Status.TOOL_FAULT, drawn):
+        dialect = path.env.get_wrapper_attr("dialect") if path.env.has_wrapper_attr("dialect") else None
+        stop = tuple(dialect.stop) if dialect is not None else ()
+    with _blame(growth, Status.RENDERER_FAULT, drawn):
+        tail = run.renderer.text(known) if known else ""
     params = Sampling(limit - len(tokens), run.limits.temperature, stop, run.renderer.stop_tokens)
     await _tick(growth, path)
-    try:
+    with _blame(growth, Status.POLICY_FAULT, drawn):
+        seed = growth.seed(path.key, "action")
         async with asyncio.timeout(run.limits.policy_timeout):
-            more = await run.policy.generate(
-                [*path.context, *tokens],
-                params,
-                seed=growth.seed(path.key, "action"),
-                offset=len(known),
-                tail=run.renderer.text(known) if known else "",
-            )
-    except TimeoutError as error:
-        raise _failed(growth, Status.POLICY_TIMEOUT, error, drawn) from error
-    except Exception as error:  # a backend may fail in any way; its siblings go on
-        raise _failed(growth, Status.POLICY_FAULT, error, drawn) from error
+            more = await run.policy.generate([*path.context, *tokens], params, seed=seed, offset=len(known), tail=tail)
+        more = door.generation(more, params, run.policy.vocabulary_size)
     if drawn is None:
         return more
     return replace(
@@ -161,7 +186,8 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
         actions=_own_actions_entropies(growth.tree, path.parent),
     )
     rng = seeds.generator(run.seed, run.step, growth.index, "branch", point.key)
-    count = min(run.branching.on_result(point, rng), point.left)
+    with _blame(growth, Status.BRANCHING_FAULT, probe):
+        count = min(door.count(run.branching.on_result(point, rng)), point.left)
     path.consecutive = path.consecutive + 1 if count > 0 else 0
     if count <= 0:
         return
@@ -174,27 +200,31 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
         growth.launch(key, path.parent, path.parent_at, "branch", quota, env, context, consecutive=path.consecutive)
 
 
-async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-    try:
-        observation, reward, terminated, truncated, info = await growth.call(path.env.step, text)
-        return str(observation), float(reward), bool(terminated), bool(truncated), info
-    except TimeoutError as error:
-        raise _failed(growth, Status.TOOL_TIMEOUT, error, action) from error
-    except Exception as error:  # a tool may fail in any way; its siblings go on
-        raise _failed(growth, Status.TOOL_FAULT, error, action) from error
+async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> door.Outcome:
+    with _blame(growth, Status.TOOL_FAULT, action):
+        said = door.outcome(await growth.call(path.env.step, text))
+    return said
 
 
 async def _observe(growth: "Growth", path: Path, action: int, observation: str, *, after_result: bool) -> None:
     """Appends what the environment said and gets the path ready for its next action."""
-    room = growth.run.policy.context_length - len(path.context) - growth.run.limits.answer_reserve
-    ended = path.context[-1] in growth.run.renderer.stop_tokens
-    encoded = growth.run.renderer.observation(observation, max(0, room), ended=ended)
+    run = growth.run
+    room = run.policy.context_length - len(path.context) - run.limits.answer_reserve
+    encoded, failed = Encoded((), "", False), None
+    try:
+        with _blame(growth, Status.RENDERER_FAULT):
+            ended = path.context[-1] in run.renderer.stop_tokens
+            encoded = run.renderer.observation(observation, max(0, room), ended=ended)
+    except _Failed as end:  # the action stands; what ends here comes after it
+        failed = end
     parent_at = len(growth.tree.nodes[action].tokens)
     node = growth.add("observation", (*path.key, 0), action, parent_at, encoded.tokens, text=encoded.text)
     path.context += encoded.tokens
     path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
     path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
-    if growth.run.branching.keeps == "action":
+    if failed is not None:
+        raise failed
+    if run.branching.keeps == "action":
         path.replayed = await growth.park(path.env, node)
 
 
@@ -221,12 +251,6 @@ def _record(growth: "Growth", path: Path, action: Generation | None, **fields: A
 
 async def _tick(growth: "Growth", path: Path) -> None:
     await growth.run.clock.tick((growth.index, *path.key))
-
-
-def _failed(growth: "Growth", status: Status, error: BaseException, action: Generation | None) -> _Failed:
-    log.warning("A path ended as %s.", status, exc_info=error)
-    growth.failure = growth.failure or error
-    return _Failed(status, action)
 
 
 def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:

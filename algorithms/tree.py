@@ -7,6 +7,7 @@ algorithm in this file.
 import dataclasses
 import enum
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,20 +25,26 @@ class Status(enum.StrEnum):
     """The environment ran out of turns."""
     CONTEXT_FULL = "context_full"
     """The policy's context had no room for another action."""
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """The task's text left no room in the policy's context for an action."""
     TOOL_TIMEOUT = "tool_timeout"
     """A tool did not return in time."""
     TOOL_FAULT = "tool_fault"
-    """A tool or the environment raised."""
+    """A tool or the environment raised, or paid what is no number."""
     POLICY_TIMEOUT = "policy_timeout"
     """The policy did not answer in time."""
     POLICY_FAULT = "policy_fault"
-    """The policy raised."""
+    """The policy raised, or drew what is no token or has no probability."""
+    RENDERER_FAULT = "renderer_fault"
+    """Text could not be turned into tokens, or back."""
+    BRANCHING_FAULT = "branching_fault"
+    """The branching strategy raised, or asked for what does not exist."""
     CLONE_FAILED = "clone_failed"
     """The environment of this path could not be made."""
 
     @property
     def is_model(self) -> bool:
-        """Whether the ending says something about the model; failures of the machinery do not."""
+        """Whether the ending says something about the model; failures of the machinery or of the data do not."""
         return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL)
 
 
@@ -62,6 +69,7 @@ class Node:
         tool: name of the tool that this action really ran, "" if none.
         replayed: tool calls that were run again to make this path's environment.
         status: how the trajectory ended; None inside one.
+        fault: why, if that says nothing about the model; "" otherwise.
         reward: what the environment paid for this action; None where it paid nothing yet.
         success: whether the answer was right, in [0, 1]; None inside a trajectory.
         anchor: name of the environment's state before this action, for step-level credit.
@@ -83,6 +91,7 @@ class Node:
     tool: str = ""
     replayed: int = 0
     status: Status | None = None
+    fault: str = ""
     reward: float | None = None
     success: float | None = None
     anchor: str | None = None
@@ -122,13 +131,16 @@ class RolloutTree:
         """Appends a node and returns its index.
 
         Raises:
-            ValueError: the tree is frozen, a length differs, or the parent or offset does not exist.
+            ValueError: the tree is frozen, a length differs, the parent or offset does not exist, or a number is none.
         """
         if self.frozen:
             raise ValueError("A frozen tree takes no more nodes.")
         lengths = {len(node.tokens), len(node.sampled), len(node.logprobs), len(node.entropies)}
         if len(lengths) != 1:
             raise ValueError(f"Node {node.key}: tokens, sampled, logprobs and entropies must be equally long, got {lengths}.")
+        paid = [number for number in (node.reward, node.success) if number is not None]
+        if not all(map(math.isfinite, (*node.logprobs, *node.entropies, *paid))):
+            raise ValueError(f"Node {node.key}: log-probabilities, entropies, reward and success must be finite.")
         if (node.parent == NO_PARENT) != (not self.nodes):
             raise ValueError("The first node, and no other, is the prompt and has no parent.")
         if self.nodes:
@@ -232,7 +244,7 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
     if start > 0:
         changes |= {"origin": "", "replayed": 0}
     if stop < len(node.tokens):
-        changes |= {"text": "", "tool": "", "status": None, "reward": None, "success": None}
+        changes |= {"text": "", "tool": "", "status": None, "fault": "", "reward": None, "success": None}
     return dataclasses.replace(node, **changes)
 
 

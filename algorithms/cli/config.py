@@ -319,7 +319,7 @@ def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
 
 def _wrong_arguments(env: str, options: dict[str, Any], error: TypeError) -> ConfigError:
     """Returns the error that names an argument the environment does not take, with the closest one it does."""
-    entry_point = gym.spec(env).entry_point
+    entry_point = gym.spec(env.rpartition(":")[2]).entry_point  # what stands before ":" was imported when it was made
     creator = gym.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     known = inspect.signature(creator).parameters if creator is not None else {}
     strange = [name for name in options if name not in known]

@@ -12,6 +12,7 @@ from ..chat import ChatRenderer
 from ..checkpoint import save_policy
 from ..devices import find_device
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
+from ..failures import Failures
 from ..learner import LearnerConfig, TorchLearner
 from ..limits import MakeEnv, Start
 from ..loading import load_policy
@@ -101,8 +102,8 @@ def dialect_of(make_env: MakeEnv) -> str:
     return str(name)
 
 
-def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> Parts:
-    """Returns the parts of a run that starts from `folder`, or goes on from `weights`."""
+def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, failures: Failures | None = None) -> Parts:
+    """Returns the parts of a run that starts from `folder`, or goes on from `weights`; what fails is told to `failures`."""
     algorithm = config.make_algorithm()
     # adapters are kept apart from the model they were made for, and a policy folder has them merged
     model, tokenizer = load_policy(folder if weights is None or config.lora is not None else weights)
@@ -128,6 +129,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None) -> 
         seed=config.seed,
         limits=config.limits(),
         shuffled_rewards=config.shuffle_rewards,
+        failures=failures or Failures(),
     )
     return Parts(model, tokenizer, renderer, policy, learner, trainer)
 

@@ -6,8 +6,11 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from ..failures import Failures, place, reason
 
 _PHASE_LINES = 4
 _STEP_LINES = 20
@@ -21,6 +24,8 @@ class Progress:
     """
 
     def __init__(self, console: Console) -> None:
+        self.failures = Failures(self._failed)
+        """Of all rollouts of the run; each distinct one is a line when it happens first, and has its count at the end."""
         self._console = console
         self._bar = RichProgress(
             TextColumn("[bold]{task.description:<10}"),
@@ -42,12 +47,19 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stops drawing."""
+        """Stops drawing, and says how often what failed did."""
         self._bar.stop()
+        for what, why, count in self.failures.counted():
+            if count > 1:
+                self.note(f"[yellow]{count:,} × {_words(what)}[/]: {escape(why)}")
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
         self._console.print(f"[dim]{time.perf_counter() - self._began:6.0f} s[/]  {text}", highlight=False)
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        where = f" ({place(error)})" if place(error) else ""
+        self.note(f"[yellow]{_words(what)}[/]: {escape(reason(error))}{escape(where)}; others like it are counted")
 
     def phase(self, name: str, done: int, total: int, accuracy: float) -> None:
         """Reports a step of the cold start."""
@@ -83,6 +95,11 @@ class Progress:
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=total, text=text)
         self._bar.update(self._tasks[name], completed=done, text=text)  # type: ignore[arg-type]
+
+
+def _words(what: str) -> str:
+    """Returns a status as a person would say it."""
+    return what.replace("_", " ")
 
 
 def _columns(*cells: str) -> str:

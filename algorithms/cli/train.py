@@ -25,14 +25,27 @@ from ..agreement import Agreement, check
 from ..checkpoint import Checkpoint, latest, save
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
+from ..failures import Failures, reason
 from ..loading import load_tokenizer
 from ..optimization import Diverged
 from ..policies.served import is_url
+from ..prompts import check_prompts
 from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
 from ..tree import write_trees
 from .config import MARK, TrainConfig, describe_algorithm
 from .engine import require_vllm
-from .parts import Parts, assemble, dialect_of, evaluation_starts, learner_config, new_embedded, renderer_for, starting_policy
+from .parts import (
+    Parts,
+    assemble,
+    dialect_of,
+    evaluation_starts,
+    learner_config,
+    new_embedded,
+    renderer_for,
+    starting_policy,
+    training_starts,
+)
+from .patience import Patience
 from .policy_source import EMBEDDED, policy_folder
 from .progress import Progress
 from .remote import refuse_unsynced
@@ -96,7 +109,8 @@ async def train(config: TrainConfig, console: Console) -> int:
     console.print(escape(line), highlight=False)
     with Progress(console) as progress:
         start = starting_policy(config, run, progress.phase)
-        parts = assemble(config, start, weights=done.policy if done is not None else None)
+        weights = done.policy if done is not None else None
+        parts = assemble(config, start, weights, progress.failures)
         if done is not None:
             parts.learner.load_state_dict(done.learner_state())
         await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
@@ -117,7 +131,7 @@ async def train(config: TrainConfig, console: Console) -> int:
             return 130
         after = await _measured(run / "after.json", config, parts)
         progress.note(f"after:  {_brief(after)}")
-        closed = await _closed_book(config, parts)
+        closed = await _closed_book(config, parts, progress)
     await parts.policy.close()
     seconds = time.perf_counter() - began + elapsed
     report(config, run, before, after, closed, seconds, console)
@@ -142,6 +156,7 @@ async def _loop(
         weights = parts.learner.weights() if config.lora is not None else None
         save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, weights=weights, beside=[start / MARK])
 
+    patience = Patience(progress)
     with _Interrupt() as interrupt:
         for step in range(first, config.steps):
             try:
@@ -149,14 +164,19 @@ async def _loop(
             except Diverged as error:
                 checkpoint(step)
                 raise Diverged(f"{error} They are saved as step {step} of {run}.") from error
+            patience.count(step, result, first=done is None and step == first)
             write_trees(run / "trees.jsonl", result.trees)
             log_all(trackers, step, result.metrics)
             progress.step(step + 1, config.steps, result.metrics)
             over = step + 1 == config.steps
             if over or interrupt.asked or (step + 1) % config.checkpoint_every == 0:
                 checkpoint(step + 1)
+            if patience.is_over:
+                checkpoint(step + 1)
+                raise patience.error(run)
             if interrupt.asked and not over:
                 break
+            await patience.pause()
         else:
             if first == config.steps == 0:
                 checkpoint(0)
@@ -219,6 +239,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
         start = policy_folder(config.model) if config.model != EMBEDDED else new_embedded(config, Path(folder) / "policy")
         parts = assemble(config, start)
         try:
+            check_prompts(parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, config.limits())
             await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
@@ -232,7 +253,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, 
         return stored
     record: dict[str, Any] = {}
     for name, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
-        result = await _ask(config, parts, temperature)
+        result = await _ask(config, parts, temperature, failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
@@ -242,7 +263,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, 
     return record
 
 
-async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str) -> Evaluation:
+async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str, failures: Failures) -> Evaluation:
     return await evaluate(
         config.make_env(*config.eval_args, *arguments),
         evaluation_starts(config.eval_questions),
@@ -251,14 +272,21 @@ async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments
         seed=config.seed,
         limits=config.limits(),
         temperature=temperature,
+        failures=failures,
     )
 
 
-async def _closed_book(config: TrainConfig, parts: Parts) -> float | None:
+async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) -> float | None:
     """Returns the success without tools, None for an environment that cannot be asked that way."""
+    without = "max_tool_calls=0"
     try:
-        return (await _ask(config, parts, config.temperature, "max_tool_calls=0")).success
-    except ConfigError:
+        config.make_env(*config.eval_args, without)
+    except Exception:  # noqa: BLE001  # it has no such argument, and says so in a way of its own
+        return None
+    try:
+        return (await _ask(config, parts, config.temperature, without, failures=progress.failures)).success
+    except Exception as error:  # noqa: BLE001  # a figure beside others; the run is done
+        progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None
 
 

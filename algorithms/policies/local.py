@@ -6,6 +6,7 @@ the keys of their prefix. Log-probabilities and entropies are those of the full 
 
 import asyncio
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from arpo_envs import ConfigError
+from arpo_envs import ArpoError, ConfigError
 
 from ..attention import reaches
 from ..compiled import plain
@@ -29,6 +30,10 @@ _PADDING = 64
 """Tokens of padding that cost less than one more forward pass."""
 
 
+class NoNumber(ArpoError):
+    """A model's logits are such that nothing can be drawn."""
+
+
 @dataclass
 class _Request:
     """One generation under way."""
@@ -40,6 +45,7 @@ class _Request:
     future: "asyncio.Future[Generation]"
     slot: int = -1
     stopped: bool = False
+    broken: bool = False
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -216,7 +222,7 @@ class LocalPolicy:
         """Frees the rows that are complete."""
         ended = {id(request) for request in done}
         for request in done:
-            self._cache.free(request.slot)
+            self._cache.free(request.slot, keep=not request.broken)
         self._decoding = [request for request in self._decoding if id(request) not in ended]
 
     def _write_down(self, waiting: list[_Request]) -> bool:
@@ -262,8 +268,9 @@ class LocalPolicy:
             request.tokens.append(int(token))
             request.logprobs.append(logprob)
             request.entropies.append(entropy)
+            request.broken = not (math.isfinite(logprob) and math.isfinite(entropy))
             request.stopped = self._is_stopped(request)
-            if request.stopped or len(request.tokens) >= request.params.max_tokens:
+            if request.broken or request.stopped or len(request.tokens) >= request.params.max_tokens:
                 done.append(request)
         return done
 
@@ -303,6 +310,14 @@ class LocalPolicy:
 
 def _deliver(request: _Request, version: int) -> None:
     if request.future.done():
+        return
+    if request.broken:
+        request.future.set_exception(
+            NoNumber(
+                f"After {len(request.context) + len(request.tokens) - 1} tokens the model gives no probabilities: token "
+                f"{request.tokens[-1]} has the log-probability {request.logprobs[-1]}. Are its weights finite?"
+            )
+        )
         return
     request.future.set_result(
         Generation(

@@ -104,10 +104,15 @@ class Prefixes:
         self._extend(slot, np.array([token]))
         return True
 
-    def free(self, slot: int) -> None:
-        """Ends a sequence; it is remembered until its slot or its places are needed."""
+    def free(self, slot: int, *, keep: bool = True) -> None:
+        """Ends a sequence.
+
+        Args:
+            slot: where it is.
+            keep: remember it until its slot or its places are needed.
+        """
         self.busy_S[slot] = False
-        self._release(slot, int(self.ready_S[slot]))
+        self._release(slot, int(self.ready_S[slot]) if keep else 0)
 
     def forget(self) -> None:
         """Forgets everything: the weights changed."""

@@ -147,8 +147,10 @@ def read_answer(url: str, answer: Any, top_logprobs: int, vocabulary_size: int) 
         raise ServerFault(f"{url} ended a request as {finish!r}.")
     if not len(tokens) == len(logprobs) == len(tops):
         raise Malformed(f"{url} sent {len(tokens)} tokens, {len(logprobs)} log-probabilities and {len(tops)} lists of them.")
-    if not all(map(math.isfinite, logprobs)):
+    if not all(map(math.isfinite, logprobs)) or any(math.isnan(one) for top in tops for one in top):
         raise Malformed(f"{url} sent log-probabilities that are no numbers.")
+    if foreign := [token for token in tokens if not 0 <= token < vocabulary_size]:
+        raise Malformed(f"{url} sent the token {foreign[0]}; the model's go from 0 to {vocabulary_size - 1}.")
     entropies = tuple(entropy_bounds(top, top_logprobs, vocabulary_size).middle for top in tops)
     return Piece(tokens, logprobs, entropies, finish)
 

@@ -1,0 +1,129 @@
+"""The door of the tree: what a policy draws and what an environment says are checked before they enter.
+
+One reward that is no number would make every advantage of its batch one that is none.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from operator import index
+from typing import Any
+
+from arpo_envs import ArpoError
+
+from .policies import Generation, Sampling
+
+LARGEST_REWARD = 1e18
+"""In size; the square of a larger one is no number in single precision."""
+
+
+class Refused(ArpoError):
+    """A policy or an environment handed in what cannot enter a tree."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an environment said about an action.
+
+    Args:
+        observation: text.
+        reward: a finite number.
+        terminated: whether the episode came to its end.
+        truncated: whether it was cut off.
+        tool: name of the tool that really ran, "" if none.
+        success: whether the answer was right, in [0, 1]; None if it was not judged.
+    """
+
+    observation: str
+    reward: float
+    terminated: bool
+    truncated: bool
+    tool: str
+    success: float | None
+
+
+def outcome(given: Any) -> Outcome:
+    """Returns what `step` returned, checked.
+
+    Args:
+        given: the five-tuple of Gymnasium.
+
+    Raises:
+        Refused: reward or success is no finite number, or the rest is not what Gymnasium asks for.
+
+    >>> outcome(("text", 1, True, False, {"success": True}))
+    Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', success=1.0)
+    >>> outcome(("text", float("nan"), True, False, {}))
+    Traceback (most recent call last):
+    algorithms.door.Refused: The environment paid nan as its reward; it must be a finite number of at most 1e+18 in size.
+    """
+    try:
+        observation, paid, terminated, truncated, info = given
+        tool, success = str(info.get("tool", "")), info.get("success")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Refused(
+            "The environment's step did not return observation, reward, terminated, truncated and a dictionary: "
+            f"{str(given)[:200]}"
+        ) from error
+    right = None if success is None else reward(success, "info['success']")
+    return Outcome(str(observation), reward(paid), bool(terminated), bool(truncated), tool, right)
+
+
+def reward(given: Any, what: str = "its reward") -> float:
+    """Returns what an environment paid as a number.
+
+    Args:
+        given: what it paid.
+        what: it was paid as, for the message.
+
+    Raises:
+        Refused: it is no finite number, or too large to be squared.
+    """
+    try:
+        number = float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= LARGEST_REWARD:
+        raise Refused(
+            f"The environment paid {str(given)[:80]} as {what}; it must be a finite number of at most "
+            f"{LARGEST_REWARD:g} in size."
+        )
+    return number
+
+
+def generation(given: Generation, params: Sampling, vocabulary_size: int) -> Generation:
+    """Returns what a policy drew, as plain numbers, checked.
+
+    Args:
+        given: T tokens with their log-probabilities and entropies.
+        params: it was asked with.
+        vocabulary_size: V of the policy.
+
+    Raises:
+        Refused: an id lies outside 0 … V − 1, a number is not finite, the lengths differ, or there are more than asked for.
+    """
+    tokens, logprobs, entropies = given.tokens, given.logprobs, given.entropies
+    if not len(tokens) == len(logprobs) == len(entropies):
+        raise Refused(
+            f"The policy drew {len(tokens)} tokens with {len(logprobs)} log-probabilities and {len(entropies)} entropies."
+        )
+    if len(tokens) > params.max_tokens:
+        raise Refused(f"The policy drew {len(tokens)} tokens, {params.max_tokens} were asked for.")
+    ids = tuple(map(index, tokens))
+    if foreign := [token for token in ids if not 0 <= token < vocabulary_size]:
+        raise Refused(f"The policy drew the token {foreign[0]}, its vocabulary goes from 0 to {vocabulary_size - 1}.")
+    for name, numbers in (("a log-probability", logprobs), ("an entropy", entropies)):
+        if bad := [number for number in numbers if not math.isfinite(number)]:
+            raise Refused(f"The policy drew a token with {name} of {bad[0]}; its weights may be broken.")
+    return replace(given, tokens=ids, logprobs=tuple(map(float, logprobs)), entropies=tuple(map(float, entropies)))
+
+
+def count(given: Any) -> int:
+    """Returns how many siblings a strategy wants, checked.
+
+    Raises:
+        Refused: it is no whole number.
+    """
+    try:
+        return index(given)
+    except TypeError as error:
+        raise Refused(f"The branching strategy wants {given!r} siblings; it must be a whole number.") from error

@@ -1,0 +1,89 @@
+"""What failed while trees grew: each distinct failure is told once, at once, and counted from then on.
+
+A tool that is down fails in every path. Its hundredth failure says nothing that the first one did not.
+"""
+
+import logging
+import re
+import traceback
+from collections import Counter
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 400
+"""Characters of a reason; a tool may raise with a whole page in its message."""
+_VARIES = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+def reason(error: BaseException) -> str:
+    r"""Returns an error in one line of at most a few hundred characters.
+
+    >>> reason(ValueError("no such page\nline 2"))
+    'ValueError: no such page line 2'
+    >>> reason(TimeoutError())
+    'TimeoutError'
+    """
+    said = " ".join(_said(error).split())
+    whole = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return whole if len(whole) <= _LONGEST else whole[: _LONGEST - 1] + "…"
+
+
+def _said(error: BaseException) -> str:
+    try:
+        # a tool's text may hold lone surrogates, which no file and no terminal takes
+        return str(error).encode("utf-8", "replace").decode("utf-8")
+    except Exception:  # noqa: BLE001  # an error whose message cannot be made is an error all the same
+        return ""
+
+
+def _log(what: str, error: BaseException) -> None:
+    log.warning("%s: %s; others like it are counted.", what, reason(error), exc_info=error)
+
+
+class Failures:
+    """Tells each distinct failure once, and counts.
+
+    Two are the same if they happened to the same kind of thing, have the same type, and differ in their messages by
+    numbers only.
+
+    Args:
+        tell: is given what failed and the error, the first time; by default it goes to the log, with its traceback.
+
+    >>> failures = Failures(lambda what, error: print(what, error))
+    >>> for page in (3, 4, 4):
+    ...     failures.note("tool_fault", KeyError(f"page {page}"))
+    tool_fault 'page 3'
+    >>> failures.counted()
+    [('tool_fault', "KeyError: 'page 3'", 3)]
+    """
+
+    def __init__(self, tell: Callable[[str, BaseException], None] = _log) -> None:
+        self._tell = tell
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._first: dict[tuple[str, str], str] = {}
+
+    def note(self, what: str, error: BaseException, count: int = 1) -> None:
+        """Counts a failure, and tells it if it is the first of its kind.
+
+        Args:
+            what: happened, in a word: the status of a leaf, or what was tried.
+            error: why.
+            count: of the leaves it costs.
+        """
+        why = reason(error)
+        kind = (what, _VARIES.sub("#", why))
+        self._counts[kind] += count
+        if kind not in self._first:
+            self._first[kind] = why
+            self._tell(what, error)
+
+    def counted(self) -> list[tuple[str, str, int]]:
+        """Returns what failed, the reason of the first time, and how often; the most frequent first."""
+        return [(kind[0], self._first[kind], count) for kind, count in self._counts.most_common()]
+
+
+def place(error: BaseException) -> str:
+    """Returns where an error was raised, as "file.py:12"; "" if nobody raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
