@@ -29,4 +29,5 @@ def transcript(tree: RolloutTree, leaf: int, title: str = "") -> RenderableType:
 
 def _ending(tree: RolloutTree, leaf: int) -> str:
     status = str(tree.nodes[leaf].status).replace("_", " ")
-    return f"{status} · reward {tree.total_reward(leaf):g}"
+    why = f" ({tree.nodes[leaf].fault})" if tree.nodes[leaf].fault else ""
+    return f"{status}{why} · reward {tree.total_reward(leaf):g}"

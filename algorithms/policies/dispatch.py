@@ -25,6 +25,18 @@ class Lost(ServerFault):
     """A server cannot be reached, or hangs."""
 
 
+def wait_before(attempt: int) -> float:
+    """Returns how long to wait before trying again, in seconds.
+
+    Args:
+        attempt: number of the try, from 1.
+
+    >>> [wait_before(attempt) for attempt in (1, 2, 3, 9)]
+    [0.25, 0.5, 1.0, 8.0]
+    """
+    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
+
+
 class Dispatcher:
     """Finds a replica for each request.
 
@@ -80,8 +92,7 @@ class Dispatcher:
             try:
                 replica = await self._find(order)
                 if attempt and replica is failed:  # elsewhere there is nothing to wait for
-                    wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
-                    await asyncio.sleep(wait * (0.5 + 0.5 * generator(seed, "retry", attempt).random()))
+                    await asyncio.sleep(wait_before(attempt) * (0.5 + 0.5 * generator(seed, "retry", attempt).random()))
                 failed = replica
                 async with replica.slots:
                     return await self._try(replica, ask)

@@ -18,7 +18,7 @@ from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
 from . import Generation, Sampling, check_request
-from .dispatch import Dispatcher, Lost
+from .dispatch import Dispatcher, Lost, wait_before
 from .export import export_weights
 from .replicas import Replica, Replicas
 from .served import Served, ServerFault, ask_servers, client_options, httpx_module, model_card
@@ -52,7 +52,7 @@ class OpenAIPolicy:
             evaluation does not need them.
         top_logprobs: k; vLLM gives 20 unless it was started with more `--max-logprobs`.
         concurrency: requests each replica has at once; more wait here.
-        attempts: how often a request is tried before it fails.
+        attempts: how often a request, or the weights, are tried before they fail.
         timeout: seconds for one try.
         api_key: sent as a bearer token.
 
@@ -97,6 +97,7 @@ class OpenAIPolicy:
         self._replicas = Replicas(self.served.urls, concurrency)
         for replica in self._replicas.all:
             replica.suspect = replica.url in self.served.silent
+        self._attempts = attempts
         self._dispatcher = Dispatcher(self._replicas, self._examine, attempts=attempts, timeout=timeout)
         self._exported: Path | None = None
         self._under_way = 0
@@ -256,7 +257,12 @@ class OpenAIPolicy:
         folder = self.weights_folder.resolve() / f"version-{version:06d}-{secrets.token_hex(4)}"
         await asyncio.to_thread(export_weights, self.model_folder, weights, folder)
         before, self._exported = self._exported, folder
-        faults = [fault for fault in await asyncio.gather(*map(self._push, self._replicas.all)) if fault is not None]
+        for attempt in range(self._attempts):
+            if attempt:
+                await asyncio.sleep(wait_before(attempt))
+            faults = [fault for fault in await asyncio.gather(*map(self._push, self._replicas.all)) if fault is not None]
+            if len(faults) < len(self._replicas.all) or not all(isinstance(fault, Lost) for fault in faults):
+                break  # one has them, and those that are down get them when they are back; or one refuses them
         if before is not None:
             await asyncio.to_thread(shutil.rmtree, before, ignore_errors=True)
         if len(faults) == len(self._replicas.all):

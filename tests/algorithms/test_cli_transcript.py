@@ -44,6 +44,13 @@ def test_an_action_that_a_fork_split_is_shown_once():
     assert shown(tree, 2)[1:-1] == ["How many?", "<count>x</count>", "truncated · reward 0"]
 
 
+def test_a_path_that_failed_says_why():
+    tree = RolloutTree("t")
+    tree.add(node((), NO_PARENT, "prompt", "How many?"))
+    tree.add(node((0,), 0, "action", "<count>x</count>", status=Status.TOOL_FAULT, fault="OSError: gone"))
+    assert shown(tree, 1)[-2] == "tool fault (OSError: gone) · reward 0"
+
+
 def test_eval_prints_as_many_transcripts_as_asked(tiny_policy, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     words = ["eval", "--policy", str(tiny_policy), "--questions", "3", "--args", "split=test", "cities_per_country=4"]
