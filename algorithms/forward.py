@@ -139,9 +139,15 @@ def score(
         blank_BT = torch.zeros(scored_BT.shape, dtype=value_U.dtype, device=scored_BT.device)
         return blank_BT.index_put((row_M, column_M), value_U[edge_M])
 
-    entropy_BT = on_paths(total_U - (logits_UV.softmax(-1) * logits_UV).sum(-1)) if entropies else None
+    entropy_BT = on_paths(total_U - _expected(logits_UV)) if entropies else None
     value_BT = on_paths(value_head(hidden_UH)[:, 0].to(logp_U.dtype)) if value_head is not None else None
     return Scored(on_paths(logp_U), entropy_BT, value_BT)
+
+
+def _expected(logits_UV: torch.Tensor) -> torch.Tensor:
+    """Returns the mean logit of what is drawn, [U]; a token that is never drawn has no part in it, though its logit be −∞."""
+    p_UV = logits_UV.softmax(-1)
+    return (p_UV * logits_UV.masked_fill(p_UV == 0.0, 0.0)).sum(-1)
 
 
 def _as_wanted(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach, model: Any) -> Any:

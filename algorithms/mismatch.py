@@ -12,6 +12,8 @@ import torch
 
 from arpo_envs import ConfigError
 
+from .losses import bounded
+
 Level = Literal["token", "sequence"]
 
 
@@ -98,13 +100,14 @@ class Mismatch:
         """Returns what is logged, nothing if nothing was computed; a token shared by several paths counts once for each.
 
         mismatch_kl: mean of r − 1 − log r with r = π/μ, which estimates KL(μ ‖ π), nats per token.
-        mismatch_ratio_max: largest r of a token.
+        mismatch_ratio_max: largest r of a token; as in the losses no more than e^20.
         effective_sample_size: (Σ w)² / (n Σ w²) of the weights before truncation, in (0, 1]; 1 where both agree.
         """
         if not self._tokens:
             return {}
-        log_N, log_weight_N = torch.cat(self._tokens), torch.cat(self._weights)
+        log_N, log_weight_N = bounded(torch.cat(self._tokens)), torch.cat(self._weights)
         share = 2 * log_weight_N.logsumexp(0) - (2 * log_weight_N).logsumexp(0)  # in logarithms: a path's weight may overflow
+        share = share.nan_to_num(nan=-torch.inf)  # where all weights are 0
         return {
             "mismatch_kl": float((log_N.exp() - 1.0 - log_N).mean()),
             "mismatch_ratio_max": float(log_N.max().exp()),

@@ -66,9 +66,39 @@ class LossOutput:
 Loss = Callable[[LossInputs], LossOutput]
 
 
+LIMIT = 20.0
+"""Nats that a log-ratio may be from 0 before its size is of no more interest; e^20 is half a billion. As in verl."""
+
+
+def difference(new: "torch.Tensor", old: "torch.Tensor") -> "torch.Tensor":
+    """Returns log π/π', nats, of any shape; 0 and without gradient where both are infinite, which says nothing."""
+    return (new - old).where(~(new.isinf() & old.isinf()), 0.0)
+
+
+def bounded(log_ratio: "torch.Tensor") -> "torch.Tensor":
+    """Returns log-ratios within ±LIMIT, so that their exponentials and products are numbers.
+
+    The gradient is that of the log-ratio itself: whether a token has one is for the clip to decide, not for this bound.
+    An infinite log-ratio has none. What is no number stays none, so that a model that computes none is noticed.
+
+    Args:
+        log_ratio: log π/π', nats, of any shape.
+
+    >>> import torch
+    >>> change = torch.tensor([0.5, 120.0, -torch.inf], requires_grad=True)
+    >>> bounded(change).tolist()
+    [0.5, 20.0, -20.0]
+    >>> bounded(change).sum().backward()
+    >>> change.grad.tolist()
+    [1.0, 1.0, 0.0]
+    """
+    passing = log_ratio.where(~log_ratio.isinf(), 0.0)
+    return log_ratio.detach().clamp(-LIMIT, LIMIT) + (passing - passing.detach())
+
+
 def policy_kl(inputs: LossInputs) -> "torch.Tensor":
     """Returns k3 of the policy that the ratio is to, [B, T], nats, without gradient: how far the update has gone."""
-    change_BT = inputs.old_logp_BT - inputs.logp_BT.detach()
+    change_BT = bounded(difference(inputs.old_logp_BT, inputs.logp_BT.detach()))
     return change_BT.exp() - 1.0 - change_BT
 
 
@@ -98,7 +128,7 @@ def with_reference_penalty(
         return output
     if inputs.reference_logp_BT is None:
         raise ConfigError("A KL penalty needs reference log-probabilities: the algorithm must list 'reference' in `needs`.")
-    log_ratio_BT = inputs.reference_logp_BT - inputs.logp_BT
+    log_ratio_BT = bounded(difference(inputs.reference_logp_BT, inputs.logp_BT))
     if estimator == "k3":
         penalty_BT = log_ratio_BT.exp() - 1.0 - log_ratio_BT
     elif estimator == "k2":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
+from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 from .clip import check_clip
 
 
@@ -33,8 +33,8 @@ class BalancedClipLoss:
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
-        ratio_BT = (inputs.logp_BT - inputs.old_logp_BT).exp()
-        upper_BT = (1.0 + self.high) * (inputs.logp_BT - inputs.logp_BT.detach()).exp()  # ρ/sg[ρ], safe for any ρ
+        ratio_BT = bounded(difference(inputs.logp_BT, inputs.old_logp_BT)).exp()
+        upper_BT = (1.0 + self.high) * difference(inputs.logp_BT, inputs.logp_BT.detach()).exp()  # ρ/sg[ρ], safe for any ρ
         bounded_BT = upper_BT.where(ratio_BT > 1.0 + self.high, ratio_BT.clamp(min=1.0 - self.low))
         unclipped_BT = ratio_BT * inputs.advantage_BT
         surrogate_BT = unclipped_BT.minimum(bounded_BT * inputs.advantage_BT)

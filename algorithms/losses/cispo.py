@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from arpo_envs import ConfigError
 
 from ..checks import check_kl
-from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
+from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ClippedWeightLoss:
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
-        ratio_BT = (inputs.logp_BT.detach() - inputs.old_logp_BT).exp()
+        ratio_BT = bounded(difference(inputs.logp_BT.detach(), inputs.old_logp_BT)).exp()
         weight_BT = ratio_BT.clamp(self.floor, self.cap)
         metrics = {"clipped": (weight_BT != ratio_BT).float(), "policy_kl": policy_kl(inputs)}
         output = LossOutput(-weight_BT * inputs.advantage_BT * inputs.logp_BT, metrics)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from arpo_envs import ConfigError
 
 from ..checks import check_kl
-from . import KLEstimator, LossInputs, LossOutput, policy_kl, with_reference_penalty
+from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ClipLoss:
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
-        ratio_BT = (inputs.logp_BT - inputs.old_logp_BT).exp()
+        ratio_BT = bounded(difference(inputs.logp_BT, inputs.old_logp_BT)).exp()
         unclipped_BT = ratio_BT * inputs.advantage_BT
         surrogate_BT = unclipped_BT.minimum(ratio_BT.clamp(1.0 - self.low, 1.0 + self.high) * inputs.advantage_BT)
         if self.dual is not None:

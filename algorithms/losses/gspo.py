@@ -5,7 +5,7 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
-from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
+from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 from .clip import check_clip
 
 
@@ -41,11 +41,11 @@ class SequenceClipLoss:
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
         counted_BT = (inputs.weight_BT > 0.0).to(inputs.logp_BT.dtype)
-        log_ratio_BT = (inputs.logp_BT - inputs.old_logp_BT) * counted_BT
-        ratio_B1 = (log_ratio_BT.sum(1, keepdim=True) / counted_BT.sum(1, keepdim=True).clamp(min=1.0)).exp()
+        log_ratio_BT = difference(inputs.logp_BT, inputs.old_logp_BT).where(counted_BT > 0.0, 0.0)
+        ratio_B1 = bounded(log_ratio_BT.sum(1, keepdim=True) / counted_BT.sum(1, keepdim=True).clamp(min=1.0)).exp()
         ratio_BT = ratio_B1.expand_as(log_ratio_BT)
         if self.level == "token":
-            ratio_BT = ratio_B1.detach() * (inputs.logp_BT - inputs.logp_BT.detach()).exp()
+            ratio_BT = ratio_B1.detach() * difference(inputs.logp_BT, inputs.logp_BT.detach()).exp()
         unclipped_BT = ratio_BT * inputs.advantage_BT
         surrogate_BT = unclipped_BT.minimum(ratio_BT.clamp(1.0 - self.low, 1.0 + self.high) * inputs.advantage_BT)
         clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()

@@ -83,6 +83,35 @@ def loss(ground: Playground) -> Iterator[Finding]:
             hint = "Use logp_BT, which carries the gradient; detach() and item() cut it off."
             yield Finding(Law.LOSS, "the loss has no gradient", "one by logp_BT", hint)
             return
+    yield from _far(ground)
+
+
+def _far(ground: Playground) -> Iterator[Finding]:
+    """Numbers in single precision, in which e^89 is none, and a token that learner or reference hold for impossible."""
+    import torch
+
+    hint = (
+        "Form ratios with losses.bounded(losses.difference(new, old)).exp(): one token must not spoil the gradient of a batch."
+    )
+    for nats in (120.0, -120.0, 1000.0, -1000.0, -torch.inf):
+        for which in ("logp_BT", "reference_logp_BT"):
+            given = _in_single_precision(inputs(ground))
+            moved_BT = getattr(given, which)
+            if moved_BT is None:
+                continue
+            moved_BT = moved_BT.detach().clone()
+            moved_BT[:, 0] += nats
+            given = replace(given, **{which: moved_BT.requires_grad_(which == "logp_BT")})
+            value_BT = ground.algorithm.loss(given).loss_BT.detach()
+            if not gradients(ground, given)[0].isfinite().all() or (nats > -torch.inf and not value_BT.isfinite().all()):
+                whose = "the policy's" if which == "logp_BT" else "the reference's"
+                happened = f"loss or gradient is not finite where {whose} log-probability of a token moved by {nats:g} nats"
+                yield Finding(Law.LOSS, happened, "finite numbers in float32", hint)
+                return
+
+
+def _in_single_precision(given: LossInputs) -> LossInputs:
+    return _changed(given, lambda one_BT: one_BT.detach().float().requires_grad_(one_BT.requires_grad))
 
 
 def direction(ground: Playground) -> Iterator[Finding]:

@@ -228,6 +228,16 @@ def overflowing(inputs: LossInputs) -> LossOutput:
     return LossOutput(-ratio_BT * inputs.advantage_BT)
 
 
+def overflowing_in_single_precision(inputs: LossInputs) -> LossOutput:
+    ratio_BT = (inputs.logp_BT - inputs.old_logp_BT).exp()
+    return LossOutput(-(ratio_BT * inputs.advantage_BT).minimum(ratio_BT.clamp(0.8, 1.2) * inputs.advantage_BT))
+
+
+def impossible(inputs: LossInputs) -> LossOutput:
+    own_BT = (inputs.logp_BT - inputs.logp_BT.detach()).exp()
+    return LossOutput(-own_BT * inputs.advantage_BT)
+
+
 def cut_off(inputs: LossInputs) -> LossOutput:
     return LossOutput(-inputs.advantage_BT * inputs.logp_BT.detach())
 
@@ -247,7 +257,7 @@ def batch_centred(inputs: LossInputs) -> LossOutput:
 
 def whole_row(inputs: LossInputs) -> LossOutput:
     change_B1 = (inputs.logp_BT - inputs.old_logp_BT).mean(dim=1, keepdim=True)
-    return LossOutput(-change_B1.exp() * inputs.advantage_BT + 0.0 * inputs.logp_BT)
+    return LossOutput(-change_B1.clamp(-20.0, 20.0).exp() * inputs.advantage_BT)
 
 
 def by_batch_size(inputs: LossInputs) -> LossOutput:
@@ -294,6 +304,8 @@ ALGORITHM_FAULTS: list[tuple[Law, Algorithm]] = [
     (Law.LOSS, losing(mean)),
     (Law.LOSS, losing(bare)),
     (Law.LOSS, losing(overflowing)),
+    (Law.LOSS, losing(overflowing_in_single_precision)),
+    (Law.LOSS, losing(impossible)),
     (Law.LOSS, losing(cut_off)),
     (Law.LOSS, losing(ClipLoss(kl=0.1))),
     (Law.DIRECTION, losing(uphill)),
