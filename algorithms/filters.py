@@ -1,6 +1,7 @@
 """Which trees to train on: predicates for `Algorithm.keep`."""
 
 from .advantages import rewards
+from .advantages.rounding import are_equal
 from .tree import RolloutTree
 
 
@@ -10,8 +11,7 @@ def unequal_rewards(tree: RolloutTree) -> bool:
     How many trees are dropped is the difference between the prompts of a step and its `kept_prompts`.
     """
     reward_L, valid_L = rewards(tree)
-    counted = reward_L[valid_L]
-    return bool(len(counted) and counted.max() > counted.min())
+    return not are_equal(reward_L[valid_L])
 
 
 def mixed_success(tree: RolloutTree) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tree import RolloutTree
+from .rounding import snapped
 
 Array = NDArray[np.float64]
 
@@ -68,11 +69,15 @@ def require_frozen(tree: RolloutTree) -> None:
 
 
 def rewards(tree: RolloutTree) -> tuple[Array, NDArray[np.bool_]]:
-    """Returns the total reward of each leaf [L], and whether the leaf says something about the model [L]."""
+    """Returns the total reward of each leaf [L], and whether the leaf says something about the model [L].
+
+    Rewards that differ by no more than the order in which they were added up are the same number.
+    """
     leaves = tree.leaves()
     reward_L = np.array([tree.total_reward(leaf) for leaf in leaves], dtype=np.float64)
     statuses = [tree.nodes[leaf].status for leaf in leaves]
     valid_L = np.array([status is not None and status.is_model for status in statuses], dtype=np.bool_)
+    reward_L[valid_L] = snapped(reward_L[valid_L])
     return reward_L, valid_L
 
 

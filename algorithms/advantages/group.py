@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import Array
+from .rounding import are_equal
 
 Deviation = Literal["population", "sample", "none"]
 """What a centred reward is divided by: the standard deviation with n or with n − 1 in its denominator, or nothing."""
@@ -29,7 +30,7 @@ def group_normalise(
         epsilon: added to the standard deviation, in units of reward.
 
     Returns:
-        [L] advantages. All zero where all rewards are equal: such a group teaches nothing.
+        [L] advantages. All zero where all rewards are equal, but for rounding: such a group teaches nothing.
 
     Raises:
         ValueError: the shapes differ, or weights were given for the deviation of a sample.
@@ -45,7 +46,7 @@ def group_normalise(
         raise ValueError("The deviation of a sample is defined for leaves that count the same; use 'population'.")
     counted = reward_L[valid_L]
     advantage_L = np.zeros_like(reward_L)
-    if not len(counted) or counted.max() <= counted.min():
+    if are_equal(counted):
         return advantage_L
     weight = np.ones_like(counted) if weight_L is None else weight_L[valid_L]
     centred = counted - np.average(counted, weights=weight)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..tree import RolloutTree
 from . import Array, require_frozen, rewards
+from .rounding import snapped, tolerance
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def node_values(tree: RolloutTree, over: Literal["leaves", "branches"] = "leaves
     pivot = reward_L[valid_L][0] if valid_L.any() else 0.0  # sums of differences: equal rewards give equal values exactly
     for leaf, reward, valid in zip(tree.leaves(), reward_L, valid_L, strict=True):
         total_N[leaf], leaves_N[leaf] = (reward - pivot) * valid, valid
+    rounding = tolerance(reward_L[valid_L])
     children: list[list[int]] = [[] for _ in range(size)]
     value_N, deviation_N = np.zeros(size), np.zeros(size)
     for i in range(size - 1, -1, -1):  # children stand behind their parents
@@ -50,14 +52,14 @@ def node_values(tree: RolloutTree, over: Literal["leaves", "branches"] = "leaves
             leaves_N[i] += leaves_N[c]
         if leaves_N[i]:
             value_N[i] = total_N[i] / leaves_N[i] if over == "leaves" else np.mean(branches)
-            deviation_N[i] = np.std(branches)
+            deviation_N[i] = 0.0 if np.ptp(branches) <= rounding else np.std(branches)
             if i:
                 children[tree.nodes[i].parent].append(i)
     fork_N = np.zeros(size, dtype=np.int64)
     for i in range(1, size):
         above = tree.nodes[i].parent
         fork_N[i] = above if above == 0 or len(children[above]) > 1 else fork_N[above]
-    return NodeValues(np.where(leaves_N > 0, value_N + pivot, 0.0), leaves_N, fork_N, deviation_N)
+    return NodeValues(np.where(leaves_N > 0, snapped(value_N + pivot), 0.0), leaves_N, fork_N, deviation_N)
 
 
 def along_nodes(tree: RolloutTree, value_N: Array) -> list[list[float]]:

@@ -5,28 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import Array
+from .rounding import are_equal
 
 PerTree = Sequence[Sequence[Array]]
 
 
 def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[tuple[Array, ...], ...]:
-    """Returns (x − mean) / (std + epsilon), with mean and population deviation over the batch's weighted tokens.
+    """Returns (x − mean) / √(var + epsilon), with mean and population variance over the batch's weighted tokens.
+
+    Where all that counts is equal but for rounding, the result is 0.
 
     Args:
         value: [tree][leaf] -> [T].
         weight: the same shape; tokens of weight 0 neither count nor are changed to anything but 0.
-        epsilon: added to the deviation.
+        epsilon: added to the variance, as in verl.
 
     Source: REINFORCE++ (arXiv 2501.03262), the equation of global advantage normalisation.
     """
     values = [x for leaves in value for x in leaves]
     weights = [w for leaves in weight for w in leaves]
     value_N, weight_N = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
-    if not weight_N.any():
+    if are_equal(value_N[weight_N > 0]):
         return tuple(tuple(np.zeros_like(x) for x in leaves) for leaves in value)
     mean = np.average(value_N, weights=weight_N)
-    deviation = np.sqrt(np.average((value_N - mean) ** 2, weights=weight_N))
+    deviation = np.sqrt(np.average((value_N - mean) ** 2, weights=weight_N) + epsilon)
     return tuple(
-        tuple(np.where(w > 0, (x - mean) / (deviation + epsilon), 0.0) for x, w in zip(xs, ws, strict=True))
+        tuple(np.where(w > 0, (x - mean) / deviation, 0.0) for x, w in zip(xs, ws, strict=True))
         for xs, ws in zip(value, weight, strict=True)
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from arpo_envs.testing import Finding, SkippedLaw
 
 from ..advantages import Array, Credit, rewards
 from ..advantages.paths import column
+from ..advantages.rounding import are_equal
 from ..reward_terms import with_terms
 from ..tree import NO_PARENT, RolloutTree, Status
 from .laws import AlgorithmLaw as Law
@@ -16,6 +18,9 @@ from .playground import Playground, with_rewards
 
 _CLOSE = 1e-6
 """Sums in another order differ by less."""
+
+_EQUALS = ((0.5, 0.5), (0.3, 0.1 + 0.2), (123_456_789.1, 123_456_789.1), (3e9, 3e9 * (1.0 + 2.0**-52)))
+"""Rewards that are equal but for rounding."""
 
 _FILL = "`along_paths`, `spread` and `sampled_weights` of algorithms.advantages give the right shapes."
 
@@ -134,15 +139,16 @@ def equal(ground: Playground) -> Iterator[Finding]:
         raise SkippedLaw("it does not compare the rollouts of a prompt with each other")
     if getattr(ground.algorithm.advantages, "discount", 1.0) != 1.0:
         raise SkippedLaw("it discounts, so that equal rewards are not equal from everywhere")
-    for batch in ground.batches:
-        trees = [with_rewards(tree, dict.fromkeys(tree.leaves(), 0.5)) for tree in batch]
-        if any(len(set(rewards(tree)[0])) > 1 for tree in with_terms(trees, ground.algorithm.reward_terms)):
+    for batch, (one, other) in product(ground.batches, _EQUALS):
+        trees = [with_rewards(tree, {leaf: (one, other)[i % 2] for i, leaf in enumerate(tree.leaves())}) for tree in batch]
+        if any(not are_equal(rewards(tree)[0]) for tree in with_terms(trees, ground.algorithm.reward_terms)):
             raise SkippedLaw("its reward terms make equal rewards unequal")
         given = ground.credit(trees)
         worst = max(_largest(given), default=0.0)
         if worst > _CLOSE:
-            happened = f"all paths earned 0.5, and there are advantages of {worst:.3g}"
-            hint = "Subtract a baseline over the group; is a rounding error divided by a deviation of 0?"
+            what = f"{one:g}" if one == other else f"{one!r} or {other!r}, which is the same but for rounding"
+            happened = f"all paths earned {what}, and there are advantages of {worst:.3g}"
+            hint = "Subtract a baseline over the group; is rounding divided by a deviation of 0? See advantages.rounding."
             yield Finding(Law.EQUAL, happened, "0 wherever a token counts", hint)
             return
 

@@ -212,6 +212,13 @@ def over_deviation(tree: RolloutTree) -> np.ndarray:
         return centred(tree) / np.std(np.zeros(3))
 
 
+def over_rounding(tree: RolloutTree) -> np.ndarray:
+    """The mean of equal numbers may differ from them by a rounding, which is then divided by itself."""
+    reward_L = np.array([tree.total_reward(leaf) for leaf in tree.leaves()])
+    centred_L = reward_L - reward_L.sum() / len(reward_L)
+    return centred_L / (centred_L.std() + 1e-8)
+
+
 # --- losses -------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +305,7 @@ ALGORITHM_FAULTS: list[tuple[Law, Algorithm]] = [
     (Law.WEIGHTS, crediting(FailedToo())),
     (Law.FAILED, crediting(By(with_failed))),
     (Law.ORDER, crediting(By(lambda tree: rewards(tree)[0] - rewards(tree)[0][0]))),
+    (Law.EQUAL, crediting(By(over_rounding))),
     (Law.EQUAL, crediting(By(lambda tree: rewards(tree)[0]))),
     (Law.MORE, crediting(By(lambda tree: -centred(tree)))),
     (Law.MORE, crediting(By(lambda tree: np.array([float(len(tree.tokens(leaf))) for leaf in tree.leaves()])))),

@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rollout_toys import shuffled
 
+from algorithms import make
 from algorithms.advantages import Scores, rewards, sampled_weights, spread
 from algorithms.advantages.group import group_normalise
 from algorithms.advantages.hard import HardAttribution
+from algorithms.advantages.paths import column
+from algorithms.advantages.rounding import snapped, tolerance
 from algorithms.advantages.soft import SoftAttribution
+from algorithms.advantages.whitening import whiten
 from algorithms.losses.clip import ClipLoss
+from algorithms.recipes import names
 from algorithms.tree import RolloutTree, Status
 
 ESTIMATORS = [SoftAttribution(), HardAttribution(), SoftAttribution(shared_once=True), HardAttribution(shared_once=True)]
@@ -179,3 +184,39 @@ def test_a_chain_of_two_hundred_forks() -> None:
     assert hard.advantages[0][deepest][1] == pytest.approx(others.mean())
     assert soft.advantages[0][deepest][1] == pytest.approx(advantage_L[deepest])
     assert RolloutTree.from_json(frozen.to_json()) == frozen
+
+
+# --- equal but for rounding ----------------------------------------------------------------------------------
+
+EQUAL = [(0.3, 0.1 + 0.2, 0.3), (1e9 + 0.1,) * 3, (3e9, 3e9 * (1.0 + 2.0**-52), 3e9), (-0.7, -0.7, -0.7), (0.0, 0.0, -0.0)]
+
+
+@pytest.mark.parametrize("equal", EQUAL)
+@pytest.mark.parametrize("name", [name for name in names() if "values" not in make(name).needs])
+def test_equal_rewards_teach_nothing_however_large_they_are(name: str, equal: tuple[float, ...]) -> None:
+    algorithm = make(name)
+    trees = [crafted(equal), crafted(equal[::-1]), flat_group(equal)]
+    scores = Scores(reference=tuple(tuple(column(tree, leaf, "logprobs") for leaf in tree.leaves()) for tree in trees))
+    credit = algorithm.advantages(trees, scores)
+    for tree in zip(credit.advantages, credit.weights, strict=True):
+        for advantage_T, weight_T in zip(*tree, strict=True):
+            assert not (advantage_T * weight_T).any()
+
+
+def test_a_difference_that_is_none_but_small_is_one() -> None:
+    small = group_normalise(np.array([1.0, 1.0 + 1e-9]), np.ones(2, dtype=bool), epsilon=1e-12)
+    assert small.tolist() == pytest.approx([-1.0, 1.0], abs=0.01)
+    assert snapped(np.array([1.0, 1.0 + 1e-9, 2.0])).tolist() == [1.0, 1.0 + 1e-9, 2.0]
+
+
+@given(hnp.arrays(np.float64, st.integers(0, 8), elements=st.floats(-1e6, 1e6)))
+def test_snapping_moves_nothing_by_more_than_rounding_and_is_done_once(value_N: np.ndarray) -> None:
+    found_N = snapped(value_N)
+    assert np.abs(found_N - value_N).max(initial=0.0) <= len(value_N) * tolerance(value_N)
+    assert snapped(found_N).tolist() == found_N.tolist()
+    assert (np.argsort(value_N, kind="stable") == np.argsort(found_N, kind="stable")).all() or len(set(found_N)) < len(value_N)
+
+
+def test_whitening_has_its_floor_on_the_variance() -> None:
+    value, weight = [[np.array([0.0, 2e-4])]], [[np.ones(2)]]
+    assert whiten(value, weight)[0][0].tolist() == pytest.approx([-math.sqrt(0.5), math.sqrt(0.5)])  # 1e-4 / √(1e-8 + 1e-8)

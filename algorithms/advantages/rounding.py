@@ -1,0 +1,46 @@
+"""Rewards that differ by rounding alone: no estimator may find a better and a worse rollout among them.
+
+0.1 + 0.2 and 0.3 are the same reward. Whatever divides by a deviation makes the difference between them as large as any.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOM = 64.0
+"""Roundings, of the size of the largest number, by which equals may differ: each addition rounds once, by half of one."""
+
+
+def tolerance(value_N: NDArray[np.float64]) -> float:
+    """Returns the difference up to which numbers are equal but for rounding.
+
+    Args:
+        value_N: [N] numbers, in any unit.
+
+    >>> tolerance(np.array([1.0, -8.0])) == 64 * 8.0 * 2.0**-52
+    True
+    """
+    return ROOM * float(np.finfo(np.float64).eps) * float(np.abs(value_N).max(initial=0.0))
+
+
+def are_equal(value_N: NDArray[np.float64]) -> bool:
+    """Returns whether numbers, [N], are all equal but for rounding.
+
+    >>> are_equal(np.array([0.1 + 0.2, 0.3])), are_equal(np.array([0.3, 0.3001]))
+    (True, False)
+    """
+    return not len(value_N) or float(np.ptp(value_N)) <= tolerance(value_N)
+
+
+def snapped(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns numbers, [N], of which those that are equal but for rounding are equal.
+
+    >>> snapped(np.array([0.1 + 0.2, 7.0, 0.3])).tolist()
+    [0.3, 7.0, 0.3]
+    """
+    order_N = np.argsort(value_N, kind="stable")
+    sorted_N = value_N[order_N]
+    starts = np.flatnonzero(np.diff(sorted_N, prepend=-np.inf) > tolerance(value_N))
+    lengths = np.diff(np.append(starts, len(sorted_N)))
+    found_N = np.empty_like(value_N)
+    found_N[order_N] = np.repeat(sorted_N[starts], lengths)
+    return found_N
