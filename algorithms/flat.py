@@ -1,14 +1,18 @@
 """Trees as flat rows: every leaf's whole path is one row. Simple, and the oracle for anything cleverer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .advantages import Array, Credit, Scores
+from .advantages import Array, Credit, Scores, sampled_weights
 from .tree import RolloutTree
+
+_LARGEST = 1e29
+"""In size; times the largest ratio it is still a number in single precision."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,38 @@ def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Score
                 )
             )
     return rows
+
+
+def sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:
+    """Returns all rows, in which every sampled token counts."""
+    blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
+    return rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
+
+
+def without_faults(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Returns the rows, those that hold what is no number where it counts without weight, and how many they are.
+
+    An estimator that divides by 0 on one path must not take the others with it. Where nothing counts, all is 0.
+    """
+    sound = [_is_sound(row) for row in rows]
+    counted = [(row.weight > 0.0) & fine for row, fine in zip(rows, sound, strict=True)]
+    return [_only(row, counted_T) for row, counted_T in zip(rows, counted, strict=True)], len(rows) - sum(sound)
+
+
+def _is_sound(row: Row) -> bool:
+    if not (np.isfinite(row.weight).all() and (row.weight >= 0.0).all()):
+        return False
+    counted_T = row.weight > 0.0
+    numbers = [row.advantage, *(one for one in (row.old_value, row.returns) if one is not None)]
+    known = row.reference_logp is None or not np.isnan(row.reference_logp[counted_T]).any()
+    return known and all((np.abs(number[counted_T]) <= _LARGEST).all() for number in numbers)
+
+
+def _only(row: Row, counted_T: NDArray[np.bool_]) -> Row:
+    """Returns a row whose numbers are 0 where nothing counts: a weight of 0 times what is no number is none."""
+    names = ("advantage", "weight", "reference_logp", "old_value", "returns")
+    given: dict[str, Any] = {name: getattr(row, name) for name in names}
+    return replace(row, **{name: None if one is None else np.where(counted_T, one, 0.0) for name, one in given.items()})
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ denominator of the WHOLE optimizer batch before gradients are added up.
 """
 
 import copy
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,10 +19,10 @@ from arpo_envs import ConfigError
 
 from . import seeds
 from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
-from .advantages import Array, Credit, Scores, sampled_weights
+from .advantages import Array, Credit, Scores
 from .aggregation import Aggregation, path_scales
 from .compiled import plain
-from .flat import Row, rows_of
+from .flat import Row, rows_of, sampled_rows, without_faults
 from .forward import PackedBatch, score
 from .logits import Logits
 from .losses import Loss, LossInputs
@@ -32,6 +33,8 @@ from .optimization import Diverged, Schedule
 from .packer import Packer
 from .step_size import check_step
 from .tree import RolloutTree
+
+log = logging.getLogger(__name__)
 
 
 class Learner(Protocol):
@@ -196,7 +199,7 @@ class TorchLearner:
             raise ConfigError("The algorithm needs a value head; build the learner with values=True.")
         if not needs:
             return Scores()
-        rows = _sampled_rows(trees)
+        rows = sampled_rows(trees)
         reference = values = None
         if "reference" in needs:
             with self._reference_logits() as logits:
@@ -207,7 +210,7 @@ class TorchLearner:
 
     def logprobs(self, trees: Sequence[RolloutTree]) -> tuple[tuple[Array, ...], ...]:
         """Returns for each leaf of each tree the log-probability of every sampled token on its path, [T], nats; 0 elsewhere."""
-        return _per_tree(trees, self._on_rows(trees, _sampled_rows(trees), "logp_BT", self._logits))
+        return _per_tree(trees, self._on_rows(trees, sampled_rows(trees), "logp_BT", self._logits))
 
     def why_not_packable(self, length: int) -> str | None:
         """Returns why trees whose paths have up to so many tokens are trained as flat rows; None if they are packed."""
@@ -242,16 +245,21 @@ class TorchLearner:
     ) -> Mapping[str, float]:
         """Takes epochs × minibatches AdamW steps; see `Learner.update`.
 
+        Paths whose credit or scores are no numbers are left out, and counted in `faulty_rows`.
+
         Raises:
             Diverged: too many gradients in a row were not finite; the weights are as the last good step left them.
         """
-        rows = rows_of(trees, credit, scores)
+        rows, faulty = without_faults(rows_of(trees, credit, scores))
+        if faulty:
+            log.warning("Credit or scores of %d of %d paths are no numbers; they are left out.", faulty, len(rows))
         parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
         self._batches += 1
         if len(parts) > 1 and self.config.correction is not None:
             before = self._on_rows(trees, rows, "logp_BT", self._logits)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
-        return combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+        found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+        return found | {"faulty_rows": float(faulty)}
 
     def _deal(self, trees: int, epoch: int) -> list[list[int]]:
         """Returns the trees of each minibatch."""
@@ -373,12 +381,6 @@ class TorchLearner:
             self.value_head.load_state_dict(state["value_head"])
         self.model.load_state_dict(state["adapters"], strict=False)
         self._updates, self._batches, self._bad = state["counts"]
-
-
-def _sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:
-    """Returns all rows, in which every sampled token counts."""
-    blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
-    return rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
 
 
 def _teaches(row: Row) -> Array | bool:

@@ -4,6 +4,7 @@ import numpy as np
 
 from arpo_envs import ConfigError
 
+from ..losses import LIMIT
 from ..tree import RolloutTree
 from . import Array, Scores
 from .paths import column
@@ -12,7 +13,8 @@ from .paths import column
 def kl_penalties(tree: RolloutTree, number: int, scores: Scores, coefficient: float) -> tuple[Array, ...]:
     """Returns −β (log π_old − log π_ref) of every sampled token of every leaf's path, 0 elsewhere.
 
-    π_old is the policy that drew the token. The estimator is k1, which is unbiased as a reward.
+    π_old is the policy that drew the token. The estimator is k1, which is unbiased as a reward. A token on which the two
+    are further apart than the losses tell (`losses.LIMIT`) counts as if it were there: the reference may forbid it.
 
     Args:
         tree: frozen.
@@ -27,6 +29,6 @@ def kl_penalties(tree: RolloutTree, number: int, scores: Scores, coefficient: fl
         raise ConfigError("A KL penalty in the reward needs 'reference' in the algorithm's `needs`.")
     penalties = []
     for leaf, reference_T in zip(tree.leaves(), scores.reference[number], strict=True):
-        change_T = column(tree, leaf, "logprobs") - reference_T
+        change_T = np.clip(column(tree, leaf, "logprobs") - reference_T, -LIMIT, LIMIT)
         penalties.append(np.where(column(tree, leaf, "sampled") > 0, -coefficient * change_T, 0.0))
     return tuple(penalties)
