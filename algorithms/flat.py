@@ -95,8 +95,9 @@ def _is_sound(row: Row) -> bool:
 def _only(row: Row, counted_T: NDArray[np.bool_]) -> Row:
     """Returns a row whose numbers are 0 where nothing counts: a weight of 0 times what is no number is none."""
     names = ("advantage", "weight", "reference_logp", "old_value", "returns")
-    given: dict[str, Any] = {name: getattr(row, name) for name in names}
-    return replace(row, **{name: None if one is None else np.where(counted_T, one, 0.0) for name, one in given.items()})
+    given = {name: getattr(row, name) for name in names}
+    kept: dict[str, Any] = {name: np.where(counted_T, one, 0.0) for name, one in given.items() if one is not None}
+    return replace(row, **kept)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,28 @@
 """What a batch of trees is worth knowing for people and logs: pure functions, flat names."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .advantages import rewards
 from .tree import RolloutTree, Status, total_tool_calls
+
+
+def as_json(value: Any) -> Any:
+    """Returns a value for JSON, which has no NaN and no infinity: what is no number is None, however deep it lies.
+
+    >>> as_json({"loss": float("nan"), "interval": (0.5, float("inf"))})
+    {'loss': None, 'interval': [0.5, None]}
+    """
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: as_json(one) for name, one in value.items()}
+    return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
+
 
 FAILED = tuple(status for status in Status if not status.is_model)
 """How a path can fail through no fault of the model."""

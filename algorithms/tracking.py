@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from arpo_envs import ConfigError
 
+from .metrics import as_json
+
 
 class Tracker(Protocol):
     """Takes metrics."""
@@ -24,7 +26,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class JsonlTracker:
-    """One JSON object per line and step; a resumed run goes on in the same file.
+    """One JSON object per line and step, null for what is no number; a resumed run goes on in the same file.
 
     Args:
         path: of the file.
@@ -35,7 +37,7 @@ class JsonlTracker:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends a line."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+            file.write(json.dumps({"step": step, **as_json(metrics)}, allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Nothing is held open."""

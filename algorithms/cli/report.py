@@ -1,7 +1,7 @@
 """What a run leaves behind for people: a table, what to try next, a plot and a flat summary."""
 
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .config import TrainConfig
+from .results import write_json
 
 _LAST = 10
 
@@ -35,17 +36,21 @@ def report(
         seconds: the run took, cold start and evaluations included.
         console: where to print.
     """
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] if config.steps else []
+    metrics = _logged(run / "metrics.jsonl") if config.steps else []
     summary = summarise(config, before, after, closed_book, majority(config), metrics, seconds)
-    temporary = run / "summary.tmp"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, run / "summary.json")
+    write_json(run / "summary.json", summary)
     if metrics:
         plot(run / "training.png", metrics, summary)
     console.print(table(before, after, summary))
     for line in advice(summary):
         console.print(f"• {line}", highlight=False)
     console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl, policy/", highlight=False)
+
+
+def _logged(file: Path) -> list[dict[str, float]]:
+    """Returns the metrics of all steps; what was no number is none again."""
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [{name: math.nan if value is None else value for name, value in line.items()} for line in lines]
 
 
 def summarise(

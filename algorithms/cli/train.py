@@ -50,6 +50,7 @@ from .policy_source import EMBEDDED, policy_folder
 from .progress import Progress
 from .remote import refuse_unsynced
 from .report import report
+from .results import write_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -257,9 +258,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, 
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    os.replace(temporary, file)
+    write_json(file, record)
     return record
 
 

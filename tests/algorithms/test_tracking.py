@@ -1,10 +1,16 @@
 """Metrics on disk, and cutting a file back to the step a run goes on from."""
 
+import io
 import json
+import math
 import sys
 
+import numpy as np
 import pytest
+from rich.console import Console
 
+from algorithms.cli.config import TrainConfig
+from algorithms.cli.report import report
 from algorithms.tracking import JsonlTracker, WandbTracker, has_key, keep_steps_before, log_all
 from algorithms.tree import RolloutTree, write_trees
 from arpo_envs import ConfigError
@@ -19,6 +25,30 @@ def test_one_line_per_step_and_a_new_tracker_goes_on_in_the_same_file(tmp_path):
     lines = file.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 1.0}]
     assert (tmp_path / "other.jsonl").read_text(encoding="utf-8") == lines[0] + "\n"
+
+
+def test_what_is_no_number_is_null(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    JsonlTracker(file).log(0, {"loss": math.nan, "mismatch_kl": math.inf, "reward": np.float32(0.5), "entropy": -math.inf})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    (line,) = file.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line, parse_constant=refuse) == {
+        "step": 0, "loss": None, "mismatch_kl": None, "reward": 0.5, "entropy": None}  # fmt: skip
+
+
+def test_a_report_reads_what_was_no_number(tmp_path):
+    config = TrainConfig(output=tmp_path, steps=2).resolved()
+    calls = ("executed_tool_calls_per_prompt", "inherited_tool_calls_per_prompt")
+    shown = dict.fromkeys(("success", *calls, "entropy", "forks_per_prompt", "reward"), 0.5)
+    for step, entropy in enumerate((math.nan, 1.0)):
+        JsonlTracker(tmp_path / "metrics.jsonl").log(step, {**shown, "entropy": entropy, "forks_per_prompt": entropy})
+    measured = dict.fromkeys(("sampled", "greedy"), 0.5) | {f"{name}_interval": [0.4, 0.6] for name in ("sampled", "greedy")}
+    report(config, tmp_path, measured, measured, None, 1.0, Console(file=io.StringIO()))
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["forks_per_prompt"] is None
+    assert (tmp_path / "training.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"step": 2, "rew', b'{"step": 1, "reward": 1.0}', b'{"step": 1, "text": "\xc3'])
