@@ -1,7 +1,9 @@
 """Tiny random models and a tokenizer, made on the spot."""
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
@@ -100,3 +102,9 @@ def _in_float64(model: Any) -> Any:
         elif type(module).__name__.endswith("RotaryEmbedding"):
             model.set_submodule(name, _Rotary(module))
     return model
+
+
+def some_slow(names: Iterable[str], usual: Collection[str]) -> list[Any]:
+    """Returns parameters of which all but the usual ones are marked slow: the same law for more of a kind."""
+    assert set(usual) <= set(names), "each is there"
+    return [name if name in usual else pytest.param(name, marks=pytest.mark.slow) for name in names]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import tiny_model
+from model_toys import some_slow, tiny_model
 from packing_toys import random_tree
 from rounding import Numbers, check_equal, rounding
 
@@ -71,7 +71,7 @@ def loss(model: Any, **options: Any) -> torch.Tensor:
     return result
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", some_slow(FAMILIES, {"llama", "gpt2", "mixtral", "opt", "falcon-rope"}))
 def test_nothing_changes_but_that_blocks_are_computed_twice_and_nothing_is_dropped(family: str) -> None:
     plain = trained(with_dropout(family), checkpointing=False)
     learner = trained(with_dropout(family), checkpointing=True)
@@ -91,7 +91,7 @@ def test_a_model_without_blocks_is_refused_by_its_type() -> None:
         TorchLearner(ARCHITECTURES["ctrl"](), LearnerConfig(gradient_checkpointing=True))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
+@pytest.mark.parametrize("family", some_slow(["llama", "gpt2", "mixtral"], {"llama"}))
 @pytest.mark.parametrize("autocast", ["none", "bfloat16"])
 def test_adapters_and_autocast_go_on_working(family: str, autocast: Any) -> None:
     options: dict[str, Any] = {"lora": LoRA(rank=2), "autocast": autocast}

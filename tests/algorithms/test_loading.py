@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import byte_tokenizer, tiny_model
+from model_toys import byte_tokenizer, some_slow, tiny_model
 from safetensors.torch import load_file, save_file
 
 from algorithms.adapters import LoRA, inject, merged_state
@@ -148,7 +148,7 @@ def test_weights_that_are_not_the_models_are_refused(
     assert str(tmp_path) in str(raised.value)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", some_slow(FAMILIES, {"untied llama", "tied llama"}))
 @pytest.mark.parametrize(
     ("change", "words"),
     [
