@@ -185,7 +185,7 @@ async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> 
 
 
 async def _observe(growth: "Growth", path: Path, action: int, observation: str, *, after_result: bool) -> None:
-    """Appends what the environment said and gets the path ready for its next action."""
+    """Appends what the environment said and gets the path ready for its next action; what does not fit ends the path."""
     room = growth.run.policy.context_length - len(path.context) - growth.run.limits.answer_reserve
     ended = path.context[-1] in growth.run.renderer.stop_tokens
     encoded = growth.run.renderer.observation(observation, max(0, room), ended=ended)
@@ -194,6 +194,9 @@ async def _observe(growth: "Growth", path: Path, action: int, observation: str, 
     path.context += encoded.tokens
     path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
     path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
+    if not encoded.fits:
+        forfeit = getattr(path.env.unwrapped, "forfeit", None)
+        raise _Failed(Status.CONTEXT_FULL, reward=forfeit() if callable(forfeit) else None)
     if growth.run.branching.keeps == "action":
         path.replayed = await growth.park(path.env, node)
 
