@@ -5,21 +5,38 @@ tokens. Text from outside is encoded so that it can never become a control token
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from arpo_envs import ConfigError, Dialect, ToolSpec
 
+from .spelling import Piece, Speller, pattern_of
+
 CUT_MARK = "… [cut]"
+
+_TASK = "DUMMYTASK"
 
 
 class Encoded(NamedTuple):
-    """Tokens of an observation, the text they stand for, and whether it was cut to fit."""
+    """An observation as it is appended: whole, cut, or not at all.
+
+    Args:
+        tokens: what is appended.
+        text: what they stand for.
+        cut: whether something was left out.
+        fits: False if not even the shortest cut fits: then nothing is appended, and no action may follow.
+    """
 
     tokens: tuple[int, ...]
     text: str
     cut: bool
+    fits: bool = True
+
+
+NO_ROOM = Encoded((), "", cut=True, fits=False)
+"""What an observation is when there is no room for it."""
 
 
 @runtime_checkable
@@ -42,6 +59,9 @@ class Renderer(Protocol):
 
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns at most `limit` tokens to append after an action; a cut is marked in the text.
+
+        What leads from the action to the next one is never cut: it fits as a whole, with a mark in place of the text at
+        the least, or the result says that it does not fit.
 
         Args:
             text: what the environment said.
@@ -69,6 +89,12 @@ def closing_mark(text: str) -> str:
     return mark[0] if mark is not None else ""
 
 
+def _opening_mark(text: str) -> str:
+    """Returns the opening tag an observation begins with, which a cut does not cut; "" if there is none."""
+    mark = re.match(r"<[\w-]{1,64}>", text)
+    return mark[0] if mark is not None else ""
+
+
 @dataclass(frozen=True)
 class ScriptedRenderer:
     """One token per Unicode character, for `ScriptedPolicy`."""
@@ -85,7 +111,10 @@ class ScriptedRenderer:
         if len(text) <= limit:
             return Encoded(tuple(map(ord, text)), text, False)
         tail = CUT_MARK + closing_mark(text)
-        text = (text[: max(0, limit - len(tail))] + tail)[:limit]
+        if len(tail) > limit:
+            return NO_ROOM
+        kept = text[: limit - len(tail)]
+        text = (kept if len(kept) >= len(_opening_mark(text)) else "") + tail
         return Encoded(tuple(map(ord, text)), text, True)
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -108,47 +137,54 @@ class TextRenderer:
         dialect: name of the dialect the environment shall be made with.
         with_instructions: whether the prompt tells the model about its tools; a policy trained from
             scratch on one environment does not need to read the same text every time.
+        stop_tokens: ids that end a turn, beside the tokenizer's `eos_token`.
 
     Raises:
         ConfigError: the tokenizer has no token that ends a text.
     """
 
-    def __init__(self, tokenizer: Any, *, dialect: str = "tags", with_instructions: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Any, *, dialect: str = "tags", with_instructions: bool = True, stop_tokens: Iterable[int] = ()
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise ConfigError("The tokenizer has no eos_token; set one, so that a policy can end its turn.")
         self.tokenizer = tokenizer
         self.dialect = dialect
         self.with_instructions = with_instructions
-        self.stop_tokens: tuple[int, ...] = (int(tokenizer.eos_token_id),)
+        self.stop_tokens: tuple[int, ...] = tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, stop_tokens)]))
         control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
         # many tokenizers name only some of their control tokens: Llama 3 leaves out <|start_header_id|>
         control |= {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._control_ids = frozenset(control)
-        marks = sorted(filter(None, control.values()), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, marks)) if marks else r"(?!)")
+        self._control = pattern_of(control.values())
+        self._speller = Speller(tokenizer, control)
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
-        task = self.harmless(task)
-        if getattr(self.tokenizer, "chat_template", None):
+        templated = bool(getattr(self.tokenizer, "chat_template", None))
+
+        def prompt(task: str) -> str:
+            if not templated:
+                return f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
             messages = [{"role": "user", "content": task}]
             if self.with_instructions:
                 messages.insert(0, {"role": "system", "content": instructions})
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        text = f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
-        return tuple(self.tokenizer.encode(text, add_special_tokens=True))
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+        tokens = self._around(prompt, self.harmless(task))
+        return tokens if templated else (*self._beginning(), *tokens)
 
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns an observation's tokens; see `Renderer.observation`."""
         text = self.harmless(text)
         tokens = self._encode(text)
         if len(tokens) <= limit:
-            return Encoded(tokens, text, False)
-        tail = self._encode(CUT_MARK + closing_mark(text))
-        head = tokens[: max(0, limit - len(tail))]
-        kept = (*head, *tail)[:limit]
-        return Encoded(kept, self.text(kept), True)
+            return Encoded(tokens, self.text(tokens), False)
+        kept = self._shortened(tokens, limit, CUT_MARK + closing_mark(text), self._encode)
+        if kept is None:
+            return NO_ROOM
+        tokens = self._encode(kept)
+        return Encoded(tokens, self.text(tokens), True)
 
     def text(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens, control tokens left out."""
@@ -168,10 +204,58 @@ class TextRenderer:
         return self._control.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        if self._control_ids.intersection(tokens):
-            raise ConfigError(f"The tokenizer turned outside text into a control token: {text[:80]!r}.")
-        return tokens
+        """Returns the tokens of outside text, none of which is a control token."""
+        return self._speller.join(self._pieces(text))
+
+    def _pieces(self, text: str) -> list[Piece]:
+        """Returns a text in pieces of outside text and of marks that it may hold."""
+        return [Piece(text, own=False)]
+
+    def _around(self, prompt: Callable[[str], str], task: str) -> tuple[int, ...]:
+        """Returns the tokens of a prompt with a task in it, which brings no marks of its own."""
+        text = prompt(self._speller.spelt(task))
+        before, found, after = prompt(_TASK).partition(_TASK)
+        inside = text[len(before) : len(text) - len(after)]  # the task as the prompt has it, which may drop spaces
+        if not found or text != before + inside + after:
+            return self._raw(text)
+        return self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
+
+    def _beginning(self) -> tuple[int, ...]:
+        """Returns what the tokenizer puts before a text; what it puts after one would end the text."""
+        bare, whole = self._raw(_TASK), tuple(self.tokenizer.encode(_TASK, add_special_tokens=True))
+        starts = range(len(whole) - len(bare) + 1)
+        return next((whole[:at] for at in starts if whole[at : at + len(bare)] == bare), ())
+
+    def _shortened(self, tokens: Sequence[int], limit: int, tail: str, encode: Callable[[str], Sequence[int]]) -> str | None:
+        """Returns the longest beginning of a text that fits, and `tail`; None if `tail` alone does not fit.
+
+        It ends between two tokens and between two characters, and never inside the tag that opens the text.
+
+        Args:
+            tokens: of the whole text.
+            limit: in tokens of what `encode` returns.
+            tail: text that follows.
+            encode: makes the tokens to be appended of a text.
+        """
+        text, least = self.text(tokens), len(encode(tail))
+        opening = len(_opening_mark(text))
+        if least > limit:
+            return None
+
+        def kept(count: int) -> str:
+            pairs = zip(self.text(tokens[:count]), text, strict=False)
+            beginning = "".join(letter for letter, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            return (beginning if len(beginning) >= opening else "") + tail
+
+        shortest, longest = 0, min(limit - least, len(tokens))
+        while shortest < longest:  # a text may make more tokens beside its tail, or in what a template makes of it
+            count = (shortest + longest + 1) // 2
+            shortest, longest = (count, longest) if len(encode(kept(count))) <= limit else (shortest, count - 1)
+        return kept(shortest)
+
+    def _raw(self, text: str) -> tuple[int, ...]:
+        """Returns the tokens of text that may hold control tokens, as a template writes them."""
+        return self._speller.encode(text)
 
 
 def check_dialect(renderer: Renderer, dialect: Dialect) -> None:

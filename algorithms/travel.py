@@ -126,10 +126,7 @@ async def _act(growth: "Growth", path: Path) -> Generation:
     room = growth.run.policy.context_length - len(path.context)
     limit = min(limits.action_tokens - len(path.prefix), room)
     if limit < 1:
-        with _blame(growth, Status.TOOL_FAULT):
-            forfeit = getattr(path.env.unwrapped, "forfeit", None)
-            reward = door.reward(forfeit()) if callable(forfeit) else None
-        raise _Failed(Status.CONTEXT_FULL, reward=reward)
+        raise _full(growth, path)
     action: Generation | None = None
     if path.after_result:
         path.after_result = False
@@ -140,6 +137,14 @@ async def _act(growth: "Growth", path: Path) -> Generation:
     if action is None or (action.finish == "length" and len(action.tokens) < limit):
         action = await _generate(growth, path, action, limit)
     return action
+
+
+def _full(growth: "Growth", path: Path) -> _Failed:
+    """Returns the end of a path whose context has no room, with what the environment pays for that."""
+    with _blame(growth, Status.TOOL_FAULT):
+        forfeit = getattr(path.env.unwrapped, "forfeit", None)
+        reward = door.reward(forfeit()) if callable(forfeit) else None
+    return _Failed(Status.CONTEXT_FULL, reward=reward)
 
 
 async def _generate(growth: "Growth", path: Path, drawn: Generation | None, limit: int) -> Generation:
@@ -207,7 +212,7 @@ async def _step(growth: "Growth", path: Path, action: Generation, text: str) -> 
 
 
 async def _observe(growth: "Growth", path: Path, action: int, observation: str, *, after_result: bool) -> None:
-    """Appends what the environment said and gets the path ready for its next action."""
+    """Appends what the environment said and gets the path ready for its next action; what does not fit ends the path."""
     run = growth.run
     room = run.policy.context_length - len(path.context) - run.limits.answer_reserve
     encoded, failed = Encoded((), "", False), None
@@ -224,6 +229,8 @@ async def _observe(growth: "Growth", path: Path, action: int, observation: str, 
     path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
     if failed is not None:
         raise failed
+    if not encoded.fits:
+        raise _full(growth, path)
     if run.branching.keeps == "action":
         path.replayed = await growth.park(path.env, node)
 

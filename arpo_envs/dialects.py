@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from .arguments import arguments_in, described, example
 from .errors import unknown_name
 from .tools import ToolSpec, complaint
 
@@ -93,7 +94,8 @@ class TagDialect:
     """ARPO's tags: `<search>query</search>`, `<answer>…</answer>`, results in `<result>…</result>`.
 
     A tag's body fills the tool's single required string parameter; a tool without such a parameter
-    takes a JSON object as its body. Reasoning may stand anywhere before the tag, in `<think>` or bare.
+    takes a JSON object as its body, and one with further parameters may. Reasoning may stand anywhere
+    before the tag, in `<think>` or bare.
 
     Args:
         specs: the tools that may be called.
@@ -126,10 +128,23 @@ class TagDialect:
         """Tells a model how to call these tools and how to answer."""
         lines = ["You may think inside <think> and </think>. Then do one of the following:"]
         for spec in self.specs:
-            body = spec.text_parameter or "a JSON object of arguments"
-            lines.append(f"- <{spec.name}>{body}</{spec.name}>: {spec.description} The result comes back in <result>.")
+            lines += self._explained(spec)
         lines.append("- <answer>your final answer</answer>: answers the question and ends the conversation.")
         return "\n".join(lines)
+
+    @staticmethod
+    def _explained(spec: ToolSpec) -> list[str]:
+        arguments = described(spec)
+        body = spec.text_parameter or (example(spec) if arguments else "")
+        line = f"- <{spec.name}>{body}</{spec.name}>: {spec.description} The result comes back in <result>."
+        if spec.text_parameter is None and arguments:
+            line += " Its arguments are a JSON object."
+        elif len(arguments) > 1:
+            more = f"<{spec.name}>{example(spec, optional=True)}</{spec.name}>"
+            line += f" With more arguments, write a JSON object: {more}."
+        else:
+            return [line]
+        return [line, *(f"  - {argument}" for argument in arguments)]
 
     def parse(self, text: str) -> Action:
         """Reads one action; see `Dialect.parse`.
@@ -165,6 +180,8 @@ class TagDialect:
         if spec.text_parameter is not None:
             if not body:
                 return Mistake("call", f"The call is empty: write <{name}>{spec.text_parameter}</{name}>.")
+            if arguments_in(spec, body) is not None:
+                return _json_call(spec, body)
             return Call(name, {spec.text_parameter: body})
         return _json_call(spec, body or "{}")
 
@@ -180,9 +197,11 @@ class TagDialect:
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Writes a call; the body is the single text argument, or JSON."""
-        parameter = self._by_name[tool].text_parameter
-        body = str(arguments[parameter]) if parameter is not None else json.dumps(dict(arguments), ensure_ascii=False)
-        return f"<{tool}>{body}</{tool}>"
+        spec = self._by_name[tool]
+        text = str(arguments[spec.text_parameter]) if spec.text_parameter is not None and len(arguments) == 1 else None
+        if text is None or arguments_in(spec, text) is not None:
+            text = json.dumps(dict(arguments), ensure_ascii=False)
+        return f"<{tool}>{text}</{tool}>"
 
     def answer(self, text: str) -> str:
         """Writes an answer."""
@@ -309,7 +328,7 @@ def _json_object(body: str) -> dict[str, Any] | None:
 def _json_call(spec: ToolSpec, body: str) -> Action:
     arguments = _json_object(body)
     if arguments is None:
-        return Mistake("call", f"The arguments of {spec.name} must be a JSON object.")
+        return Mistake("call", _plain(f"The arguments of {spec.name} must be a JSON object, such as {example(spec)}."))
     wrong = complaint(spec, arguments)
     if wrong is None and spec.text_parameter is not None and not arguments[spec.text_parameter].strip():
         wrong = f"The argument {spec.text_parameter!r} of {spec.name} is empty."

@@ -67,6 +67,7 @@ async def answer(env: gym.Env, policy: LocalPolicy, renderer, seed: int, action_
         # sampled ids are kept as they are; only what the environment said is encoded
         encoded = renderer.observation(observation, max(0, policy.context_length - len(tokens) - len(drawn.tokens)))
         tokens += [*drawn.tokens, *encoded.tokens]
+        over = over or not encoded.fits
     gold = env.unwrapped.task.answers
     if gold:
         print(f"  {'right' if info.get('success') == 1 else 'wrong'}: the answer is {gold[0]}")

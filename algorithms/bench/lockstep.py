@@ -58,9 +58,12 @@ async def collect_lockstep(
                 path.env.close()
                 return False
             room = policy.context_length - len(path.context) - limits.answer_reserve
-            path.context += renderer.observation(str(observation), room).tokens
+            seen = renderer.observation(str(observation), room)
+            path.context += seen.tokens
             path.turn += 1
-            return True
+            if not seen.fits:
+                path.env.close()
+            return seen.fits
 
         paths = await asyncio.gather(*(loop.run_in_executor(threads, begin, index) for index in range(len(tasks))))
         stop = tuple(paths[0].env.get_wrapper_attr("dialect").stop)

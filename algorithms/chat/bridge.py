@@ -52,6 +52,10 @@ class Bridge:
         """Returns the whole way with a result in it."""
         return self.head + self.change(content) + self.tail
 
+    def seen(self, content: str) -> str:
+        """Returns what the model sees of a result: without the spaces around it where the template drops them."""
+        return content.strip() if self.change in (str.strip, _stripped_in_json) else content
+
     def message(self, content: str) -> Message:
         """Returns the message it stands for."""
         return result(content) if self.role == "tool" else user(content)

@@ -1,16 +1,17 @@
 """Renders for a chat model: its template writes the first prompt, a bridge adds each result, history stays as it is."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from arpo_envs import ConfigError, ToolSpec, make_dialect
 
-from ..rendering import CUT_MARK, Encoded, TextRenderer
+from ..rendering import CUT_MARK, NO_ROOM, Encoded, TextRenderer, closing_mark
+from ..spelling import Piece, Speller, pattern_of
 from .bridge import find_bridge
 from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns
-from .template import RESULT, ChatTemplate, Message, system, user
+from .template import ChatTemplate, Message, system, user
 
 _WRAPPED = re.compile(r"<tool_response>(.*)</tool_response>", re.DOTALL)
 _OWN_MARKS = {
@@ -47,20 +48,24 @@ class ChatRenderer(TextRenderer):
         *,
         dialect: str = "tags",
         with_instructions: bool = True,
-        stop_tokens: Sequence[int] = (),
+        stop_tokens: Iterable[int] = (),
         template_options: Mapping[str, Any] | None = None,
         allow_rewriting_template: bool = False,
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError("The tokenizer has no chat template; use TextRenderer, or set tokenizer.chat_template.")
-        super().__init__(tokenizer, dialect=dialect, with_instructions=with_instructions)
+        super().__init__(tokenizer, dialect=dialect, with_instructions=with_instructions, stop_tokens=stop_tokens)
         make_dialect(dialect, ())  # refuses a name that does not exist
         self.template = ChatTemplate(tokenizer, template_options or {})
-        marks = {t.content for t in tokenizer.added_tokens_decoder.values() if not t.special and t.content.strip()}
-        self._marks = {mark for mark in marks if mark in self.template.source}
+        added = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if not t.special and t.content.strip()}
+        marks = {i: mark for i, mark in added.items() if mark in self.template.source}
+        self._marks = set(marks.values())
+        self._own = pattern_of(self._marks & _OWN_MARKS[dialect])
+        control = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in self._control_ids}
+        self._speller = Speller(tokenizer, control | marks)
         self._end = self._turn_end()
         own = tokenizer.convert_tokens_to_ids(self._end)
-        self.stop_tokens = tuple(dict.fromkeys([int(own), *self.stop_tokens, *map(int, stop_tokens)]))
+        self.stop_tokens = tuple(dict.fromkeys([int(own), *self.stop_tokens]))
         self._reopen = self._end + self.template.turn_end.removeprefix(self._end) + self.template.generation_prompt
         self.rewrites: tuple[Rewrite, ...] = ()
         """Where the template rewrites earlier turns; a trainer refuses a renderer that has any."""
@@ -80,7 +85,6 @@ class ChatRenderer(TextRenderer):
                 "The chat template cannot be continued with results in turns of their own. Use dialect='tags' instead."
             )
         self._native, self._bridge = native is not None, bridge
-        self._frame = self._count_control(self._raw(bridge.text(RESULT)))
         self.rewrites = rewritten_turns(self.template, bridge, self.calls, self._raw)
         self.normalises = normalised_turns(self.template, bridge, self.calls, self._raw)
         if self.rewrites and not allow_rewriting:
@@ -109,15 +113,18 @@ class ChatRenderer(TextRenderer):
         if self.dialect == "json" and self._native and self.with_instructions:
             functions = [spec.function() for spec in tools]
             instructions = instructions.removesuffix(make_dialect("json", tools).instructions()).strip()
-        task = self._foreign(task, own=set())
-        messages: list[Message] = [user(task)]
-        if self.with_instructions and instructions:
-            takes = self.template.takes_system
-            messages = [system(instructions), *messages] if takes else [user(f"{instructions}\n\n{task}")]
-        text = self.template.render(messages, prompt=True, tools=functions)
-        if text is None:
-            raise ConfigError("The chat template fails to render a prompt of system instructions and a user's question.")
-        return self._raw(text)
+
+        def prompt(task: str) -> str:
+            messages: list[Message] = [user(task)]
+            if self.with_instructions and instructions:
+                takes = self.template.takes_system
+                messages = [system(instructions), *messages] if takes else [user(f"{instructions}\n\n{task}")]
+            text = self.template.render(messages, prompt=True, tools=functions)
+            if text is None:
+                raise ConfigError("The chat template fails to render a prompt of system instructions and a user's question.")
+            return text
+
+        return self._around(prompt, self._foreign(task, own=set()))
 
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns an observation's tokens; see `Renderer.observation`."""
@@ -125,8 +132,8 @@ class ChatRenderer(TextRenderer):
         if self.dialect == "json":
             return self._next_turn(text, limit, ended)
         again = self._raw(self._reopen)[1:] if ended else ()
-        inner = super().observation(text, max(0, limit - len(again)))
-        return Encoded((*again, *inner.tokens)[:limit], inner.text, inner.cut)
+        inner = super().observation(text, limit - len(again))
+        return inner._replace(tokens=(*again, *inner.tokens)) if inner.fits else inner
 
     def action(self, text: str) -> str:
         """Returns an action in the environment's dialect; see `Renderer.action`."""
@@ -136,29 +143,35 @@ class ChatRenderer(TextRenderer):
 
     def _next_turn(self, text: str, limit: int, ended: bool) -> Encoded:
         wrapped = _WRAPPED.fullmatch(text) if self._bridge.role == "tool" else None
-        content, wrapper = (wrapped[1], "<tool_response>{}</tool_response>") if wrapped is not None else (text, "{}")
-        tokens = self._way(content, ended)
-        if len(tokens) <= limit:
-            return Encoded(tokens, text, False)
-        mark = CUT_MARK if wrapped is not None else CUT_MARK + "</tool_response>"
-        known = self._raw(content)
+        content = wrapped[1] if wrapped is not None else text
 
-        def kept(count: int) -> str:
-            return str(self.tokenizer.decode(known[:count], clean_up_tokenization_spaces=False)).rstrip("\ufffd") + mark
+        def way(content: str) -> tuple[int, ...]:
+            return self._way(content, ended)
 
-        shortest, longest = 0, max(0, limit - len(self._way(mark, ended)))
-        while shortest < longest:  # what the template does with a text may make more tokens of it
-            count = (shortest + longest + 1) // 2
-            fits = len(self._way(kept(count), ended)) <= limit
-            shortest, longest = (count, longest) if fits else (shortest, count - 1)
-        return Encoded(self._way(kept(shortest), ended)[:limit], wrapper.replace("{}", kept(shortest)), True)
+        def turn(content: str, cut: bool) -> Encoded:
+            seen = self.text(self._encode(self._bridge.seen(content)))
+            return Encoded(way(content), f"<tool_response>{seen}</tool_response>" if wrapped is not None else seen, cut)
+
+        if len(way(content)) <= limit:
+            return turn(content, cut=False)
+        tail = CUT_MARK if wrapped is not None else CUT_MARK + closing_mark(content)
+        kept = self._shortened(self._encode(content), limit, tail, way)
+        return turn(kept, cut=True) if kept is not None else NO_ROOM
 
     def _way(self, content: str, ended: bool) -> tuple[int, ...]:
         """Returns the tokens from an action to the next; those of the turn's end only if the model did not draw them."""
-        tokens = self._raw(self._bridge.text(content))
-        if self._count_control(tokens) != self._frame:
-            raise ConfigError(f"The tokenizer turned outside text into a control token: {content[:80]!r}.")
+        bridge = self._bridge
+        inner = self._pieces(bridge.change(content))
+        tokens = self._speller.join([Piece(bridge.head, own=True), *inner, Piece(bridge.tail, own=True)])
         return tokens[1:] if ended else tokens
+
+    def _pieces(self, text: str) -> list[Piece]:
+        """Returns a text in pieces of outside text and of the dialect's own marks; see `TextRenderer`."""
+        pieces, at = [], 0
+        for mark in self._own.finditer(text):
+            pieces += [Piece(text[at : mark.start()], own=False), Piece(mark[0], own=True)]
+            at = mark.end()
+        return [*pieces, Piece(text[at:], own=False)]
 
     def _foreign(self, text: str, own: set[str]) -> str:
         """Returns outside text with control tokens, and marks the template gives a meaning, broken up."""
@@ -166,10 +179,3 @@ class ChatRenderer(TextRenderer):
         for mark in self._marks - own:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
         return text
-
-    def _count_control(self, tokens: Sequence[int]) -> int:
-        return sum(token in self._control_ids for token in tokens)
-
-    def _raw(self, text: str) -> tuple[int, ...]:
-        """Returns the tokens of text that may hold control tokens, as a template writes them."""
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))

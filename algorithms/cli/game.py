@@ -10,6 +10,7 @@ from typing import Any
 
 import arpo_envs
 from arpo_envs import ConfigError, Dialect, ForkLevel, Snapshot
+from arpo_envs.arguments import arguments_in, example
 from arpo_envs.errors import unknown_name
 
 from ..limits import MakeEnv, TextEnv
@@ -112,13 +113,13 @@ class Game:
         if spec is None:
             return line if "<" in line else None
         if spec.text_parameter is not None:
-            return self.dialect.call(word, {spec.text_parameter: rest.strip()})
+            return self.dialect.call(word, arguments_in(spec, rest) or {spec.text_parameter: rest.strip()})
         try:
             arguments = json.loads(rest or "{}")
         except ValueError:
             arguments = None
         if not isinstance(arguments, dict):
-            raise ConfigError(f'{word} takes its arguments as a JSON object: {word} {{"name": "value"}}.')
+            raise ConfigError(f"{word} takes its arguments as a JSON object: {word} {example(spec)}.")
         return self.dialect.call(word, arguments)
 
     def act(self, action: str) -> Move:

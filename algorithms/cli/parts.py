@@ -24,6 +24,7 @@ from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..trainer import Trainer
 from .config import MARK, TrainConfig, parse_arguments
+from .ends import end_ids, keep_ends
 from .engine import vllm_policy
 from .policy_source import EMBEDDED, is_named, policy_folder
 from .remote import remote_policy
@@ -79,19 +80,13 @@ def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluat
         dialect: of the environment.
         evaluating: whether a template that rewrites earlier turns is accepted.
     """
-    mark = folder / MARK
+    mark, ends = folder / MARK, end_ids(folder, tokenizer)
     if mark.is_file():
-        return TextRenderer(tokenizer, dialect=dialect, **json.loads(mark.read_text(encoding="utf-8")))
+        options = json.loads(mark.read_text(encoding="utf-8"))
+        return TextRenderer(tokenizer, dialect=dialect, stop_tokens=ends, **options)
     if not getattr(tokenizer, "chat_template", None):
-        return TextRenderer(tokenizer, dialect=dialect)
-    return ChatRenderer(tokenizer, dialect=dialect, stop_tokens=_ends(folder), allow_rewriting_template=evaluating)
-
-
-def _ends(folder: Path) -> tuple[int, ...]:
-    """Returns the ids that end a text, as the model's own generation settings list them."""
-    file = folder / "generation_config.json"
-    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-    return tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
+        return TextRenderer(tokenizer, dialect=dialect, stop_tokens=ends)
+    return ChatRenderer(tokenizer, dialect=dialect, stop_tokens=ends, allow_rewriting_template=evaluating)
 
 
 def dialect_of(make_env: MakeEnv) -> str:
@@ -109,6 +104,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, fai
     model, tokenizer = load_policy(folder if weights is None or config.lora is not None else weights)
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    keep_ends(model, end_ids(folder, tokenizer))  # what is trained ends where it began to, evaluated from its own folder
     policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,

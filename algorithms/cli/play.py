@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arpo_envs import ArpoError
+from arpo_envs.arguments import described, example
 
 from .config import env_maker, parse_arguments
 from .game import Branch, Game, Move
@@ -145,8 +146,12 @@ class _Table:
     def _help(self, rest: str) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2))
         for spec in self.game.tools.values():
-            body = "…" if spec.text_parameter else '{"argument": "value", …}'
-            table.add_row(Text(f"{spec.name} {body}", style="bold green"), spec.description)
+            arguments = described(spec)
+            body = "…" if spec.text_parameter else example(spec) if arguments else ""
+            about = Text(spec.description)
+            if spec.text_parameter is None or len(arguments) > 1:
+                about.append("".join(f"\n{argument}" for argument in arguments), style="dim")
+            table.add_row(Text(f"{spec.name} {body}".rstrip(), style="bold green"), about)
         dialect = self.game.dialect
         if dialect is None:
             table.add_row(Text("…", style="bold green"), "You write the action itself.")

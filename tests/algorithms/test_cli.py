@@ -7,6 +7,7 @@ import sys
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from rollout_toys import CountEnv, CountTool
 
 import algorithms.growth
@@ -18,6 +19,7 @@ from algorithms.cli.results import write_json
 from algorithms.tree import Status
 from arpo_envs import ConfigError, ForkLevel, clone_many
 from arpo_envs.spaces import TextSpace
+from arpo_envs.tools import ToolSpec
 
 TINY = ["--args", "cities_per_country=4"]
 
@@ -192,6 +194,31 @@ def test_play_offers_an_answer_only_where_there_is_such_an_action(monkeypatch, c
     assert "You write the action itself." in text
     assert "you said: answer x" in text, "the line is the action, as it is"
     assert "Answers the question and ends the episode." in play(monkeypatch, capsys, "quit")
+
+
+def test_play_names_the_arguments_of_a_tool_with_several(monkeypatch, capsys):
+    text = {"type": "string", "description": "what to count"}
+    near = {"enum": ["river", "sea"], "default": "sea"}
+    properties = {"text": text, "near": near, "most": {"type": "integer"}}
+    survey = ToolSpec("survey", "Looks around.", {"type": "object", "properties": properties, "required": ["text", "most"]})
+    count = ToolSpec("count", "Counts.", {"type": "object", "properties": {"text": text, "near": near}, "required": ["text"]})
+    tool = CountTool(specs=(survey, count))
+    monkeypatch.setitem(gym.registry, "Survey-v0", EnvSpec("Survey-v0", entry_point=lambda: CountEnv(tool)))
+    lines = ["survey Bonn", 'survey {"text": "Bonn"}', 'survey {"text": "Bonn", "most": 2}', "count Köln"]
+    said = play(monkeypatch, capsys, *lines, 'count {"text": "Köln", "near": "river"}', words=("Survey-v0",))
+    assert 'survey {"text": "…", "most": 1}' in said
+    for part in (
+        "text (string, required): what to count",
+        'near ("river" or "sea", default "sea")',
+        "most (integer, required)",
+    ):
+        assert part in said
+    assert 'survey takes its arguments as a JSON object: survey {"text": "…", "most": 1}.' in said
+    assert "survey needs the argument 'most'." in said
+    assert '<survey>{"text": "Bonn", "most": 2}</survey>' in said
+    assert "<count>Köln</count>" in said
+    assert '<count>{"text": "Köln", "near": "river"}</count>' in said
+    assert tool.journal == [("Bonn",), ("Bonn", "Köln"), ("Bonn", "Köln", "Köln")]
 
 
 def test_play_speaks_json(monkeypatch, capsys):

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import byte_tokenizer
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, calls_then_answer, grow, statuses
+from tokenizer_toys import MARKS, toy
+from transformers import ByT5Tokenizer
 
 from algorithms.policies import Generation, Sampling
 from algorithms.rendering import CUT_MARK, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
@@ -28,7 +30,9 @@ def renderer(**options: Any) -> TextRenderer:
 
 
 def control_ids(some: TextRenderer) -> set[int]:
-    return set(some.tokenizer.convert_tokens_to_ids(CONTROL))
+    return set(
+        some.tokenizer.convert_tokens_to_ids([mark for mark in (*CONTROL, *MARKS) if mark in some.tokenizer.get_vocab()])
+    )
 
 
 # --- the first prompt --------------------------------------------------------------------------------------
@@ -47,6 +51,40 @@ def test_the_tokenizers_own_beginning_is_kept_once() -> None:
     tokens = some.start("Use tools.", "Where?", [])
     assert tokens[0] == some.tokenizer.bos_token_id
     assert tokens.count(some.tokenizer.bos_token_id) == 1
+
+
+ENDS = [
+    "$A",
+    "$A <|end|>",
+    "<|begin|> $A",
+    "<|begin|> $A <|end|>",
+    "<|begin|> $A <|header|>",
+    "<|begin|> <|header|> $A <|end|>",
+]
+"""What tokenizers put around a text."""
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("pieces", ["bytes", "fallback"])
+def test_a_prompt_begins_as_the_tokenizer_wants_it_and_never_ends(ends: str, pieces: str) -> None:
+    tokenizer = toy(pieces=pieces, ends=ends)
+    some = TextRenderer(tokenizer)
+    tokens = list(some.start("Use tools.", "Where?", [COUNT]))
+    bare = tokenizer.encode("Use tools.\n\nWhere?\n", add_special_tokens=False)
+    assert tokens == tokenizer.encode("Use tools.\n\nWhere?\n")[: len(tokens)]
+    assert tokens[-len(bare) :] == bare
+    assert len(tokens) - len(bare) == sum(mark.startswith("<") for mark in ends.partition("$A")[0].split())
+    assert not set(tokens[1:]) & set(some.stop_tokens)
+    assert not control_ids(some) & set(some.observation("x", 100).tokens), "nothing is put around what follows"
+
+
+def test_t5s_tokenizer_does_not_end_the_prompt() -> None:
+    some = TextRenderer(ByT5Tokenizer())
+    assert some.tokenizer.encode("x")[-1] == some.tokenizer.eos_token_id
+    prompt = some.start("Use tools.", "東京?", [COUNT])
+    assert some.text(prompt) == "Use tools.\n\n東京?\n"
+    assert len(prompt) == len("Use tools.\n\n東京?\n".encode())
+    assert some.observation("<result>東京</result>", 1000).text == "<result>東京</result>"
 
 
 def test_with_a_chat_template_roles_are_control_tokens_and_the_assistant_begins() -> None:

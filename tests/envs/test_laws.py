@@ -1,6 +1,7 @@
 """The laws of every registered environment, alone and in the stacks that people put it in."""
 
 import functools
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -84,6 +85,16 @@ def test_forks_by_the_laws(name, stack):
 )
 def test_forks_in_both_dialects(name, dialect):
     assert check_forkable_env(lambda: made(name, dialect=dialect), seeds=(5,)).ok
+
+
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+@every_id
+def test_instructions_name_every_argument_of_every_tool(name, dialect):
+    env = gym.make(name, dialect=dialect, **SMALL.get(name, {})).unwrapped
+    for spec in env.tool_specs:
+        for argument in spec.parameters.get("properties", {}):
+            assert re.search(rf"\b{re.escape(argument)}\b", env.instructions), f"{spec.name} takes {argument}"
+    env.close()
 
 
 @every_id
