@@ -1,24 +1,39 @@
-"""Checkpoints: written beside, then renamed, so that a killed run always finds a whole one.
+"""Checkpoints: written beside, then renamed, so that a killed run always finds a whole one; a damaged one is passed over.
 
-run/checkpoints/step-000040/policy/      an ordinary Hugging Face folder
-run/checkpoints/step-000040/learner.pt   optimizer
-run/checkpoints/step-000040/state.json   how far the run is
+run/checkpoints/step-000040/policy/        an ordinary Hugging Face folder
+run/checkpoints/step-000040/learner.pt     optimizer
+run/checkpoints/step-000040/state.json     how far the run is
+run/checkpoints/step-000040/manifest.json  sizes and checksums of all these
 run/policy -> checkpoints/step-000040/policy
 """
 
+import errno
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from arpo_envs import ArpoError, ConfigError
+
 from .adapters import has_adapters, merged_state
 from .compiled import plain
+from .durable import checksums, sync, sync_all
 from .loading import without_bars
+
+log = logging.getLogger(__name__)
+
+_MANIFEST, _STATE, _LEARNER = "manifest.json", "state.json", "learner.pt"
+_FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "A file may not grow any more"}
+
+
+class Unsaved(ArpoError, OSError):
+    """A checkpoint could not be written; those before it are as they were."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Checkpoint:
 
     def learner_state(self) -> dict[str, Any]:
         """Returns what `save` was given."""
-        state: dict[str, Any] = torch.load(self.path / "learner.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(self.path / _LEARNER, weights_only=True)
         return state
 
 
@@ -58,7 +73,7 @@ def save(
     beside: Sequence[Path] = (),
     keep: int = 2,
 ) -> Checkpoint:
-    """Writes a checkpoint atomically, points `run/policy` at it and drops older ones.
+    """Writes a checkpoint atomically and to the disk itself, points `run/policy` at it and drops older ones.
 
     Args:
         run: folder of the run.
@@ -70,27 +85,89 @@ def save(
         weights: the model's, where they are not simply its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
         keep: how many checkpoints stay.
+
+    Raises:
+        Unsaved: there is no room, or no permission.
     """
     home = run / "checkpoints"
-    home.mkdir(parents=True, exist_ok=True)
-    final, temporary = home / f"step-{step:06d}", home / f".step-{step:06d}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_policy(temporary / "policy", model, tokenizer, weights)
-    for file in beside:
-        if file.is_file():
-            shutil.copyfile(file, temporary / "policy" / file.name)
-    torch.save(dict(learner_state), temporary / "learner.pt")
-    (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+    final, temporary = home / _name(step), home / f".{_name(step)}.tmp"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_policy(temporary / "policy", model, tokenizer, weights)
+        for file in beside:
+            if file.is_file():
+                shutil.copyfile(file, temporary / "policy" / file.name)
+        torch.save(dict(learner_state), temporary / _LEARNER)
+        (temporary / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+        (temporary / _MANIFEST).write_text(json.dumps(checksums(temporary)), encoding="utf-8")
+        sync_all(temporary)
+        _replace(temporary, final)
+        _point(run, final)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = _no_room(error)
+        if reason is None:
+            raise
+        raise Unsaved(
+            f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
+            f"go on with: arpo train --resume {run}"
+        ) from error
+    for old in sorted(home.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    return Checkpoint(final, step, dict(state))
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _no_room(error: BaseException) -> str | None:
+    """Returns what stands in the way of writing; None for an error of another kind.
+
+    safetensors and torch have exceptions of their own for it, which know no error number but quote the system's words.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return _FULL.get(seen.errno or 0, f"{type(seen).__name__} {seen}")
+        for number, words in _FULL.items():
+            if os.strerror(number) in str(seen) or f"os error {number}" in str(seen):
+                return words
+        if "unexpected pos" in str(seen) or "PytorchStreamWriter failed" in str(seen):
+            return "A file could not be written in full"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    """Puts a folder in the place of another; if it is interrupted between the two, `_recover` puts the old one back."""
+    _recover(final.parent)
+    aside = final.with_name(f".{final.name}.old")
     if final.exists():
-        shutil.rmtree(final)
+        os.replace(final, aside)
     os.replace(temporary, final)
+    sync(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(home: Path) -> None:
+    """Puts back what was moved aside for a newer one that never came."""
+    for aside in home.glob(".step-*.old"):
+        final = home / aside.name[1:].removesuffix(".old")
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, final)
+
+
+def _point(run: Path, final: Path) -> None:
+    """Points `run/policy` at a checkpoint."""
     link = run / ".policy.tmp"
     link.unlink(missing_ok=True)
     link.symlink_to(Path("checkpoints") / final.name / "policy", target_is_directory=True)
     os.replace(link, run / "policy")
-    for old in sorted(home.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
-    return Checkpoint(final, step, dict(state))
+    sync(run)
 
 
 def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None = None) -> None:
@@ -110,10 +187,56 @@ def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, 
         tokenizer.save_pretrained(folder)
 
 
-def latest(run: Path) -> Checkpoint | None:
-    """Returns the newest whole checkpoint of a run, None if there is none."""
-    found = sorted((run / "checkpoints").glob("step-*/state.json"))
-    if not found:
-        return None
-    state = json.loads(found[-1].read_text(encoding="utf-8"))
-    return Checkpoint(found[-1].parent, int(state.pop("step")), state)
+def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint | None:
+    """Returns the newest whole checkpoint of a run, None if there never was one.
+
+    Damaged ones that are newer are put aside, and `run/policy` points at the one that is returned.
+
+    Args:
+        run: its folder.
+        tell: is told of each damaged one.
+
+    Raises:
+        ConfigError: there are checkpoints, and all are damaged.
+    """
+    home = run / "checkpoints"
+    _recover(home)
+    damaged: list[tuple[Path, str]] = []
+    for path in sorted(home.glob("step-*"), reverse=True):
+        found = _read(path)
+        if isinstance(found, Checkpoint):
+            for other, why in damaged:
+                tell(f"Checkpoint {other.name} is damaged ({why}) and was put aside; going on from {path.name}.")
+                _put_aside(other)
+            if damaged:
+                _point(run, path)
+            return found
+        damaged.append((path, found))
+    if damaged:
+        listed = "; ".join(f"{path.name}: {why}" for path, why in damaged)
+        raise ConfigError(f"No checkpoint of {run} is whole: {listed}. Copy one back from elsewhere, or begin a new run.")
+    return None
+
+
+def _read(path: Path) -> Checkpoint | str:
+    """Returns a checkpoint, or what is wrong with it."""
+    try:
+        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        step = int(state.pop("step"))
+        if (path / _MANIFEST).is_file():
+            wanted, found = json.loads((path / _MANIFEST).read_text(encoding="utf-8")), checksums(path)
+            if wrong := [name for name, numbers in wanted.items() if found.get(name) != numbers]:
+                return f"{wrong[0]} is not what was written"
+        else:  # it was written before there were manifests
+            torch.load(path / _LEARNER, weights_only=True)
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except Exception as error:  # noqa: BLE001  # whatever a reader raises about a file that is cut off or overwritten
+        return f"{type(error).__name__} while it was read"
+    return Checkpoint(path, step, state)
+
+
+def _put_aside(path: Path) -> None:
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(path, aside)

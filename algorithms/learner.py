@@ -185,6 +185,11 @@ class TorchLearner:
         )
         self._updates = self._batches = self._bad = 0
 
+    @property
+    def optimizer_steps(self) -> int:
+        """How many were taken: where the weights are."""
+        return self._updates
+
     # --- before the update ------------------------------------------------------------------------------------
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
@@ -254,11 +259,11 @@ class TorchLearner:
         if faulty:
             log.warning("Credit or scores of %d of %d paths are no numbers; they are left out.", faulty, len(rows))
         parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
-        self._batches += 1
         if len(parts) > 1 and self.config.correction is not None:
             before = self._on_rows(trees, rows, "logp_BT", self._logits)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
         found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+        self._batches += 1  # at the end: an update that fails before its first step has not been
         return found | {"faulty_rows": float(faulty)}
 
     def _deal(self, trees: int, epoch: int) -> list[list[int]]:

@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from arpo_envs import ConfigError
 
+from .durable import sync
+from .failures import reason
 from .metrics import as_json
 
 
@@ -17,6 +19,10 @@ class Tracker(Protocol):
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records one step."""
+        ...
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Records what is known of the whole run: held-out results."""
         ...
 
     def close(self) -> None:
@@ -39,8 +45,24 @@ class JsonlTracker:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **as_json(metrics)}, allow_nan=False) + "\n")
 
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Nothing to do: a run's folder has files of its own for that."""
+
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def require_wandb() -> Any:
+    """Returns wandb.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError("wandb is not installed: pip install 'arpo-envs[wandb]', or drop --track wandb.") from error
+    return wandb
 
 
 class WandbTracker:
@@ -58,10 +80,7 @@ class WandbTracker:
     """
 
     def __init__(self, project: str, name: str, directory: Path, config: Mapping[str, Any], run_id: str) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError("wandb is not installed: pip install 'arpo-envs[wandb]', or drop --track wandb.") from error
+        wandb = require_wandb()
         offline = not has_key() and "WANDB_MODE" not in os.environ
         self._run = wandb.init(
             project=project,
@@ -77,9 +96,58 @@ class WandbTracker:
         """Sends one step."""
         self._run.log(dict(metrics), step=step)
 
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Puts values into the run's summary."""
+        self._run.summary.update(dict(values))
+
     def close(self) -> None:
         """Finishes the run."""
         self._run.finish()
+
+
+class Guarded:
+    """A tracker that may fail without harm: the first failure is told, and from then on it is left alone.
+
+    Args:
+        name: of it, for people.
+        make: returns it; this may fail, too.
+        tell: is given the message.
+
+    >>> def broken() -> Tracker:
+    ...     raise OSError("no network")
+    >>> tracker = Guarded("wandb", broken, print)
+    wandb failed and is not used any more: OSError: no network. metrics.jsonl has everything.
+    >>> tracker.log(0, {"reward": 1.0})
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker], tell: Callable[[str], None]) -> None:
+        self._name, self._tell = name, tell
+        self._tracker: Tracker | None = None
+        self._try(lambda: setattr(self, "_tracker", make()))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records one step, if it can."""
+        self._with(lambda tracker: tracker.log(step, metrics))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Records held-out results, if it can."""
+        self._with(lambda tracker: tracker.summary(values))
+
+    def close(self) -> None:
+        """Says that nothing more comes."""
+        self._with(lambda tracker: tracker.close())
+        self._tracker = None
+
+    def _with(self, do: Callable[[Tracker], None]) -> None:
+        if (tracker := self._tracker) is not None:
+            self._try(lambda: do(tracker))
+
+    def _try(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises, the run is worth more
+            self._tracker = None
+            self._tell(f"{self._name} failed and is not used any more: {reason(error)}. metrics.jsonl has everything.")
 
 
 def has_key() -> bool:
@@ -99,17 +167,24 @@ def keep_steps_before(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    temporary = path.with_suffix(".tmp")
     # as bytes: a kill may have cut a character in two, and a text may hold what only Unicode takes for a line's end
+    with path.open("rb") as lines:
+        if all(_is_before(line, step) for line in lines):
+            return  # on a full disk there is no room for a copy
+    temporary = path.with_suffix(".tmp")
     with path.open("rb") as lines, temporary.open("wb") as kept:
         kept.writelines(line for line in lines if _is_before(line, step))
+    sync(temporary)
     os.replace(temporary, path)
 
 
 def _is_before(line: bytes, step: int) -> bool:
-    if not line.endswith(b"\n"):
-        return False  # a line cut off by a kill
-    record = json.loads(line)
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        return False  # a line cut off by a kill, or by a full disk and written on later
     return int(record.get("step", record.get("meta", {}).get("step", 0))) < step
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arpo_envs import ConfigError
 
@@ -74,7 +74,19 @@ class Trainer:
             raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it may only evaluate: {rewrites[0]}.")
 
     async def step(self, step: int) -> StepResult:
-        """Takes one step; everything in it is a function of (seed, step, weights).
+        """Takes one step: learns, and gives the policy what was learned; see `learn`."""
+        result = await self.learn(step)
+        began = time.perf_counter()
+        await self.load(step + 1)
+        seconds = result.metrics["update_seconds"] + time.perf_counter() - began
+        return replace(result, metrics=result.metrics | {"update_seconds": seconds})
+
+    async def load(self, version: int) -> None:
+        """Gives the policy the learner's weights."""
+        await self.policy.load(self.learner.weights(), version)
+
+    async def learn(self, step: int) -> StepResult:
+        """Rolls out and updates the learner; everything in it is a function of (seed, step, weights).
 
         Paths that fail are left out. If all of them do, nothing is learned, and the result says why: a run goes on.
 
@@ -93,7 +105,6 @@ class Trainer:
         scores = self.learner.score(trees, algorithm.needs)
         credit = algorithm.credit(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
-        await self.policy.load(self.learner.weights(), step + 1)
         ended = time.perf_counter()
         metrics = summarise(grown) | failed_by_status(grown) | dict(learned)
         metrics |= {

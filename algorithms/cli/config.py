@@ -16,12 +16,13 @@ from arpo_envs.errors import unknown_name
 
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
+from ..durable import write_text
 from ..limits import Limits, MakeEnv
 from ..optimization import Schedule
 from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
-from .policy_source import EMBEDDED, is_named, model_in, policy_folder
+from .policy_source import EMBEDDED, SMOLLM2, is_named, model_in, policy_folder
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class TrainConfig:
     output: Path | None = None
     """Folder of the run; runs/<algorithm>-seed<seed> with a number where that is taken, if left out."""
     resume: Path | None = None
-    """Folder of a run to go on with; its own configuration is used."""
+    """Folder of a run to go on with; its own configuration is used. With more --steps, a finished one is extended; where the
+    model was moved, --policy says where it is."""
     track: Literal["none", "wandb"] = "none"
     """Where metrics go beside metrics.jsonl; wandb runs offline when there is no key."""
     wandb_project: str = "arpo-envs"
@@ -174,6 +176,7 @@ class TrainConfig:
             fill["probe"] = 4 if small else 20
         fill["threads"] = torch.get_num_threads()
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
+        config = replace(config, **_absolute(config))
         return config if config.output is not None else replace(config, output=_free_folder(config))
 
     def _description(self) -> Path:
@@ -183,7 +186,16 @@ class TrainConfig:
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        (run / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_text(run / "config.json", json.dumps(values, indent=2) + "\n")
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Whether a folder is that of a run; a model's has a config.json, too."""
+        try:
+            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(values, dict) and {"env", "algorithm", "steps"} <= values.keys()
 
     @classmethod
     def load(cls, run: Path) -> "TrainConfig":
@@ -193,14 +205,17 @@ class TrainConfig:
             ConfigError: the folder holds no run.
         """
         file = run / "config.json"
-        if not file.is_file():
-            raise ConfigError(f"{run} holds no run: there is no config.json in it.")
+        if not cls.is_in(run):
+            raise ConfigError(f"{run} holds no run: there is no config.json of `arpo train` in it.")
         values = json.loads(file.read_text(encoding="utf-8"))
         for one in fields(cls):
             if isinstance(values.get(one.name), list):
                 values[one.name] = tuple(values[one.name])
         if values.get("weights_folder") is not None:
             values["weights_folder"] = Path(values["weights_folder"])
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ConfigError(f"{file} has settings that this version does not know: {', '.join(unknown)}.")
         return replace(cls(**values), output=run, resume=run)
 
     def make_algorithm(self) -> Algorithm:
@@ -231,6 +246,19 @@ class TrainConfig:
         """Returns what a rollout may take."""
         tokens = self.action_tokens or 512
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
+
+
+def _absolute(config: TrainConfig) -> dict[str, Any]:
+    """Returns the paths of a configuration from the root, so that a run goes on from wherever it is resumed."""
+    names = {name: getattr(config, name) for name in ("policy", "model_folder")}
+    found: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name, value in names.items()
+        if value not in (None, EMBEDDED, SMOLLM2) and Path(value).is_dir()
+    }
+    if config.weights_folder is not None:
+        found["weights_folder"] = config.weights_folder.absolute()
+    return found
 
 
 def check_policy_options(policy: str, arguments: Sequence[str], model_folder: str | None) -> None:

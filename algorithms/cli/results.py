@@ -1,10 +1,10 @@
 """Results for machines: one flat JSON object in one file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..durable import write_text
 from ..metrics import as_json
 
 Value = str | int | float | bool | None
@@ -18,6 +18,4 @@ def write_json(file: Path, record: Mapping[str, Value]) -> None:
         record: names and plain values; what is no number becomes null.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

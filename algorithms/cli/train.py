@@ -7,10 +7,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,17 +22,18 @@ from arpo_envs import ConfigError
 from ..adapters import require_peft
 from ..agreement import Agreement, check
 from ..checkpoint import Checkpoint, latest, save
+from ..durable import sync, write_text
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
 from ..failures import Failures, reason
 from ..loading import load_tokenizer
-from ..optimization import Diverged
 from ..policies.served import is_url
 from ..prompts import check_prompts
-from ..tracking import JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all
+from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import write_trees
 from .config import MARK, TrainConfig, describe_algorithm
 from .engine import require_vllm
+from .kept import Kept
 from .parts import (
     Parts,
     assemble,
@@ -42,7 +42,6 @@ from .parts import (
     learner_config,
     new_embedded,
     renderer_for,
-    starting_policy,
     training_starts,
 )
 from .patience import Patience
@@ -51,13 +50,17 @@ from .progress import Progress
 from .remote import refuse_unsynced
 from .report import report
 from .results import write_json
+from .resume import resumed, start_of
+from .signals import Signals
+
+_LINES = ("metrics.jsonl", "trees.jsonl")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
     config = tyro.cli(TrainConfig, args=list(arguments), prog="arpo train", description="Train a policy on an environment.")
     if config.resume is not None:
-        config = _resumed(config)
+        config = resumed(config, arguments)
     config = config.resolved()
     console = Console()
     if config.dry_run:
@@ -70,138 +73,139 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     try:
-        return asyncio.run(train(config, console))
-    except KeyboardInterrupt:
+        with Signals() as signals:
+            return asyncio.run(train(config, console, signals))
+    except KeyboardInterrupt as error:
         if config.output is None or not (config.output / "config.json").is_file():
             raise
         console.print(f"Interrupted. Go on with: [bold]arpo train --resume {config.output}[/]", highlight=False)
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
 
 
-def _resumed(asked: TrainConfig) -> TrainConfig:
-    """Returns the configuration of the run to go on with.
-
-    Raises:
-        ConfigError: other arguments were given, which would have no effect.
-    """
-    assert asked.resume is not None
-    idle = [one.name for one in fields(asked) if one.name != "resume" and getattr(asked, one.name) != one.default]
-    if idle:
-        names = ", ".join("--" + name.replace("_", "-") for name in idle)
-        raise ConfigError(f"{names} would have no effect beside --resume: a resumed run keeps its own configuration.")
-    return TrainConfig.load(asked.resume)
-
-
-async def train(config: TrainConfig, console: Console) -> int:
-    """Trains, and returns the exit status: 0 when done, 130 when interrupted and saved."""
+async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
+    """Trains, and returns the exit status: 0 when done, 128 and the number of the signal when interrupted and saved."""
     run = config.output
     assert run is not None, "train() takes a resolved configuration"
-    done = latest(run)
-    if config.resume is None:
-        if run.exists() and any(run.iterdir()):
-            raise ConfigError(f"{run} is not empty. Go on with `arpo train --resume {run}`, or choose another --output.")
-        _check(config)
-        run.mkdir(parents=True, exist_ok=True)
-        config.save(run)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    began = time.perf_counter()
-    elapsed = float(done.state["seconds"]) if done is not None else 0.0
-    line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
-    console.print(escape(line), highlight=False)
     with Progress(console) as progress:
-        start = starting_policy(config, run, progress.phase)
-        weights = done.policy if done is not None else None
-        parts = assemble(config, start, weights, progress.failures)
+        done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
+        if config.resume is None:
+            if run.exists() and any(run.iterdir()):
+                raise ConfigError(f"{run} is not empty. Go on with `arpo train --resume {run}`, or choose another --output.")
+            _check(config)
+            run.mkdir(parents=True, exist_ok=True)
+            config.save(run)
+        torch.set_num_threads(config.threads or torch.get_num_threads())
+        began = time.perf_counter() - (float(done.state["seconds"]) if done is not None else 0.0)
+        line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
+        console.print(escape(line), highlight=False)
+        start = start_of(config, run, done, progress.phase)
+        parts = assemble(config, start, done.policy if done is not None else None, progress.failures)
         if done is not None:
             parts.learner.load_state_dict(done.learner_state())
-        await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+        trackers = _trackers(config, run, progress)
         try:
-            agreement = await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
-        except ConfigError:
+            await _ready(config, run, parts, done, progress)
+            before = await _measured(run / "before.json", config, parts)
+            progress.note(f"before: {_brief(before)}")
+            _summarise(trackers, "before", before)
+            if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
+                console.print(f"Saved. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
+                return 128 + (signals.asked or signal.SIGINT)
+            after = await _measured(run / "after.json", config, parts)
+            progress.note(f"after:  {_brief(after)}")
+            closed = await _closed_book(config, parts, progress)
+            _summarise(trackers, "after", after | {"closed_book": closed})
+        finally:
+            for tracker in trackers:
+                tracker.close()
             await parts.policy.close()
-            if config.resume is None:
-                shutil.rmtree(run)  # it is ours, and nothing was earned
-            raise
-        progress.note(f"checked: {agreement}")
-        before = await _measured(run / "before.json", config, parts)
-        progress.note(f"before: {_brief(before)}")
-        finished = await _loop(config, run, start, parts, done, progress, began - elapsed)
-        if not finished:
-            console.print(f"Saved. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
-            await parts.policy.close()
-            return 130
-        after = await _measured(run / "after.json", config, parts)
-        progress.note(f"after:  {_brief(after)}")
-        closed = await _closed_book(config, parts, progress)
-    await parts.policy.close()
-    seconds = time.perf_counter() - began + elapsed
-    report(config, run, before, after, closed, seconds, console)
+    report(config, run, before, after, closed, time.perf_counter() - began, console)
     return 0
 
 
+async def _ready(config: TrainConfig, run: Path, parts: Parts, done: Checkpoint | None, progress: Progress) -> None:
+    """Gives the policy its weights, and compares it with the learner and the model itself.
+
+    Raises:
+        ConfigError: they do not agree; nothing is left of a run that has just begun.
+    """
+    await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+    try:
+        agreement = await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+    except ConfigError:
+        if config.resume is None:
+            shutil.rmtree(run)  # it is ours, and nothing was earned
+        raise
+    progress.note(f"checked: {agreement}")
+
+
 async def _loop(
-    config: TrainConfig, run: Path, start: Path, parts: Parts, done: Checkpoint | None, progress: Progress, origin: float
+    config: TrainConfig,
+    run: Path,
+    start: Path,
+    parts: Parts,
+    done: Checkpoint | None,
+    progress: Progress,
+    origin: float,
+    trackers: Sequence[Tracker],
+    signals: Signals,
 ) -> bool:
     """Takes the steps that are left; False if it was interrupted (and saved)."""
     first = done.step if done is not None else 0
-    for name in ("metrics.jsonl", "trees.jsonl"):
+    for name in _LINES:
         keep_steps_before(run / name, first)
-    trackers: list[Tracker] = [JsonlTracker(run / "metrics.jsonl")]
-    if config.track == "wandb":
-        name = f"{run.name}"
-        trackers.append(WandbTracker(config.wandb_project, name, run, asdict(config), run_id=_run_id(run)))
+    if (forget := getattr(parts.policy, "forget", None)) is not None:
+        await forget()  # or what was evaluated would show in the last bits of what is trained
 
     def checkpoint(step: int) -> None:
-        seconds = time.perf_counter() - origin
-        state = parts.learner.state_dict()
-        weights = parts.learner.weights() if config.lora is not None else None
-        save(run, step, parts.model, parts.tokenizer, state, {"seconds": seconds}, weights=weights, beside=[start / MARK])
+        for name in _LINES:
+            if (run / name).is_file():
+                sync(run / name)
+        beside, weights = [start / MARK], parts.learner.weights() if config.lora is not None else None
+        state, spent = parts.learner.state_dict(), {"seconds": time.perf_counter() - origin}
+        save(run, step, parts.model, parts.tokenizer, state, spent, weights=weights, beside=beside)
 
+    kept = Kept(checkpoint, run, first if done is not None else None)
     patience = Patience(progress)
-    with _Interrupt() as interrupt:
+    with signals.during_steps(), kept.whatever_happens(signals):
         for step in range(first, config.steps):
-            try:
-                result = await parts.trainer.step(step)
-            except Diverged as error:
-                checkpoint(step)
-                raise Diverged(f"{error} They are saved as step {step} of {run}.") from error
-            patience.count(step, result, first=done is None and step == first)
-            write_trees(run / "trees.jsonl", result.trees)
-            log_all(trackers, step, result.metrics)
+            with kept.during(step, parts.learner):
+                result = await parts.trainer.learn(step)
+                patience.count(step, result, first=done is None and step == first)
+                write_trees(run / "trees.jsonl", result.trees)
+                log_all(trackers, step, result.metrics)
+            await parts.trainer.load(step + 1)
             progress.step(step + 1, config.steps, result.metrics)
-            over = step + 1 == config.steps
-            if over or interrupt.asked or (step + 1) % config.checkpoint_every == 0:
-                checkpoint(step + 1)
-            if patience.is_over:
-                checkpoint(step + 1)
-                raise patience.error(run)
-            if interrupt.asked and not over:
+            if step + 1 == config.steps:
                 break
+            if signals.asked or patience.is_over or (step + 1) % config.checkpoint_every == 0:
+                kept.save()
+            if patience.is_over:
+                raise patience.error(run)
+            if signals.asked:
+                return False
             await patience.pause()
-        else:
-            if first == config.steps == 0:
-                checkpoint(0)
+        kept.save()
+    return not signals.breaks_off
+
+
+def _trackers(config: TrainConfig, run: Path, progress: Progress) -> list[Tracker]:
+    """Returns where metrics go: a file that must take them, and what may fail without harm."""
+    trackers: list[Tracker] = [JsonlTracker(run / "metrics.jsonl")]
+    if config.track == "wandb":
+        trackers.append(
+            Guarded(
+                "wandb",
+                lambda: WandbTracker(config.wandb_project, run.name, run, asdict(config), run_id=_run_id(run)),
+                lambda line: progress.note(f"[yellow]{escape(line)}[/]"),
+            )
+        )
+    return trackers
+
+
+def _summarise(trackers: Sequence[Tracker], when: str, measured: Mapping[str, Any]) -> None:
     for tracker in trackers:
-        tracker.close()
-    return not interrupt.asked or over
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a wish that is fulfilled after the current step; the second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "_Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+        tracker.summary({f"{when}/{name}": value for name, value in measured.items() if value is not None})
 
 
 def _check(config: TrainConfig) -> None:
@@ -227,6 +231,8 @@ def _check(config: TrainConfig) -> None:
     config.make_env(*config.eval_args)
     if config.engine == "vllm":
         require_vllm()
+    if config.track == "wandb":
+        require_wandb()
 
 
 async def _rehearse(config: TrainConfig) -> Agreement:
@@ -293,7 +299,7 @@ def _run_id(run: Path) -> str:
     """Returns a name of the run that survives a resume."""
     file = run / "wandb_id"
     if not file.is_file():
-        file.write_text(os.urandom(6).hex(), encoding="utf-8")
+        write_text(file, os.urandom(6).hex())
     return file.read_text(encoding="utf-8")
 
 

@@ -130,12 +130,23 @@ class LocalPolicy:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load, weights, version)
 
     def _load(self, weights: Mapping[str, Any], version: int) -> None:
-        self._drop_abandoned()
-        if self._decoding:
-            raise RuntimeError("Weights were loaded while generations were under way; await them first.")
+        self._check_idle("Weights were loaded")
         self.model.load_state_dict(weights)
         self._cache.forget()
         self.version = version
+
+    async def forget(self) -> None:
+        """Drops what is remembered of past tokens: what comes does not depend on what was asked before, to the last bit."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
+
+    def _forget(self) -> None:
+        self._check_idle("Keys were dropped")
+        self._cache.forget()
+
+    def _check_idle(self, what: str) -> None:
+        self._drop_abandoned()
+        if self._decoding:
+            raise RuntimeError(f"{what} while generations were under way; await them first.")
 
     async def close(self) -> None:
         """Ends the decoding thread; generations under way fail."""

@@ -186,6 +186,16 @@ class VLLMPolicy:
             await self.engine.sleep(level=2)
             self._state = "asleep"
 
+    async def forget(self) -> None:
+        """Drops what is remembered of past tokens.
+
+        Raises:
+            RuntimeError: generations are under way, or the policy was closed.
+        """
+        async with self._loading:
+            self._check_idle("Keys were dropped")
+            await self._forget()
+
     async def close(self) -> None:
         """Ends the engine's process; generations under way fail."""
         if self._state == "closed":

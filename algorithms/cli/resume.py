@@ -1,0 +1,97 @@
+"""Going on with a run: where it is, and what may be changed about it."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from arpo_envs import ConfigError
+
+from ..checkpoint import Checkpoint
+from ..embedded.cold_start import Report
+from .config import TrainConfig
+from .parts import starting_policy
+
+_CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
+
+
+def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
+    """Returns the configuration of the run to go on with.
+
+    Args:
+        asked: for; only `resume`, more `steps`, and where the model is now (`policy`, `model_folder`) have an effect.
+        words: of the command, which tell whether steps were given.
+
+    Raises:
+        ConfigError: there is no such run, or other arguments were given, which would have no effect.
+    """
+    assert asked.resume is not None
+    usual = {one.name: one.default for one in fields(asked)}
+    idle = [name for name, default in usual.items() if name not in _CHANGEABLE and getattr(asked, name) != default]
+    if idle:
+        names = ", ".join("--" + name.replace("_", "-") for name in idle)
+        raise ConfigError(
+            f"{names} would have no effect beside --resume: a resumed run keeps its own configuration, but for more --steps."
+        )
+    run = run_of(asked.resume)
+    config = TrainConfig.load(run)
+    moved = {name: getattr(asked, name) for name in ("policy", "model_folder") if getattr(asked, name) != usual[name]}
+    changed = replace(config, **moved, dry_run=asked.dry_run)
+    if any(word.partition("=")[0] == "--steps" for word in words):
+        changed = _extended(changed, asked.steps)
+    if changed != config and not asked.dry_run:
+        changed.save(run)
+        if changed.steps != config.steps:
+            for file in ("after.json", "summary.json"):
+                (run / file).unlink(missing_ok=True)
+    return changed
+
+
+def _extended(config: TrainConfig, steps: int) -> TrainConfig:
+    """Returns a run's configuration with more steps.
+
+    Raises:
+        ConfigError: they are not more, or the learning rate was to end with the old ones.
+    """
+    if steps <= config.steps:
+        raise ConfigError(f"The run has {config.steps} steps already; to extend it, give more than that, not --steps {steps}.")
+    if config.decay != "constant":
+        raise ConfigError(
+            f"The learning rate of this run falls to its end at step {config.steps}, so that more steps would have begun "
+            f"otherwise. Begin a new run from its policy: --policy {config.output} --steps {steps - config.steps}."
+        )
+    return replace(config, steps=steps)
+
+
+def run_of(path: Path) -> Path:
+    """Returns the folder of the run that a path belongs to: itself, or one above it.
+
+    Raises:
+        ConfigError: it belongs to none.
+    """
+    for folder in (path, *path.absolute().parents):
+        if TrainConfig.is_in(folder):
+            return folder
+    raise ConfigError(
+        f"{path} holds no run: there is no config.json of `arpo train` in it, nor above it. Give the folder that was --output."
+    )
+
+
+def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, report: Report) -> Path:
+    """Returns the folder of the policy that a run starts from, or of its newest checkpoint where that is gone.
+
+    Adapters belong to the model they were made for, so that with them there is no other.
+
+    Raises:
+        ConfigError: it is not where it was, and is needed.
+    """
+    try:
+        return starting_policy(config, run, report)
+    except ConfigError as error:
+        if config.resume is None:
+            raise
+        if done is not None and config.lora is None:
+            return done.policy
+        raise ConfigError(
+            f"{error} The run needs the model it began with. If it was moved, say where it is now: "
+            f"arpo train --resume {run} --policy FOLDER"
+        ) from error
