@@ -190,13 +190,14 @@ async def _observe(growth: "Growth", path: Path, action: int, observation: str, 
     ended = path.context[-1] in growth.run.renderer.stop_tokens
     encoded = growth.run.renderer.observation(observation, max(0, room), ended=ended)
     parent_at = len(growth.tree.nodes[action].tokens)
+    if not encoded.fits:  # nothing is appended: the path ends right behind its action
+        path.key, path.parent, path.parent_at, path.origin, path.replayed = (*path.key, 0), action, parent_at, "", 0
+        forfeit = getattr(path.env.unwrapped, "forfeit", None)
+        raise _Failed(Status.CONTEXT_FULL, reward=forfeit() if callable(forfeit) else None)
     node = growth.add("observation", (*path.key, 0), action, parent_at, encoded.tokens, text=encoded.text)
     path.context += encoded.tokens
     path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
     path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
-    if not encoded.fits:
-        forfeit = getattr(path.env.unwrapped, "forfeit", None)
-        raise _Failed(Status.CONTEXT_FULL, reward=forfeit() if callable(forfeit) else None)
     if growth.run.branching.keeps == "action":
         path.replayed = await growth.park(path.env, node)
 
