@@ -140,7 +140,7 @@ class TextRenderer:
         stop_tokens: ids that end a turn, beside the tokenizer's `eos_token`.
 
     Raises:
-        ConfigError: the tokenizer has no token that ends a text.
+        ConfigError: the tokenizer has no token that ends a text, or adds control tokens to every text.
     """
 
     def __init__(
@@ -158,6 +158,11 @@ class TextRenderer:
         self._control_ids = frozenset(control)
         self._control = pattern_of(control.values())
         self._speller = Speller(tokenizer, control)
+        if self._control_ids.intersection(self._raw("")):
+            raise ConfigError(
+                "The tokenizer adds control tokens even where add_special_tokens=False asks for none, so that each observation "
+                "would begin or end a text. Use a fast tokenizer, or one that keeps to that argument."
+            )
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""

@@ -11,7 +11,6 @@ from .branching import BranchPoint
 from .failures import reason
 from .limits import TextEnv, split_evenly
 from .policies import Generation, Sampling
-from .rendering import Encoded
 from .tree import RolloutTree, Status
 
 if TYPE_CHECKING:
@@ -215,22 +214,17 @@ async def _observe(growth: "Growth", path: Path, action: int, observation: str, 
     """Appends what the environment said and gets the path ready for its next action; what does not fit ends the path."""
     run = growth.run
     room = run.policy.context_length - len(path.context) - run.limits.answer_reserve
-    encoded, failed = Encoded((), "", False), None
-    try:
-        with _blame(growth, Status.RENDERER_FAULT):
-            ended = path.context[-1] in run.renderer.stop_tokens
-            encoded = run.renderer.observation(observation, max(0, room), ended=ended)
-    except _Failed as end:  # the action stands; what ends here comes after it
-        failed = end
-    parent_at = len(growth.tree.nodes[action].tokens)
-    node = growth.add("observation", (*path.key, 0), action, parent_at, encoded.tokens, text=encoded.text)
-    path.context += encoded.tokens
-    path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
-    path.origin, path.prefix, path.after_result, path.replayed = "", (), after_result, 0
-    if failed is not None:
-        raise failed
+    path.parent, path.parent_at = action, len(growth.tree.nodes[action].tokens)
+    path.key, path.origin, path.replayed = (*path.key, 0), "", 0  # what fails from here on hangs on the action, which stands
+    with _blame(growth, Status.RENDERER_FAULT):
+        ended = path.context[-1] in run.renderer.stop_tokens
+        encoded = run.renderer.observation(observation, max(0, room), ended=ended)
     if not encoded.fits:
         raise _full(growth, path)
+    node = growth.add("observation", path.key, action, path.parent_at, encoded.tokens, text=encoded.text)
+    path.context += encoded.tokens
+    path.key, path.parent, path.parent_at = growth.next_key(node), node, len(encoded.tokens)
+    path.prefix, path.after_result = (), after_result
     if run.branching.keeps == "action":
         path.replayed = await growth.park(path.env, node)
 

@@ -1,15 +1,13 @@
 """Going on with a run: where it is, and what may be changed about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from arpo_envs import ConfigError
 
 from ..checkpoint import Checkpoint
-from ..embedded.cold_start import Report
 from .config import TrainConfig
-from .parts import starting_policy
 
 _CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
 
@@ -28,15 +26,17 @@ def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
     usual = {one.name: one.default for one in fields(asked)}
     idle = [name for name, default in usual.items() if name not in _CHANGEABLE and getattr(asked, name) != default]
     if idle:
+        idle = [name for name in usual if name in idle or (name == "steps" and _has_steps(words))]
         names = ", ".join("--" + name.replace("_", "-") for name in idle)
         raise ConfigError(
-            f"{names} would have no effect beside --resume: a resumed run keeps its own configuration, but for more --steps."
+            f"{names} would have no effect beside --resume: a resumed run keeps its own configuration. More --steps, and "
+            "nothing else, extend it."
         )
     run = run_of(asked.resume)
     config = TrainConfig.load(run)
     moved = {name: getattr(asked, name) for name in ("policy", "model_folder") if getattr(asked, name) != usual[name]}
     changed = replace(config, **moved, dry_run=asked.dry_run)
-    if any(word.partition("=")[0] == "--steps" for word in words):
+    if _has_steps(words):
         changed = _extended(changed, asked.steps)
     if changed != config and not asked.dry_run:
         changed.save(run)
@@ -44,6 +44,10 @@ def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
             for file in ("after.json", "summary.json"):
                 (run / file).unlink(missing_ok=True)
     return changed
+
+
+def _has_steps(words: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == "--steps" for word in words)
 
 
 def _extended(config: TrainConfig, steps: int) -> TrainConfig:
@@ -76,16 +80,22 @@ def run_of(path: Path) -> Path:
     )
 
 
-def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, report: Report) -> Path:
+def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Callable[[], Path]) -> Path:
     """Returns the folder of the policy that a run starts from, or of its newest checkpoint where that is gone.
 
     Adapters belong to the model they were made for, so that with them there is no other.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        done: its newest checkpoint.
+        usual: returns the folder, or raises that it is gone.
 
     Raises:
         ConfigError: it is not where it was, and is needed.
     """
     try:
-        return starting_policy(config, run, report)
+        return usual()
     except ConfigError as error:
         if config.resume is None:
             raise

@@ -42,6 +42,7 @@ from .parts import (
     learner_config,
     new_embedded,
     renderer_for,
+    starting_policy,
     training_starts,
 )
 from .patience import Patience
@@ -98,13 +99,14 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
         began = time.perf_counter() - (float(done.state["seconds"]) if done is not None else 0.0)
         line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
         console.print(escape(line), highlight=False)
-        start = start_of(config, run, done, progress.phase)
+        start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase))
         parts = assemble(config, start, done.policy if done is not None else None, progress.failures)
         if done is not None:
             parts.learner.load_state_dict(done.learner_state())
-        trackers = _trackers(config, run, progress)
+        trackers: list[Tracker] = []
         try:
             await _ready(config, run, parts, done, progress)
+            trackers += _trackers(config, run, progress)
             before = await _measured(run / "before.json", config, parts)
             progress.note(f"before: {_brief(before)}")
             _summarise(trackers, "before", before)

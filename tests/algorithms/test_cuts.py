@@ -8,7 +8,7 @@ import pytest
 from chat_toys import FAMILIES, family_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow, statuses
+from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow
 from tokenizer_toys import NORMALISERS, toy
 
 from algorithms.chat import ChatRenderer
@@ -146,24 +146,25 @@ class Caller:
 def test_no_action_is_drawn_after_half_a_way(name: str, ended: bool) -> None:
     some: Any = renderers()[name]
     start = len(some.start("", "Question a?", [COUNT]))
-    seen = set()
+    refused = []
     for room in range(20, 200, 9):
         policy = Caller(some, start + 300 + room, ended)
         env = lambda: CountEnv(CountTool(hook=lambda history: ToolResult("日本 " * 20)), dialect=some.dialect)  # noqa: E731
         (tree,) = grow(env=env, plan=Plan(rollouts=1), script=policy, renderer=some, answer_reserve=16, action_tokens=100)  # type: ignore[arg-type]
-        check_path(tree, some, policy, ended)
-        seen |= set(statuses(tree))
-    assert Status.CONTEXT_FULL in seen
+        refused.append(check_path(tree, some, policy, ended))
+    assert any(refused)
 
 
-def check_path(tree: RolloutTree, some: TextRenderer, policy: Caller, ended: bool) -> None:
-    ways = [node for node in tree.nodes if node.kind == "observation"]
-    for way in ways[:-1]:
+def check_path(tree: RolloutTree, some: TextRenderer, policy: Caller, ended: bool) -> bool:
+    """Returns whether the path ended because an observation did not fit."""
+    for way in (node for node in tree.nodes if node.kind == "observation"):
         assert way.tokens == whole_way(some, Encoded(way.tokens, way.text, True), ended)
     (leaf,) = tree.leaves()
     last = tree.nodes[leaf]
-    if ways and not ways[-1].tokens:
+    refused = tree.nodes[last.parent].kind == "action"
+    if refused:
         assert last.status == Status.CONTEXT_FULL
         assert last.tokens == ()
         assert last.reward == -1.0, "what is forfeited without an answer"
         assert tuple(tree.tokens(leaf)) not in policy.contexts, "no action was drawn after what did not fit"
+    return refused

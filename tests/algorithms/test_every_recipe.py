@@ -17,9 +17,10 @@ from algorithms.advantages.paths import column
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.limits import Limits, Start
 from algorithms.policies.local import LocalPolicy
+from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import TextRenderer
 from algorithms.trainer import Trainer
-from algorithms.tree import RolloutTree
+from algorithms.tree import RolloutTree, Status
 
 pytestmark = pytest.mark.numeric
 
@@ -59,6 +60,24 @@ def test_its_credit_fits_the_trees_it_grows(case: str) -> None:
     taught = [(a * w).any() for rows in zip(credit.advantages, credit.weights, strict=True) for a, w in zip(*rows, strict=True)]
     assert any(taught)
     assert (credit.returns is not None) == ("values" in algorithm.needs)
+
+
+@EVERY
+def test_where_an_observation_does_not_fit_nothing_grows(case: str) -> None:
+    algorithm = small(case)
+    tight = ScriptedPolicy(player, context_length=145)
+    trees = grow(plan=Plan(algorithm.branching, algorithm.rollouts), script=tight, prompts=3, answer_reserve=8)
+    nodes = [node for tree in trees for node in tree.nodes]
+    assert {node.status for node in nodes} <= {None, Status.ANSWERED, Status.CONTEXT_FULL}, "no place to grow was missing"
+    assert all(node.text.endswith("</result>") for node in nodes if node.kind == "observation")
+    unanswered = [
+        n for tree in trees for n in tree.nodes if n.status == Status.CONTEXT_FULL and tree.nodes[n.parent].kind == "action"
+    ]
+    assert unanswered, "some observations did not fit"
+    assert all((node.tokens, node.reward) == ((), -1.0) for node in unanswered)
+    credit = algorithm.credit(trees, told(trees))
+    for tree, advantages in zip(trees, credit.advantages, strict=True):
+        assert [len(row) for row in advantages] == [len(tree.tokens(leaf)) for leaf in tree.leaves()]
 
 
 def told(trees: list[RolloutTree]) -> Scores:

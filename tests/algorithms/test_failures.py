@@ -132,7 +132,7 @@ def test_text_that_cannot_be_rendered_costs_its_own_leaves() -> None:
     (tree,) = grow(CountTool(), Plan(rollouts=3), one_bad([]), renderer=Mute())
     leaf = failed(tree, Status.RENDERER_FAULT)
     assert leaf.fault == "ValueError: cannot show"
-    above = tree.nodes[tree.nodes[leaf.parent].parent]
+    above = tree.nodes[leaf.parent]
     assert (above.text, above.tool) == ("<count>bad</count>", "count"), "what was done before stands"
     (tree,) = grow(CountTool(), Plan(rollouts=3), muted([]), renderer=Mute())
     leaf = failed(tree, Status.RENDERER_FAULT)

@@ -241,6 +241,14 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
         TextRenderer(tokenizer)
 
 
+def test_a_tokenizer_that_always_adds_control_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_tokenizer(bos=True)
+    encode = tokenizer.encode
+    monkeypatch.setattr(tokenizer, "encode", lambda text, **rest: encode(text))
+    with pytest.raises(ConfigError, match="adds control tokens even where add_special_tokens=False"):
+        TextRenderer(tokenizer)
+
+
 @pytest.mark.parametrize("some", [renderer(), ScriptedRenderer()], ids=lambda r: type(r).__name__)
 def test_renderers_have_the_members_of_the_protocol(some: object) -> None:
     assert isinstance(some, Renderer)
