@@ -1,0 +1,449 @@
+"""A run never loses what it earned: signals, errors, full disks, dying trackers, damaged checkpoints, moved folders."""
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_toys import some_slow
+from test_cli_train import arguments, assert_equal_runs, logged, said, started, weights
+
+from algorithms.checkpoint import latest
+from algorithms.cli import main, train
+from algorithms.learner import TorchLearner
+from algorithms.policies.local import LocalPolicy
+
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+STEPS = 3
+
+
+def disturbed(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[], None], name: str = "log_all", at: int = 1) -> Any:
+    """Makes trouble when a function of `arpo train` is called for the n-th time, before it does its work."""
+    calls: list[int] = []
+    usual = getattr(train, name)
+
+    def troubled(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at + 1:
+            trouble()
+        return usual(*given, **options)
+
+    monkeypatch.setattr(train, name, troubled)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_policy, tmp_path_factory) -> Path:
+    """Returns the folder of a run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 0
+    return run
+
+
+def resumes_as(whole: Path, run: Path) -> None:
+    assert main(["train", "--resume", str(run)]) == 0
+    assert_equal_runs(whole, run)
+
+
+# --- signals -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP", "SIGINT"], {"SIGTERM"}))
+def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
+    name,
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    run, number = tmp_path / "run", getattr(signal, name)
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        disturbed(patched, lambda: os.kill(os.getpid(), number))
+        assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == 128 + number
+    assert f"Saved. Go on with: arpo train --resume {run}" in said(capsys)
+    assert latest(run).step == len(logged(run)) == 2
+    assert signal.getsignal(number) is before
+    resumes_as(whole, run)
+
+
+@pytest.mark.parametrize("names", some_slow(["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"], {"SIGTERM"}))
+def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
+    names, whole, tiny_policy, tmp_path, monkeypatch, capsys
+):
+    run, update = tmp_path / "run", TorchLearner.update
+    numbers = [getattr(signal, name) for name in names.split()]
+    status = 128 + numbers[0]
+    updates: list[int] = []
+
+    def counted(self: TorchLearner, *given: Any) -> Any:
+        updates.append(1)
+        return update(self, *given)
+
+    async def generate(self: Any, *given: Any, **options: Any) -> Any:
+        if len(updates) == 2:
+            while numbers:
+                os.kill(os.getpid(), numbers.pop(0))
+                await asyncio.sleep(0)
+            await asyncio.sleep(60.0)
+        return await usual(self, *given, **options)
+
+    usual = LocalPolicy.generate
+    with monkeypatch.context() as patched:
+        patched.setattr(TorchLearner, "update", counted)
+        patched.setattr(LocalPolicy, "generate", generate)
+        assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == status
+    assert f"Go on with: arpo train --resume {run}" in said(capsys)
+    assert latest(run).step == len(logged(run)) == 2
+    resumes_as(whole, run)
+
+
+@pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP"], {"SIGTERM"}))
+def test_a_signal_before_the_first_step_ends_the_run_where_it_is(
+    name,
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    run, number = tmp_path / "run", getattr(signal, name)
+    with monkeypatch.context() as patched:
+        disturbed(patched, lambda: os.kill(os.getpid(), number), "evaluate", at=0)
+        assert main(arguments(tiny_policy, run, steps=STEPS)) == 128 + number
+    assert f"Interrupted. Go on with: arpo train --resume {run}" in said(capsys)
+    resumes_as(whole, run)
+
+
+def test_a_signal_that_is_ignored_stays_so(tiny_policy, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        disturbed(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert main(arguments(tiny_policy, tmp_path / "run")) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_that_is_terminated_saves_and_says_how_to_go_on(tiny_policy, tmp_path):
+    run = tmp_path / "run"
+    with started(arguments(tiny_policy, run, "--checkpoint-every", "1000000", steps=100_000)) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (run / "metrics.jsonl").is_file() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 143, errors
+    assert f"Go on with: arpo train --resume {run}" in " ".join(output.split())
+    assert latest(run).step == len(logged(run)) >= 1
+    assert "Traceback" not in errors
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["before the update", "after its first step"])
+def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
+    where,
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+):
+    run = tmp_path / "run"
+    update = TorchLearner.update
+    calls: list[int] = []
+
+    def fails(self: TorchLearner, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) < 3:
+            return update(self, *given)
+        if where == "after its first step":
+            update(self, *given)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TorchLearner, "update", fails)
+        with pytest.raises(RuntimeError, match="out of memory") as caught:
+            main(arguments(tiny_policy, run, "--checkpoint-every", "1" if where != "before the update" else "9", steps=STEPS))
+    assert caught.value.__notes__ == [f"The run is saved as step 2. Go on with: arpo train --resume {run}"]
+    assert latest(run).step == 2
+    resumes_as(whole, run)
+
+
+def test_weights_that_cannot_be_given_to_the_policy_are_saved_all_the_same(
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+):
+    run, load = tmp_path / "run", LocalPolicy.load
+
+    async def fails(self: LocalPolicy, given: Any, version: int) -> None:
+        if version == 2:
+            raise ConnectionError("the engine is gone")
+        await load(self, given, version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalPolicy, "load", fails)
+        with pytest.raises(ConnectionError):
+            main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS))
+    assert latest(run).step == len(logged(run)) == 2
+    resumes_as(whole, run)
+
+
+# --- trackers ------------------------------------------------------------------------------------------------
+
+
+class Dying:
+    """A tracker that dies in one of its methods."""
+
+    where = ""
+    error: BaseException = OSError("no network")
+    seen: list[str]
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        Dying.seen = []
+        self._do("init")
+
+    def _do(self, what: str) -> None:
+        Dying.seen.append(what)
+        if what == self.where:
+            raise self.error
+
+    def log(self, step: int, metrics: Any) -> None:
+        self._do("log")
+
+    def summary(self, values: Any) -> None:
+        self._do("summary")
+
+    def close(self) -> None:
+        self._do("close")
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), pytest.param(SystemExit(1), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("where", some_slow(["init", "log", "summary", "close"], {"init", "log"}))
+def test_a_tracker_that_dies_is_reported_once_and_dropped(
+    where,
+    error,
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    pytest.importorskip("wandb")
+    monkeypatch.setattr(train, "WandbTracker", Dying)
+    monkeypatch.setattr(Dying, "where", where)
+    monkeypatch.setattr(Dying, "error", error)
+    run = tmp_path / "run"
+    assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", "--track", "wandb", steps=STEPS)) == 0
+    assert said(capsys).count("wandb failed and is not used any more") == 1
+    assert Dying.seen.count(where) == 1
+    assert_equal_runs(whole, run)
+
+
+def test_a_tracker_gets_the_held_out_results_before_it_is_closed(tiny_policy, tmp_path, monkeypatch):
+    given: list[Any] = []
+
+    class Recording(Dying):
+        def summary(self, values: Any) -> None:
+            given.append(values)
+
+        def close(self) -> None:
+            given.append("closed")
+
+    monkeypatch.setattr(train, "WandbTracker", Recording)
+    assert main(arguments(tiny_policy, tmp_path / "run", "--track", "wandb")) == 0
+    before, after, end = given
+    assert {"before/sampled", "before/greedy"} <= before.keys()
+    assert {"after/sampled", "after/greedy", "after/greedy_interval"} <= after.keys()
+    assert end == "closed"
+
+
+# --- damage --------------------------------------------------------------------------------------------------
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "cut": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "gone": lambda file: file.unlink(),
+    "overwritten": lambda file: file.write_bytes(bytes(reversed(file.read_bytes()))),
+}
+FILES = ["policy/model.safetensors", "policy/config.json", "learner.pt", "state.json", "manifest.json"]
+
+
+DAMAGED = [f"{file} {damage}" for file, damage in [*((f, "cut") for f in FILES), *zip(FILES, DAMAGE, strict=False)]]
+
+
+@pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {"learner.pt cut", "state.json overwritten"}))
+def test_a_damaged_newest_checkpoint_is_passed_over(damaged, whole, tmp_path, capsys):
+    file, damage = damaged.split()
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    DAMAGE[damage](run / "checkpoints" / "step-000003" / file)
+    for name in ("after.json", "summary.json"):
+        (run / name).unlink()
+    resumes_as(whole, run)
+    assert "Checkpoint step-000003 is damaged" in said(capsys)
+    assert os.readlink(run / "policy") == "checkpoints/step-000003/policy"
+    assert latest(run).step == STEPS
+
+
+def test_if_all_checkpoints_are_damaged_each_is_named(whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    for number in (2, 3):
+        DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / "learner.pt")
+    assert main(["train", "--resume", str(run)]) == 2
+    told = said(capsys)
+    assert "No checkpoint of" in told
+    assert "step-000003: learner.pt is not what was written; step-000002: learner.pt" in told
+
+
+def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, symlinks=True)
+    for manifest in run.glob("checkpoints/*/manifest.json"):
+        manifest.unlink()
+    assert latest(run).step == STEPS
+    DAMAGE["cut"](run / "checkpoints" / "step-000003" / "learner.pt")
+    assert latest(run).step == 2
+
+
+# --- full disks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2_000, 60_000], ids=["nothing can be written", "no checkpoint can be written"])
+def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with monkeypatch.context() as patched:
+            disturbed(patched, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1])), "write_trees", at=2)
+            status = main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS))
+    except OSError as error:
+        status, told = 2, " ".join((*error.__notes__, str(error)))
+    else:
+        told = said(capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert status == 2
+    assert f"arpo train --resume {run}" in told
+    assert latest(run).step == 2
+    assert not list(run.glob("checkpoints/.*"))
+    resumes_as(whole, run)
+
+
+# --- moved, named otherwise, extended --------------------------------------------------------------------------
+
+
+def interrupted(policy: Path, run: Path, monkeypatch: pytest.MonkeyPatch, name: str = "log_all", at: int = 1) -> None:
+    with monkeypatch.context() as patched:
+        disturbed(patched, lambda: os.kill(os.getpid(), signal.SIGTERM), name, at)
+        assert main(arguments(policy, run, steps=STEPS)) == 143
+
+
+def test_a_run_goes_on_without_the_folder_of_its_model(whole, tiny_policy, tmp_path, monkeypatch):
+    run, model = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(tiny_policy, model)
+    interrupted(model, run, monkeypatch)
+    shutil.rmtree(model)
+    resumes_as(whole, run)
+
+
+def test_a_run_that_saved_nothing_says_where_it_looked_for_its_model_and_takes_another_place(
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    run, model = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(tiny_policy, model)
+    interrupted(model, run, monkeypatch, "evaluate", at=0)
+    model.rename(tmp_path / "moved")
+    assert main(["train", "--resume", str(run)]) == 2
+    assert f"--policy {model} is not a model folder" in (told := said(capsys))
+    assert f"arpo train --resume {run} --policy FOLDER" in told
+    assert main(["train", "--resume", str(run), "--policy", str(tmp_path / "moved")]) == 0
+    assert_equal_runs(whole, run)
+
+
+def test_a_run_goes_on_from_another_directory_and_place(whole, tiny_policy, tmp_path, monkeypatch):
+    shutil.copytree(tiny_policy, tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    interrupted(Path("model"), Path("run"), monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    shutil.move(tmp_path / "here" / "run", tmp_path / "elsewhere")
+    resumes_as(whole, Path("elsewhere"))
+
+
+INSIDE = ["policy", "config.json", "checkpoints", "checkpoints/step-000002/policy", "metrics.jsonl"]
+
+
+@pytest.mark.parametrize("inside", some_slow(INSIDE, {"policy"}))
+def test_what_lies_in_a_run_stands_for_the_run(inside, whole, capsys):
+    assert main(["train", "--resume", str(whole / inside)]) == 0
+    assert f"{whole}/: summary.json" in said(capsys)
+
+
+def test_what_lies_in_no_run_is_explained(tiny_policy, capsys):
+    assert main(["train", "--resume", str(tiny_policy)]) == 2
+    assert "holds no run: there is no config.json of `arpo train` in it, nor above it" in said(capsys)
+
+
+def test_a_finished_run_is_extended_to_what_a_longer_one_is(whole, tiny_policy, tmp_path, capsys):
+    run, longer = tmp_path / "run", tmp_path / "longer"
+    shutil.copytree(whole, run, symlinks=True)
+    assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
+    assert "The run has 3 steps already" in said(capsys)
+    assert main(["train", "--resume", str(run), "--steps=5"]) == 0
+    assert main(arguments(tiny_policy, longer, steps=5)) == 0
+    assert_equal_runs(longer, run)
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["steps"] == 5
+
+
+def test_a_run_whose_learning_rate_has_come_to_its_end_is_not_extended(tiny_policy, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(arguments(tiny_policy, run, "--decay", "linear", steps=1)) == 0
+    assert main(["train", "--resume", str(run), "--steps", "4"]) == 2
+    assert f"Begin a new run from its policy: --policy {run} --steps 3" in said(capsys)
+
+
+# --- the same bytes ------------------------------------------------------------------------------------------
+
+
+def test_what_is_evaluated_before_changes_nothing_of_the_training(whole, tiny_policy, tmp_path):
+    run = tmp_path / "run"
+    words = [word if word != "4" or previous != "--eval-questions" else "11" for previous, word in pairs(tiny_policy, run)]
+    assert main(words) == 0
+    assert (run / "trees.jsonl").read_bytes() == (whole / "trees.jsonl").read_bytes()
+    assert all((weights(run)[name] == value).all() for name, value in weights(whole).items())
+
+
+def pairs(policy: Path, run: Path) -> list[tuple[str, str]]:
+    words = arguments(policy, run, steps=STEPS)
+    return list(zip(["", *words], words, strict=False))
+
+
+def test_a_run_that_ended_between_its_evaluation_and_its_first_step_goes_on_exactly(
+    whole,
+    tiny_policy,
+    tmp_path,
+    monkeypatch,
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        disturbed(patched, lambda: os.kill(os.getpid(), signal.SIGTERM), "keep_steps_before", at=0)
+        assert main(arguments(tiny_policy, run, steps=STEPS)) == 143
+    assert (run / "before.json").is_file()
+    resumes_as(whole, run)
