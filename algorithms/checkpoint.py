@@ -106,7 +106,7 @@ def save(
         _point(run, final)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = _no_room(error)
+        reason = no_room(error) or (f"{type(error).__name__} {error}" if isinstance(error, OSError) else None)
         if reason is None:
             raise
         raise Unsaved(
@@ -122,17 +122,16 @@ def _name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def _no_room(error: BaseException) -> str | None:
-    """Returns what stands in the way of writing; None for an error of another kind.
+def no_room(error: BaseException) -> str | None:
+    """Returns why there is no room to write; None for an error of another kind.
 
     safetensors and torch have exceptions of their own for it, which know no error number but quote the system's words.
     """
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError):
-            return _FULL.get(seen.errno or 0, f"{type(seen).__name__} {seen}")
+        known = seen.errno if isinstance(seen, OSError) else None
         for number, words in _FULL.items():
-            if os.strerror(number) in str(seen) or f"os error {number}" in str(seen):
+            if number == known or os.strerror(number) in str(seen) or f"os error {number}" in str(seen):
                 return words
         if "unexpected pos" in str(seen) or "PytorchStreamWriter failed" in str(seen):
             return "A file could not be written in full"

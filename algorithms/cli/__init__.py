@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(module.main(rest))
     except ArpoError as error:
         errors.print(f"[bold red]arpo {escape(command)}:[/] {escape(str(error))}", highlight=False)
+        for note in getattr(error, "__notes__", ()):
+            errors.print(escape(note), highlight=False)
         return 2
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("torch", "transformers", "matplotlib"):

@@ -79,6 +79,5 @@ class Kept:
         except (ArpoError, OSError) as second:
             error.add_note(f"Nor could step {step} be saved: {second}")
             return
-        if self._saved is None:
-            return
-        error.add_note(f"The run is saved as step {self._saved}. Go on with: arpo train --resume {self._run}")
+        if self._saved is not None:
+            error.add_note(f"The run is saved as step {self._saved}. Go on with: arpo train --resume {self._run}")

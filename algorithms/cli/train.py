@@ -21,7 +21,7 @@ from arpo_envs import ConfigError
 
 from ..adapters import require_peft
 from ..agreement import Agreement, check
-from ..checkpoint import Checkpoint, latest, save
+from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
 from ..durable import sync, write_text
 from ..embedded.lessons import demonstrator
 from ..evaluate import Evaluation, evaluate
@@ -81,6 +81,11 @@ def main(arguments: Sequence[str]) -> int:
             raise
         console.print(f"Interrupted. Go on with: [bold]arpo train --resume {config.output}[/]", highlight=False)
         return 128 + getattr(error, "number", signal.SIGINT)
+    except Exception as error:
+        reason = no_room(error)
+        if reason is None or isinstance(error, Unsaved):
+            raise
+        raise Unsaved(f"{reason} ({error}). Make room, and go on with: arpo train --resume {config.output}") from error
 
 
 async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
