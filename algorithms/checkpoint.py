@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from arpo_envs import ArpoError, ConfigError
 from .adapters import has_adapters, merged_state
 from .compiled import plain
 from .durable import checksums, sync, sync_all
-from .loading import without_bars
+from .loading import load_tokenizer, without_bars
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def save(
             f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
             f"go on with: arpo train --resume {run}"
         ) from error
-    for old in sorted(home.glob("step-*"))[:-keep]:
+    for old in _numbered(home)[:-keep]:
         shutil.rmtree(old)
     return Checkpoint(final, step, dict(state))
 
@@ -201,7 +202,7 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
     home = run / "checkpoints"
     _recover(home)
     damaged: list[tuple[Path, str]] = []
-    for path in sorted(home.glob("step-*"), reverse=True):
+    for path in reversed(_numbered(home)):
         found = _read(path)
         if isinstance(found, Checkpoint):
             for other, why in damaged:
@@ -218,21 +219,64 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
 
 
 def _read(path: Path) -> Checkpoint | str:
-    """Returns a checkpoint, or what is wrong with it."""
+    """Returns a checkpoint, or what is wrong with it.
+
+    Raises:
+        OSError: it cannot be read now, which says nothing about what was written.
+    """
+    reading = _STATE
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         step = int(state.pop("step"))
+        reading = _MANIFEST
         if (path / _MANIFEST).is_file():
             wanted, found = json.loads((path / _MANIFEST).read_text(encoding="utf-8")), checksums(path)
             if wrong := [name for name, numbers in wanted.items() if found.get(name) != numbers]:
-                return f"{wrong[0]} is not what was written"
+                return f"{wrong[0]} is not what was written" if wrong[0] in found else f"{wrong[0]} is missing"
         else:  # it was written before there were manifests
-            torch.load(path / _LEARNER, weights_only=True)
-    except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
+            for reading, read in _readers(path):  # noqa: B007  # named if it fails
+                read()
+    except FileNotFoundError:
+        return f"{reading} is missing"
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001  # whatever a reader raises about a file that is cut off or overwritten
-        return f"{type(error).__name__} while it was read"
+        return f"{reading} cannot be read: {type(error).__name__}"
     return Checkpoint(path, step, state)
+
+
+def _readers(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yields the files of a checkpoint by name, and what reads each."""
+    yield _LEARNER, partial(torch.load, path / _LEARNER, weights_only=True)
+    policy = path / "policy"
+    for file in sorted({policy / "config.json", *policy.glob("*.json")}):
+        yield f"policy/{file.name}", partial(_parse, file)
+    for file in sorted(policy.glob("*.safetensors")) or [policy / "model.safetensors"]:
+        yield f"policy/{file.name}", partial(_open, file)
+    yield "policy/tokenizer.json", partial(load_tokenizer, policy)
+
+
+def _parse(file: Path) -> None:
+    json.loads(file.read_text(encoding="utf-8"))
+
+
+def _open(file: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt"):  # its header says how long it is
+        pass
+
+
+def _numbered(home: Path) -> list[Path]:
+    """Returns the folders of checkpoints in the order of their steps."""
+    found = {path: path.name.removeprefix("step-") for path in home.glob("step-*")}
+    return sorted((path for path, number in found.items() if number.isdecimal()), key=lambda path: int(found[path]))
+
+
+def newest_step(run: Path) -> int:
+    """Returns after how many steps the newest checkpoint was written, whole or not; 0 if there is none."""
+    found = _numbered(run / "checkpoints")
+    return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
 def _put_aside(path: Path) -> None:

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+_END = 1 << 20
+
 
 def write_text(file: Path, text: str) -> None:
     """Writes a file whole or not at all; what was there before stays until then.
@@ -52,6 +54,19 @@ def checksums(folder: Path) -> dict[str, list[int]]:
     """Returns for every file below a folder its size in bytes and its CRC-32."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): [path.stat().st_size, _crc(path)] for path in files}
+
+
+def fingerprint(folder: Path) -> dict[str, list[int]]:
+    """Returns by what a model's folder is known again: sizes, and sums of the beginnings and ends of its files."""
+    files = sorted(path for kind in ("*.safetensors", "config.json", "tokenizer.json") for path in folder.glob(kind))
+    return {path.name: [path.stat().st_size, _crc_of_ends(path)] for path in files}
+
+
+def _crc_of_ends(file: Path) -> int:
+    with file.open("rb") as opened:
+        found = zlib.crc32(opened.read(_END))
+        opened.seek(max(0, file.stat().st_size - _END))
+        return zlib.crc32(opened.read(_END), found)
 
 
 def _crc(file: Path) -> int:

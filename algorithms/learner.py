@@ -186,9 +186,9 @@ class TorchLearner:
         self._updates = self._batches = self._bad = 0
 
     @property
-    def optimizer_steps(self) -> int:
-        """How many were taken: where the weights are."""
-        return self._updates
+    def place(self) -> tuple[int, int]:
+        """How many optimizer steps were taken and how many updates finished: where the weights, and what follows, are."""
+        return self._updates, self._batches
 
     # --- before the update ------------------------------------------------------------------------------------
 

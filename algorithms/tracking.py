@@ -168,14 +168,14 @@ def keep_steps_before(path: Path, step: int) -> None:
     if not path.is_file():
         return
     # as bytes: a kill may have cut a character in two, and a text may hold what only Unicode takes for a line's end
-    with path.open("rb") as lines:
-        if all(_is_before(line, step) for line in lines):
-            return  # on a full disk there is no room for a copy
-    temporary = path.with_suffix(".tmp")
-    with path.open("rb") as lines, temporary.open("wb") as kept:
-        kept.writelines(line for line in lines if _is_before(line, step))
-    sync(temporary)
-    os.replace(temporary, path)
+    with path.open("r+b") as lines:  # in place: on a full disk there is no room for a copy
+        end = 0
+        for line in lines:
+            if not _is_before(line, step):
+                break
+            end += len(line)
+        lines.truncate(end)
+    sync(path)
 
 
 def _is_before(line: bytes, step: int) -> bool:

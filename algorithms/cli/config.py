@@ -22,7 +22,8 @@ from ..optimization import Schedule
 from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
-from .policy_source import EMBEDDED, SMOLLM2, is_named, model_in, policy_folder
+from .paths import from_the_root
+from .policy_source import EMBEDDED, is_named, model_in, policy_folder
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class TrainConfig:
             fill["probe"] = 4 if small else 20
         fill["threads"] = torch.get_num_threads()
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
-        config = replace(config, **_absolute(config))
+        config = replace(config, **from_the_root(config))
         return config if config.output is not None else replace(config, output=_free_folder(config))
 
     def _description(self) -> Path:
@@ -246,19 +247,6 @@ class TrainConfig:
         """Returns what a rollout may take."""
         tokens = self.action_tokens or 512
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
-
-
-def _absolute(config: TrainConfig) -> dict[str, Any]:
-    """Returns the paths of a configuration from the root, so that a run goes on from wherever it is resumed."""
-    names = {name: getattr(config, name) for name in ("policy", "model_folder")}
-    found: dict[str, Any] = {
-        name: str(Path(value).absolute())
-        for name, value in names.items()
-        if value not in (None, EMBEDDED, SMOLLM2) and Path(value).is_dir()
-    }
-    if config.weights_folder is not None:
-        found["weights_folder"] = config.weights_folder.absolute()
-    return found
 
 
 def check_policy_options(policy: str, arguments: Sequence[str], model_folder: str | None) -> None:

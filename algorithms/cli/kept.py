@@ -1,15 +1,12 @@
 """What a run has earned and not saved yet: whatever ends it, the last whole step is saved first."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from arpo_envs import ArpoError
-
 from ..learner import TorchLearner
 from ..optimization import Diverged
-from .signals import Signals
+from .signals import BrokenOff
 
 
 class Kept:
@@ -39,45 +36,43 @@ class Kept:
         Raises:
             Diverged: with the step as which the weights of the last good one were saved.
         """
-        moves, self._at = learner.optimizer_steps, None
+        place, self._at = learner.place, None
         try:
             yield
         except Diverged as error:
+            if learner.place != place:
+                raise
             self._at, self._saved = step, None
             self.save()
             raise Diverged(f"{error} They are saved as step {step} of {self._run}.") from error
         except BaseException:
-            self._at = step if learner.optimizer_steps == moves else None
+            self._at = step if learner.place == place else None
             raise
         self._at = step + 1
 
     @contextmanager
-    def whatever_happens(self, signals: Signals) -> Iterator[None]:
+    def whatever_happens(self) -> Iterator[None]:
         """Saves before anything that ends a run does, and says where it is; being told to stop is no error.
 
-        Args:
-            signals: which may have broken the step off.
+        Raises:
+            Unsaved: it was told to stop, and could not save.
         """
         try:
             yield
-        except asyncio.CancelledError as error:
-            self._save_after(error)
-            task = asyncio.current_task()
-            if not signals.breaks_off or task is None:
-                raise
-            task.uncancel()
+        except BrokenOff:
+            if self._at:
+                self.save()
         except BaseException as error:
             self._save_after(error)
             raise
 
     def _save_after(self, error: BaseException) -> None:
         """Saves what an error left; that this may fail, too, must not hide the error."""
-        step = self._at
         try:
-            if step:
+            if self._at:
                 self.save()
-        except (ArpoError, OSError) as second:
-            error.add_note(f"Nor could step {step} be saved: {second}")
+        except Exception as second:  # noqa: BLE001  # the first one is worth more
+            error.add_note(f"Nor could step {self._at} be saved: {second}")
             return
         if self._saved is not None:
             error.add_note(f"The run is saved as step {self._saved}. Go on with: arpo train --resume {self._run}")

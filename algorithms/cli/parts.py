@@ -11,6 +11,7 @@ from ..adapters import LoRA
 from ..chat import ChatRenderer
 from ..checkpoint import save_policy
 from ..devices import find_device
+from ..durable import sync_all, write_text
 from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
 from ..failures import Failures
 from ..learner import LearnerConfig, TorchLearner
@@ -67,7 +68,8 @@ def new_embedded(config: TrainConfig, folder: Path) -> Path:
 
 def _written(folder: Path, model: Any, tokenizer: Any) -> Path:
     save_policy(folder, model, tokenizer)
-    (folder / MARK).write_text(json.dumps({"with_instructions": False}), encoding="utf-8")  # last: it says the folder is whole
+    sync_all(folder)
+    write_text(folder / MARK, json.dumps({"with_instructions": False}))  # last: it says the folder is whole
     return folder
 
 

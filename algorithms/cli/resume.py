@@ -1,12 +1,14 @@
 """Going on with a run: where it is, and what may be changed about it."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from arpo_envs import ConfigError
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, newest_step
+from ..durable import fingerprint, write_text
 from .config import TrainConfig
 
 _CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
@@ -39,10 +41,10 @@ def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
     if _has_steps(words):
         changed = _extended(changed, asked.steps)
     if changed != config and not asked.dry_run:
-        changed.save(run)
-        if changed.steps != config.steps:
+        if changed.steps != config.steps:  # first: what was measured is that of a run that is over
             for file in ("after.json", "summary.json"):
                 (run / file).unlink(missing_ok=True)
+        changed.save(run)
     return changed
 
 
@@ -56,12 +58,16 @@ def _extended(config: TrainConfig, steps: int) -> TrainConfig:
     Raises:
         ConfigError: they are not more, or the learning rate was to end with the old ones.
     """
-    if steps <= config.steps:
-        raise ConfigError(f"The run has {config.steps} steps already; to extend it, give more than that, not --steps {steps}.")
+    assert config.output is not None
+    done = newest_step(config.output)
+    if steps <= done:
+        raise ConfigError(f"The run has {done} steps already; to extend it, give more than that, not --steps {steps}.")
+    if steps == config.steps:
+        return config
     if config.decay != "constant":
         raise ConfigError(
-            f"The learning rate of this run falls to its end at step {config.steps}, so that more steps would have begun "
-            f"otherwise. Begin a new run from its policy: --policy {config.output} --steps {steps - config.steps}."
+            f"The learning rate of this run decays to its end at step {config.steps}, so that one of {steps} would have begun "
+            f"otherwise. Begin a new run from its policy: --policy {config.output} --steps {max(1, steps - done)}."
         )
     return replace(config, steps=steps)
 
@@ -72,7 +78,9 @@ def run_of(path: Path) -> Path:
     Raises:
         ConfigError: it belongs to none.
     """
-    for folder in (path, *path.absolute().parents):
+    if not path.exists():
+        raise ConfigError(f"{path} holds no run: there is no such file or folder.")
+    for folder in (path, *path.absolute().parents, *path.resolve().parents):
         if TrainConfig.is_in(folder):
             return folder
     raise ConfigError(
@@ -95,7 +103,8 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
         ConfigError: it is not where it was, and is needed.
     """
     try:
-        return usual()
+        start = usual()
+        _check_known(start, run / "start.json")
     except ConfigError as error:
         if config.resume is None:
             raise
@@ -105,3 +114,17 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
             f"{error} The run needs the model it began with. If it was moved, say where it is now: "
             f"arpo train --resume {run} --policy FOLDER"
         ) from error
+    return start
+
+
+def _check_known(start: Path, file: Path) -> None:
+    """Remembers a model by its files, or compares it with the one that is remembered.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    found = fingerprint(start)
+    if not file.is_file():
+        write_text(file, json.dumps(found))
+    elif json.loads(file.read_text(encoding="utf-8")) != found:
+        raise ConfigError(f"{start} is not the model that the run began with.")

@@ -7,7 +7,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,10 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
     run = config.output
     assert run is not None, "train() takes a resolved configuration"
     with Progress(console) as progress:
-        done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
-        if config.resume is None:
+        done = None
+        if config.resume is not None:
+            done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
+        else:
             if run.exists() and any(run.iterdir()):
                 raise ConfigError(f"{run} is not empty. Go on with `arpo train --resume {run}`, or choose another --output.")
             _check(config)
@@ -105,7 +108,8 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
         line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
         console.print(escape(line), highlight=False)
         start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase))
-        parts = assemble(config, start, done.policy if done is not None else None, progress.failures)
+        with _nothing_left_of_what_is_refused(config, run):
+            parts = assemble(config, start, done.policy if done is not None else None, progress.failures)
         if done is not None:
             parts.learner.load_state_dict(done.learner_state())
         trackers: list[Tracker] = []
@@ -116,7 +120,8 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
             progress.note(f"before: {_brief(before)}")
             _summarise(trackers, "before", before)
             if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
-                console.print(f"Saved. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
+                word = "Saved" if (run / "policy").exists() else "Interrupted"
+                console.print(f"{word}. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
             after = await _measured(run / "after.json", config, parts)
             progress.note(f"after:  {_brief(after)}")
@@ -137,13 +142,20 @@ async def _ready(config: TrainConfig, run: Path, parts: Parts, done: Checkpoint 
         ConfigError: they do not agree; nothing is left of a run that has just begun.
     """
     await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
-    try:
+    with _nothing_left_of_what_is_refused(config, run):
         agreement = await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+    progress.note(f"checked: {agreement}")
+
+
+@contextmanager
+def _nothing_left_of_what_is_refused(config: TrainConfig, run: Path) -> Iterator[None]:
+    """Removes the folder of a run that cannot begin: it is ours, and nothing was earned."""
+    try:
+        yield
     except ConfigError:
         if config.resume is None:
-            shutil.rmtree(run)  # it is ours, and nothing was earned
+            shutil.rmtree(run)
         raise
-    progress.note(f"checked: {agreement}")
 
 
 async def _loop(
@@ -161,8 +173,7 @@ async def _loop(
     first = done.step if done is not None else 0
     for name in _LINES:
         keep_steps_before(run / name, first)
-    if (forget := getattr(parts.policy, "forget", None)) is not None:
-        await forget()  # or what was evaluated would show in the last bits of what is trained
+    await _forget(parts)
 
     def checkpoint(step: int) -> None:
         for name in _LINES:
@@ -174,14 +185,14 @@ async def _loop(
 
     kept = Kept(checkpoint, run, first if done is not None else None)
     patience = Patience(progress)
-    with signals.during_steps(), kept.whatever_happens(signals):
+    with signals.during_steps(), kept.whatever_happens():
         for step in range(first, config.steps):
             with kept.during(step, parts.learner):
-                result = await parts.trainer.learn(step)
+                result = await signals.breaking_off(parts.trainer.learn(step))
                 patience.count(step, result, first=done is None and step == first)
                 write_trees(run / "trees.jsonl", result.trees)
                 log_all(trackers, step, result.metrics)
-            await parts.trainer.load(step + 1)
+            await signals.breaking_off(parts.trainer.load(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
             if step + 1 == config.steps:
                 break
@@ -191,9 +202,11 @@ async def _loop(
                 raise patience.error(run)
             if signals.asked:
                 return False
-            await patience.pause()
+            await signals.breaking_off(patience.pause())
         kept.save()
-    return not signals.breaks_off
+        return not signals.is_urgent
+    await signals.tidy()
+    return False
 
 
 def _trackers(config: TrainConfig, run: Path, progress: Progress) -> list[Tracker]:
@@ -262,7 +275,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
 
 async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, Any]:
     """Returns sampled and greedy held-out success; measured once per run and file."""
-    if file.is_file():
+    with suppress(FileNotFoundError, ValueError):  # a damaged one is measured again
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return stored
     record: dict[str, Any] = {}
@@ -275,7 +288,14 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, 
     return record
 
 
+async def _forget(parts: Parts) -> None:
+    """Has an engine drop what it remembers, or what was asked before would show in the last bits of what comes."""
+    if (forget := getattr(parts.policy, "forget", None)) is not None:
+        await forget()
+
+
 async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str, failures: Failures) -> Evaluation:
+    await _forget(parts)
     return await evaluate(
         config.make_env(*config.eval_args, *arguments),
         evaluation_starts(config.eval_questions),

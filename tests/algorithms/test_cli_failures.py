@@ -153,3 +153,13 @@ def test_a_dry_run_looks_whether_prompts_fit(trouble, tiny_policy, tmp_path, cap
     status = main([*moody(tiny_policy, tmp_path / "run", trouble), "--dry-run"])
     told = said(capsys)
     assert (status, "The prompt has" in told) == ((2, True) if trouble == "long" else (0, False))
+
+
+def test_a_model_that_is_refused_leaves_no_folder(tiny_policy, tmp_path, monkeypatch, capsys):
+    def refuse(*given: Any) -> Any:
+        raise arpo_envs.ConfigError("The local engine cannot run this model.")
+
+    monkeypatch.setattr(train, "assemble", refuse)
+    assert main(arguments(tiny_policy, tmp_path / "run")) == 2
+    assert "cannot run this model" in said(capsys)
+    assert not (tmp_path / "run").exists()
