@@ -7,7 +7,7 @@ ARGS ?=
 # Three processes on two cores: the one with the sandbox's tests mostly waits.
 PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-.PHONY: train quick test test-numbers test-slow test-vllm check bench format study clean
+.PHONY: train quick test test-numbers test-slow test-vllm test-cuda check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
@@ -36,6 +36,10 @@ test-numbers: .venv/installed
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow $(ARGS)
+
+# Needs an NVIDIA GPU and a CUDA build of torch.
+test-cuda: .venv/installed
+	$(BIN)/python -m pytest -m cuda tests/algorithms/test_cuda.py $(ARGS)
 
 # The real vLLM, on a CPU: it takes 4 GB, and pip must find the CPU build of torch.
 test-vllm: .venv-vllm/installed

@@ -54,6 +54,7 @@ _OTHER_MODEL = ("train another model",)
 _OTHER_ENGINE = ("draw with another engine (--engine vllm)", *_OTHER_MODEL)
 ITSELF = Way("itself", "a text goes on: the model changes what it said of its beginning", _OTHER_MODEL)
 ROWS = Way("rows", "the learner scores texts of several lengths together", _OTHER_MODEL)
+BLOCKS = Way(ROWS.name, f"{ROWS.does}, by FlexAttention", ("leave out --attention flex_attention", *_OTHER_MODEL))
 ALONE = Way("alone", "the engine draws from one text", _OTHER_ENGINE)
 FORKED = Way("forked", "the engine continues a prefix that it remembers", _OTHER_ENGINE)
 NEIGHBOURS = Way("neighbours", "the engine draws from several texts together", _OTHER_ENGINE)
@@ -150,7 +151,7 @@ async def compare(policy: Policy, learner: TorchLearner, *, engine_tolerance: fl
     model_type = str(learner.model.config.model_type)
     ways: list[tuple[Way, Callable[[Texts], Awaitable[float]]]] = [
         (ITSELF, _itself),
-        (ROWS, _rows),
+        (ROWS if learner.config.attention == "as loaded" else BLOCKS, _rows),
         (ALONE, partial(_drawn, policy, _alone)),
         (FORKED, partial(_drawn, policy, _forked)),
         (NEIGHBOURS, partial(_drawn, policy, _neighbours)),
@@ -172,7 +173,8 @@ async def _difference(way: Way, measure: "Callable[[Texts], Awaitable[float]]", 
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001  # the model's or the engine's own code may raise anything
-        return Difference(way, math.inf, 0.0, texts.length, f"{type(error).__name__}: {error}".rstrip(".: "))
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".: ")
+        return Difference(way, math.inf, 0.0, texts.length, reason)
     return Difference(way, nats if math.isfinite(nats) else math.inf, allowed, texts.length)
 
 
@@ -224,13 +226,13 @@ class Texts:
             raise ConfigError(f"A context of {length} tokens holds no episode; give at least {4 * _DRAWN}.")
         dtypes = [model.dtype, torch.bfloat16] if learner.config.autocast == "bfloat16" else [model.dtype]
         drawn_in = getattr(policy, "dtype", torch.bfloat16)  # the least precise usual one, if the engine does not say
-        eps = max(torch.finfo(dtype).eps for dtype in dtypes)
+        eps = max(own.eps(dtype, model.device) for dtype in dtypes)
         return cls(
             learner,
             length,
             min(length, max(_LEAST, own.affordable(model, _PASSES))),
             eps,
-            max(torch.finfo(model.dtype).eps, torch.finfo(drawn_in).eps),
+            max(own.eps(dtype, model.device) for dtype in (model.dtype, drawn_in)),
             engine_tolerance,
             _usable_ids(model.config, min(policy.vocabulary_size, int(config.vocab_size))),
         )
@@ -252,15 +254,15 @@ class Texts:
 
     def allowed(self, way: Way) -> float:
         """Returns how far a way may be off, nats."""
-        by_engine = way not in (ITSELF, ROWS)
+        by_engine = way not in (ITSELF, ROWS, BLOCKS)
         if by_engine and self.engine_tolerance is not None:
             return self.engine_tolerance
-        eps = self.engine_eps if by_engine else self.eps if way is ROWS else torch.finfo(self.learner.model.dtype).eps
+        model = self.learner.model
+        eps = self.engine_eps if by_engine else self.eps if way is not ITSELF else own.eps(model.dtype, model.device)
         length = min(self.length, self.others)
         if (length, eps) not in self._rounding:
             places = sorted({*np.linspace(1, length - 1, 64).astype(int).tolist()})
-            model, temperature = self.learner.model, self.learner.temperature
-            self._rounding[length, eps] = own.rounding(model, self.text(0, length), places, eps, temperature)
+            self._rounding[length, eps] = own.rounding(model, self.text(0, length), places, eps, self.learner.temperature)
         return ROOM * max(self._rounding[length, eps], eps)  # a number of the size of 1 is itself rounded
 
 

@@ -3,7 +3,8 @@
 That a configuration was understood is never taken on trust: `agreement` and `packable` compare.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -78,3 +79,19 @@ def as_taken(reach_of: Mapping[str, Reach], make: Callable[[Reach], Masks]) -> M
 def added(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Returns a mask that is added to the scores: eager attention would add a Boolean one, too."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+@contextmanager
+def usual_attention(model: Any) -> Iterator[None]:
+    """Takes FlexAttention away from a model for as long as the context lasts: it has no kernels for some short texts."""
+    if getattr(model.config, "_attn_implementation", None) != "flex_attention":
+        yield
+        return
+    try:
+        model.set_attn_implementation("sdpa")
+    except ValueError:  # a model for which there is only the slowest
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("flex_attention")

@@ -34,6 +34,15 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """Returns what a record of a measurement says of a device: which card it is, where it is one.
+
+    >>> device_name(torch.device("cpu"))
+    'cpu'
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _check_cuda(device: torch.device, name: str) -> None:
     if not torch.cuda.is_available():
         raise ConfigError(

@@ -28,7 +28,7 @@ from .logits import Logits
 from .losses import Loss, LossInputs
 from .metrics import combined
 from .mismatch import Mismatch, TruncatedImportanceSampling
-from .model_changes import checkpoint_activations, value_head
+from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged, Schedule
 from .packer import Packer
 from .step_size import check_step
@@ -167,7 +167,7 @@ class TorchLearner:
         config.check_device(self.device)
         self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as loaded":
-            self.model.set_attn_implementation(config.attention)
+            set_attention(self.model, config.attention)
         self._keeps_reference = reference
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if reference and config.lora is None else None
         if config.lora is not None:

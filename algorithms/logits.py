@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from .attention import usual_attention
+
 
 def precision(dtype: torch.dtype) -> torch.dtype:
     """Returns the precision in which a model's log-probabilities are computed: its own, but at least float32.
@@ -60,8 +62,9 @@ def _has_plain_head(model: Any) -> bool:
     training = model.training
     model.eval()
     ids = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
-    full = model(input_ids=ids, use_cache=False).logits.float()
-    short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
+    with usual_attention(model):
+        full = model(input_ids=ids, use_cache=False).logits.float()
+        short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
     model.train(training)
     if not full.isfinite().all():
         return False  # nothing to compare: weights that are no numbers, or tokens that may never be drawn

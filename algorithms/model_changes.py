@@ -1,4 +1,4 @@
-"""What training may ask of a model beside its logits: a value head, and activations that are computed twice."""
+"""What training may ask of a model beside its logits: a value head, another attention, activations that are computed twice."""
 
 from collections.abc import Iterator
 from types import MethodType
@@ -19,6 +19,18 @@ def value_head(model: Any) -> torch.nn.Linear:
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     return head
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Changes a model's attention.
+
+    Raises:
+        ConfigError: `transformers` has none of that kind for this model.
+    """
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"transformers has no {name} for {model.config.model_type}. Leave out attention.") from error
 
 
 def checkpoint_activations(model: Any) -> None:

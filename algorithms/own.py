@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .attention import usual_attention
 from .logits import precision
 
 _EFFORT = {"cpu": 1e12, "cuda": 1e15}
@@ -25,6 +26,20 @@ def affordable(model: Any, passes: float) -> int:
     return int(_EFFORT.get(model.device.type, _EFFORT["cpu"]) / operations)
 
 
+def eps(dtype: torch.dtype, device: torch.device) -> float:
+    """Returns how large a rounding is, relative: that of a number, or of products where the device computes those less exactly.
+
+    Args:
+        dtype: of the numbers.
+        device: where they are multiplied; float32 may be less than it says there (TF32).
+    """
+    draws = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(128, 128, generator=draws).to(dtype) for _ in range(2))
+    exact = one.double() @ other.double()
+    apart = (one.to(device) @ other.to(device)).cpu().double() - exact
+    return max(torch.finfo(dtype).eps, float(apart.norm() / exact.norm()))
+
+
 @torch.no_grad()
 def logprobs(model: Any, tokens: Sequence[int], places: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
     """Returns log-probabilities of tokens of a text, each given all before it, [N], nats.
@@ -37,10 +52,11 @@ def logprobs(model: Any, tokens: Sequence[int], places: Sequence[int], temperatu
     """
     ids_1T = torch.tensor([list(tokens)], device=model.device)
     before_N = torch.tensor([place - 1 for place in places], device=model.device)
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        logits_NV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=before_N).logits[0]
-    else:
-        logits_NV = model(input_ids=ids_1T, use_cache=False).logits[0, before_N]
+    with usual_attention(model):
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            logits_NV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=before_N).logits[0]
+        else:
+            logits_NV = model(input_ids=ids_1T, use_cache=False).logits[0, before_N]
     logp_NV = torch.log_softmax(logits_NV.to(precision(logits_NV.dtype)) / temperature, -1)
     return logp_NV.gather(1, ids_1T[0, before_N + 1][:, None])[:, 0]
 
@@ -54,12 +70,15 @@ def rounded_once_more(model: Any, eps: float, seed: int = 0) -> Iterator[None]:
         eps: size of a rounding, relative.
         seed: of the directions.
     """
-    draws = torch.Generator().manual_seed(seed)
+    draws: dict[torch.device, torch.Generator] = {}  # numbers for a large model take minutes to draw elsewhere
 
     def moved(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
         if not isinstance(output, torch.Tensor) or not output.is_floating_point():
             return None
-        signs = torch.randint(0, 2, output.shape, generator=draws, dtype=torch.int8).to(output.device)
+        device = output.device
+        if device not in draws:
+            draws[device] = torch.Generator(device).manual_seed(seed)
+        signs = torch.randint(0, 2, output.shape, generator=draws[device], dtype=torch.int8, device=device)
         return output * (1.0 + eps * (2.0 * signs.to(output.dtype) - 1.0))
 
     hooks = [one.register_forward_hook(moved) for one in model.modules() if not any(True for _ in one.children())]

@@ -69,7 +69,7 @@ def rounding(model: Any, length: int = _LENGTH) -> float:
     Rows scored one by one do not tell: many kernels give them the same bits as in a batch.
     """
     exact = _scored(model, length, 8, packed=False)
-    with own.rounded_once_more(model, torch.finfo(model.dtype).eps):
+    with own.rounded_once_more(model, own.eps(model.dtype, model.device)):
         return float((_scored(model, length, 8, packed=False) - exact).square().mean().sqrt())
 
 

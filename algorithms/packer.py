@@ -28,7 +28,7 @@ class Packer:
 
     def __init__(self, model: Any, token_budget: int, *, packing: Literal["auto", "flat"] = "auto", cost: Cost | None = None):
         self.model, self.token_budget, self.packing = model, token_budget, packing
-        self.cost = cost or Cost.of(model.config.get_text_config(), _body(model))
+        self.cost = cost or _cost(model)
         self._checked = 0
 
     def batches(
@@ -70,6 +70,13 @@ class Packer:
             if longest <= self._checked or self.check(longest + longest // 4) is None:
                 return packed
         return plan(trees, wanted, self.cost, 0)
+
+
+def _cost(model: Any) -> Cost:
+    """Returns the cost of a row by a model's size; for FlexAttention a tree's mask is no dearer than a plain row's."""
+    config = model.config.get_text_config()
+    flex = getattr(model.config, "_attn_implementation", None) == "flex_attention"
+    return Cost.of(config, _body(model), **({"masked": 1.0} if flex else {}))
 
 
 def _body(model: Any) -> int:

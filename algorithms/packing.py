@@ -53,15 +53,16 @@ class Cost:
     masked: float = 3.0
 
     @classmethod
-    def of(cls, config: object, parameters: int) -> "Cost":
+    def of(cls, config: object, parameters: int, masked: float = 3.0) -> "Cost":
         """Returns the cost for a model.
 
         Args:
             config: of a `transformers` model.
             parameters: of its body, without embedding and head.
+            masked: see `Cost`.
         """
         layers, width = (int(getattr(config, name, 0) or 0) for name in ("num_hidden_layers", "hidden_size"))
-        return cls(pair=layers * width / max(1, parameters))
+        return cls(layers * width / max(1, parameters), masked)
 
     def __call__(self, tokens: int, leaves: int) -> float:
         """Returns the cost of a row."""
@@ -96,6 +97,22 @@ def pack(tree: RolloutTree, leaves: Sequence[int]) -> PackedRow:
         end=np.repeat([offset[node] + below[node] for node in kept], [length[node] for node in kept]),
         leaves=tuple(leaves),
         index=tuple(np.concatenate([np.arange(offset[n], offset[n] + length[n]) for n in path]) for path in paths),
+    )
+
+
+def joined(rows: Sequence[PackedRow]) -> PackedRow:
+    """Returns rows as one, whose parts do not see each other.
+
+    Args:
+        rows: at least one.
+    """
+    offset = np.cumsum([0, *map(len, rows[:-1])]).tolist()
+    return PackedRow(
+        tokens=np.concatenate([row.tokens for row in rows]),
+        position=np.concatenate([row.position for row in rows]),
+        end=np.concatenate([row.end + start for row, start in zip(rows, offset, strict=True)]),
+        leaves=tuple(leaf for row in rows for leaf in row.leaves),
+        index=tuple(index + start for row, start in zip(rows, offset, strict=True) for index in row.index),
     )
 
 

@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 from pages import ROOT
 
+from algorithms.bench.pack import RATIOS
 from algorithms.cli.bench import BENCHMARKS
 from algorithms.cli.study import ARMS, insert, markdown
 
 RECORDS = ROOT / "docs" / "measurements"
-QUOTED = {"study": "README.md", "python": "docs/python-environment.md"}
+QUOTED = {
+    "study": "README.md",
+    "python": "docs/python-environment.md",
+    "gpu-train": "docs/training.md",
+    "gpu-pack": "docs/training.md",
+    "gpu-sharing": "docs/training.md",
+    "gpu-agreement": "docs/models.md",
+}
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
 """Two-sided 95% quantile with two degrees of freedom, which three seeds leave."""
@@ -56,7 +64,7 @@ def test_every_record_is_quoted_or_that_of_a_benchmark() -> None:
     assert names <= QUOTED.keys() | BENCHMARKS.keys()
     assert names >= QUOTED.keys()
     every = [page(str(path.relative_to(ROOT))) for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]]
-    linked = {name for text in every for name in re.findall(r"measurements/(\w+)\.json", text)}
+    linked = {name for text in every for name in re.findall(r"measurements/([\w-]+)\.json", text)}
     assert linked == QUOTED.keys(), "a page that quotes another record is to be held to it here"
 
 
@@ -98,3 +106,43 @@ def test_the_rise_on_the_python_environment_is_that_of_the_runs_that_are_kept() 
 def test_the_changelog_says_what_the_runs_on_the_python_environment_showed() -> None:
     before, after = (mean(run[f"success_{when}_sampled"] for run in arm("python", "arpo")) for when in ("before", "after"))
     assert f"held-out success {before:.2f} to {after:.2f} sampled, flat with shuffled rewards" in page("CHANGELOG.md")
+
+
+# --- on a GPU -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in QUOTED if name.startswith("gpu-")])
+def test_a_record_from_a_gpu_names_it_as_its_page_does(name: str) -> None:
+    records = kept(name) if isinstance(kept(name), list) else [kept(name)]
+    assert {record["device"] for record in records} == {"NVIDIA H200"}
+    assert f"]({'measurements/' + name + '.json'})" in page(QUOTED[name])
+    assert "one NVIDIA H200" in page(QUOTED[name])
+
+
+def test_the_run_on_a_gpu_is_the_one_that_is_kept() -> None:
+    run, said = kept("gpu-train"), page("docs/training.md").replace("\n", " ")
+    assert f"--steps {run['steps']}`" in said
+    assert f"took [{run['seconds']:.0f} s]" in said
+    assert f"from {run['success_before_sampled']:.3f} to {run['success_after_sampled']:.3f} sampled" in said
+    assert f"ARPO executed {kept('gpu-sharing')['arpo_executed_share']:.0%} of those on its paths" in said
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_table_of_updates_on_a_gpu_shows_what_was_measured(ratio: float) -> None:
+    cells = []
+    for record in kept("gpu-pack"):
+        flat = record[f"path_tokens_at_{ratio}"] / record[f"flat_seconds_at_{ratio}"] / 1e3
+        gigabytes = record[f"flat_megabytes_at_{ratio}"] / 1024
+        packed = flat * record[f"speedup_at_{ratio}"], gigabytes / record[f"memory_ratio_at_{ratio}"]
+        cells += [f"{speed:.0f} ({memory:.1f})" for speed, memory in ((flat, gigabytes), packed)]
+    assert f"| {ratio}× | {' | '.join(cells)} |\n" in page("docs/training.md")
+
+
+def test_the_table_of_comparisons_on_a_gpu_shows_what_was_measured() -> None:
+    for record in kept("gpu-agreement"):
+        products = "TF32" if record["products"] == "high" else record["dtype"]
+        attention = {"sdpa": "SDPA", "flex_attention": "FlexAttention"}.get(record["attention"], record["attention"])
+        apart, packed = record["of_what_rounding_explains"], record["packed_of_what_rounding_explains"]
+        tried = f"{len(apart)} of {len(apart) + len(record['refused'])}"
+        numbers = [f"{max(of.values()):.2f}" for of in (apart, packed)]
+        assert f"| {' | '.join([products, attention, tried, *numbers])} |\n" in page("docs/models.md")

@@ -200,12 +200,12 @@ async def generate_bare_vllm(engine: Any, lists: Sequence[Sequence[Sequence[int]
     return time.perf_counter() - began
 
 
-async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float]:
+async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: int, device: str) -> list[float]:
     """Returns for each round the local engine's tokens per second, through `collect`, over those of `model.generate`."""
     from ..policies.local import LocalPolicy
 
-    model = small_model(2048, shape.context_length, width=width, layers=layers)
-    policy = LocalPolicy(model, tokenizer=None, context_length=shape.context_length)
+    model = small_model(2048, shape.context_length, width=width, layers=layers).to(device)
+    policy = LocalPolicy(model, tokenizer=None, device=device, context_length=shape.context_length)
     ratios = []
     for number in range(rounds + 1):
         trees, ours = await through(policy, shape, seed=number)

@@ -1,5 +1,6 @@
 """`arpo bench pack`: one update on trees beside the same update on flat rows, at fixed ratios of sharing, in one run."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from arpo_envs import ConfigError
 from .. import seeds
 from ..advantages import Array, Credit, Scores, sampled_weights
 from ..cli.results import Value
-from ..devices import find_device
+from ..devices import device_name, find_device
 from ..learner import LearnerConfig, TorchLearner
 from ..losses.clip import ClipLoss
 from ..tree import NO_PARENT, Node, RolloutTree, Status
@@ -37,7 +38,8 @@ more of it where more is shared; and the rounding of float32."""
 SMALL_BOUNDS = _speedups(0.75, 0.75, 1.1, 1.5, 2.0)
 """With one tree, two layers and one thread, as `--check` has them: what does not depend on the tokens weighs more there.
 Measured were 0.95, 0.95, 1.45, 2.0 and 2.8."""
-LEAVES, PATH, VOCABULARY = 16, 256, 2048
+LEAVES = 16
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,19 @@ class PackBench:
     """Measure updates on packed trees."""
 
     trees: int = 2
-    """Trees of 16 leaves of 256 tokens each."""
+    """Trees of 16 leaves."""
+    path: int = 256
+    """Tokens of each path to a leaf."""
     rounds: int = 5
     """Rounds; their median counts."""
     width: int = 256
     """Of the transformer."""
     layers: int = 6
     """Of the transformer."""
+    vocabulary: int = 2048
+    """Of the transformer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of its weights and sums."""
     token_budget: int = 4096
     """Padded tokens of a micro-batch, for both. On a CPU flat rows are slower with fewer, and with more."""
     threads: int | None = None
@@ -65,16 +73,19 @@ class PackBench:
 
     def __post_init__(self) -> None:
         """Finds bad numbers."""
-        if min(self.trees, self.rounds, self.layers, self.token_budget, self.threads or 1) < 1 or self.width < 32:
-            raise ConfigError("trees, rounds, layers, token_budget and threads must be at least 1, width at least 32.")
+        if min(self.trees, self.rounds, self.layers, self.token_budget, self.threads or 1) < 1:
+            raise ConfigError("trees, rounds, layers, token_budget and threads must be at least 1.")
+        if min(self.width, self.path, self.vocabulary) < 32:
+            raise ConfigError("width, path and vocabulary must be at least 32.")
 
 
 def measure(config: PackBench, say: Say = silent) -> dict[str, Value]:
     """Returns speed-ups, memory ratios and the largest gradient error, flat.
 
     `speedup_at_R`: time of the flat update over that of ours. `memory_ratio_at_R`: the same for what is kept for the
-    backward pass, on CUDA for the peak. `max_relative_gradient_error`: max |difference| / max |gradient|, of the worst
-    parameter at the worst ratio.
+    backward pass, on CUDA for what an update adds at its peak; `flat_megabytes_at_R` is that of the flat update.
+    `path_tokens_at_R`: tokens of all paths together. `max_relative_gradient_error`: max |difference| / max |gradient|, of
+    the worst parameter at the worst ratio.
 
     Raises:
         ConfigError: there is no such device.
@@ -89,11 +100,14 @@ def measure(config: PackBench, say: Say = silent) -> dict[str, Value]:
 
 
 def _measure(config: PackBench, say: Say) -> dict[str, Value]:
-    found: dict[str, Value] = {"device": _name(config.device), "threads": torch.get_num_threads()}
+    found: dict[str, Value] = {"device": device_name(find_device(config.device)), "threads": torch.get_num_threads()}
     errors = []
     for ratio in RATIOS:
         say(f"sharing ratio {ratio} …")
-        trees = [shared_tree(ratio, seed) for seed in range(config.trees if ratio > 1.0 else config.trees * LEAVES)]
+        trees = [
+            shared_tree(ratio, seed, config.path, config.vocabulary)
+            for seed in range(config.trees if ratio > 1.0 else config.trees * LEAVES)
+        ]
         ways = {packing: _Update(config, trees, packing) for packing in ("flat", "auto")}
         for way in ways.values():
             way.once()  # the first one checks the model, and warms up
@@ -101,7 +115,10 @@ def _measure(config: PackBench, say: Say) -> dict[str, Value]:
         found[f"sharing_ratio_at_{ratio}"] = ways["auto"].sharing
         found[f"speedup_at_{ratio}"] = median(one["flat"] / one["auto"] for one in times)
         found[f"flat_seconds_at_{ratio}"] = median(one["flat"] for one in times)
-        found[f"memory_ratio_at_{ratio}"] = ways["flat"].memory() / ways["auto"].memory()
+        memory = {name: way.memory() for name, way in ways.items()}
+        found[f"memory_ratio_at_{ratio}"] = memory["flat"] / memory["auto"]
+        found[f"flat_megabytes_at_{ratio}"] = memory["flat"] / 2**20
+        found[f"path_tokens_at_{ratio}"] = sum(len(tree.tokens(leaf)) for tree in trees for leaf in tree.leaves())
         errors.append(_gradient_error(ways["flat"].gradients(), ways["auto"].gradients()))
     found["max_relative_gradient_error"] = max(errors)
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
@@ -109,33 +126,44 @@ def _measure(config: PackBench, say: Say) -> dict[str, Value]:
         "max_relative_gradient_error": max(errors),
         "width": config.width,
         "layers": config.layers,
+        "path": config.path,
+        "vocabulary": config.vocabulary,
+        "dtype": config.dtype,
+        "token_budget": config.token_budget,
+        "torch": torch.__version__,
         "attention": config.attention,
     }
 
 
-def shared_tree(ratio: float, seed: int) -> RolloutTree:
+def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutTree:
     """Returns a tree whose paths have `ratio` times as many tokens as it has different ones.
 
     A prompt, four calls with their results, and four answers to each; at ratio 1 a single path.
 
+    Args:
+        ratio: of the numbers of tokens.
+        seed: of the tokens and rewards.
+        path: tokens of each path.
+        vocabulary: ids are below this.
+
     >>> [round(sum(len(tree.tokens(leaf)) for leaf in tree.leaves()) / sum(len(node.tokens) for node in tree.nodes), 1)
-    ...  for tree in map(shared_tree, RATIOS, range(5))]
+    ...  for tree in (shared_tree(ratio, 0, 256, 2048) for ratio in RATIOS)]
     [1.0, 1.2, 2.0, 3.0, 4.5]
     """
     rng = seeds.generator("bench pack", seed)
-    shared = round((LEAVES * PATH - LEAVES * PATH / ratio) / (2 * LEAVES - 5))
+    shared = round((LEAVES * path - LEAVES * path / ratio) / (2 * LEAVES - 5))
     tree = RolloutTree()
 
     def add(key: tuple[int, ...], parent: int, kind: Any, count: int, **fields: Any) -> int:
         at = len(tree.nodes[parent].tokens) if parent != NO_PARENT else 0
         sampled = kind == "action"
-        tokens = tuple(rng.integers(VOCABULARY, size=count).tolist())
-        logprobs = tuple((rng.normal(-7.6, 0.1, size=count) * sampled).tolist())
+        tokens = tuple(rng.integers(vocabulary, size=count).tolist())
+        logprobs = tuple((rng.normal(-math.log(vocabulary), 0.1, size=count) * sampled).tolist())
         return tree.add(Node(key, parent, at, kind, tokens, (sampled,) * count, logprobs, (0.0,) * count, **fields))
 
     if ratio == 1.0:
-        prompt = add((), NO_PARENT, "prompt", PATH // 2)
-        add((0,), prompt, "action", PATH // 2, status=Status.ANSWERED, reward=float(rng.normal()))
+        prompt = add((), NO_PARENT, "prompt", path // 2)
+        add((0,), prompt, "action", path // 2, status=Status.ANSWERED, reward=float(rng.normal()))
         return tree.freeze()
     prompt = add((), NO_PARENT, "prompt", shared)
     for call in range(4):
@@ -143,7 +171,7 @@ def shared_tree(ratio: float, seed: int) -> RolloutTree:
         result = add((call, 0), action, "observation", shared - shared // 2)
         for fork in range(4):
             end = {"status": Status.ANSWERED, "reward": float(rng.normal())}
-            add((call, 0, fork), result, "action", PATH - 2 * shared, **end)
+            add((call, 0, fork), result, "action", path - 2 * shared, **end)
     return tree.freeze()
 
 
@@ -174,11 +202,12 @@ class _Update:
         return taken
 
     def memory(self) -> float:
-        """Returns bytes: of all that is kept for the backward pass of the largest micro-batch; on CUDA the peak."""
+        """Returns bytes: what is kept for the backward pass of the largest micro-batch; on CUDA what an update adds."""
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
             self.once()
-            return float(torch.cuda.max_memory_allocated())
+            return float(torch.cuda.max_memory_allocated() - before)
         kept: dict[int, int] = {}
         most = 0
 
@@ -211,25 +240,22 @@ def _model(config: PackBench) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Qwen2ForCausalLM(
+        model: Any = Qwen2ForCausalLM(
             Qwen2Config(
-                vocab_size=VOCABULARY,
+                vocab_size=config.vocabulary,
                 hidden_size=config.width,
                 intermediate_size=4 * config.width,
                 num_hidden_layers=config.layers,
                 num_attention_heads=max(1, config.width // 64),
                 num_key_value_heads=max(1, config.width // 64),
-                max_position_embeddings=4 * PATH,
+                max_position_embeddings=4 * config.path,
             )
         )
+    return model.to(_DTYPES[config.dtype])
 
 
 def _gradient_error(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
     return max(float((one[name] - other[name]).abs().max() / one[name].abs().max()) for name in one)
-
-
-def _name(device: str) -> str:
-    return torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
 
 
 def table(record: Mapping[str, Value]) -> Table:
@@ -248,9 +274,9 @@ def table(record: Mapping[str, Value]) -> Table:
             f"{record[f'memory_ratio_at_{ratio}']:.2f}×",
         )
     shown.caption = Text(
-        f"Transformer of {record['layers']} layers, width {record['width']}. Largest gradient difference "
-        f"{record['max_relative_gradient_error']:.1e} of the largest gradient. Flat rows are bucketed by length; both have "
-        "the same budget per micro-batch."
+        f"Transformer of {record['layers']} layers, width {record['width']}, {record['dtype']}; paths of {record['path']} "
+        f"tokens. Largest gradient difference {record['max_relative_gradient_error']:.1e} of the largest gradient. Flat rows "
+        "are bucketed by length; both have the same budget per micro-batch."
     )
     return shown
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
+from ..devices import device_name, find_device
 from ..limits import Limits
 from ..policies import Sampling
 from ..rendering import ScriptedRenderer
@@ -55,6 +56,8 @@ class RolloutBench:
     """Of the transformer that the local engine runs; 128 is the embedded policy's."""
     layers: int = 2
     """Of that transformer."""
+    device: str = "cpu"
+    """Of that transformer: cpu or cuda."""
     json: Path | None = None
     """File for the result as one flat object."""
 
@@ -72,7 +75,9 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
 
     Raises:
         DifferentWork: the two schedulers did not play the same episodes.
+        ConfigError: there is no such device.
     """
+    device = find_device(config.device)
     found: dict[str, Value] = {}
     critical = []
     for kind in config.kinds:
@@ -99,14 +104,16 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
     }
     say("local engine …")
     shape = Shape(paths=config.paths)
-    ratios = asyncio.run(local_over_generate(shape, rounds=config.rounds, width=config.width, layers=config.layers))
+    sizes = {"rounds": config.rounds, "width": config.width, "layers": config.layers}
+    ratios = asyncio.run(local_over_generate(shape, **sizes, device=config.device))
     found["local_tokens_over_generate"] = median(ratios)
     say("vLLM …")
-    others = asyncio.run(vllm_over_generate(shape, rounds=config.rounds, width=config.width, layers=config.layers))
+    others = asyncio.run(vllm_over_generate(shape, **sizes))
     if others is not None:
         found["vllm_tokens_over_generate"] = median(others)
     found |= asyncio.run(prefill_over_unique(shape, seed=1))
     found |= {"paths": config.paths, "speed": config.speed, "width": config.width, "layers": config.layers}
+    found["device"] = device_name(device)
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
 
 

@@ -21,7 +21,7 @@ from ..cli.config import TrainConfig, env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
 from ..cli.results import Value
-from ..devices import find_device
+from ..devices import device_name, find_device
 from ..limits import Limits, MakeEnv, Start
 from ..loading import load_policy
 from ..metrics import fork_depths, summarise
@@ -135,6 +135,7 @@ async def _measure(config: SharingBench, make_env: MakeEnv, players: _Players, s
         "policy": str(config.policy or "a script"),
         "env": config.env,
         "args": " ".join(config.args),
+        "device": device_name(find_device(config.device)),
         **{name: getattr(config, name) for name in ("prompts", "rollouts", "roots", "siblings", "seed")},
     }
     starts = training_starts(TrainConfig(seed=config.seed, prompts=config.prompts), 0)

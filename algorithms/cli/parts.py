@@ -57,7 +57,8 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
     size = ColdStartConfig()
     model, tokenizer = build(make_env, size, seed=config.seed)
     renderer = TextRenderer(tokenizer, with_instructions=False)
-    cold_start(make_env, model, tokenizer, renderer, size, seed=config.seed, report=report)
+    lessons = (make_env, model, tokenizer, renderer, size)
+    cold_start(*lessons, seed=config.seed, report=report, device=find_device(config.device))
     return _written(folder, model, tokenizer)
 
 

@@ -107,7 +107,15 @@ def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int) -> tuple[Any
 
 
 def cold_start(
-    make_env: MakeEnv, model: Any, tokenizer: Any, renderer: TextRenderer, config: ColdStartConfig, *, seed: int, report: Report
+    make_env: MakeEnv,
+    model: Any,
+    tokenizer: Any,
+    renderer: TextRenderer,
+    config: ColdStartConfig,
+    *,
+    seed: int,
+    report: Report,
+    device: torch.device = torch.device("cpu"),
 ) -> None:
     """Teaches the model in place.
 
@@ -119,6 +127,7 @@ def cold_start(
         config: see `ColdStartConfig`.
         seed: of all lessons.
         report: told about progress.
+        device: where it learns; afterwards it is where it was.
     """
     env = make_env()
     names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
@@ -148,9 +157,12 @@ def cold_start(
     def echo() -> Scored:
         return echoes(names, config.batch, 48, rng)
 
+    before = model.device
+    model.to(device)
     _train(model, "echoes", config.echo_steps, config.echo_rate, echo, report)
     _train(model, "drills", config.drill_steps, config.drill_rate, drills, report, enough=config.drill_accuracy)
     _train(model, "imitation", config.imitation_steps, config.imitation_rate, imitation, report)
+    model.to(before)
 
 
 def _train(
@@ -181,7 +193,7 @@ def _train(
         rate = peak_rate * min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        tokens_BT, mask_BT = (torch.from_numpy(array) for array in draw())
+        tokens_BT, mask_BT = (torch.from_numpy(array).to(model.device) for array in draw())
         hidden_BTH = model.model(input_ids=tokens_BT, use_cache=False).last_hidden_state
         logits_NV = model.lm_head(hidden_BTH[:, :-1][mask_BT[:, 1:]])
         target_N = tokens_BT[:, 1:][mask_BT[:, 1:]]

@@ -11,7 +11,7 @@ import torch
 from architectures import ARCHITECTURES
 from model_toys import byte_tokenizer, some_slow, tiny_model
 
-from algorithms import agreement
+from algorithms import agreement, own, packable
 from algorithms.adapters import LoRA
 from algorithms.agreement import Agreement
 from algorithms.attention import Reach
@@ -239,6 +239,49 @@ def test_an_engine_that_lost_the_adapters_is_found() -> None:
             await policy.close()
 
     assert asyncio.run(run()).differences[-1].way.name == "loaded"
+
+
+def test_products_less_exact_than_their_precision_says_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TF32 does: 10 bits of both factors."""
+
+    def short(tensor: torch.Tensor) -> torch.Tensor:
+        return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+    linear, matmul = torch.nn.functional.linear, torch.Tensor.__matmul__
+
+    def product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return matmul(short(one), short(other)) if one.dtype == torch.float32 else matmul(one, other)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, weight, bias=None: linear(short(x), short(weight), bias))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", product)
+    assert 2**-13 < own.eps(torch.float32, torch.device("cpu")) < 2**-10
+    for name in ("llama", "qwen2", "olmo"):
+        model = ARCHITECTURES[name]()
+        assert compared(model).refusal is None
+        assert packable.why_not_packable(model) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_rounding_is_at_least_that_of_the_numbers_and_not_much_more(dtype: torch.dtype) -> None:
+    assert 1.0 <= own.eps(dtype, torch.device("cpu")) / torch.finfo(dtype).eps < 8.0
+
+
+def test_the_models_own_forward_pass_does_without_flex_attention() -> None:
+    model, tokens = tiny_model("llama"), list(range(20))
+    usual = own.logprobs(model, tokens, range(1, 20))
+    model.set_attn_implementation("flex_attention")
+    assert torch.equal(own.logprobs(model, tokens, range(1, 20)), usual)
+    assert model.config._attn_implementation == "flex_attention"
+
+
+def test_flex_attention_that_is_off_is_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(self: Any, trees: Any) -> Any:
+        raise RuntimeError("no kernel for this\n  and a page of its innards")
+
+    monkeypatch.setattr(LearnerConfig, "check_device", lambda self, device: None)
+    monkeypatch.setattr(TorchLearner, "logprobs", raises)
+    said = str(compared(tiny_model("llama"), config=LearnerConfig(attention="flex_attention")).refusal)
+    assert "it raises RuntimeError: no kernel for this. You can leave out --attention flex_attention; or train another" in said
 
 
 def test_a_tolerance_of_the_users_own_counts_for_the_engine_alone() -> None:

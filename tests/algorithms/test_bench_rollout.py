@@ -75,6 +75,7 @@ def test_the_result_is_flat_and_whole(tmp_path):
     assert main(["bench", "rollout", *small, "--json", str(file)]) == 0
     record = json.loads(file.read_text(encoding="utf-8"))
     assert record.keys() >= NAMES
+    assert record.pop("device") == "cpu"
     assert all(isinstance(value, int | float) for value in record.values())
     assert record["prefill_over_unique"] >= 1.0
 

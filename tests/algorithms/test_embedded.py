@@ -3,9 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from algorithms.cli import parts
+from algorithms.cli.config import TrainConfig
 from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
 from algorithms.embedded.lessons import (
     Lesson,
@@ -185,3 +188,16 @@ def test_an_environment_without_demonstrator_is_refused(tmp_path):
     (tmp_path / "tasks.jsonl").write_text('{"question": "Which city?", "answer": "Paris"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="--policy"):
         demonstrations(lambda: gym.make("ARPO/Search-v0", tasks=tmp_path / "tasks.jsonl", cities_per_country=2), 1, seed=0)
+
+
+def test_a_run_teaches_its_policy_on_its_own_device(tmp_path, monkeypatch):
+    taught = []
+
+    def learn(make_env, model, tokenizer, renderer, config, *, device, **others):
+        taught.append(device)
+
+    monkeypatch.setattr(parts, "cold_start", learn)
+    monkeypatch.setattr(parts, "find_device", lambda name: torch.device(name))
+    config = TrainConfig(env_args=("cities_per_country=3",), device="cuda", output=tmp_path)
+    parts.starting_policy(config, tmp_path, report=lambda *line: None)
+    assert taught == [torch.device("cuda")]

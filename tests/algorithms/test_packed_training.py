@@ -15,6 +15,7 @@ import torch
 from model_toys import tiny_model
 from packing_toys import comb, random_tree
 from rounding import Numbers, check_equal, rounding
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms import forward, packable
 from algorithms.advantages import Scores
@@ -26,9 +27,10 @@ from algorithms.forward import visible, visible_blocks
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.mismatch import Mismatch
+from algorithms.model_changes import set_attention
 from algorithms.packable import difference, why_not_packable
 from algorithms.packer import Packer
-from algorithms.packing import Cost, PackedRow, cut, pack
+from algorithms.packing import Cost, PackedRow, cut, joined, pack
 from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
 
@@ -136,19 +138,93 @@ def test_a_chain_of_forks(dtype: torch.dtype) -> None:
 # --- FlexAttention -----------------------------------------------------------------------------------------------
 
 
-def test_blocks_hide_what_the_mask_hides() -> None:
-    rows = [pack(tree, range(4)) for tree in TREES["random"]]
-    end_RN, position_RN = (
-        torch.from_numpy(np.stack([some[:20] for some in all]))
-        for all in zip(*[(r.end, r.position) for r in rows], strict=True)
-    )
-    row, head, query, key = torch.meshgrid(*map(torch.arange, (3, 1, 20, 20)), indexing="ij")
-    blocks = visible_blocks(end_RN.clamp(max=20), position_RN).mask_mod(row, head, query, key)[:, 0]
-    assert torch.equal(blocks, visible(end_RN.clamp(max=20)))
-    narrow = visible_blocks(end_RN.clamp(max=20), position_RN, Reach(window=3)).mask_mod(row, head, query, key)[:, 0]
-    near = position_RN[:, :, None] - position_RN[:, None] < 3
-    assert torch.equal(narrow, blocks & near)
-    assert not torch.equal(narrow, blocks)
+def long_row(seed: int, blocks: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns where each token's subtree ends, and its position, [1, N], of random trees in one row, and of padding."""
+    trees = [random_tree(10 * seed + number, nodes=14, longest=40) for number in range(blocks)]
+    row = joined([pack(tree, range(len(tree.leaves()))) for tree in trees])
+    length = len(row) + -len(row) % forward.BLOCK + forward.BLOCK
+    end, position = np.arange(1, length + 1), np.zeros(length, dtype=np.int64)
+    end[: len(row)], position[: len(row)] = row.end, row.position
+    return torch.from_numpy(end)[None], torch.from_numpy(position)[None]
+
+
+def dense(blocks: Any, length: int) -> torch.Tensor:
+    """Returns what blocks let through, [N, N]: all of the whole ones, what the mask says of the others that are listed."""
+    _, _, part, part_index, whole, whole_index, *_ = blocks.as_tuple()
+    place = torch.arange(length)
+    inside = blocks.mask_mod(torch.tensor(0), torch.tensor(0), place[:, None], place[None])
+    found = torch.zeros(length, length, dtype=torch.bool)
+    for counts, index, everything in ((part, part_index, False), (whole, whole_index, True)):
+        for query, count in enumerate(counts[0, 0].tolist()):
+            for key in index[0, 0, query, :count].tolist():
+                here = tuple(slice(block * forward.BLOCK, (block + 1) * forward.BLOCK) for block in (query, key))
+                found[here] = True if everything else inside[here]
+    return found
+
+
+@pytest.mark.parametrize("reach", [Reach(), Reach(window=3), Reach(window=150), Reach(chunk=50)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_hide_what_the_mask_hides(seed: int, reach: Reach) -> None:
+    end_1N, position_1N = long_row(seed)
+    hidden_NN = reach.hides(position_1N[0, :, None], position_1N[0])
+    seen_NN = visible(end_1N)[0] if hidden_NN is None else visible(end_1N)[0] & ~hidden_NN
+    assert torch.equal(dense(visible_blocks(end_1N, position_1N, reach), end_1N.shape[1]), seen_NN)
+
+
+def test_blocks_that_nobody_sees_are_left_out_and_those_all_see_are_not_looked_into() -> None:
+    ends = [768] * 300 + [520] * 220 + [768] * 248  # a prompt and two branches
+    end_1N, position_1N = torch.tensor([ends]), torch.tensor([[*range(520), *range(300, 548)]])
+    blocks = visible_blocks(end_1N, position_1N)
+    seen_CBCB = visible(end_1N)[0].unflatten(1, (-1, forward.BLOCK)).unflatten(0, (-1, forward.BLOCK))
+    some_CC, all_CC = seen_CBCB.any(3).any(1), seen_CBCB.all(3).all(1)
+    assert torch.equal(blocks.full_kv_num_blocks[0, 0], all_CC.sum(1))
+    assert torch.equal(blocks.kv_num_blocks[0, 0], (some_CC & ~all_CC).sum(1))
+    assert int(all_CC.sum()) == 5 + 4 + 1, "blocks 0 and 1 are seen by all later ones, block 2 by the next"
+    assert int(some_CC.sum()) == 21 - 1, "the last block sees nothing of the fourth"
+
+
+def test_nobody_holds_the_whole_mask_of_blocks() -> None:
+    length, largest = 2048, 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            largest = max(largest, *(it.numel() for it in (out if isinstance(out, tuple) else (out,))))
+            return out
+
+    end_1N = torch.full((1, length), length)
+    with Watch():
+        visible_blocks(end_1N, torch.arange(length)[None])
+    assert length <= largest <= (length // forward.BLOCK) * length
+
+
+def test_rows_for_flex_attention_are_one_row_of_whole_blocks() -> None:
+    model = tiny_model(vocabulary=64)
+    model.config._attn_implementation = "flex_attention"
+    trees = TREES["random"]
+    credit = SoftAttribution()(trees, Scores())
+    rows = rows_of(trees, credit)
+    packed = [pack(trees[0], [0, 1]), pack(trees[0], [2])]
+    batch = forward.lay_out(packed, rows, model, torch.device("cpu"))
+    assert batch.ids_RN.shape == (1, forward.BLOCK)
+    assert batch.computed_tokens == sum(map(len, packed))
+    for line, leaf in zip(batch.index_BT, [0, 1, 2], strict=True):
+        tokens = rows[leaf].tokens
+        assert batch.ids_RN[0, line[: len(tokens)]].tolist() == tokens.tolist()
+        assert batch.tree["position_ids"][0, line[: len(tokens)]].tolist() == list(range(len(tokens)))
+
+
+def test_for_flex_attention_a_trees_mask_is_no_dearer_than_a_plain_rows() -> None:
+    model = tiny_model(vocabulary=64)
+    assert Packer(model, 100).cost.masked > 1.0
+    model.config._attn_implementation = "flex_attention"
+    assert Packer(model, 100).cost == replace(Packer(tiny_model(vocabulary=64), 100).cost, masked=1.0)
+
+
+def test_a_model_without_flex_attention_is_refused() -> None:
+    with pytest.raises(ConfigError, match="transformers has no flex_attention for gpt2"):
+        set_attention(tiny_model("gpt2"), "flex_attention")
 
 
 @pytest.mark.slow  # it is compiled for half a minute
