@@ -77,7 +77,10 @@ def rewards(tree: RolloutTree) -> tuple[Array, NDArray[np.bool_]]:
     reward_L = np.array([tree.total_reward(leaf) for leaf in leaves], dtype=np.float64)
     statuses = [tree.nodes[leaf].status for leaf in leaves]
     valid_L = np.array([status is not None and status.is_model for status in statuses], dtype=np.bool_)
-    reward_L[valid_L] = snapped(reward_L[valid_L])
+    paid = [sum(abs(tree.nodes[node].reward or 0.0) for node, _ in tree.path(leaf)) for leaf in leaves]
+    reward_L[valid_L] = snapped(
+        reward_L[valid_L], max((one for one, valid in zip(paid, valid_L, strict=True) if valid), default=0.0)
+    )
     return reward_L, valid_L
 
 

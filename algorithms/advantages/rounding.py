@@ -31,15 +31,21 @@ def are_equal(value_N: NDArray[np.float64]) -> bool:
     return not len(value_N) or float(np.ptp(value_N)) <= tolerance(value_N)
 
 
-def snapped(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
+def snapped(value_N: NDArray[np.float64], size: float = 0.0) -> NDArray[np.float64]:
     """Returns numbers, [N], of which those that are equal but for rounding are equal.
+
+    Args:
+        value_N: [N] numbers.
+        size: of the largest number that was added up to one of them; what cancels leaves its rounding.
 
     >>> snapped(np.array([0.1 + 0.2, 7.0, 0.3])).tolist()
     [0.3, 7.0, 0.3]
+    >>> snapped(np.array([0.1 + 0.2 - 0.3, 0.0]), size=0.6).tolist()
+    [0.0, 0.0]
     """
     order_N = np.argsort(value_N, kind="stable")
     sorted_N = value_N[order_N]
-    starts = np.flatnonzero(np.diff(sorted_N, prepend=-np.inf) > tolerance(value_N))
+    starts = np.flatnonzero(np.diff(sorted_N, prepend=-np.inf) > tolerance(np.append(value_N, size)))
     lengths = np.diff(np.append(starts, len(sorted_N)))
     found_N = np.empty_like(value_N)
     found_N[order_N] = np.repeat(sorted_N[starts], lengths)

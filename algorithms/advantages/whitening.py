@@ -25,6 +25,8 @@ def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[t
     values = [x for leaves in value for x in leaves]
     weights = [w for leaves in weight for w in leaves]
     value_N, weight_N = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
+    weight_N = np.where(np.isfinite(value_N), weight_N, 0.0)  # what is no number stays none, and makes no other one so
+    value_N = np.where(weight_N > 0, value_N, 0.0)
     if are_equal(value_N[weight_N > 0]):
         return tuple(tuple(np.zeros_like(x) for x in leaves) for leaves in value)
     mean = np.average(value_N, weights=weight_N)

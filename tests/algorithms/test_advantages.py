@@ -9,7 +9,7 @@ from credit_toys import DONE, comb, crafted, flat_group, gradient, grown, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rollout_toys import shuffled
+from rollout_toys import build, node, shuffled
 
 from algorithms import make
 from algorithms.advantages import Scores, rewards, sampled_weights, spread
@@ -21,7 +21,7 @@ from algorithms.advantages.soft import SoftAttribution
 from algorithms.advantages.whitening import whiten
 from algorithms.losses.clip import ClipLoss
 from algorithms.recipes import names
-from algorithms.tree import RolloutTree, Status
+from algorithms.tree import NO_PARENT, RolloutTree, Status
 
 ESTIMATORS = [SoftAttribution(), HardAttribution(), SoftAttribution(shared_once=True), HardAttribution(shared_once=True)]
 
@@ -215,6 +215,24 @@ def test_snapping_moves_nothing_by_more_than_rounding_and_is_done_once(value_N: 
     assert np.abs(found_N - value_N).max(initial=0.0) <= len(value_N) * tolerance(value_N)
     assert snapped(found_N).tolist() == found_N.tolist()
     assert (np.argsort(value_N, kind="stable") == np.argsort(found_N, kind="stable")).all() or len(set(found_N)) < len(value_N)
+
+
+def test_what_is_no_number_spoils_no_other_one_of_the_batch() -> None:
+    value = [[np.array([0.0, 2.0]), np.array([math.nan, 4.0])]]
+    first, second = whiten(value, [[np.ones(2), np.ones(2)]])[0]
+    assert math.isnan(second[0])
+    assert [*first, second[1]] == pytest.approx([-math.sqrt(1.5), 0.0, math.sqrt(1.5)])  # 0, 2, 4: deviation √(8/3)
+
+
+def test_rewards_that_cancel_along_a_path_are_equal_to_none() -> None:
+    tree = build(
+        node((), NO_PARENT, [1]),
+        *(node((i,), 0, [2], reward=first, tool="count") for i, first in enumerate((0.1, 0.0))),
+        *(node((i, 0), 1 + i, [3], kind="observation", reward=second) for i, second in enumerate((0.2, 0.0))),
+        *(node((i, 0, 0), 3 + i, [4], status=DONE, reward=last) for i, last in enumerate((-0.3, 0.0))),
+    )
+    assert tree.total_reward(tree.leaves()[0]) != 0.0
+    assert rewards(tree)[0].tolist()[0] == rewards(tree)[0].tolist()[1]
 
 
 def test_whitening_has_its_floor_on_the_variance() -> None:
