@@ -153,10 +153,10 @@ class Growth:
         options = dict(self.start.options) if self.start.options is not None else None
         try:
             text, info = env.reset(seed=self.start.seed, options=options)
+            return env, str(text), dict(info)
         except BaseException:
             env.close()
             raise
-        return env, str(text), dict(info)
 
     # --- planting -------------------------------------------------------------------------------------
 

@@ -78,9 +78,8 @@ def rewards(tree: RolloutTree) -> tuple[Array, NDArray[np.bool_]]:
     statuses = [tree.nodes[leaf].status for leaf in leaves]
     valid_L = np.array([status is not None and status.is_model for status in statuses], dtype=np.bool_)
     paid = [sum(abs(tree.nodes[node].reward or 0.0) for node, _ in tree.path(leaf)) for leaf in leaves]
-    reward_L[valid_L] = snapped(
-        reward_L[valid_L], max((one for one, valid in zip(paid, valid_L, strict=True) if valid), default=0.0)
-    )
+    largest = max((one for one, valid in zip(paid, valid_L, strict=True) if valid), default=0.0)
+    reward_L[valid_L] = snapped(reward_L[valid_L], largest)
     return reward_L, valid_L
 
 

@@ -82,6 +82,7 @@ def test_a_signal_while_it_saves_lets_it_finish_that(at, whole, tiny_policy, tmp
     resumes_as(whole, run)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_first_step_does_not_say_that_anything_was_saved(tiny_policy, tmp_path, monkeypatch, capsys):
     hangs_in_step(monkeypatch, 0)
     run = tmp_path / "run"
@@ -90,6 +91,7 @@ def test_a_signal_in_the_first_step_does_not_say_that_anything_was_saved(tiny_po
     assert latest(run) is None
 
 
+@pytest.mark.slow
 def test_a_signal_without_room_to_save_says_so(tiny_policy, tmp_path, monkeypatch, capsys):
     usual, save = resource.getrlimit(resource.RLIMIT_FSIZE), train.save
 
@@ -128,6 +130,7 @@ def test_what_was_done_is_saved_before_environments_are_closed(tiny_policy, tmp_
 # --- errors ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_update_that_moved_nothing_is_an_update_all_the_same(tiny_policy, tmp_path, monkeypatch):
     """The next one deals its minibatches differently: the state after it is not that before it."""
     words = ("--minibatches", "2", "--checkpoint-every", "9")
@@ -152,7 +155,7 @@ def test_an_update_that_moved_nothing_is_an_update_all_the_same(tiny_policy, tmp
     resumes_as(whole, run)
 
 
-@pytest.mark.parametrize("file", ["before.json", "after.json"])
+@pytest.mark.parametrize("file", some_slow(["before.json", "after.json"], {"before.json"}))
 def test_what_was_measured_and_is_damaged_is_measured_again(file, whole, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(whole, run, symlinks=True)
@@ -205,7 +208,7 @@ def test_checkpoints_are_in_the_order_of_their_steps(whole, tmp_path):
     assert latest(tmp_path / "run").path.name == "step-1000000"
 
 
-@pytest.mark.parametrize("adapters", [(), ("--lora", "2")], ids=["no checkpoint", "adapters"])
+@pytest.mark.parametrize("adapters", some_slow([(), ("--lora", "2")], {()}))
 def test_another_model_is_not_taken_for_the_one_the_run_began_with(adapters, whole, tiny_policy, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(arguments(tiny_policy, run, *adapters, steps=1)) == 0
@@ -231,6 +234,7 @@ def test_paths_among_an_environments_arguments_are_kept_from_the_root(tiny_polic
     assert config.env_args == (f"path={tmp_path / 'questions.jsonl'}", "split=train", "hops=2")
 
 
+@pytest.mark.slow
 def test_the_steps_asked_for_are_compared_with_those_that_are_done(tiny_policy, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     with monkeypatch.context() as patched:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_toys import some_slow
 from rollout_toys import COUNT
 from tokenizer_toys import MARKS, NORMALISERS, OWN, WIDE, toy
 
@@ -38,7 +39,7 @@ def marks(some: TextRenderer, tokens: Any) -> list[int]:
     return [token for token in tokens if token in added and token not in plain]
 
 
-@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("normaliser", some_slow(NORMALISERS, {"NFKC", "all of them"}))
 @pytest.mark.parametrize("kind", RENDERERS)
 @given(data=st.data(), text=OUTSIDE)
 @settings(max_examples=25, deadline=None)
