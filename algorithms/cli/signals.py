@@ -118,7 +118,10 @@ class Signals:
         """Ends what was broken off, and gives it some time to close what it holds."""
         if self._left is not None:
             self._left.cancel()
-            await asyncio.wait([self._left], timeout=_TIDYING)
+            ended, _ = await asyncio.wait([self._left], timeout=_TIDYING)
+            for task in ended:
+                if not task.cancelled():
+                    task.exception()  # it is seen, and of no more interest
             self._left = None
 
     def _break(self) -> None:

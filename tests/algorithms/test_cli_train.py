@@ -320,5 +320,7 @@ def test_wandb_runs_offline_when_there_is_no_key(tiny_policy, tmp_path):
     content = file.read_bytes()
     assert len(content) > 4000
     assert b"executed_tool_calls_per_prompt" in content
+    assert b"before/greedy" in content
+    assert b"after/sampled_interval" in content
     assert folder.name.endswith((run / "wandb_id").read_text(encoding="utf-8"))
     assert set(summary(run)) == SUMMARY
