@@ -31,7 +31,7 @@ def test_every_example_is_run_here():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py"}
 
 
-@pytest.mark.parametrize("name", SEEN)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "hand_written_loop.py" else ()) for n in SEEN])
 def test_an_example_runs(name):
     output = run(name)
     for wanted in SEEN[name]:
@@ -46,6 +46,7 @@ def test_the_tree_needs_no_torch():
     assert "[branch]" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_policy_answers_questions(tiny_policy):
     output = run("inference.py", str(tiny_policy))
     assert output.count("the answer is") == 3

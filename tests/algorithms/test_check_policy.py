@@ -33,7 +33,13 @@ def check(policy: type[Healthy], timeout: float = 30.0, **options: Any) -> Repor
     )
 
 
-@pytest.mark.parametrize(("law", "policy"), POLICY_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+BITES = [
+    pytest.param(law, policy, marks=pytest.mark.slow if policy.__name__ == "KeepsPlaces" else ())
+    for law, policy in POLICY_FAULTS
+]
+
+
+@pytest.mark.parametrize(("law", "policy"), BITES, ids=lambda value: getattr(value, "__name__", ""))
 def test_policy_law_bites(law: Law, policy: type[Healthy]) -> None:
     report = check(policy, timeout=1.0 if law in HANGING else 30.0, raise_on_fail=False)
     assert law in report.failed, str(report)

@@ -399,11 +399,6 @@ def test_what_lies_in_a_run_stands_for_the_run(inside, whole, capsys):
     assert f"{whole}/: summary.json" in said(capsys)
 
 
-def test_what_lies_in_no_run_is_explained(tiny_policy, capsys):
-    assert main(["train", "--resume", str(tiny_policy)]) == 2
-    assert "holds no run: there is no config.json of `arpo train` in it, nor above it" in said(capsys)
-
-
 def test_a_finished_run_is_extended_to_what_a_longer_one_is(whole, tiny_policy, tmp_path, capsys):
     run, longer = tmp_path / "run", tmp_path / "longer"
     shutil.copytree(whole, run, symlinks=True)

@@ -225,6 +225,11 @@ def test_a_name_that_is_not_there_is_not_looked_for_further_up(whole, monkeypatc
     assert "another-run holds no run: there is no such file or folder" in said(capsys)
 
 
+def test_what_lies_in_no_run_is_explained(tiny_policy, capsys):
+    assert main(["train", "--resume", str(tiny_policy)]) == 2
+    assert "holds no run: there is no config.json of `arpo train` in it, nor above it" in said(capsys)
+
+
 def test_paths_among_an_environments_arguments_are_kept_from_the_root(tiny_policy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "questions.jsonl").write_text("{}")

@@ -274,6 +274,7 @@ def started(words: list[str], **options) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tiny_policy, tmp_path):
     run = tmp_path / "run"
     with started(arguments(tiny_policy, run, steps=100_000)) as process:

@@ -89,6 +89,7 @@ def ask(*servers: LoopbackServer, count: int = 1, tokens: int = 8, **options: An
 
 
 @pytest.mark.numeric
+@pytest.mark.slow
 def test_the_policy_conforms(serve: Any, folder: Path, tmp_path: Path) -> None:
     other = tiny_model(seed=5)
     server = serve()
