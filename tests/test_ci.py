@@ -16,7 +16,9 @@ SKIPPED = {
 }
 
 
-@pytest.mark.parametrize("case", SKIPPED)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case == "by a mark" else pytest.mark.slow) for case in SKIPPED]
+)
 def test_a_skipped_test_fails_where_nothing_may_be_missing(case: str, tmp_path: Path) -> None:
     (tmp_path / "test_skipped.py").write_text(SKIPPED[case], encoding="utf-8")
     command = [

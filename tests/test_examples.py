@@ -56,6 +56,7 @@ def test_a_policy_answers_questions(tiny_policy):
     assert "the answer is" not in own
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_answers_with_its_policy(tiny_policy, tmp_path):
     (tmp_path / "config.json").write_text('{"algorithm": "arpo"}', encoding="utf-8")
     (tmp_path / "policy").symlink_to(tiny_policy, target_is_directory=True)

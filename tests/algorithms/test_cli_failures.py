@@ -88,7 +88,7 @@ def test_a_tool_that_fails_is_one_line_and_a_count(tiny_policy, tmp_path, capsys
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize("module", ["", f"{__name__}:"])
+@pytest.mark.parametrize("module", [pytest.param("", marks=pytest.mark.slow), f"{__name__}:"])
 def test_an_environment_without_max_tool_calls_is_not_measured_without_tools(module, tiny_policy, tmp_path, capsys):
     run = tmp_path / "run"
     words = [module + word if word == MOODY else word for word in moody(tiny_policy, run, "none", steps=1)]

@@ -64,6 +64,7 @@ def test_adapters_are_trained_merged_saved_and_resumed(folder, tmp_path):
     assert all(torch.equal(end[name], again[name]) for name in end), "adapters, optimizer and schedule went on where they were"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_saved_as_it_was(folder, tmp_path, monkeypatch, capsys):
     run, real = tmp_path / "run", ClipLoss.__call__
 

@@ -246,6 +246,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(finished, t
     assert not (finished / "trees.jsonl").read_bytes().startswith((other / "trees.jsonl").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_exactly(finished, tiny_policy, tmp_path, capsys):
     run = tmp_path / "killed"
     words = arguments(tiny_policy, run, "--checkpoint-every", "1", steps=3)

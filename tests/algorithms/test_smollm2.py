@@ -134,6 +134,7 @@ def test_what_is_not_installed_is_explained(missing, command, package, monkeypat
     assert "'arpo-envs[smollm2]'" in said
 
 
+@pytest.mark.slow
 def test_the_package_itself_is_not_imported(package, tmp_path):
     """It would import llama.cpp, which has to be compiled."""
     package(tied_model())
