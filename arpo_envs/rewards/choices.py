@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import ConfigError
 from .answers import normalise
-from .latex import MAX_LENGTH, unwrap
+from .latex import MAX_LENGTH
 from .verdict import Verdict
+from .wrapping import unwrapped
 
 _LEAD = re.compile(r"^(?:(?:the\s+)?(?:correct\s+|final\s+|right\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)+", re.IGNORECASE)
 _LETTER = re.compile(
@@ -48,11 +49,11 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
     """
     if len(text) > MAX_LENGTH:
         return None
-    text = unwrap(text)
+    text = unwrapped(text)
     named = {normalise(option): letter for letter, option in options.items()}
     if normalise(text) in named:
         return named[normalise(text)]
-    found = _LETTER.match(unwrap(_LEAD.sub("", text)))
+    found = _LETTER.match(unwrapped(_LEAD.sub("", text)))
     if found is None:
         return None
     letter, rest = (found[1] or found[2] or found[3]).upper(), found[4]

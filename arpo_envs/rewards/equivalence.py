@@ -16,10 +16,11 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig  # type: ignore[
 from math_verify import verify  # type: ignore[import-untyped]
 from sympy.logic.boolalg import Boolean  # type: ignore[import-untyped]
 
-from .latex import side_by_side, to_latex, too_wild, unwrap, without_spaces
+from .latex import side_by_side, to_latex, too_wild, without_spaces
 from .measured import Measured, measured
 from .quantities import same_words
 from .structure import Row, Scalar, Structure, structure_of
+from .wrapping import unwrapped
 
 _ROUNDED = sympy.Rational(2, 10**6)
 """Relative; a decimal fraction equals a number that no decimal can write if they differ by no more."""
@@ -46,7 +47,7 @@ def equivalent(answer: str, expected: str) -> bool:
     """
     if too_wild(answer) or too_wild(expected):
         return False
-    given, wanted = (to_latex(unwrap(text)) for text in (answer, expected))
+    given, wanted = (to_latex(unwrapped(text)) for text in (answer, expected))
     return _equal_texts(given, wanted)
 
 

@@ -5,6 +5,8 @@ Only strings are handled here: nothing is evaluated, and every step is linear or
 
 import re
 
+from .wrapping import closing
+
 MAX_LENGTH = 2000
 """Characters; a longer answer is no answer."""
 MAX_DEPTH = 40
@@ -44,9 +46,6 @@ _UNICODE = str.maketrans(
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
-_LEAD = re.compile(r"^(?:so|thus|therefore|hence)?,?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is\b|:|=)\s*:?\s*", re.IGNORECASE)
-_DELIMITED = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mathbf|mathit|mbox|operatorname)\s*\{")
 _SPACES = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad\b|qquad\b|displaystyle\b|limits\b|big[lr]?\b|Big[lr]?\b|bigg[lr]?\b)|~")
 _NO_SPACE = re.compile(r"\\!\s*")
 _REPEATED = re.compile(r"([^\d\s])\1{30}")
@@ -67,71 +66,6 @@ _EXPONENT = re.compile(r"\^\s*([+-]?\d+)(?![\d}])")
 _JOINED = re.compile(r"\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[\\{])")
 _SCIENTIFIC = re.compile(r"(?<![a-zA-Z\d.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d+)(?![a-zA-Z\d.])")
-
-
-def unwrap(text: str) -> str:
-    r"""Returns what stands inside boxes, dollar signs, bold marks and phrases like "The answer is".
-
-    Args:
-        text: an answer; of several boxes the last one counts.
-
-    >>> [unwrap(text) for text in (r"so \boxed{\frac{1}{2}}.", "$x$", r"\text{ east}", "The answer is: 5.", "$5", "**7**")]
-    ['\\frac{1}{2}', 'x', 'east', '5', '$5', '7']
-    """
-    text = _last_box(text).strip()
-    text = _LEAD.sub("", text)
-    for _ in range(8):  # wrappers within wrappers; more of them are not an answer
-        shorter = _unwrap_once(text.strip())
-        if shorter == text:
-            break
-        text = shorter
-    return text
-
-
-def _unwrap_once(text: str) -> str:
-    if text.endswith((".", ",", ";", "。")) and not text.endswith("..."):
-        text = text[:-1].rstrip()
-    for left, right in _DELIMITED:
-        inner = text[len(left) : len(text) - len(right)]
-        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and left not in inner:
-            if left == "$" and text.endswith(r"\$"):
-                continue
-            return inner.strip()
-    opened = _TEXT.match(text)
-    if opened and closing(text, opened.end() - 1) == len(text) - 1:
-        return text[opened.end() : -1].strip()
-    return _last_box(text)
-
-
-def _last_box(text: str) -> str:
-    r"""Returns the content of the last \boxed or \fbox, the text itself if there is none."""
-    start = max(text.rfind(r"\boxed"), text.rfind(r"\fbox"))
-    if start < 0:
-        return text
-    rest = text[start:].split("box", 1)[1].removeprefix("ed").lstrip()
-    if not rest.startswith("{"):
-        return rest
-    end = closing(rest, 0)
-    return rest[1:end] if end > 0 else rest[1:]
-
-
-def closing(text: str, start: int) -> int:
-    """Returns where the bracket that opens at `start` closes, -1 if it never does.
-
-    Round and square brackets may be mixed, as in the half-open interval (0, 1].
-    """
-    depth, brace = 0, text[start] == "{"
-    opening, ending = ("{", "}") if brace else ("([", ")]")
-    for i in range(start, len(text)):
-        if brace and i > start and text[i - 1] == "\\":
-            continue  # an escaped brace is a sign of its own
-        if text[i] in opening:
-            depth += 1
-        elif text[i] in ending:
-            depth -= 1
-            if depth == 0:
-                return i
-    return -1
 
 
 def too_wild(text: str) -> bool:

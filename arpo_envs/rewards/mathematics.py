@@ -10,9 +10,10 @@ from functools import lru_cache
 
 from ..errors import ConfigError
 from .answers import normalise
-from .latex import to_latex, too_wild, unwrap, without_spaces
+from .latex import to_latex, too_wild, without_spaces
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker
+from .wrapping import unwrapped
 
 SECONDS = 5.0
 """Processor time for one comparison."""
@@ -64,7 +65,7 @@ def settle(answer: str, expected: str) -> bool | None:
     >>> settle("$12$", "12.0"), settle("-3", "3"), settle(r"\text{Even}", "even"), settle("x", "y")
     (True, False, True, None)
     """
-    given, wanted = unwrap(answer), unwrap(expected)
+    given, wanted = unwrapped(answer), unwrapped(expected)
     if not given:
         return False
     if _is_word(wanted) or _is_word(given):

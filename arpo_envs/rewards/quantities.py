@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import ConfigError
-from .latex import too_wild, unwrap
+from .latex import too_wild
 from .units import Unit, parse_unit
 from .verdict import Verdict
+from .wrapping import unwrapped
 
 MAX_EXPONENT = 400
 """Powers of ten beyond this are not computed."""
@@ -62,7 +63,7 @@ def parse_quantity(text: str) -> Quantity | None:
     """
     if too_wild(text):
         return None
-    text = unwrap(text.translate(_CLEAN)).replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace(r"\%", "%")
+    text = unwrapped(text.translate(_CLEAN)).replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace(r"\%", "%")
     text = text.replace(r"^\circ", "°").replace(r"^{\circ}", "°")
     text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
     for sign, spelt in _VULGAR.items():

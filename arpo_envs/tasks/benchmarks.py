@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, unknown_name
-from ..rewards.latex import unwrap
 from ..rewards.quantities import parse_quantity
+from ..rewards.wrapping import unwrapped
 from . import Task
 from .files import ListedTasks, _rows
 
@@ -163,7 +163,7 @@ class _Reader:
 
     def _boxed(self) -> str | None:
         solution = self.row.get("solution")
-        return unwrap(solution) if isinstance(solution, str) and r"\boxed" in solution else None
+        return unwrapped(solution) if isinstance(solution, str) and r"\boxed" in solution else None
 
     def _name(self) -> str:
         name = _first(self.row, _NAMES)

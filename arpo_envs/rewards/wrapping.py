@@ -1,0 +1,109 @@
+"""Taking an answer out of what a model wraps it in: boxes, bold type, dollar signs, "The final answer is".
+
+Every checker reads an answer through this one function. Only strings are handled, in linear time.
+"""
+
+import re
+import unicodedata
+
+_LEAD = re.compile(
+    r"^[\s*_#]*(?:(?:so|thus|therefore|hence)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_]*"
+    r"(?:(?:is|are)\b|:|：|=|\n)[\s*_]*:?\s*",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"^(?:#{1,6}|[*•>])\s+")
+_PAIRS = (
+    *(("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")),
+    *(("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`")),
+)
+_TYPEFACE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)\s*\{")
+_MOST = 8
+"""Wrappers within wrappers; more of them are not an answer."""
+
+
+def unwrapped(text: str) -> str:
+    r"""Returns what stands inside boxes, dollar signs, emphasis and behind phrases like "The answer is".
+
+    Args:
+        text: an answer; of several boxes the last one counts.
+
+    >>> [unwrapped(text) for text in (r"so \boxed{\frac{1}{2}}.", "$x$", r"\text{ east}", "The answer is: 5.", "$5")]
+    ['\\frac{1}{2}', 'x', 'east', '5', '$5']
+    >>> [unwrapped(text) for text in ("✅ Final Answer: **58**", "#### 70000", "**Answer:** 7", "The answer is \\[ 49 \\]")]
+    ['58', '70000', '7', '49']
+    """
+    text = _last_box(text).strip()
+    for _ in range(_MOST):
+        shorter = _once(text).strip()
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def _once(text: str) -> str:
+    """Takes one layer off."""
+    text = _without_signs(text)
+    if found := _LEAD.match(text):
+        marks = found[0].count("**") % 2  # "**Answer: 58**": the bold type began before the phrase
+        return text[found.end() :].removesuffix("**" if marks else "")
+    if text.endswith((".", ",", ";", "。")) and not text.endswith("..."):
+        text = text[:-1].rstrip()
+    for left, right in _PAIRS:
+        inner = text[len(left) : len(text) - len(right)]
+        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and left not in inner:
+            if left == "$" and inner.endswith("\\"):
+                continue  # an escaped dollar sign is a currency
+            return inner
+    if (opened := _TYPEFACE.match(text)) and closing(text, opened.end() - 1) == len(text) - 1:
+        return text[opened.end() : -1]
+    return _last_box(text)
+
+
+def _without_signs(text: str) -> str:
+    """Takes off what stands at the ends for the eye: emoji (with what joins and colours them), "#### ", a bullet."""
+    start, end = 0, len(text)
+    while start < end and _is_ornament(text[start]):
+        start += 1
+    while end > start and _is_ornament(text[end - 1]):
+        end -= 1
+    return _HEADING.sub("", text[start:end].strip())
+
+
+def _is_ornament(character: str) -> bool:
+    """Says whether a character is an emoji or part of one; a sign that stands for letters (℃) or degrees (°) is none."""
+    if ord(character) < 0x200C:
+        return False
+    kind = unicodedata.category(character)
+    return kind in {"So", "Sk", "Cf", "Mn"} and unicodedata.normalize("NFKC", character) == character
+
+
+def _last_box(text: str) -> str:
+    r"""Returns the content of the last \boxed or \fbox, the text itself if there is none."""
+    start = max(text.rfind(r"\boxed"), text.rfind(r"\fbox"))
+    if start < 0:
+        return text
+    rest = text[start:].split("box", 1)[1].removeprefix("ed").lstrip()
+    if not rest.startswith("{"):
+        return rest
+    end = closing(rest, 0)
+    return rest[1:end] if end > 0 else rest[1:]
+
+
+def closing(text: str, start: int) -> int:
+    """Returns where the bracket that opens at `start` closes, -1 if it never does.
+
+    Round and square brackets may be mixed, as in the half-open interval (0, 1].
+    """
+    depth, brace = 0, text[start] == "{"
+    opening, ending = ("{", "}") if brace else ("([", ")]")
+    for i in range(start, len(text)):
+        if brace and i > start and text[i - 1] == "\\":
+            continue  # an escaped brace is a sign of its own
+        if text[i] in opening:
+            depth += 1
+        elif text[i] in ending:
+            depth -= 1
+            if depth == 0:
+                return i
+    return -1
