@@ -5,6 +5,7 @@ Only strings are handled here: nothing is evaluated, and every step is linear or
 
 import re
 
+from .program import without_calls
 from .wrapping import closing
 
 MAX_LENGTH = 2000
@@ -16,28 +17,12 @@ _UNICODE = str.maketrans(
     {
         **dict.fromkeys("−–—‐‑﹣－", "-"),
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\n\r", " "),
-        **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "⁄": "/", "：": ":"},
+        **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "⁄": "/"},
         **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
-        **{
-            "±": r"\pm ",
-            "∓": r"\mp ",
-            "°": r"^\circ ",
-            "º": r"^\circ ",
-            "√": r"\sqrt ",
-            "∅": r"\emptyset ",
-            "ℝ": r"\mathbb{R}",
-        },
-        **{
-            "⟨": r"\langle ",
-            "⟩": r"\rangle ",
-            "（": "(",
-            "）": ")",
-            "，": ",",
-            "％": "%",
-            "＝": "=",
-            "＋": "+",
-            "≈": r"\approx ",
-        },
+        **{"±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "∅": r"\emptyset "},
+        **{"ℝ": r"\mathbb{R}", "′": "'"},
+        **{"⟨": r"\langle ", "⟩": r"\rangle ", "≈": r"\approx ", "∨": r"\lor ", "∧": r"\land "},
+        **{chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)},  # full-width forms
         **{"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"},
         **{"⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}"},
         **{"α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ", "λ": r"\lambda "},
@@ -62,8 +47,12 @@ _DIGITS_OF_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,^_])[1-9]\d{0,2}(?: \d{3})+(?!\d)")
 _SIDE_BY_SIDE = re.compile(r"(?<![\d._])(?:\d++(?:\.\d*+)?+|\.\d++)[ $]++(?=[\d.])")
 _NEEDLESS_SPACE = re.compile(r"(?<![\d.]) | (?![\d.])")
-_EXPONENT = re.compile(r"\^\s*([+-]?\d+)(?![\d}])")
+_EXPONENT = re.compile(r"\^\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))(?![\d}])")
+_TOWER = re.compile(r"\^\{([^{}]+)\}\s*\^\{([^{}]+)\}")
+_DECIMAL_EXPONENT = re.compile(r"\^\{\s*([+-]?)(\d*)\.(\d{1,9})\s*\}")
 _JOINED = re.compile(r"\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
+_UPRIGHT = re.compile(r"\\(?:mathrm|mathsf|mathit|text|operatorname|rm)\s*\{\s*([a-zA-Z]|\\[a-zA-Z]+)\s*\}")
+_DETERMINANT = re.compile(r"\|\s*\\begin\{(matrix|array)\}(?:\{[lcr ]*\})?([^|]*)\\end\{\1\}\s*\|")
 _UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[\\{])")
 _SCIENTIFIC = re.compile(r"(?<![a-zA-Z\d.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d+)(?![a-zA-Z\d.])")
 
@@ -97,22 +86,26 @@ def to_latex(text: str) -> str:
     >>> [to_latex(text) for text in ("x**10", "√2", "2 1/2", "1,234", r"0.\overline{3}", "sqrt(x+1)", "6.5e-4", r"1\,234")]
     ['x^{10}', '\\sqrt{2}', '2\\frac{1}{2}', '1234', '\\frac{3}{9}', '\\sqrt{x+1}', '6.5\\times 10^{-4}', '1234']
     """
-    text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text.translate(_UNICODE))
+    text = without_calls(text.translate(_UNICODE))
+    text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _FRACTIONS.sub(r"\\frac", _SIDES.sub("", _SPACES.sub(" ", _NO_SPACE.sub("", text))))
     for old, new in (
         ("{,}", ","), ("**", "^"), ("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), (r"\leq", r"\le"), (r"\geq", r"\ge"),
         (r"\neq", r"\ne"), (r"\le slant", r"\le"), (r"\lbrace", r"\{"), (r"\rbrace", r"\}"), (r"\varnothing", r"\emptyset"),
-        (r"\degree", r"^\circ"), (r"\dots", r"\ldots"),
+        (r"\degree", r"^\circ"), (r"\dots", r"\ldots"), (r"\vee", r"\lor"), (r"\wedge", r"\land"), (r"\prime", "'"),
     ):  # fmt: skip
         text = text.replace(old, new)
-    text = _JOINED.sub(",", text)
+    text = _DETERMINANT.sub(r"\\begin{vmatrix}\2\\end{vmatrix}", _UPRIGHT.sub(_slanted, text))
+    text = _JOINED.sub(lambda match: r" \lor " if "or" in match[0] else r" \land ", text)
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) if not _inside_brackets(text) else text
     text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
     text = _REPEATING.sub(_as_fraction, text)
     text = _WORDS.sub(lambda match: _LATEX_OF.get(match[1], "\\" + match[1] + " "), text)
     text = _UNION.sub(r" \\cup ", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
     text = _braced(_braced(_DIGITS_OF_FRACTION.sub(r"\\\1{\2}{\3}", text), r"\sqrt"), "^")
-    text = " ".join(_EXPONENT.sub(r"^{\1}", text).replace("*", r"\cdot ").split())
+    text = _TOWER.sub(r"^{\1^{\2}}", _EXPONENT.sub(r"^{\1}", text))
+    text = _DECIMAL_EXPONENT.sub(lambda match: rf"^{{{match[1]}{_decimal(match[2], match[3])}}}", text)
+    text = " ".join(text.replace("*", r"\cdot ").split())
     return _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
 
 
@@ -137,6 +130,18 @@ def without_spaces(latex: str) -> str:
 def _inside_brackets(text: str) -> bool:
     """Says whether commas may separate coordinates, so that (1,234) is a point."""
     return text.startswith(("(", "[", "{", r"\{", r"\langle"))
+
+
+def _slanted(match: re.Match[str]) -> str:
+    """Takes one letter out of upright type, as constants are set; behind a number it stays: there it is a unit."""
+    ahead = match.string[: match.start()].rstrip()
+    is_unit = len(match[1]) == 1 and match[1] not in "ei" and ahead.endswith(tuple("0123456789)}]"))
+    return match[0] if is_unit else match[1]
+
+
+def _decimal(whole: str, digits: str) -> str:
+    r"""Returns a decimal fraction as a fraction: as an exponent 0.5 is a root, and exact."""
+    return rf"\frac{{{int(whole + digits)}}}{{{10 ** len(digits)}}}"
 
 
 def _as_fraction(match: re.Match[str]) -> str:
