@@ -6,16 +6,21 @@ from string import ascii_uppercase
 from typing import Any
 
 from ..errors import ConfigError
+from ..tasks.text import plain
 from .answers import normalise
 from .latex import MAX_LENGTH
 from .verdict import Verdict
 from .wrapping import unwrapped
 
 _LEAD = re.compile(r"^(?:(?:the\s+)?(?:correct\s+|final\s+|right\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)+", re.IGNORECASE)
+_TYPEFACE = re.compile(r"\\[a-zA-Z]+\s*\{([^{}]*)\}")
+_NESTED = 4
 _LETTER = re.compile(
-    r"^(?:\(\s*([A-Za-z])\s*\)|\[([A-Za-z])\]|([A-Za-z])(?=$|\s*[.):]|\s+[-–—]\s))\s*[.):\-–—]*\s*(.*)$", re.DOTALL
+    r"^(?:\(\s*([A-Za-z])\s*\)|\[([A-Za-z])\]|([A-Za-z])(?=$|\s*[.):,=]|\s+[-–—]\s))\s*[.):,=\-–—]*\s*(.*)$", re.DOTALL
 )
-_ANOTHER = re.compile(r"\(([A-Za-z])\)|^(?:or|and|,|/|&)\s*\(?([A-Za-z])\b", re.IGNORECASE)
+_ANOTHER = re.compile(
+    r"\(([A-Za-z])\)|^(?:or|and|/|&)\s*\(?([A-Za-z])\b|^([A-Za-z])(?=$|\s*[.,)/&:]|\s+(?:or|and)\b)", re.IGNORECASE
+)
 
 
 def check_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
@@ -49,7 +54,9 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
     """
     if len(text) > MAX_LENGTH:
         return None
-    text = unwrapped(text)
+    text = unwrapped(plain(text))
+    for _ in range(_NESTED):
+        text = _TYPEFACE.sub(r"\1", text)
     named = {normalise(option): letter for letter, option in options.items()}
     if normalise(text) in named:
         return named[normalise(text)]
@@ -59,7 +66,7 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
     letter, rest = (found[1] or found[2] or found[3]).upper(), found[4]
     if options and letter not in options:
         return None
-    if any((a or b).upper() != letter for a, b in _ANOTHER.findall(rest)):
+    if any("".join(found).upper() != letter for found in _ANOTHER.findall(rest)):
         return None
     return None if named.get(normalise(rest), letter) != letter else letter
 

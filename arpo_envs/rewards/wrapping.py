@@ -8,7 +8,7 @@ import unicodedata
 
 _LEAD = re.compile(
     r"^[\s*_#]*(?:(?:so|thus|therefore|hence)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_]*"
-    r"(?:(?:is|are)\b|:|：|=|\n)[\s*_]*:?\s*",
+    r"(?:(?:is|are)\b|:|：|=|\n)[\s*_]*:?\s*|^\s*(?:最终|最後の)?(?:答案|答え)\s*(?:是|为|は|:|：)\s*[:：]?\s*",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"^(?:#{1,6}|[*•>])\s+")

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import ConfigError, unknown_name
 
-FORMAT = 1
-"""Part of every cached file's name; raise it whenever what is written changes."""
+FORMAT = 2
+"""Part of the name of every cached file and index; raise it whenever what is written changes, or what a word is."""
 
 KINDS = ("city", "country", "element")
 SPLITS = ("train", "validation", "test")

@@ -1,7 +1,8 @@
 """The engines that rank documents for `search`: BM25 by `tantivy`, or by SQLite's FTS5.
 
-Both index folded text (no case, no accents, no punctuation) and take queries as words, so that no
-query syntax is ever parsed. An index of a large corpus is kept in a folder and opened from there.
+Both index the words of `tasks.text` (no case, no accents, no punctuation), divided by spaces, and take queries as such
+words, so that no query syntax is ever parsed and neither engine cuts text by rules of its own. An index of a large corpus
+is kept in a folder and opened from there.
 """
 
 import shutil
@@ -79,8 +80,8 @@ def _schema() -> Any:
     import tantivy
 
     builder = tantivy.SchemaBuilder()
-    builder.add_text_field("title")
-    builder.add_text_field("body")
+    builder.add_text_field("title", tokenizer_name="whitespace")
+    builder.add_text_field("body", tokenizer_name="whitespace")
     builder.add_integer_field("number", stored=True)
     return builder.build()
 
@@ -140,7 +141,10 @@ class SqliteEngine:
 def _insert(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
     rows = ((number, fold(title), fold(text)) for number, (title, text) in enumerate(documents))
     try:
-        connection.execute("CREATE VIRTUAL TABLE documents USING fts5(title, body, content = '', tokenize = 'unicode61')")
+        connection.execute(
+            "CREATE VIRTUAL TABLE documents USING fts5(title, body, content = '', "
+            """tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N*'")"""
+        )
     except sqlite3.OperationalError as error:
         connection.close()
         raise ToolFault(f"SQLite has no FTS5 here ({error}). Install tantivy: pip install tantivy") from error
