@@ -105,6 +105,7 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[
     shown.add_section()
     executed, inherited = summary["executed_tool_calls_per_prompt"], summary["inherited_tool_calls_per_prompt"]
     shown.add_row("tool calls per prompt", "", f"{executed:.1f} run", f"{inherited:.1f} inherited")
+    shown.add_row("forks per prompt", "", f"{summary['forks_per_prompt']:.1f}", "")
     shown.add_row("time", "", f"{summary['seconds']:.0f} s", "")
     return shown
 

@@ -60,6 +60,7 @@ class Report:
         passed: the laws that hold.
         findings: what broke the others.
         skipped: the laws that do not apply, each with the reason.
+        notes: what a person should know beside the laws.
 
     >>> from arpo_envs.testing import Law
     >>> print(Report("CounterEnv", (Law.CLOSE,), (), {Law.RESEED: "nothing is drawn"}))
@@ -72,6 +73,7 @@ class Report:
     passed: tuple[enum.StrEnum, ...] = ()
     findings: tuple[Finding, ...] = ()
     skipped: Mapping[enum.StrEnum, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[enum.StrEnum, ...]:
@@ -89,7 +91,7 @@ class Report:
             raise ConformanceError(self)
 
     def __str__(self) -> str:
-        """One line per law, and under each broken one its findings."""
+        """One line per law, under each broken one its findings, and then the notes."""
         counts = f"{len(self.passed)} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
         lines = [f"{self.subject}: {counts}"]
         lines += [f"  passed   {law}" for law in self.passed]
@@ -97,6 +99,7 @@ class Report:
         for law in self.failed:
             lines.append(f"  FAILED   {law}")
             lines += [indent(str(finding), " " * 11) for finding in self.findings if finding.law is law]
+        lines += [f"  note     {note}" for note in self.notes]
         return "\n".join(lines)
 
 
