@@ -55,7 +55,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
         return folder
     make_env = config.make_env(*config.train_args)
     size = ColdStartConfig()
-    model, tokenizer = build(make_env, size, seed=config.seed)
+    model, tokenizer = build(make_env, size, seed=config.seed, report=report)
     renderer = TextRenderer(tokenizer, with_instructions=False)
     lessons = (make_env, model, tokenizer, renderer, size)
     cold_start(*lessons, seed=config.seed, report=report, device=find_device(config.device))
