@@ -24,9 +24,10 @@ from ..policies.named import make_policy
 from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..trainer import Trainer
-from .config import MARK, TrainConfig, parse_arguments
+from .config import MARK, TrainConfig
 from .ends import end_ids, keep_ends
 from .engine import vllm_policy
+from .environments import parse_arguments
 from .policy_source import EMBEDDED, is_named, policy_folder
 from .remote import remote_policy
 
