@@ -30,6 +30,7 @@ class Outcome:
         terminated: whether the episode came to its end.
         truncated: whether it was cut off.
         tool: name of the tool that really ran, "" if none.
+        status: how that went, "" if the environment does not say.
         success: whether the answer was right, in [0, 1]; None if it was not judged.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     terminated: bool
     truncated: bool
     tool: str
+    status: str
     success: float | None
 
 
@@ -51,21 +53,27 @@ def outcome(given: Any) -> Outcome:
         Refused: the reward is no finite number, success does not lie in [0, 1], or the rest is not what Gymnasium asks for.
 
     >>> outcome(("text", 1, True, False, {"success": True}))
-    Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', success=1.0)
+    Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', status='', success=1.0)
     >>> outcome(("text", float("nan"), True, False, {}))
     Traceback (most recent call last):
     algorithms.door.Refused: The environment paid nan as its reward; it must be a finite number of at most 1e+18 in size.
     """
     try:
         observation, paid, terminated, truncated, info = given
-        tool, success = str(info.get("tool", "")), info.get("success")
+        tool, status, success = _name(info, "tool"), _name(info, "status"), info.get("success")
     except (TypeError, ValueError, AttributeError) as error:
         raise Refused(
             "The environment's step did not return observation, reward, terminated, truncated and a dictionary: "
             f"{str(given)[:200]}"
         ) from error
     right = None if success is None else _share(success)
-    return Outcome(str(observation), reward(paid), bool(terminated), bool(truncated), tool, right)
+    return Outcome(str(observation), reward(paid), bool(terminated), bool(truncated), tool, status, right)
+
+
+def _name(info: Any, key: str) -> str:
+    """Returns a text of an info; a lone surrogate in it could not be written to a file."""
+    said = info.get(key)
+    return "" if said is None else str(said).encode("utf-8", "replace").decode("utf-8")
 
 
 def reward(given: Any, what: str = "its reward") -> float:

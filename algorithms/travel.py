@@ -82,7 +82,8 @@ async def _follow(growth: "Growth", path: Path) -> None:
         await _tick(growth, path)
         said = await _step(growth, path, action, call)
         await _tick(growth, path)
-        fields: dict[str, Any] = {"text": text, "tool": said.tool, "reward": said.reward, "anchor": state}
+        ran = {"tool": said.tool, "tool_status": said.status}
+        fields: dict[str, Any] = {"text": text, "reward": said.reward, "anchor": state, **ran}
         if said.terminated or said.truncated:
             status = Status.ANSWERED if said.terminated else Status.TRUNCATED
             _record(growth, path, action, status=status, success=said.success, **fields)
@@ -178,8 +179,10 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
     run, nodes = growth.run, growth.tree.nodes
     if not run.branching.forks:
         return
+    seen = nodes[path.parent]
+    called = nodes[seen.parent]
     point = BranchPoint(
-        key=nodes[path.parent].key,
+        key=seen.key,
         tool_calls=growth.tree.depth(path.parent),
         forks=sum(nodes[n].origin == "branch" for n, _ in growth.tree.path(path.parent)),
         baseline=_first_action_entropies(growth.tree, path.parent),
@@ -188,6 +191,9 @@ async def _decide(growth: "Growth", path: Path, probe: Generation | None) -> Non
         vocabulary_size=run.policy.vocabulary_size,
         consecutive=path.consecutive,
         actions=_own_actions_entropies(growth.tree, path.parent),
+        tool=called.tool,
+        status=called.tool_status,
+        text=seen.text,
     )
     rng = seeds.generator(run.seed, run.step, growth.index, "branch", point.key)
     with _blame(growth, Status.BRANCHING_FAULT, probe):

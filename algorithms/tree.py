@@ -61,12 +61,15 @@ class Node:
         sampled: [T], True where the policy drew the token; the loss mask means this and nothing else.
         logprobs: [T], log-probability in nats under the policy that drew the token; 0 elsewhere.
         entropies: [T], entropy in nats of the distribution the token was drawn from; 0 elsewhere.
-        text: what the model wrote or saw. When `freeze` splits a node, the text stays with its end.
+        text: what the model wrote or saw, so that of an observation holds the tool's result. When `freeze` splits a node, the
+            text stays with its end.
         origin: how the path came to be that begins here: "root", "branch", "backfill"; "" inside a path.
         agent: name of the acting agent, in environments with several.
         seed: what the policy drew with.
         policy_version: of the weights that wrote the tokens.
         tool: name of the tool that this action really ran, "" if none.
+        tool_status: how that went, as the environment says in `info["status"]`: "ok", or the name of an error; of an action
+            that ran no tool, why, such as "mistake". "" if it does not say.
         replayed: tool calls that were run again to make this path's environment.
         status: how the trajectory ended; None inside one.
         fault: why, if that says nothing about the model; "" otherwise.
@@ -89,6 +92,7 @@ class Node:
     seed: int = 0
     policy_version: int = 0
     tool: str = ""
+    tool_status: str = ""
     replayed: int = 0
     status: Status | None = None
     fault: str = ""
@@ -169,8 +173,19 @@ class RolloutTree:
         return segments[::-1]
 
     def tokens(self, leaf: int) -> list[int]:
-        """Returns all token ids of a trajectory."""
+        """Returns all token ids of a trajectory, [T]."""
         return [token for node, stop in self.path(leaf) for token in self.nodes[node].tokens[:stop]]
+
+    def sampled(self, leaf: int) -> list[bool]:
+        """Returns for each token of a trajectory whether the policy drew it, [T] like `tokens`: the loss mask."""
+        return [drawn for node, stop in self.path(leaf) for drawn in self.nodes[node].sampled[:stop]]
+
+    def logprobs(self, leaf: int) -> list[float]:
+        """Returns the log-probability of each token of a trajectory, in nats, [T] like `tokens`.
+
+        It is that under the policy that drew the token, and 0 where nobody drew one (`sampled` is False there).
+        """
+        return [logprob for node, stop in self.path(leaf) for logprob in self.nodes[node].logprobs[:stop]]
 
     def total_reward(self, leaf: int) -> float:
         """Returns the sum of the rewards along a trajectory; an action forked from its middle paid nothing there."""
@@ -244,7 +259,7 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
     if start > 0:
         changes |= {"origin": "", "replayed": 0}
     if stop < len(node.tokens):
-        changes |= {"text": "", "tool": "", "status": None, "fault": "", "reward": None, "success": None}
+        changes |= {"text": "", "tool": "", "tool_status": "", "status": None, "fault": "", "reward": None, "success": None}
     return dataclasses.replace(node, **changes)
 
 

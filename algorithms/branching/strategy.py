@@ -42,6 +42,9 @@ class BranchPoint:
         consecutive: tool results in a row, up to the last one, at which this path forked or was forked off.
         actions: for each action the path sampled itself, since its root or its own fork, [T] entropies, nats; the
             last one called the tool.
+        tool: name of the tool that ran.
+        status: how that went: "ok", or the name of an error, as the environment says; "" if it does not.
+        text: the result as the model sees it, cut to the context, in the dialect's tags.
     """
 
     key: tuple[int, ...]
@@ -53,6 +56,9 @@ class BranchPoint:
     vocabulary_size: int
     consecutive: int = 0
     actions: tuple[tuple[float, ...], ...] = ()
+    tool: str = ""
+    status: str = ""
+    text: str = ""
 
 
 @runtime_checkable
