@@ -8,6 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import ConfigError
+from ..tasks.text import plain
+from .counting import is_counted
 from .latex import too_wild
 from .units import Unit, parse_unit
 from .verdict import Verdict
@@ -18,11 +20,11 @@ MAX_EXPONENT = 400
 _ROUNDING = Fraction(1, 10**9)
 """Relative; what two spellings of one fraction may differ by where no tolerance is asked for."""
 
-_CLEAN = str.maketrans(
-    {**dict.fromkeys("−–—－", "-"), **dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "，": ",", "％": "%", "⁄": "/"}
-)
+_CLEAN = str.maketrans({**dict.fromkeys("−–—", "-"), **dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "⁄": "/"})
 _VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅛": " 1/8"}
 _CURRENCY = re.compile(r"^([+-]?)\s*(\\\$|\$|€|£|¥|₹)\s*([+-]?)")
+_NAME = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?\s*(?:=|≈|\\approx(?![a-zA-Z]))\s*")
+_TYPEFACE = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _APPROXIMATELY = re.compile(r"^(?:about|approximately|approx\.?|roughly|\\approx|≈|~|=)\s*", re.IGNORECASE)
 _FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
@@ -33,6 +35,7 @@ _NUMBER = re.compile(
     r"(?:\s*(?:[eE]|(?:×|x|X|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*))\s*(?P<braces>[({]?)\s*(?P<power>[+-]?\d{1,6})[)}]?)?)"
     r"(?![\d.,]*\d)\s*"
 )
+_WORDS = re.compile(r"^[^\W\d_]+(?:[\s'-]+[^\W\d_]+){0,5}$")
 _MULTIPLES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
@@ -43,7 +46,7 @@ class Quantity:
     Args:
         value: in that unit.
         unit: None without one, or for words that are not known as a unit.
-        words: the unit as written, "" without one.
+        words: what stands behind the number: its unit, or words that may say what is counted; "" without either.
         decimal: whether it was written with a decimal point or a power of ten, and may so be rounded.
     """
 
@@ -63,9 +66,9 @@ def parse_quantity(text: str) -> Quantity | None:
     """
     if too_wild(text):
         return None
-    text = unwrapped(text.translate(_CLEAN)).replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace(r"\%", "%")
-    text = text.replace(r"^\circ", "°").replace(r"^{\circ}", "°")
-    text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
+    text = _TYPEFACE.sub(r" \1", unwrapped(plain(text).translate(_CLEAN))).replace(r"\!", "").replace("{,}", ",")
+    text = text.replace(r"\,", " ").replace(r"\%", "%").replace(r"^\circ", "°").replace(r"^{\circ}", "°")
+    text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), _NAME.sub("", text))
     for sign, spelt in _VULGAR.items():
         text = text.replace(sign, spelt)
     text = _FRAC.sub(lambda match: f" {match[1] or match[2]}/{match[3] or match[4]}", text).strip()
@@ -81,16 +84,21 @@ def parse_quantity(text: str) -> Quantity | None:
     for name, multiple in _MULTIPLES.items():
         if words.lower() == name or words.lower().startswith(name + " "):
             value, words = value * multiple, words[len(name) :].strip()
-    words = (words + " " + currency[2]).strip() if currency and parse_unit(words) is None and not words else words
-    if (
-        re.search(r"\d", re.sub(r"(?<=[a-zA-Z])\^?\{?-?\d\}?", "", words))
-        or len(words) > 60
-        or re.search(r"[=<>+;,]|\bor\b|\band\b", words)
-    ):
+    words = (words or currency[2]) if currency else words
+    unit = parse_unit(words) if words else None
+    if words and unit is None and not _WORDS.match(words):
         return None  # more than a unit stands behind the number
-    return Quantity(
-        value, parse_unit(words) if words else None, words, bool(found["decimal"] and ("." in found[0] or found["power"]))
-    )
+    return Quantity(value, unit, words, bool(found["decimal"] and ("." in found[0] or found["power"])))
+
+
+def counted_by(text: str) -> str:
+    r"""Returns the words behind a number that are no unit; "" for a text that is anything else.
+
+    >>> counted_by(r"5\text{ apples}"), counted_by("5 km"), counted_by("x + 1")
+    ('apples', '', '')
+    """
+    quantity = parse_quantity(text)
+    return quantity.words if quantity is not None and quantity.unit is None else ""
 
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -148,22 +156,26 @@ class Tolerance:
         return gap == 0 or (decimal and expected.denominator != 1 and gap <= _ROUNDING * max(abs(given), abs(expected)))
 
 
-def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
+def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any], question: str = "") -> Verdict:
     """Returns whether an answer is one of the accepted numbers.
 
-    A unit may be missing on either side and is then not looked at. Where both have one, they must measure the same
-    thing and are converted; words that are no unit known here must be the same words. A percent sign is a unit.
+    Behind the number may stand a unit, a currency, a percent sign, or what the task counts (`is_counted`); nothing else. A
+    unit may be missing on either side and is then not looked at. Where both have one, they must measure the same thing and
+    are converted; words that are no unit must be the same words. 50% is 50 percent and 0.5.
 
     Args:
         answer: what was given.
         accepted: what was expected.
         meta: of the task; "tolerance" and "relative" are read.
+        question: of the task.
 
     Raises:
         ConfigError: an accepted answer is no number, or the tolerance makes no sense.
 
     >>> check_number("12 km", ("12000 m",), {}).success, check_number("3.1", ("3.14",), {"tolerance": 0.05}).success
     (True, True)
+    >>> [check_number(text, ("5",), {}, "How many apples?").success for text in ("5 apples", "5 pears", "5!", "5 dozen")]
+    [True, False, False, False]
     """
     tolerance = Tolerance.of(meta)
     targets = [(text, parse_quantity(text)) for text in accepted]
@@ -171,7 +183,8 @@ def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
         if target is None:
             raise ConfigError(f'The expected answer {text!r:.60} is no number, but the task\'s answer_type is "number".')
     given = parse_quantity(answer)
-    if given is None:
+    beside = [target.words for _, target in targets if target is not None]
+    if given is None or (given.words and given.unit is None and not is_counted(given.words, question, beside)):
         return Verdict.of(False, "not a number")
     verdicts = [_compare(given, target, tolerance) for _, target in targets if target is not None]
     return next((verdict for verdict in verdicts if verdict.success), verdicts[0] if verdicts else Verdict.of(False))

@@ -1,14 +1,23 @@
-"""Units of measurement: enough of them to see that 12 km is 12000 m, and that 12 km is not 12 kg."""
+"""Units of measurement, by `pint`, and currencies: that 12 km is 12000 m, and that 12 km is not 12 kg.
+
+`pint` is asked about single words only: its own grammar reads `5 is` and `pi` where a model wrote no unit, and evaluates what
+it reads. Months and years are its own, a twelfth of 365.25 days and that.
+"""
 
 import re
+import threading
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from .counting import NUMERALS
 
 Dimensions = frozenset[tuple[str, int]]
-"""Base dimensions with their powers; empty for a pure number."""
+"""Base units with their powers; empty for a pure number."""
 
 
 @dataclass(frozen=True)
@@ -26,101 +35,51 @@ class Unit:
     offset: Fraction = Fraction(0)
 
 
-_PREFIXES = {
-    **{"n": "1e-9", "u": "1e-6", "µ": "1e-6", "μ": "1e-6", "m": "1e-3", "c": "1e-2", "d": "1e-1", "h": "1e2"},
-    **{"k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"},
+_PREFIXES = frozenset({"", "pico", "nano", "micro", "milli", "centi", "deci", "hecto", "kilo", "mega", "giga", "tera"})
+_BINARY = frozenset({"kibi", "mebi", "gibi", "tebi"})
+_PURE = frozenset({"percent", "permille", "ppm"})
+"""The pure numbers that stand behind a number as a unit does."""
+_NO_UNITS = frozenset({"a", "am", "as", "at", "b", "d", "dB", "k", "u", "S", "R"})
+"""Short words that mean something else far more often than years, technical atmospheres or barns."""
+_DEFINITIONS = (
+    *("us_dollar = [us_dollar] = _ = dollar = usd", "us_cent = us_dollar / 100 = _ = cent", "euro = [euro] = _ = eur"),
+    *("pound_sterling = [pound_sterling] = _ = gbp", "yen = [yen] = _ = jpy", "rupee = [rupee] = _ = inr = rupees"),
+    *(
+        "@alias percent = percentage = pct",
+        "@alias kilometer_per_hour = kmh",
+        "@alias hour = hr = hrs",
+        "@alias year = yr = yrs",
+    ),
+)
+_SIGNS = {
+    **{"$": "us_dollar", "€": "euro", "£": "pound_sterling", "¥": "yen", "₹": "rupee", "¢": "us_cent"},
+    **{"%": "percent", "‰": "permille", "°": "degree", "°c": "degC", "°f": "degF", "℃": "degC", "℉": "degF"},
+    **{"us$": "us_dollar", "fahrenheit": "degF", "celsius": "degC", "Ω": "ohm"},
 }
-_LONG_PREFIXES = {
-    **{"nano": "1e-9", "micro": "1e-6", "milli": "1e-3", "centi": "1e-2", "deci": "1e-1", "hecto": "1e2"},
-    **{"kilo": "1e3", "mega": "1e6", "giga": "1e9", "tera": "1e12"},
-}
-_PREFIXED = {  # symbol: (names, factor, dimensions)
-    "m": ("meter metre", "1", "length"),
-    "g": ("gram gramme", "1", "mass"),
-    "s": ("second", "1", "time"),
-    "L": ("liter litre", "0.001", "length^3"),
-    "l": ("", "0.001", "length^3"),
-    "A": ("ampere amp", "1", "current"),
-    "K": ("kelvin", "1", "temperature"),
-    "mol": ("mole", "1", "amount"),
-    "Hz": ("hertz", "1", "time^-1"),
-    "N": ("newton", "1000", "mass length time^-2"),
-    "Pa": ("pascal", "1000", "mass length^-1 time^-2"),
-    "J": ("joule", "1000", "mass length^2 time^-2"),
-    "W": ("watt", "1000", "mass length^2 time^-3"),
-    "Wh": ("watt-hour", "3600000", "mass length^2 time^-2"),
-    "eV": ("electronvolt", "1.602176634e-16", "mass length^2 time^-2"),
-    "C": ("coulomb", "1", "current time"),
-    "V": ("volt", "1000", "mass length^2 time^-3 current^-1"),
-    "cal": ("calorie", "4184", "mass length^2 time^-2"),
-    "B": ("byte", "8", "data"),
-    "bit": ("", "1", "data"),
-    "bar": ("", "100000000", "mass length^-1 time^-2"),
-}
-_PLAIN = {  # names: (factor, dimensions)
-    "inch in": ("0.0254", "length"),
-    "foot feet ft": ("0.3048", "length"),
-    "yard yd": ("0.9144", "length"),
-    "mile mi": ("1609.344", "length"),
-    "tonne": ("1000000", "mass"),
-    "ounce oz": ("28.349523125", "mass"),
-    "pound lb": ("453.59237", "mass"),
-    "sec": ("1", "time"),
-    "minute min": ("60", "time"),
-    "hour hr h": ("3600", "time"),
-    "day": ("86400", "time"),
-    "week": ("604800", "time"),
-    "month": ("1", "months"),
-    "year yr": ("12", "months"),
-    "hectare ha": ("10000", "length^2"),
-    "acre": ("4046.8564224", "length^2"),
-    "gallon gal": ("0.003785411784", "length^3"),
-    "quart qt": ("0.000946352946", "length^3"),
-    "pint pt": ("0.000473176473", "length^3"),
-    "cc": ("0.000001", "length^3"),
-    "mph": ("0.44704", "length time^-1"),
-    "kph kmh": ("5/18", "length time^-1"),
-    "knot": ("463/900", "length time^-1"),
-    "atm": ("101325000", "mass length^-1 time^-2"),
-    "dollar usd $": ("1", "dollars"),
-    "cent ¢": ("1/100", "dollars"),
-    "euro eur €": ("1", "euros"),
-    "pound-sterling gbp £": ("1", "pounds"),
-    "yen jpy ¥": ("1", "yen"),
-    "rupee inr ₹": ("1", "rupees"),
-    "% percent percentage pct": ("1/100", ""),
-    "degree deg °": ("1", "angle"),
-}
-_TEMPERATURES = {
-    "°c": ("1", "273.15"),
-    "celsius": ("1", "273.15"),
-    "°f": ("5/9", "45967/180"),
-    "fahrenheit": ("5/9", "45967/180"),
-}
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_AFTER = {"squared": 2, "cubed": 3}
 _POWER = re.compile(r"^(.*?)\^?\{?([+-]?\d)\}?$")
+_WORD = re.compile(r"^[^\W\d_][^\W\d]{0,29}$")
 _TEXTUAL = re.compile(r"\\(?:text|mathrm|mbox|operatorname|rm)\b|[{}]|\\[ ,;!]?")
+_LOCK = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[str, Unit]:
-    """Returns all names of all units; symbols keep their case, words are in lower case."""
-    table: dict[str, Unit] = {}
-    for symbol, (names, factor, dimensions) in _PREFIXED.items():
-        for prefixes, spelt in ((_PREFIXES, [symbol]), (_LONG_PREFIXES, names.split())):
-            for name in spelt:
-                table[name] = Unit(Fraction(factor), _dimensions(dimensions))
-                for prefix, scale in prefixes.items():
-                    table.setdefault(prefix + name, Unit(Fraction(factor) * Fraction(scale), _dimensions(dimensions)))
-    for joined, (factor, dimensions) in _PLAIN.items():
-        table.update(dict.fromkeys(joined.split(), Unit(Fraction(factor), _dimensions(dimensions))))
-    for name, (factor, offset) in _TEMPERATURES.items():
-        table[name] = Unit(Fraction(factor), _dimensions("temperature"), Fraction(offset))
-    return table
+def _registry() -> Any:
+    """Returns pint's registry with exact fractions; made when the first unit is read, in a third of a second."""
+    import pint
+
+    registry = pint.UnitRegistry(non_int_type=Fraction, cache_folder=None, on_redefinition="ignore")
+    for line in _DEFINITIONS:
+        registry.define(line)
+    return registry
 
 
-def _dimensions(text: str) -> Dimensions:
-    parts = (part.partition("^") for part in text.split())
-    return frozenset((name, int(power or 1)) for name, _, power in parts)
+@lru_cache(maxsize=1)
+def _constants() -> frozenset[str]:
+    """Returns the names that pint takes for units but that are constants of nature, or numbers such as pi."""
+    text = resources.files("pint").joinpath("constants_en.txt").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^(\w+)\s*=", text, re.MULTILINE)) - {"standard_atmosphere"}
 
 
 def parse_unit(text: str) -> Unit | None:
@@ -128,14 +87,13 @@ def parse_unit(text: str) -> Unit | None:
 
     >>> parse_unit("km/h") == parse_unit("kilometers per hour"), parse_unit("cm^2").factor, parse_unit("eggs")
     (True, Fraction(1, 10000), None)
+    >>> [parse_unit(text) for text in ("dozen", "is", "pi", "x", "at")]
+    [None, None, None, None, None]
     """
     text = _TEXTUAL.sub("", text.replace(r"\%", "%").replace(r"\$", "$").replace(r"^\circ", "°").replace(r"^{\circ}", "°"))
-    text = text.replace("°C", "celsius").replace("° C", "celsius").replace("°F", "fahrenheit").replace("° F", "fahrenheit")
-    text = text.replace("²", "^2").replace("³", "^3").replace("·", " ").replace("*", " ").replace(r"\cdot", " ")
-    words = re.sub(r"\bper\b|/", " / ", text).strip().rstrip(".").split()
-    if not 0 < len(words) <= 12:
-        return None
-    return _product(tuple(words))
+    text = text.replace("° ", "°").replace("²", "^2").replace("³", "^3").replace("·", " ").replace("*", " ")
+    words = re.sub(r"\bper\b|/", " / ", text.replace(r"\cdot", " ")).strip().rstrip(".").split()
+    return _product(tuple(words)) if 0 < len(words) <= 12 else None
 
 
 @lru_cache(maxsize=1024)
@@ -145,10 +103,10 @@ def _product(words: tuple[str, ...]) -> Unit | None:
     for word in words:
         if word == "/":
             sign = -1
-        elif (found := {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "cu": 3, "cu.": 3}.get(word.lower())) is not None:
+        elif (found := _POWERS.get(word.lower().rstrip("."))) is not None:
             ahead = found
-        elif word.lower() in {"squared", "cubed"}:
-            return None if count == 0 else _product((*words[:-2], f"{words[-2]}^{2 if word == 'squared' else 3}"))
+        elif word.lower() in _AFTER:
+            return None if count == 0 else _product((*words[:-2], f"{words[-2]}^{_AFTER[word.lower()]}"))
         else:
             unit, power = _one(word)
             if unit is None:
@@ -166,12 +124,34 @@ def _product(words: tuple[str, ...]) -> Unit | None:
 def _one(word: str) -> tuple[Unit | None, int]:
     """Returns the unit and the power of one word such as "cm^2" or "Meters"."""
     power = 1
-    if word not in _table() and (found := _POWER.match(word)) and found[1]:
+    if (found := _POWER.match(word)) and found[1]:
         word, power = found[1], int(found[2])
     if not -6 <= power <= 6 or power == 0:
         return None, 1
-    lower = word.lower()
-    for name in (word, lower, lower.removesuffix("s"), lower.removesuffix("es")):
-        if name in _table() and (name == word or len(name) > 1):
-            return _table()[name], power
-    return None, power
+    names = (word, word.lower()) if len(word) > 1 else (word,)
+    return next((unit for name in dict.fromkeys(names) if (unit := _named(name)) is not None), None), power
+
+
+@lru_cache(maxsize=1024)
+def _named(word: str) -> Unit | None:
+    word = unicodedata.normalize("NFC", word)  # the ohm sign is an omega
+    sign = _SIGNS.get(word) or _SIGNS.get(word.lower())
+    if sign is None and (word in _NO_UNITS or word.lower().removesuffix("s") in NUMERALS or not _WORD.match(word)):
+        return None
+    with _LOCK:  # the registry fills tables of its own
+        for prefix, name, _ in _registry().parse_unit_name(sign or word):
+            if prefix in _PREFIXES | (_BINARY if name in {"byte", "bit"} else frozenset()) and name not in _constants():
+                return _in_base_units(prefix, name)
+    return None
+
+
+def _in_base_units(prefix: str, name: str) -> Unit | None:
+    from pint.util import to_units_container
+
+    registry = _registry()
+    unit = registry.Unit(prefix + name)
+    factor, base = registry.get_root_units(unit)
+    powers = {dimension: int(power) for dimension, power in to_units_container(base).items()}
+    if not powers and name not in _PURE:
+        return None
+    return Unit(Fraction(factor), frozenset(powers.items()), Fraction(registry.Quantity(0, unit).to_root_units().magnitude))
