@@ -13,7 +13,7 @@ from functools import lru_cache
 from ..tasks.text import apart, plain
 from .wrapping import unwrapped
 
-_QUOTES = str.maketrans({"−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"'})
+_PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"'})
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _EMPHASIS = re.compile(r"(?<![\w*_`])([*_`]{1,3})(?=\S)([^*_`]+)(?<=\S)\1(?![\w*_`])")
@@ -24,6 +24,7 @@ _VERDICTS = frozenset({"yes", "no", "noanswer"})
 """Answers that share no words with another answer: HotpotQA's scorer gives 0 where either is one and they differ."""
 _ALONE = frozenset("-.()[]{}")
 """Signs that are no word by themselves."""
+_QUOTES = "\"'`"
 _PAUSES = ("STOP", "COMMA", "COLON", "MARK", "ELLIPSIS", "DANDA")
 """How the Unicode names of the marks end that divide sentences, in any script."""
 
@@ -45,7 +46,7 @@ def normalise(text: str) -> str:
     >>> normalise("„Hamlet“"), normalise("巴黎。"), normalise("１２")
     ('hamlet', '巴 黎', '12')
     """
-    simple = _EMPHASIS.sub(r"\2", plain(text).translate(_QUOTES).casefold())
+    simple = _EMPHASIS.sub(r"\2", plain(text).translate(_PLAIN).casefold())
     simple = apart(_HYPHEN.sub(" ", _THOUSANDS.sub(lambda match: match[0].replace(",", ""), simple)))
     tokens = [token for token in map(_token, simple.split()) if token]
     if len(tokens) > 1 and tokens[0] in _ARTICLES:
@@ -55,9 +56,7 @@ def normalise(text: str) -> str:
 
 def _token(word: str) -> str:
     """Strips from one word what cannot carry meaning; "" if nothing else is left."""
-    if not word.isascii():
-        word = _without_marks(word)
-    word = word.strip("\"'`")
+    word = word.strip(_QUOTES) if word.isascii() else _without_marks(word)
     trimmed = word.rstrip(".,;:!?\"'`")
     if _ACRONYM.match(word.rstrip(",;:!?")):
         return word.replace(".", "").rstrip(",;:!?")
@@ -79,9 +78,9 @@ def _without_marks(word: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_mark(character: str) -> bool:
-    """Says whether a character is a quotation mark, a bracket or a mark of a pause, beyond those of ASCII."""
+    """Says whether a character is a quotation mark, or a bracket or a mark of a pause beyond those of ASCII."""
     if character.isascii():
-        return False
+        return character in _QUOTES
     kind = unicodedata.category(character)
     pause = kind == "Po" and unicodedata.name(character, "").endswith(_PAUSES)
     return kind in {"Pi", "Pf", "Ps", "Pe"} or pause

@@ -11,7 +11,7 @@ _LEAD = re.compile(
     r"(?:(?:is|are)\b|:|：|=|\n)[\s*_]*:?\s*|^\s*(?:最终|最後の)?(?:答案|答え)\s*(?:是|为|は|:|：)\s*[:：]?\s*",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"^(?:#{1,6}|[*•>])\s+")
+_HEADING = re.compile(r"^(?:#{1,6}|[*•>=])\s+")
 _PAIRS = (
     *(("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")),
     *(("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`")),
@@ -35,7 +35,7 @@ def unwrapped(text: str) -> str:
     text = _last_box(text).strip()
     for _ in range(_MOST):
         shorter = _once(text).strip()
-        if shorter == text:
+        if shorter in {"", text}:  # a flag may be the answer
             break
         text = shorter
     return text

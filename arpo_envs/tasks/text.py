@@ -56,16 +56,22 @@ def without_accents(text: str) -> str:
     if text.isascii():
         return text
     bare = (c for c in unicodedata.normalize("NFKD", text) if unicodedata.combining(c) in _PART_OF_A_LETTER)
-    return unicodedata.normalize("NFC", "".join(map(_latin, bare)))
+    return unicodedata.normalize("NFC", "".join(_latin(c) for c in bare if not _is_invisible(c)))
 
 
 def plain(text: str) -> str:
     """Returns `text` with one form for each character: ａ and ﬁ are a and fi, but 5² stays 5², and ½ stays ½.
 
+    Invisible characters, such as those that say where writing turns, are left out.
+
     >>> plain("１２％ ﬁn"), plain("5²")
     ('12% fin', '5²')
     """
-    return text if text.isascii() else unicodedata.normalize("NFC", "".join(map(_one_form, text)))
+    return text if text.isascii() else unicodedata.normalize("NFC", "".join(_one_form(c) for c in text if not _is_invisible(c)))
+
+
+def _is_invisible(character: str) -> bool:
+    return not character.isascii() and unicodedata.category(character) == "Cf"
 
 
 @lru_cache(maxsize=4096)

@@ -55,6 +55,7 @@ class Few:
         *[
             ("Hawaiʻi", "Hawai'i"),
             ("Ｐａｒｉｓ", "paris"),
+            ("Nor\u200bvège\u200f", "Norvege"),
             ("ﬁn", "fin"),
             ("Άθήνα", "Αθηνα"),
             ("１２", "12"),
