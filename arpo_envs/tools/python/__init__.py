@@ -53,8 +53,8 @@ class PythonTool:
         inodes: files and folders in a working directory.
         output_characters: characters of a cell's text; of a longer one, beginning and end are kept.
         imports: modules that are imported beforehand; a cell may import others as well.
-        layers: "auto" for all isolation there is, "full" to insist on namespaces, "no-namespaces" to do without;
-            "none" for no isolation at all, which needs `unsafe`.
+        layers: "auto" for all isolation there is, "full" to insist on namespaces and Landlock, "no-namespaces" to do
+            without namespaces; "none" for no isolation at all, which needs `unsafe`.
         unsafe: run even where the minimum of isolation is missing.
 
     Raises:

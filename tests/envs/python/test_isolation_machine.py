@@ -62,6 +62,10 @@ def test_the_minimum_is_the_filter_and_one_way_to_keep_files_away() -> None:
     assert [text.partition(" (")[0] for text in both] == ["Landlock", "process namespace"]
     same = report.from_rows((Row(name, False, "what", "why") for name in report.MINIMUM + report.NAMESPACES + ("Landlock",)), 0)
     assert len(same.missing_minimum()) == 1, "one reason is given once"
+    assert _found().unkept() == _found("user namespace").unkept() == []
+    [unkept] = _found("Landlock").unkept()
+    assert unkept.startswith("Landlock is missing: ")
+    assert unkept.endswith(". why Landlock")
 
 
 _LACKING = """

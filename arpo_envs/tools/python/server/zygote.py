@@ -28,7 +28,7 @@ from .isolation import (
     restrict_files,
     unmount_workdir,
 )
-from .isolation.report import NAMESPACES
+from .isolation.report import LANDLOCK, NAMESPACES
 from .processes import ProcessTable
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
@@ -55,6 +55,7 @@ class Place:
 
     Args:
         layers: what this machine offers; None when nothing shall be used.
+        unkept: promises that are not kept with these layers.
         readable: what a session may read besides its working directory.
         workdirs: makes working directories.
         table: the process table.
@@ -62,6 +63,7 @@ class Place:
     """
 
     layers: Layers | None
+    unkept: Sequence[str]
     readable: Sequence[str]
     workdirs: WorkDirs
     table: ProcessTable
@@ -118,35 +120,33 @@ def isolate(wanted: dict[str, Any]) -> Place:
     _allow_many_files()
     os.umask(0o077)
     readable = python_paths()
-    layers = None if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
+    layers, unkept = (None, []) if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
     limits = {"megabytes": wanted["disk_mb"], "inodes": wanted["inodes"]}
     if layers is not None and layers.namespaces:
         root = PrivateRoot(readable)
         table = ProcessTable(enter_namespaces(root))
-        return Place(layers, readable, WorkDirs(root.work, partial(_mount, limits), unmount_workdir), table, None)
+        return Place(layers, unkept, readable, WorkDirs(root.work, partial(_mount, limits), unmount_workdir), table, None)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     path, _ = folder.make_folder()
-    return Place(layers, readable, WorkDirs(folder.sessions_of(path), None, None), ProcessTable(), path)
+    return Place(layers, unkept, readable, WorkDirs(folder.sessions_of(path), None, None), ProcessTable(), path)
 
 
-def _offered(mode: str, *, unsafe: bool) -> Layers:
-    """Returns the layers that shall be used, of those that this machine offers.
+def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
+    """Returns the layers that shall be used, of those that this machine offers, and the promises that are then not kept.
 
     Raises:
         Unavailable: they are not enough.
     """
     report = probe()
-    layers = report.layers
-    missing = report.missing_minimum()
     if mode == "no-namespaces":
-        layers = replace(layers, namespaces=False)
-        missing = missing or ([] if layers.landlock else ["without namespaces, Landlock is needed"])
-    if mode == "full" and not layers.namespaces:
-        missing = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in NAMESPACES and not row.active]
-        raise Unavailable(f"layers='full' needs namespaces. {'; '.join(missing)}")
+        report = replace(report, layers=replace(report.layers, namespaces=False))
+    lacking = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in (*NAMESPACES, LANDLOCK) and not row.active]
+    if mode == "full" and lacking:
+        raise Unavailable(f"layers='full' needs namespaces and Landlock. {' '.join(lacking)}")
+    missing = report.missing_minimum()
     if missing and not unsafe:
         raise Unavailable("; ".join(missing))
-    return layers
+    return report.layers, report.unkept()
 
 
 def _mount(limits: dict[str, int], path: str) -> None:
@@ -155,7 +155,7 @@ def _mount(limits: dict[str, int], path: str) -> None:
 
 def _described(place: Place) -> dict[str, Any]:
     layers = place.layers
-    return {"layers": {} if layers is None else asdict(layers)}
+    return {"layers": {} if layers is None else asdict(layers), "unkept": place.unkept}
 
 
 def _allow_many_files() -> None:

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import mounts
 
@@ -19,20 +19,24 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 _STAGES = ("/tmp", "/mnt", "/proc")  # where the new root is built; nobody outside this mount namespace sees it
 _STORES = ("/nix/store", "/gnu/store")  # there, every library has a folder of its own
 _MOST_LINKS = 40  # on the way to one file, as in the kernel
+_WORK = "arpo-sessions"
 _WORK_MODE = 0o111  # to be passed through, neither listed nor written to
 
 
 @dataclass(frozen=True)
 class PrivateRoot:
-    """What the new root holds.
+    """What the new root holds; make it while the host's files can still be seen.
 
     Args:
         paths: files and folders of the host that can be read at the same place.
-        work: a writable folder, in which the server makes working directories; none of `paths` may lie there.
+        work: a writable folder, in which the server makes working directories; nothing of `paths` lies there, or leads there.
     """
 
     paths: Sequence[str]
-    work: str = "/arpo-sessions"
+    work: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", f"/{_free_name(self.paths)}")
 
 
 def python_paths() -> tuple[str, ...]:
@@ -85,8 +89,8 @@ def _enter(root: PrivateRoot) -> int:
         if not os.path.lexists(stage + path):
             os.makedirs(os.path.dirname(stage + path), exist_ok=True)
             os.symlink(target, stage + path)
-    processes = _open_processes(stage + "/proc")
-    os.makedirs(stage + root.work)
+    os.mkdir(stage + root.work)
+    processes = _open_processes(stage + root.work)
     mounts.mount_memory(
         stage + root.work, f"size=16m,nr_inodes=1048576,mode={_WORK_MODE:o}", mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
     )
@@ -96,12 +100,22 @@ def _enter(root: PrivateRoot) -> int:
 
 
 def _open_processes(path: str) -> int:
-    os.mkdir(path)
+    """Returns a descriptor of the proc file system, which is mounted on a folder for a moment."""
     mounts.mount_processes(path)
     processes = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     mounts.unmount(path)
-    os.rmdir(path)
     return processes
+
+
+def _free_name(paths: Iterable[str]) -> str:
+    """Returns a name in `/` that is on the way to none of the paths, neither by links nor without."""
+    links: dict[str, str] = {}
+    real = [_resolve(path, links) for path in (*paths, *_DEVICES)]
+    taken = {path.split("/")[1] for path in (*real, *links)}
+    name = _WORK
+    while name in taken:
+        name += "-"
+    return name
 
 
 def _make_place(path: str, is_folder: bool) -> None:
