@@ -57,7 +57,7 @@ import colorsys, os, sys
 import mpmath
 found = {
     "prefix": sys.prefix,
-    "packages": mpmath.__file__.startswith(sys.prefix + os.sep),
+    "packages": os.path.realpath(mpmath.__file__).startswith(os.path.realpath(sys.prefix) + os.sep),
     "where": os.getcwd(),
     "listed": [],
 }

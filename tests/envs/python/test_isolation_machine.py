@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from isolation_modes import ALONE, SERVER, skip_if_missing
 
@@ -26,9 +27,11 @@ def machine() -> isolation.Report:
 
 
 def test_what_python_needs_is_listed_and_exists() -> None:
-    paths = isolation.python_paths()
-    assert all(os.path.isdir(path) for path in paths)
-    for module in (os, json, pytest):
+    readable = isolation.python_paths()
+    paths = readable.paths
+    assert all(os.path.exists(path) for path in paths)
+    assert all(os.path.isdir(path) for path in (*readable.folders, *readable.hidden))
+    for module in (os, json, numpy):
         assert any(str(module.__file__).startswith(path + "/") for path in paths), module
     assert not {"/", "/usr", "/etc", "/home", "/root", "/tmp", "/var"} & set(paths)
     assert not any(str(SERVER).startswith(path + "/") for path in paths if "site-packages" not in path)

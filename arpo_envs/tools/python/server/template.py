@@ -44,12 +44,16 @@ class Settings:
         output_characters: characters of a cell's text.
         nice: how much lower than the host's the priority is.
         supervisor: this process's parent.
+        search: where modules are looked for.
+        aliases: paths, and the ones that texts show instead.
     """
 
     imports: Sequence[str]
     output_characters: int
     nice: int
     supervisor: int
+    search: Sequence[str]
+    aliases: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ def seeder() -> Callable[[int], None]:
 
 def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
     notebook = Notebook(settings.output_characters)
+    notebook.aliases = tuple(settings.aliases)
+    sys.path[:] = settings.search
     warm_up(settings.imports)
     seed = seeder()
     seed(0)
