@@ -1,5 +1,6 @@
 """What is the same letter, word and name: one decision for the index, for queries and for token F1."""
 
+import hashlib
 import re
 import string
 import unicodedata
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from arpo_envs.rewards import exact_match, token_f1
 from arpo_envs.tasks.text import apart, fold, plain, words
-from arpo_envs.tasks.world import Document
+from arpo_envs.tasks.world import FORMAT, Document
 from arpo_envs.tools.search import Index
 
 SCRIPTS = (
@@ -86,6 +87,11 @@ def test_folding_twice_changes_nothing(text):
     assert fold(fold(text)) == fold(text)
     assert fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
     assert all(words(word) == [word] for word in words(text))
+
+
+def test_what_a_word_is_changes_with_the_format_of_what_is_kept_on_disk():
+    notion = hashlib.sha256("|".join(map(fold, SCRIPTS + MORE)).encode()).hexdigest()[:12]
+    assert (FORMAT, notion) == (2, "f6e409110863"), "raise FORMAT: an index that was kept holds other words"
 
 
 @given(st.text(max_size=60))
