@@ -48,7 +48,7 @@ def outcome(given: Any) -> Outcome:
         given: the five-tuple of Gymnasium.
 
     Raises:
-        Refused: reward or success is no finite number, or the rest is not what Gymnasium asks for.
+        Refused: the reward is no finite number, success does not lie in [0, 1], or the rest is not what Gymnasium asks for.
 
     >>> outcome(("text", 1, True, False, {"success": True}))
     Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', success=1.0)
@@ -64,7 +64,7 @@ def outcome(given: Any) -> Outcome:
             "The environment's step did not return observation, reward, terminated, truncated and a dictionary: "
             f"{str(given)[:200]}"
         ) from error
-    right = None if success is None else reward(success, "info['success']")
+    right = None if success is None else _share(success)
     return Outcome(str(observation), reward(paid), bool(terminated), bool(truncated), tool, right)
 
 
@@ -87,6 +87,13 @@ def reward(given: Any, what: str = "its reward") -> float:
             f"The environment paid {str(given)[:80]} as {what}; it must be a finite number of at most "
             f"{LARGEST_REWARD:g} in size."
         )
+    return number
+
+
+def _share(given: Any) -> float:
+    number = reward(given, "info['success']")
+    if not 0.0 <= number <= 1.0:
+        raise Refused(f"The environment paid {number:g} as info['success']; it must lie between 0 and 1.")
     return number
 
 

@@ -1,12 +1,13 @@
 """Parts by name: built in, offered by an installed package as an entry point, or written `package.module:object`.
 
 A package offers a part in its `pyproject.toml`, under the group of its kind (`arpo.algorithms`, `arpo.policies`,
-`arpo.tools`). Nothing of it is imported before it is asked for by name.
+`arpo.tools`, `arpo.envs`). Nothing of it is imported before it is asked for by name.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from .errors import ConfigError, unknown_name
@@ -117,16 +118,31 @@ def imported(reference: str, what: str) -> Any:
     if not is_reference(reference):
         raise ConfigError(f"{what} is not written package.module:object.")
     module, _, attribute = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:  # another's module may fail in any way, and the user must hear whose it was
-        raise ConfigError(f"{what} cannot be imported: {type(error).__name__}: {error}. {_advice(module, error)}") from error
+    found: Any = imported_module(module, what)
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
             raise ConfigError(f"{what} does not exist. {unknown_name(f'name in {module}', part, known)}")
         found = getattr(found, part)
     return found
+
+
+def imported_module(module: str, what: str) -> ModuleType:
+    """Returns a module.
+
+    Args:
+        module: its name; it is imported now.
+        what: how messages name what is sought there.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ConfigError(f"{what} cannot be imported: {module!r} is no name of a module.")
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # another's module may fail in any way, and the user must hear whose it was
+        raise ConfigError(f"{what} cannot be imported: {type(error).__name__}: {error}. {_advice(module, error)}") from error
 
 
 def _advice(module: str, error: Exception) -> str:

@@ -114,7 +114,7 @@ def sample_plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a policy that writes actions, often wrong ones, and knows nothing: two seconds of imitation."""
     from algorithms.checkpoint import save_policy
-    from algorithms.cli.config import env_maker
+    from algorithms.cli.environments import env_maker
     from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
     from algorithms.rendering import TextRenderer
 

@@ -320,7 +320,7 @@ FAULTS = [
 ]
 
 
-ENTANGLED_LAWS = {Law.REPEATS, Law.INDEPENDENT, Law.UNTOUCHED, Law.CLOSE, Law.DEEPCOPY}
+ENTANGLED_LAWS = {Law.FAITHFUL, Law.REPEATS, Law.INDEPENDENT, Law.UNTOUCHED, Law.CLOSE, Law.DEEPCOPY}
 """Laws that share a cause: a fault that breaks one of these breaks others with it."""
 
 ENTANGLED = {"HarmedByRefusal", "NewGenerator", "SharedGenerator", "OutsideCounter"}

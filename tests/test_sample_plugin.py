@@ -69,6 +69,29 @@ def test_it_is_listed_and_explained(arpo) -> None:
     assert "Did you mean 'median_grpo'?" in arpo("algorithms", "median_grop", status=2)
 
 
+def test_its_environment_is_listed_explained_and_played_and_imported_only_then(arpo) -> None:
+    import_only = "import sys, arpo_envs, arpo_envs.envs.named; print('sample_plugin' in sys.modules)"
+    assert arpo(code=import_only).strip() == "False"
+    text = arpo("envs")
+    assert "Sample/Lengths-v0" in text
+    assert "from sample-plugin 0.1.0" in text
+    assert "Did you mean 'largest'?" in arpo("play", "Sample/Lengths-v0", "--args", "lagest=3", status=2)
+    assert "number in a question" in arpo("envs", "Sample/Lengths-v0")
+    call = json.dumps({"value": 8, "unit": "km", "into": "m"})
+    played = arpo("play", "Sample/Lengths-v0", "--task", "8-km", typed=f"convert {call}\nanswer 8000\n")
+    assert "8 km = 8000 m" in played
+    assert "reward 1" in played
+
+
+def test_its_environment_trains_to_a_summary(arpo, tiny_policy: Path, folder: Path) -> None:
+    words = ["--env", "Sample/Lengths-v0", "--env-args", "largest=9", "--policy", str(tiny_policy), "--prompts", "2"]
+    text = arpo("train", *words, "--rollouts", "4", "--eval-questions", "2", "--steps", "2", "--output", "lengths")
+    assert "hops" not in text
+    assert "world=" not in text
+    assert json.loads((folder / "lengths" / "summary.json").read_text(encoding="utf-8"))["algorithm"] == "arpo"
+    assert "Sample/Lengths-v0" in arpo("eval", "--policy", "lengths", "--questions", "2")
+
+
 CHECKS = """
 from algorithms import make
 from algorithms.testing import check_algorithm

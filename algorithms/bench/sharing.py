@@ -17,7 +17,8 @@ from rich.text import Text
 from arpo_envs import ArpoError, ConfigError
 
 from ..algorithm import Algorithm
-from ..cli.config import TrainConfig, env_maker, parse_arguments
+from ..cli.config import TrainConfig
+from ..cli.environments import env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
 from ..cli.results import Value

@@ -1,18 +1,13 @@
 """The configuration of a training run, and the parts it stands for."""
 
-import ast
 import inspect
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
-
-import arpo_envs
 from arpo_envs import ConfigError
-from arpo_envs.errors import unknown_name
 
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
@@ -22,6 +17,7 @@ from ..optimization import Schedule
 from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
+from .environments import env_maker, parse_arguments
 from .paths import from_the_root
 from .policy_source import EMBEDDED, is_named, model_in, policy_folder
 
@@ -31,7 +27,8 @@ class TrainConfig:
     """Train a policy on an environment with an algorithm."""
 
     env: str = "ARPO/SearchMini-v0"
-    """Environment id, as for gym.make; "package:Name-v0" imports the package first."""
+    """Environment id, as for gym.make; `arpo envs` lists them, those of installed packages too. "package:Name-v0" imports
+    the package first."""
     env_args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=1."""
     train_args: tuple[str, ...] = ("split=train",)
@@ -301,68 +298,6 @@ _EMBEDDED: dict[str, Any] = {
     "gradient_clip": 10.0,
     "micro_batch_tokens": 16384,
 }
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes environments; a value, so that errors name what was asked for."""
-
-    env: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self) -> "gym.Env[Any, Any]":
-        return gym.make(self.env, disable_env_checker=True, **self.options)
-
-
-def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
-    """Returns a maker of environments, after making one to find mistakes now.
-
-    Raises:
-        ConfigError: no environment has that id, or it does not take these arguments.
-    """
-    arpo_envs.register()
-    if ":" not in env and env not in gym.registry:
-        raise unknown_name("environment", env, [name for name in gym.registry if name.startswith("ARPO/")])
-    maker = _Maker(env, options)
-    try:
-        maker().close()
-    except TypeError as error:
-        raise _wrong_arguments(env, options, error) from error
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ConfigError(f"{env} cannot be made: {error}") from error
-    return maker
-
-
-def _wrong_arguments(env: str, options: dict[str, Any], error: TypeError) -> ConfigError:
-    """Returns the error that names an argument the environment does not take, with the closest one it does."""
-    entry_point = gym.spec(env.rpartition(":")[2]).entry_point  # what stands before ":" was imported when it was made
-    creator = gym.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    known = inspect.signature(creator).parameters if creator is not None else {}
-    strange = [name for name in options if name not in known]
-    if not strange or any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return ConfigError(f"{env} does not take these arguments: {error}")
-    return unknown_name(f"argument of {env}", strange[0], known)
-
-
-def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Returns NAME=VALUE words as a dictionary; a value is a Python literal where it looks like one.
-
-    Raises:
-        ConfigError: a word has no "=".
-
-    >>> parse_arguments(["hops=2", "split=test", "relations=['capital']"])
-    {'hops': 2, 'split': 'test', 'relations': ['capital']}
-    """
-    parsed: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"Expected NAME=VALUE, got {word!r}.")
-        try:
-            parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[name] = value
-    return parsed
 
 
 def _free_folder(config: TrainConfig) -> Path:

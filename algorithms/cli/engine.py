@@ -8,7 +8,7 @@ from typing import Any
 
 from ..policies import vllm
 from ..policies.vllm import VLLMPolicy
-from .config import parse_arguments
+from .environments import parse_arguments
 
 _OWN = {"dtype", "top_logprobs", "cache_bytes", "colocated"} & set(inspect.signature(VLLMPolicy).parameters)
 

@@ -14,11 +14,11 @@ from rich.text import Text
 
 import arpo_envs
 from arpo_envs import ArpoError
+from arpo_envs.envs.named import ENVS
 
 from ..limits import TextEnv
-from .config import env_maker
 from .docstrings import argument_docs, first_sentence
-from .game import require_text
+from .environments import env_maker
 
 _EXAMPLE_SEED = 7
 
@@ -44,21 +44,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def listed() -> Table:
-    """Returns the table of all registered environments of this suite."""
-    arpo_envs.register()
+    """Returns the table of the environments of this suite, and of those that installed packages offer."""
     table = Table(title="Environments", title_justify="left", show_lines=True)
     for heading in ("id", "what it is", "tools", "fork level"):
         table.add_column(heading, overflow="fold", ratio=3 if heading == "what it is" else None)
-    for name in sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO"):
+    packages = {plugin.name: plugin.package for plugin in ENVS.plugins() if plugin.name not in ENVS.built_in}
+    for name in [*sorted(ENVS.built_in), *packages]:
         try:
             env = env_maker(name, {})()
         except (ArpoError, ImportError) as error:  # one that misses its extra must not hide the others
             table.add_row(Text(name, style="dim"), Text(f"Not usable here: {error}", style="dim"), "", "")
             continue
         about = Text(first_sentence(type(env.unwrapped).__doc__))
+        if name in packages:
+            about.append(f"\nfrom {packages[name]}", style="dim")
         if preset := gym.registry[name].kwargs:
             about.append("\n" + ", ".join(f"{key}={_short(value)}" for key, value in preset.items()), style="dim")
-        tools = ", ".join(spec.name for spec in env.get_wrapper_attr("tool_specs"))
+        specs = env.get_wrapper_attr("tool_specs") if env.has_wrapper_attr("tool_specs") else ()
+        tools = ", ".join(spec.name for spec in specs)
         table.add_row(Text(name, style="bold cyan"), about, tools, arpo_envs.fork_level(env).value)
         env.close()
     return table
@@ -72,7 +75,6 @@ def explained(name: str) -> Group:
     """
     env = env_maker(name, {})()
     try:
-        require_text(env)
         return _explained(name, env)
     finally:
         env.close()

@@ -22,8 +22,9 @@ from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.named import make_policy
 from ..policies.served import is_url
-from .config import TrainConfig, check_engine, check_policy_options, env_maker, parse_arguments
+from .config import TrainConfig, check_engine, check_policy_options
 from .engine import vllm_policy
+from .environments import env_maker, parse_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
 from .policy_source import SMOLLM2, is_named, policy_folder, unknown_policy
 from .remote import remote_policy

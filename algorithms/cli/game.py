@@ -15,6 +15,7 @@ from arpo_envs.errors import unknown_name
 
 from ..limits import MakeEnv, TextEnv
 from ..tree import Status
+from .environments import require_text
 
 
 @dataclass
@@ -195,17 +196,6 @@ class Game:
                 if move.before is not None:
                     move.before.close()
             branch.env.close()
-
-
-def require_text(env: TextEnv) -> None:
-    """Finds an environment that is no conversation.
-
-    Raises:
-        ConfigError: its actions are not texts.
-    """
-    if not isinstance(env.action_space.sample(), str):
-        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        raise ConfigError(f"{name} takes no text: its actions are {env.action_space}. `arpo envs` lists environments that do.")
 
 
 def _again(before: Snapshot | None) -> Snapshot | None:

@@ -24,9 +24,10 @@ from ..policies.named import make_policy
 from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..trainer import Trainer
-from .config import MARK, TrainConfig, parse_arguments
+from .config import MARK, TrainConfig
 from .ends import end_ids, keep_ends
 from .engine import vllm_policy
+from .environments import parse_arguments
 from .policy_source import EMBEDDED, is_named, policy_folder
 from .remote import remote_policy
 
@@ -55,7 +56,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
         return folder
     make_env = config.make_env(*config.train_args)
     size = ColdStartConfig()
-    model, tokenizer = build(make_env, size, seed=config.seed)
+    model, tokenizer = build(make_env, size, seed=config.seed, report=report)
     renderer = TextRenderer(tokenizer, with_instructions=False)
     lessons = (make_env, model, tokenizer, renderer, size)
     cold_start(*lessons, seed=config.seed, report=report, device=find_device(config.device))

@@ -18,7 +18,7 @@ from rich.text import Text
 from arpo_envs import ArpoError
 from arpo_envs.arguments import described, example
 
-from .config import env_maker, parse_arguments
+from .environments import env_maker, parse_arguments
 from .game import Branch, Game, Move
 
 _COMMANDS = {

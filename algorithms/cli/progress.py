@@ -14,6 +14,8 @@ from ..failures import Failures, place, reason
 
 _PHASE_LINES = 4
 _STEP_LINES = 20
+_QUIET = 10.0
+"""Seconds without a line after which the next thing that is done is told, whatever it is."""
 
 
 class Progress:
@@ -38,7 +40,7 @@ class Progress:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, int] = {}
-        self._began = time.perf_counter()
+        self._began = self._noted = time.perf_counter()
         self._first_step: tuple[int, float] | None = None
 
     def __enter__(self) -> Self:
@@ -55,17 +57,24 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
+        self._noted = time.perf_counter()
         self._console.print(f"[dim]{time.perf_counter() - self._began:6.0f} s[/]  {text}", highlight=False)
 
     def _failed(self, what: str, error: BaseException) -> None:
         where = f" ({place(error)})" if place(error) else ""
         self.note(f"[yellow]{_words(what)}[/]: {escape(reason(error))}{escape(where)}; others like it are counted")
 
-    def phase(self, name: str, done: int, total: int, accuracy: float) -> None:
-        """Reports a step of the cold start."""
-        self._advance(name, done, total, f"accuracy {accuracy:.2f}")
-        if done == total or done % max(1, total // _PHASE_LINES) == 0:
-            self.note(f"cold start, {name}: step {done} of {total}, accuracy {accuracy:.2f}")
+    def phase(self, name: str, done: int, total: int, accuracy: float | None) -> None:
+        """Reports a step of the cold start; what has no accuracy is told only where it takes long."""
+        learned = "" if accuracy is None else f"accuracy {accuracy:.2f}"
+        self._advance(name, done, total, learned)
+        if self._is_due(done, total, 0 if accuracy is None else _PHASE_LINES):
+            self.note(f"cold start, {name}: step {done} of {total}{learned and ', '}{learned}")
+
+    def _is_due(self, done: int, total: int, lines: int) -> bool:
+        """Whether to tell: so many times in all, if at least once, and whenever nothing was told for long."""
+        planned = lines > 0 and (done == total or done % max(1, total // lines) == 0)
+        return planned or time.perf_counter() - self._noted > _QUIET
 
     def step(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Reports a training step; the columns have their heading above the first line."""
@@ -76,7 +85,7 @@ class Progress:
         before, began = self._first_step
         left = (now - began) / (done - before) * (total - done)
         self._advance("training", done, total, f"reward {metrics['reward']:.2f}  success {metrics['success']:.2f}")
-        if done == before + 1 or done == total or done % max(1, total // _STEP_LINES) == 0:
+        if done == before + 1 or self._is_due(done, total, _STEP_LINES):
             line = _columns(
                 f"{done}/{total}",
                 f"{metrics['reward']:.2f}",

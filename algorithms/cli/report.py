@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .config import TrainConfig
+from .environments import arguments_of
 from .results import write_json
 
 _LAST = 10
+_MOSTLY = 0.8
+"""Share of prompts whose rollouts all earned the same, above which that is said."""
 
 
 def report(
@@ -42,7 +45,7 @@ def report(
     if metrics:
         plot(run / "training.png", metrics, summary)
     console.print(table(before, after, summary))
-    for line in advice(summary):
+    for line in advice(summary, arguments_of(config.env)):
         console.print(f"• {line}", highlight=False)
     console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl, policy/", highlight=False)
 
@@ -77,6 +80,7 @@ def summarise(
         "executed_tool_calls_per_prompt": mean("executed_tool_calls_per_prompt"),
         "inherited_tool_calls_per_prompt": mean("inherited_tool_calls_per_prompt"),
         "forks_per_prompt": mean("forks_per_prompt"),
+        "equal_reward_groups": mean("equal_reward_groups"),
         "seconds": round(seconds, 1),
         "algorithm": config.algorithm + ("-shuffled" if config.shuffle_rewards else ""),
         "seed": config.seed,
@@ -105,19 +109,34 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[
     shown.add_section()
     executed, inherited = summary["executed_tool_calls_per_prompt"], summary["inherited_tool_calls_per_prompt"]
     shown.add_row("tool calls per prompt", "", f"{executed:.1f} run", f"{inherited:.1f} inherited")
+    shown.add_row("forks per prompt", "", f"{summary['forks_per_prompt']:.1f}", "")
     shown.add_row("time", "", f"{summary['seconds']:.0f} s", "")
     return shown
 
 
-def advice(summary: Mapping[str, Any]) -> list[str]:
-    """Returns what to try next, depending on what happened."""
+def advice(summary: Mapping[str, Any], takes: Collection[str]) -> list[str]:
+    """Returns what to try next, depending on what happened.
+
+    Args:
+        summary: of the run, see `summarise`.
+        takes: names of the environment's arguments.
+    """
     lines = []
+    equal = summary["equal_reward_groups"]
+    if equal > _MOSTLY:
+        where = "every prompt" if equal == 1.0 else f"{equal:.0%} of the prompts"
+        lines += [
+            f"In {where} all rollouts earned the same, and equal rewards teach nothing: can the reward tell good from bad?",
+            "Read some with `arpo eval --show 3`. More --rollouts, a higher --temperature or other tasks differ more.",
+        ]
     if summary["success_after_greedy"] < summary["success_before_greedy"] + 0.05 and "shuffled" not in summary["algorithm"]:
-        lines.append("Little was learned: try more --steps, a higher --learning-rate, or easier tasks (--env-args hops=1).")
+        easier = "easier tasks (--env-args hops=1)" if "hops" in takes else "easier tasks"
+        lines.append(f"Little was learned: try more --steps, a higher --learning-rate, or {easier}.")
     if summary["algorithm"] == "arpo":
         lines.append("Is it the entropy? Compare with --algorithm random_branching and --algorithm grpo at the same seed.")
     lines.append("Is it the reward? Run again with --shuffle-rewards: nothing should be learned.")
-    lines.append("Other facts: --env-args world=counterfactual, where memory is wrong.")
+    if "world" in takes:
+        lines.append("Other facts: --env-args world=counterfactual, where memory is wrong.")
     return lines
 
 

@@ -116,14 +116,14 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
         try:
             await _ready(config, run, parts, done, progress)
             trackers += _trackers(config, run, progress)
-            before = await _measured(run / "before.json", config, parts)
+            before = await _measured(run / "before.json", config, parts, progress)
             progress.note(f"before: {_brief(before)}")
             _summarise(trackers, "before", before)
             if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
                 word = "Saved" if (run / "policy").exists() else "Interrupted"
                 console.print(f"{word}. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
-            after = await _measured(run / "after.json", config, parts)
+            after = await _measured(run / "after.json", config, parts, progress)
             progress.note(f"after:  {_brief(after)}")
             closed = await _closed_book(config, parts, progress)
             _summarise(trackers, "after", after | {"closed_book": closed})
@@ -273,13 +273,14 @@ async def _rehearse(config: TrainConfig) -> Agreement:
             await parts.policy.close()
 
 
-async def _measured(file: Path, config: TrainConfig, parts: Parts) -> dict[str, Any]:
+async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Progress) -> dict[str, Any]:
     """Returns sampled and greedy held-out success; measured once per run and file."""
     with suppress(FileNotFoundError, ValueError):  # a damaged one is measured again
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return stored
     record: dict[str, Any] = {}
     for name, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
+        progress.note(f"asking {config.eval_questions} held-out questions, {name}")
         result = await _ask(config, parts, temperature, failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
@@ -315,6 +316,7 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
         config.make_env(*config.eval_args, without)
     except Exception:  # noqa: BLE001  # it has no such argument, and says so in a way of its own
         return None
+    progress.note(f"asking {config.eval_questions} held-out questions, without tools")
     try:
         return (await _ask(config, parts, config.temperature, without, failures=progress.failures)).success
     except Exception as error:  # noqa: BLE001  # a figure beside others; the run is done

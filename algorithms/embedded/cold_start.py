@@ -24,8 +24,8 @@ from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, e
 from .tokenizer import build_tokenizer, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
-Report = Callable[[str, int, int, float], None]
-"""(phase, steps done, steps in all, accuracy) -> None."""
+Report = Callable[[str, int, int, float | None], None]
+"""(phase, steps done, steps in all, accuracy where there is one) -> None."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,25 @@ class ColdStartConfig:
     lessons: int = 2000
 
 
-def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int) -> tuple[Any, Any]:
+def _silent(phase: str, done: int, total: int, accuracy: float | None) -> None:
+    pass
+
+
+def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int, report: Report = _silent) -> tuple[Any, Any]:
     """Returns an untrained (model, tokenizer) for an environment.
 
     Args:
         make_env: its tasks are `Demonstrable`; names and words are taken from it.
         config: see `ColdStartConfig`.
         seed: of the initial weights.
+        report: told about progress.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     env = make_env()
     names = list(demonstrator(env).lexicon())
-    shown = demonstrations(make_env, 200, seed=seeds.derive(seed, "wording"), perfect=True)
+    told = _told(report, "wording")
+    shown = demonstrations(make_env, 200, seed=seeds.derive(seed, "wording"), perfect=True, told=told)
     texts = [text for one in shown for text in (one.question, *(observation for _, observation in one.turns))]
     calls = [action for one in shown for action, _ in one.turns[:-1]]
     tokenizer = _tokenizer(names, texts, _marks(env), calls)
@@ -133,13 +139,12 @@ def cold_start(
     names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
     env.close()
 
-    perfect, habitual = (
-        [
-            lesson(shown, renderer)
-            for shown in demonstrations(make_env, config.lessons, seed=seeds.derive(seed, part), perfect=sure)
-        ]
-        for part, sure in (("drills", True), ("habits", False))
-    )
+    def taught(part: str, *, perfect: bool) -> list[Lesson]:
+        told = _told(report, f"episodes for {part}")
+        shown = demonstrations(make_env, config.lessons, seed=seeds.derive(seed, part), perfect=perfect, told=told)
+        return [lesson(one, renderer) for one in shown]
+
+    perfect, habitual = taught("drills", perfect=True), taught("habits", perfect=False)
     rng = seeds.generator(seed, "cold start")
 
     def drawn(count: int) -> list[Lesson]:
@@ -147,12 +152,12 @@ def cold_start(
 
     def drills() -> Scored:
         lessons = drawn(config.batch)
-        return pad_lessons(lessons, [names_only(taught, names) for taught in lessons])
+        return pad_lessons(lessons, [names_only(one, names) for one in lessons])
 
     def imitation() -> Scored:
         shown = [habitual[i] for i in rng.integers(len(habitual), size=config.demonstrations)]
         exercises = drawn(2 * config.batch - config.demonstrations)
-        return pad_lessons([*shown, *exercises], [*(taught.action for taught in shown), *map(but_decisions, exercises)])
+        return pad_lessons([*shown, *exercises], [*(one.action for one in shown), *map(but_decisions, exercises)])
 
     def echo() -> Scored:
         return echoes(names, config.batch, 48, rng)
@@ -163,6 +168,10 @@ def cold_start(
     _train(model, "drills", config.drill_steps, config.drill_rate, drills, report, enough=config.drill_accuracy)
     _train(model, "imitation", config.imitation_steps, config.imitation_rate, imitation, report)
     model.to(before)
+
+
+def _told(report: Report, phase: str) -> Callable[[int, int], None]:
+    return lambda done, total: report(phase, done, total, None)
 
 
 def _train(

@@ -1,6 +1,6 @@
 """What the embedded policy is taught from: demonstrations rolled through the environment, and drills made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,9 @@ def demonstrator(env: TextEnv) -> Demonstrable:
     return source
 
 
-def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False) -> list[Demonstration]:
+def demonstrations(
+    make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False, told: Callable[[int, int], None] = lambda done, of: None
+) -> list[Demonstration]:
     """Rolls a demonstrator through the environment.
 
     Args:
@@ -68,6 +70,7 @@ def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = 
         count: episodes.
         seed: of tasks and demonstrator.
         perfect: without bad habits.
+        told: how many episodes are done, of how many; tools may take their time.
 
     Raises:
         ConfigError: the environment's tasks cannot be demonstrated.
@@ -89,6 +92,7 @@ def demonstrations(make_env: MakeEnv, count: int, *, seed: int, perfect: bool = 
             if over:
                 break
         shown.append(Demonstration(env.get_wrapper_attr("instructions"), question, tuple(turns)))
+        told(episode + 1, count)
     env.close()
     return shown
 

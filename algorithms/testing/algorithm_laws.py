@@ -1,6 +1,8 @@
 """`check_algorithm`: the laws of algorithms, run over one of them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from arpo_envs.testing import Finding, Report, judge
 
@@ -70,9 +72,22 @@ def check_algorithm(
     checks = {law: _bound(check, ground) for law, check in _CHECKS.items()}
     first = frozenset({Law.PARTS, Law.PLANS, Law.BUDGET, Law.CREDIT, Law.LOSS})
     report = judge(f"check_algorithm({algorithm.name})", checks, first, skip=skip)
+    if Law.BUDGET in report.passed:
+        report = replace(report, notes=(_growth(ground),))
     if raise_on_fail:
         report.raise_on_failure()
     return report
+
+
+def _growth(ground: Playground) -> str:
+    """Returns how many forks there were, which an author of a strategy must see even if no law speaks of it."""
+    trees = [tree for batch in ground.batches for tree in batch]
+    paths = sum(len(tree.leaves()) for tree in trees)
+    origins = Counter(node.origin for tree in trees for node in tree.nodes)
+    counted = f"{len(trees)} trees grew {paths} paths: {origins['branch']} by forks, {origins['backfill']} by back-fill"
+    if ground.algorithm.branching.forks and not origins["branch"]:
+        return f"{counted}. It says forks = True, and never forked here: does on_result answer 0 to everything?"
+    return counted
 
 
 def _bound(check: Callable[[Playground], Iterator[Finding]], ground: Playground) -> Callable[[], Iterator[Finding]]:

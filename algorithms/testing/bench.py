@@ -53,6 +53,7 @@ class Bench:
         most: ids in random contexts are below this.
         capacity: requests that are made at once; more than the backend can serve together, if that is known.
         timeout: seconds any answer may take.
+        draws: tokens that are drawn to see where they come from.
     """
 
     policy: Policy
@@ -65,6 +66,7 @@ class Bench:
     most: int
     capacity: int
     timeout: float
+    draws: int
 
     # --- contexts -----------------------------------------------------------------------------------
 

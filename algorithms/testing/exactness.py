@@ -4,15 +4,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from arpo_envs.testing import Finding, SkippedLaw
+from arpo_envs.testing import Finding
 
 from ..policies import Generation
 from .bench import Array, Bench, Logits
 from .laws import Law
 
 _TEXTS = ("Zürich → 東京 🇨🇭👩‍👩‍👧", "e\u0301 \u202eabc\u202c \x00\ufeff", "नमस्ते <search>Köln</search>\r\n")
-_SURPRISES = 5.0
-"""Standard errors by which the mean surprise of draws may differ from the entropy."""
 
 
 async def shapes(bench: Bench) -> AsyncIterator[Finding]:
@@ -119,29 +117,6 @@ async def greedy(bench: Bench) -> AsyncIterator[Finding]:
             gap = float((logp_TV.max(axis=-1) - bench.chosen(context, drawn, 0.0)).max())
             if gap > bench.promises.greedy_ties:
                 yield Finding(Law.GREEDY, f"a token is {gap:.2g} nats less likely than the likeliest", "the likeliest", hint)
-
-
-async def draws(bench: Bench, count: int = 160) -> AsyncIterator[Finding]:
-    """The mean surprise of many draws is the entropy of the distribution they should come from.
-
-    A sampler that cuts the tail (top-p, top-k) or flattens it draws tokens that are too likely or too unlikely.
-    """
-    context, temperature = bench.text_context(), 1.0
-    requests = [{"context": context, "tokens": 1, "seed": 1000 + i, "temperature": temperature} for i in range(count)]
-    drawn = await bench.ask_all(requests)
-    logp_V = bench.expected(context, drawn[0], temperature)[0]
-    p_V = np.exp(logp_V)
-    finite_V = np.maximum(logp_V, -1e9)
-    entropy = float(-(p_V * finite_V).sum())
-    spread = float(np.sqrt(max(0.0, (p_V * finite_V**2).sum() - entropy**2)))
-    if spread < 1e-3:
-        raise SkippedLaw("the distribution is flat or certain here, so that draws say nothing about it")
-    seen = -float(np.mean([logp_V[out.tokens[0]] for out in drawn]))
-    limit = _SURPRISES * spread / np.sqrt(count)
-    if abs(seen - entropy) > limit:
-        happened = f"{count} draws have a mean surprise of {seen:.3f} nats"
-        hint = "Sample with top_p=1, no top_k, no penalties; the learner computes its ratios for that distribution."
-        yield Finding(Law.DRAWS, happened, f"{entropy:.3f} ± {limit:.3f} nats", hint)
 
 
 async def unicode(bench: Bench) -> AsyncIterator[Finding]:

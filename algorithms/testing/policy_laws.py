@@ -9,7 +9,7 @@ from typing import Any
 from arpo_envs.testing import Finding, Report, judge
 
 from ..policies import Policy
-from . import exactness, life, seeding, stops
+from . import exactness, life, sampling, seeding, stops
 from .bench import Bench, Logits, Promises, as_logits
 from .laws import Law
 
@@ -27,6 +27,7 @@ def check_policy(
     most: int | None = None,
     capacity: int = 24,
     timeout: float = 60.0,
+    draws: int = 6000,
     raise_on_fail: bool = True,
 ) -> Report:
     """Checks that a policy keeps the contract of `algorithms.policies.Policy`.
@@ -43,6 +44,7 @@ def check_policy(
         most: random contexts are made of ids below this; the vocabulary when left out.
         capacity: requests made at once; give more than the backend serves together.
         timeout: seconds any answer may take.
+        draws: tokens that are drawn to see whether they come from the whole distribution; 6000 show a tail of 1% that is cut.
         raise_on_fail: raise when a law is broken, instead of only reporting it.
 
     Returns:
@@ -69,6 +71,7 @@ def check_policy(
             most or policy.vocabulary_size,
             capacity,
             timeout,
+            draws,
         )
         try:
             checks = {law: _awaited(runner, law, check) for law, check in _checks(bench).items()}
@@ -104,7 +107,7 @@ def _checks(bench: Bench) -> dict[Law, Callable[[], AsyncIterator[Finding]]]:
         Law.LOGPROBS: lambda: exactness.logprobs(bench),
         Law.ENTROPIES: lambda: exactness.entropies(bench),
         Law.GREEDY: lambda: exactness.greedy(bench),
-        Law.DRAWS: lambda: exactness.draws(bench),
+        Law.DRAWS: lambda: sampling.draws(bench),
         Law.STOP_TOKENS: lambda: stops.stop_tokens(bench),
         Law.STOP_STRINGS: lambda: stops.stop_strings(bench),
         Law.STOP_SEAM: lambda: stops.stop_seam(bench),

@@ -14,6 +14,8 @@ from .scripts import default_scripts
 
 Script = tuple[Any, ...]
 
+_MOST_CUTS = 12
+
 
 @dataclass(frozen=True)
 class Case:
@@ -26,6 +28,7 @@ class Case:
         other: other actions after it.
         wanted: what `rest` gives in an environment that was never forked.
         other_wanted: the same for `other`.
+        forked: whether anything is copied at all; otherwise the whole episode is `rest`.
     """
 
     seed: int
@@ -34,11 +37,12 @@ class Case:
     other: Script
     wanted: Trace
     other_wanted: Trace
+    forked: bool = True
 
     @property
     def where(self) -> str:
-        """Names the place of the fork, for findings."""
-        return f"seed {self.seed}, forked after {len(self.prefix)} action(s)"
+        """Names the episode, and the place of the fork if there is one, for findings."""
+        return f"seed {self.seed}, forked after {len(self.prefix)} action(s)" if self.forked else f"seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -129,4 +133,18 @@ def compare(law: Law, who: str, case: Case, seen: Trace, wanted: Trace, hint: st
     """Yields a finding if a run differs from the one that was never forked."""
     found = deviation(seen, wanted)
     if found is not None:
-        yield Finding(law, f"{who}: {found[0]}; {case.where}", found[1], hint)
+        step = len(case.prefix) + found.step
+        yield Finding(law, f"{who}: {found.happened} in step {step}; {case.where}", found.expected, hint)
+
+
+def spread(count: int) -> list[int]:
+    """Returns the places 0 … count − 1 to cut at: all of them, or of many the first ones, the last one and some between.
+
+    >>> spread(4)
+    [0, 1, 2, 3]
+    >>> spread(100)
+    [0, 1, 10, 20, 30, 40, 50, 59, 69, 79, 89, 99]
+    """
+    if count <= _MOST_CUTS:
+        return list(range(count))
+    return sorted({1, *(round(i * (count - 1) / (_MOST_CUTS - 2)) for i in range(_MOST_CUTS - 1))})

@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from . import independence, level, repetition, resources
+from . import elsewhere, fidelity, independence, level, payment, repetition, resources
 from .bench import Bench
 from .laws import STATE, Law
 from .report import Finding, Report, judge
@@ -47,8 +47,12 @@ def check_forkable_env(
         raise ValueError("`actions` holds sequences of actions, none of them empty; leave it out for the default ones.")
     bench = Bench(make, tuple(seeds), None if actions is None else tuple(tuple(script) for script in actions))
     checks: dict[Law, Callable[[], Iterator[Finding]]] = {
+        Law.TIMEOUT: lambda: elsewhere.on_time(bench),
+        Law.NUMBERS: lambda: payment.numbers(bench),
         Law.LEVEL: lambda: level.honest(bench),
         Law.REPRODUCIBLE: lambda: repetition.reproducible(bench),
+        Law.THREADS: lambda: elsewhere.threads(bench),
+        Law.FAITHFUL: lambda: fidelity.faithful(bench),
         Law.REPEATS: lambda: repetition.repeats(bench),
         Law.INDEPENDENT: lambda: independence.independent(bench),
         Law.RESEED: lambda: repetition.reseeds(bench),
@@ -63,7 +67,7 @@ def check_forkable_env(
         Law.PORTABLE: lambda: repetition.portable(bench),
     }
     subject = f"check_forkable_env({bench.name})"
-    report = judge(subject, checks, frozenset({Law.LEVEL, Law.REPRODUCIBLE}), advice=STATE)
+    report = judge(subject, checks, frozenset({Law.TIMEOUT, Law.LEVEL, Law.NUMBERS, Law.REPRODUCIBLE}), advice=STATE)
     if raise_on_fail:
         report.raise_on_failure()
     return report

@@ -1,6 +1,7 @@
 """Laws about separateness: copies do not hear of each other, and nobody hears of what a user does to an info."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ..errors import CloneError
 from ..forking import clone, clone_many, restore, snapshot
 from .bench import Bench, Case, compare
+from .fidelity import is_sound, where_sound
 from .laws import Law
 from .probing import mutable_parts, vandalise
 from .report import Finding
@@ -18,11 +20,14 @@ _HINT = "Something mutable is shared: a class attribute, a global, a list copied
 
 def independent(bench: Bench) -> Iterator[Finding]:
     """Parent, child and grandchild go their own ways in any order, each like a run that was never forked."""
-    for case in bench.cases:
-        yield from _one_after_the_other(bench, case, parent_first=True)
-        yield from _one_after_the_other(bench, case, parent_first=False)
-        yield from _in_turns(bench, case)
-        yield from _many(bench, case)
+    yield from where_sound(bench.cases, partial(_independent, bench), partial(is_sound, bench))
+
+
+def _independent(bench: Bench, case: Case) -> Iterator[Finding]:
+    yield from _one_after_the_other(bench, case, parent_first=True)
+    yield from _one_after_the_other(bench, case, parent_first=False)
+    yield from _in_turns(bench, case)
+    yield from _many(bench, case)
 
 
 def _one_after_the_other(bench: Bench, case: Case, *, parent_first: bool) -> Iterator[Finding]:
@@ -67,29 +72,32 @@ def _many(bench: Bench, case: Case) -> Iterator[Finding]:
 
 def closes(bench: Bench) -> Iterator[Finding]:
     """Parent, children and snapshots outlive each other's close()."""
+    yield from where_sound(bench.cases, partial(_closes, bench), partial(is_sound, bench))
+
+
+def _closes(bench: Bench, case: Case) -> Iterator[Finding]:
     hint = "close() may free only what this copy alone owns; share nothing that needs closing, or count its users."
-    for case in bench.cases:
-        with bench.at(case) as parent, clone(parent) as kept, snapshot(parent) as snap:
-            clone(parent).close()
-            with snapshot(parent) as brief:
-                brief.close()
-            seen = act(parent, case.rest)
-            yield from compare(Law.CLOSE, "the parent of a closed clone", case, seen, case.wanted, hint)
-            parent.close()
-            yield from compare(Law.CLOSE, "a clone of a closed parent", case, act(kept, case.rest), case.wanted, hint)
-            kept.close()
-            with snap.spawn() as spawned:
-                seen = act(spawned, case.other)
-                yield from compare(Law.CLOSE, "an environment spawned later", case, seen, case.other_wanted, hint)
-            restore(parent, snap)
-            yield from compare(Law.CLOSE, "restored after close()", case, act(parent, case.rest), case.wanted, hint)
+    with bench.at(case) as parent, clone(parent) as kept, snapshot(parent) as snap:
+        clone(parent).close()
+        with snapshot(parent) as brief:
+            brief.close()
+        seen = act(parent, case.rest)
+        yield from compare(Law.CLOSE, "the parent of a closed clone", case, seen, case.wanted, hint)
+        parent.close()
+        yield from compare(Law.CLOSE, "a clone of a closed parent", case, act(kept, case.rest), case.wanted, hint)
+        kept.close()
+        with snap.spawn() as spawned:
+            seen = act(spawned, case.other)
+            yield from compare(Law.CLOSE, "an environment spawned later", case, seen, case.other_wanted, hint)
+        restore(parent, snap)
+        yield from compare(Law.CLOSE, "restored after close()", case, act(parent, case.rest), case.wanted, hint)
 
 
 def private_info(bench: Bench) -> Iterator[Finding]:
     """What was returned is the user's: changing it changes nothing, and no two steps or copies share it."""
     for case in bench.cases:
         yield from _never_shared(bench, case)
-        yield from _never_read_again(bench, case)
+    yield from where_sound(bench.cases, partial(_never_read_again, bench), partial(is_sound, bench))
 
 
 def _never_shared(bench: Bench, case: Case) -> Iterator[Finding]:

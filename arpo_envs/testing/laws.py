@@ -7,8 +7,11 @@ class Law(enum.StrEnum):
     """What must hold of an environment or a tool; the value is the law as a sentence."""
 
     REPRODUCIBLE = "the same seed and actions give the same episode"
+    NUMBERS = "rewards are finite numbers, and success lies between 0 and 1"
+    THREADS = "calls may come from any thread, and several sessions work at once"
     LEVEL = "the declared fork level is honest"
     REPEATS = "restoring and repeating the actions repeats everything"
+    FAITHFUL = "a clone goes on as its original would have"
     INDEPENDENT = "clones are independent in both directions"
     RESEED = "a clone with a seed draws anew, and reproducibly"
     UNTOUCHED = "a snapshot or clone changes nothing"
@@ -23,6 +26,7 @@ class Law(enum.StrEnum):
 
     SPECS = "a tool's specifications are well-formed"
     RESULTS = "every call returns a ToolResult"
+    TIMEOUT = "a call comes back by its timeout"
     MISTAKES = "a model's mistakes are results, not exceptions"
 
 

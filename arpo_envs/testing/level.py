@@ -55,7 +55,7 @@ def _refuses_to_fork(bench: Bench, declared: ForkLevel) -> Iterator[Finding]:
             else:
                 expected = "NotForkable: the stack declares NONE"
                 yield Finding(Law.LEVEL, f"{name}() gave something back", expected, "Raise NotForkable.")
-        case = Case(seed, (), actions, (), wanted, ())
+        case = Case(seed, (), actions, (), wanted, (), forked=False)
         hint = "A refusal must change nothing."
         yield from compare(Law.LEVEL, "after the refusal", case, act(env, actions), wanted, hint)
 

@@ -2,7 +2,7 @@
 
 import enum
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from textwrap import indent
 from typing import TypeVar
 
 from ..errors import ArpoError
+from .progress import Progress
 
 _FINDINGS_PER_LAW = 3
 
@@ -59,6 +60,7 @@ class Report:
         passed: the laws that hold.
         findings: what broke the others.
         skipped: the laws that do not apply, each with the reason.
+        notes: what a person should know beside the laws.
 
     >>> from arpo_envs.testing import Law
     >>> print(Report("CounterEnv", (Law.CLOSE,), (), {Law.RESEED: "nothing is drawn"}))
@@ -71,6 +73,7 @@ class Report:
     passed: tuple[enum.StrEnum, ...] = ()
     findings: tuple[Finding, ...] = ()
     skipped: Mapping[enum.StrEnum, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[enum.StrEnum, ...]:
@@ -88,7 +91,7 @@ class Report:
             raise ConformanceError(self)
 
     def __str__(self) -> str:
-        """One line per law, and under each broken one its findings."""
+        """One line per law, under each broken one its findings, and then the notes."""
         counts = f"{len(self.passed)} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
         lines = [f"{self.subject}: {counts}"]
         lines += [f"  passed   {law}" for law in self.passed]
@@ -96,6 +99,7 @@ class Report:
         for law in self.failed:
             lines.append(f"  FAILED   {law}")
             lines += [indent(str(finding), " " * 11) for finding in self.findings if finding.law is law]
+        lines += [f"  note     {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -107,7 +111,7 @@ def judge(
     skip: Mapping[L, str] | None = None,
     advice: str = "Do what the exception says.",
 ) -> Report:
-    """Runs the checks and collects a report.
+    """Runs the checks and collects a report; one that takes long says on standard error what it is at.
 
     Args:
         subject: what is checked.
@@ -119,25 +123,33 @@ def judge(
     passed: list[L] = []
     findings: list[Finding] = []
     skipped: dict[enum.StrEnum, str] = {}
-    for law, check in checks.items():
-        broken = next((finding.law for finding in findings if finding.law in first), None)
-        if broken is not None:
-            skipped[law] = f"needs the law that {broken}"
-            continue
-        if skip is not None and law in skip:
-            skipped[law] = skip[law]
-            continue
-        try:
-            found = list(islice(check(), _FINDINGS_PER_LAW))
-        except SkippedLaw as reason:
-            skipped[law] = str(reason)
-            continue
-        except Exception as error:  # noqa: BLE001  # the subject may fail in any way; that is a finding, not a crash of the kit
-            found = [_crash(law, error, advice)]
-        findings += found
-        if not found:
-            passed.append(law)
+    with Progress(subject, len(checks)) as progress:
+        for law, check in checks.items():
+            progress.at(law)
+            broken = next((finding.law for finding in findings if finding.law in first), None)
+            reason = f"needs the law that {broken}" if broken is not None else (skip or {}).get(law)
+            found: Sequence[Finding] = ()
+            if reason is None:
+                found, reason = _checked(law, check, advice)
+            if reason is not None:
+                skipped[law] = reason
+            elif not found:
+                passed.append(law)
+            findings += found
     return Report(subject, tuple(passed), tuple(findings), skipped)
+
+
+def _checked(law: L, check: Callable[[], Iterable[Finding]], advice: str) -> tuple[Sequence[Finding], str | None]:
+    """Returns what a check finds, or why the law does not apply."""
+    found: list[Finding] = []
+    try:
+        for finding in islice(check(), _FINDINGS_PER_LAW):
+            found.append(finding)
+    except SkippedLaw as reason:
+        return (found, None) if found else ((), str(reason))
+    except Exception as error:  # noqa: BLE001  # the subject may fail in any way; that is a finding, not a crash of the kit
+        found.append(_crash(law, error, advice))
+    return found, None
 
 
 def _crash(law: enum.StrEnum, error: Exception, advice: str) -> Finding:

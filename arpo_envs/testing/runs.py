@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -75,15 +75,24 @@ def without_clocks(info: Mapping[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def deviation(seen: Trace, wanted: Trace) -> tuple[str, str] | None:
-    """Returns how a run differs from the one it should repeat: (what happened, what was expected), or None."""
+class Deviation(NamedTuple):
+    """How a run differs from the one it should repeat: what happened, what was expected, and after how many steps."""
+
+    happened: str
+    expected: str
+    step: int
+
+
+def deviation(seen: Trace, wanted: Trace) -> Deviation | None:
+    """Returns where a run first differs from the one it should repeat, or None."""
     for number, (one, other) in enumerate(zip(seen, wanted, strict=False), start=1):
         for name in ("observation", "reward", "terminated", "truncated", "info"):
             found = difference(getattr(one, name), getattr(other, name), name)
             if found is not None:
-                return f"{found[0]} (step {number} after the fork)", found[1]
+                return Deviation(*found, number)
     if len(seen) != len(wanted):
-        return f"the episode took {len(seen)} further steps", f"{len(wanted)} further steps"
+        both = min(len(seen), len(wanted))
+        return Deviation(f"the episode took {len(seen)} further steps", f"{len(wanted)} further steps", both)
     return None
 
 

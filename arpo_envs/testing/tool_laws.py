@@ -1,34 +1,32 @@
 """`check_tool`: the laws of tools and sessions, run over one tool."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..dialects import RESERVED
-from ..errors import CloneError
 from ..forking import ForkLevel
 from ..tasks import Task
 from ..tools import Session, Tool, ToolResult, complaint
+from . import tool_forks
 from .laws import STATE, Law
-from .probing import generators, live_objects, random_state, threads
 from .report import Finding, Report, SkippedLaw, judge
-from .resources import countable_handles, left_behind
-from .runs import difference
 from .scripts import example_arguments, example_calls, hostile_texts
+from .threading_laws import Played, Run, any_thread
+from .timeouts import TELLING, Timed, overruns
+from .tool_bench import Call, ToolBench
 
-Call = tuple[str, Mapping[str, Any]]
-
-_SHARED = "The clone shares state with its original: a session that changes must not return itself from clone()."
+_SLOW = 1.0
+"""Seconds that a call which takes long is given."""
 
 
 def check_tool(
     tool: Tool,
     *,
     calls: Sequence[Call] | None = None,
+    slow: Call | None = None,
     task: Task | None = None,
     seeds: Sequence[int] = (0, 1),
     timeout: float = 10.0,
@@ -36,10 +34,13 @@ def check_tool(
 ) -> Report:
     """Checks that a tool keeps the contract of `arpo_envs.tools.Tool` and `Session`.
 
+    What takes longer than a few seconds says on standard error what it is at.
+
     Args:
         tool: what to check.
-        calls: (name, arguments) pairs, made in order; they should change the session's state and use its
+        calls: (name, arguments) pairs, made in order; they should change the session's state, show it, and use its
             randomness. Without them, each name is called three times with its spec's examples, or with any words.
+        slow: a call that would take long, to see whether it comes back by its timeout.
         task: what sessions are opened for.
         seeds: seeds of the generator that `open` is given.
         timeout: seconds each call may take.
@@ -52,80 +53,37 @@ def check_tool(
         ConformanceError: a law is broken and `raise_on_fail` is true.
     """
     default = example_calls(tool.specs, ("one", "two", "one"))
-    bench = _ToolBench(
+    bench = ToolBench(
         tool,
         tuple(calls) if calls is not None else tuple(default),
+        slow,
         task or Task("check", "What is checked?", ("nothing",)),
         tuple(seeds),
         timeout,
     )
     checks: dict[Law, Callable[[], Iterator[Finding]]] = {
         Law.SPECS: lambda: _specs(bench),
+        Law.TIMEOUT: lambda: _on_time(bench),
         Law.RESULTS: lambda: _results(bench),
         Law.REPRODUCIBLE: lambda: _reproducible(bench),
         Law.MISTAKES: lambda: _mistakes(bench),
-        Law.INDEPENDENT: lambda: _independent(bench),
-        Law.RESEED: lambda: _reseeds(bench),
-        Law.CLOSE: lambda: _closes(bench),
-        Law.NO_OBJECT_LEAKS: lambda: _no_object_leaks(bench),
-        Law.NO_HANDLE_LEAKS: lambda: _no_handle_leaks(bench),
+        Law.THREADS: lambda: _threads(bench),
+        Law.FAITHFUL: lambda: tool_forks.faithful(bench),
+        Law.UNTOUCHED: lambda: tool_forks.untouched(bench),
+        Law.INDEPENDENT: lambda: tool_forks.independent(bench),
+        Law.RESEED: lambda: tool_forks.reseeds(bench),
+        Law.CLOSE: lambda: tool_forks.closes(bench),
+        Law.NO_OBJECT_LEAKS: lambda: tool_forks.no_object_leaks(bench),
+        Law.NO_HANDLE_LEAKS: lambda: tool_forks.no_handle_leaks(bench),
     }
-    first = frozenset({Law.SPECS, Law.RESULTS, Law.REPRODUCIBLE})
+    first = frozenset({Law.SPECS, Law.TIMEOUT, Law.RESULTS, Law.REPRODUCIBLE})
     report = judge(f"check_tool({type(tool).__name__})", checks, first, advice=STATE)
     if raise_on_fail:
         report.raise_on_failure()
     return report
 
 
-@dataclass(frozen=True)
-class _ToolBench:
-    tool: Tool
-    calls: tuple[Call, ...]
-    task: Task
-    seeds: tuple[int, ...]
-    timeout: float
-
-    def open(self, seed: int) -> Session:
-        return self.tool.open(self.task, np.random.default_rng(seed))
-
-    def run(self, session: Session, calls: Sequence[Call]) -> list[Any]:
-        return [session.call(name, dict(arguments), timeout=self.timeout) for name, arguments in calls]
-
-    @cached_property
-    def wanted(self) -> dict[int, list[Any]]:
-        """What the calls give in a session that was never cloned, by seed."""
-        results = {}
-        for seed in self.seeds:
-            session = self.open(seed)
-            results[seed] = self.run(session, self.calls)
-            session.close()
-        return results
-
-    def clones(self, session: Session, n: int) -> list[Session]:
-        if self.tool.fork_level is ForkLevel.NONE:
-            raise SkippedLaw("the tool declares fork_level NONE")
-        children = session.clone(n)
-        if len(children) != n:
-            raise AssertionError(f"clone({n}) returned {len(children)} sessions")
-        failed = next((child for child in children if isinstance(child, CloneError)), None)
-        if failed is not None:
-            raise failed
-        return [child for child in children if not isinstance(child, CloneError)]
-
-    @property
-    def cuts(self) -> Iterator[tuple[int, int]]:
-        """Yields (seed, calls made before the clone)."""
-        return ((seed, cut) for seed in self.seeds for cut in sorted({0, 1, len(self.calls) // 2}) if cut < len(self.calls))
-
-    def compare(self, law: Law, who: str, seen: list[Any], seed: int, cut: int, hint: str) -> Iterator[Finding]:
-        for number, (one, other) in enumerate(zip(seen, self.wanted[seed][cut:], strict=False), start=1):
-            if one != other:
-                happened = f"{who}: call {number} after the clone gave {one}; seed {seed}, cloned after {cut} call(s)"
-                yield Finding(law, happened, str(other), hint)
-                return
-
-
-def _specs(bench: _ToolBench) -> Iterator[Finding]:
+def _specs(bench: ToolBench) -> Iterator[Finding]:
     names = [spec.name for spec in bench.tool.specs]
     if not names or len(set(names)) != len(names):
         yield Finding(Law.SPECS, f"the names are {names}", "at least one, all distinct", "Give each call its own name.")
@@ -150,7 +108,7 @@ def _specs(bench: _ToolBench) -> Iterator[Finding]:
         yield Finding(Law.SPECS, f"fork_level is {bench.tool.fork_level!r}", "a ForkLevel", "Declare one.")
 
 
-def _results(bench: _ToolBench) -> Iterator[Finding]:
+def _results(bench: ToolBench) -> Iterator[Finding]:
     session = bench.open(bench.seeds[0])
     for name, arguments in bench.calls:
         yield from _is_result(Law.RESULTS, session.call(name, dict(arguments), timeout=bench.timeout), f"{name}({arguments})")
@@ -165,115 +123,97 @@ def _is_result(law: Law, result: Any, call: str) -> Iterator[Finding]:
         yield Finding(law, f"{call} returned the error {result.error!r}", expected, hint)
 
 
-def _reproducible(bench: _ToolBench) -> Iterator[Finding]:
+def _reproducible(bench: ToolBench) -> Iterator[Finding]:
     for seed in bench.seeds:
         session = bench.open(seed)
         hint = "Draw only from the generator that open() was given, and keep nothing on the tool."
-        yield from bench.compare(Law.REPRODUCIBLE, "a second session", bench.run(session, bench.calls), seed, 0, hint)
+        seen = bench.run(session, bench.script)
+        yield from bench.compare(Law.REPRODUCIBLE, "a second session", seen, seed, hint)
         session.close()
 
 
-def _mistakes(bench: _ToolBench) -> Iterator[Finding]:
+def _mistakes(bench: ToolBench) -> Iterator[Finding]:
     session = bench.open(bench.seeds[0])
-    for spec in bench.tool.specs:
-        for text in hostile_texts(np.random.default_rng(bench.seeds[0])):
-            arguments = example_arguments(spec, text)
-            if complaint(spec, arguments) is not None:
-                continue  # the environment never lets such a call through
-            call = f"{spec.name}({text[:40]!r})"
-            try:
-                result = session.call(spec.name, arguments, timeout=bench.timeout)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the model should have been told
-                expected, hint = "a ToolResult whose text says what to do", "Catch it and return a ToolResult with an error."
-                yield Finding(Law.MISTAKES, f"{call} raised {type(error).__name__}: {error}", expected, hint)
-            else:
-                yield from _is_result(Law.MISTAKES, result, call)
+    for name, arguments in _hostile(bench):
+        call = f"{name}({str(list(arguments.values()))[:60]})"
+        try:
+            result = session.call(name, dict(arguments), timeout=bench.timeout)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the model should have been told
+            expected, hint = "a ToolResult whose text says what to do", "Catch it and return a ToolResult with an error."
+            yield Finding(Law.MISTAKES, f"{call} raised {type(error).__name__}: {error}", expected, hint)
+        else:
+            yield from _is_result(Law.MISTAKES, result, call)
     session.close()
 
 
-def _independent(bench: _ToolBench) -> Iterator[Finding]:
-    for seed, cut in bench.cuts:
-        for child_first in (False, True):
-            with ExitStack() as closing:
-                parent = bench.open(seed)
-                closing.callback(parent.close)
-                bench.run(parent, bench.calls[:cut])
-                child, other = bench.clones(parent, 2)
-                closing.callback(child.close)
-                closing.callback(other.close)
-                order = [("the original", parent), ("a clone", child)]
-                acted = ""
-                for who, session in [*(order[::-1] if child_first else order), ("another clone", other)]:
-                    seen = bench.run(session, bench.calls[cut:])
-                    yield from bench.compare(Law.INDEPENDENT, f"{who}{acted}", seen, seed, cut, _SHARED)
-                    acted = f", after {who} was called"
+def _hostile(bench: ToolBench) -> list[Call]:
+    """Returns calls with what a model might write; those that an environment never lets through left out."""
+    texts = hostile_texts(np.random.default_rng(bench.seeds[0]))
+    calls = [(spec, example_arguments(spec, text)) for spec in bench.tool.specs for text in texts]
+    return [(spec.name, arguments) for spec, arguments in calls if complaint(spec, arguments) is None]
 
 
-def _reseeds(bench: _ToolBench) -> Iterator[Finding]:
-    hint = "reseed(seed) must replace every generator that the session draws from."
-    drawn = False
-    for seed, cut in bench.cuts:
-        with ExitStack() as closing:
-            parent = bench.open(seed)
-            closing.callback(parent.close)
-            bench.run(parent, bench.calls[:cut])
-            plain, one, other, again = bench.clones(parent, 4)
-            for session in (plain, one, other, again):
-                closing.callback(session.close)
-            for session, new in ((one, 5), (other, 6), (again, 5)):
-                session.reseed(new)
-            before, with_five, with_six = _states(plain), _states(one), _states(other)
-            bench.run(plain, bench.calls[cut:])
-            after = _states(plain)
-            moved = {path for path in before.keys() & after.keys() if difference(before[path], after[path], "")}
-            for path in sorted(moved & with_five.keys() & with_six.keys()):
-                if difference(with_five[path], with_six[path], "") is None:
-                    happened = f"{path} is drawn from, and is the same after reseed(5) and reseed(6)"
-                    yield Finding(Law.RESEED, happened, "random states that differ", hint)
-            first, differently = bench.run(one, bench.calls[cut:]), bench.run(other, bench.calls[cut:])
-            second = bench.run(again, bench.calls[cut:])
-            if first != second:
-                yield Finding(Law.RESEED, f"after reseed(5) one clone gave {second}", str(first), hint)
-            drawn = drawn or bool(moved) or first != differently
-    if not drawn:
-        raise SkippedLaw("these calls draw nothing at random")
+def _on_time(bench: ToolBench) -> Iterator[Finding]:
+    """Every call comes back by its timeout, and a hostile one or a slow one, too.
+
+    Raises:
+        SkippedLaw: none takes long enough to tell.
+    """
+    told = False
+    played = [(bench.calls, bench.timeout), (tuple(_hostile(bench)), bench.timeout)]
+    if bench.slow is not None:
+        played.append(((bench.slow,), min(_SLOW, bench.timeout)))
+    for calls, timeout in played:
+        found, telling = overruns(partial(_timed, bench, calls), timeout)
+        yield from found
+        if found:
+            return
+        told = told or telling
+    if not told:
+        raise SkippedLaw(f"no call took longer than {TELLING} s, and no other shows its timeout; give one that does as `slow`")
 
 
-def _states(session: Session) -> dict[str, Any]:
-    return {path: random_state(generator) for path, generator in generators(session).items()}
-
-
-def _closes(bench: _ToolBench) -> Iterator[Finding]:
-    hint = "close() may free only what this session alone owns."
-    for seed, cut in bench.cuts:
-        parent = bench.open(seed)
-        bench.run(parent, bench.calls[:cut])
-        child, kept = bench.clones(parent, 2)
-        child.close()
-        child.close()
-        seen = bench.run(parent, bench.calls[cut:])
-        yield from bench.compare(Law.CLOSE, "the original of a closed clone", seen, seed, cut, hint)
-        parent.close()
-        seen = bench.run(kept, bench.calls[cut:])
-        yield from bench.compare(Law.CLOSE, "a clone of a closed original", seen, seed, cut, hint)
-        kept.close()
-
-
-def _cycle(bench: _ToolBench) -> None:
-    parent = bench.open(bench.seeds[0])
-    children = bench.clones(parent, 2) if bench.tool.fork_level is not ForkLevel.NONE else []
-    for session in (parent, *children):
-        bench.run(session, bench.calls[:1])
-        session.close()
-
-
-def _no_object_leaks(bench: _ToolBench) -> Iterator[Finding]:
+def _timed(bench: ToolBench, calls: Sequence[Call]) -> tuple[list[Timed], Callable[[], object]]:
     session = bench.open(bench.seeds[0])
-    kind = type(session)
+
+    def make(call: Call, seconds: float) -> bool:
+        try:
+            session.call(call[0], dict(call[1]), timeout=seconds)
+        except Exception:  # noqa: BLE001  # other laws find it
+            return False
+        return True
+
+    names = [f"call {i}, {name}({str(dict(arguments))[:60]})," for i, (name, arguments) in enumerate(calls, start=1)]
+    return [Timed(name, partial(make, call)) for name, call in zip(names, calls, strict=True)], session.close
+
+
+def _threads(bench: ToolBench) -> Iterator[Finding]:
+    """Every call in another thread than the one before, a clone's too; then several sessions at once."""
+    for seed in bench.seeds:
+        yield from any_thread(partial(_forked, bench, seed), partial(_whole, bench, seed))
+
+
+def _forked(bench: ToolBench, seed: int, run: Run) -> Played:
+    cut = len(bench.calls) // 2
+    session: Session = run(bench.open, seed)
+    try:
+        played = [*_called("the original", bench, session, bench.calls[:cut], run)]
+        if bench.tool.fork_level is not ForkLevel.NONE:
+            (clone,) = run(bench.clones, session, 1)
+            played += _called("a clone", bench, clone, bench.calls[cut:], run)
+            run(clone.close)
+        played += _called("the original", bench, session, bench.calls[cut:], run)
+    finally:
+        run(session.close)
+    return played
+
+
+def _called(who: str, bench: ToolBench, session: Session, calls: Sequence[Call], run: Run) -> Played:
+    return [(f"{who}, {name}", {"the result": run(bench.run, session, [(name, given)])[0]}) for name, given in calls]
+
+
+def _whole(bench: ToolBench, seed: int) -> Played:
+    session = bench.open(seed)
+    played = [(f"call {i}", {"the result": result}) for i, result in enumerate(bench.run(session, bench.calls), start=1)]
     session.close()
-    counts = {f"objects of {kind.__name__}": lambda: live_objects((kind,)), "threads": threads}
-    yield from left_behind(Law.NO_OBJECT_LEAKS, counts, lambda: _cycle(bench))
-
-
-def _no_handle_leaks(bench: _ToolBench) -> Iterator[Finding]:
-    yield from left_behind(Law.NO_HANDLE_LEAKS, countable_handles(), lambda: _cycle(bench))
+    return played

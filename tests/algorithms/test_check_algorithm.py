@@ -1,15 +1,20 @@
 """Every law of `check_algorithm` bites, and every recipe passes."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from algorithm_faults import ALGORITHM_FAULTS, FORKING, PLAIN, By, crediting
 from small_recipes import SMALL, small
 
 from algorithms import Algorithm
+from algorithms.branching import BranchPoint
+from algorithms.branching.blind import RandomBranching
 from algorithms.testing import AlgorithmLaw, ConformanceError, check_algorithm
 
 
@@ -70,3 +75,21 @@ def test_without_torch_growing_and_credit_are_still_checked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_how_often_it_forked_is_told_above_all_if_it_never_did() -> None:
+    def note(algorithm: Algorithm) -> str:
+        (line,) = [line for line in str(check_algorithm(algorithm)).splitlines() if line.startswith("  note ")]
+        return line
+
+    @dataclass(frozen=True)
+    class Never(RandomBranching):
+        def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
+            return 0
+
+    never = replace(FORKING, branching=Never(roots=2))
+    assert "32 paths: 0 by forks, 0 by back-fill" in note(PLAIN)
+    assert "forked" not in note(PLAIN)
+    assert re.search(r"32 paths: [1-9]\d* by forks", note(FORKING))
+    assert "32 paths: 0 by forks, 16 by back-fill" in note(never)
+    assert "never forked here: does on_result answer 0" in note(never)

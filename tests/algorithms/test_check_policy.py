@@ -2,16 +2,19 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
 from policy_faults import POLICY_FAULTS, Healthy, decode, encode, model, weights
 from rounding import slack, toy_nats
+from sampling_faults import SAMPLING_FAULTS
 
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.testing import ConformanceError, Law, Promises, Report, check_policy
+from algorithms.testing.sampling import Draws
 
 TOKENIZER = byte_tokenizer()
 
@@ -29,7 +32,7 @@ def check(policy: type[Healthy], timeout: float = 30.0, **options: Any) -> Repor
         other_reference=model(weights(1)),
         promises=policy.promises,
         timeout=timeout,
-        **options,
+        **{"draws": 600, **options},
     )
 
 
@@ -46,7 +49,7 @@ def test_policy_law_bites(law: Law, policy: type[Healthy]) -> None:
 
 
 def test_every_law_has_a_planted_fault() -> None:
-    assert {law for law, _ in POLICY_FAULTS} == set(Law)
+    assert {law for law, _ in POLICY_FAULTS} | {Law.DRAWS} == set(Law)
 
 
 def test_a_healthy_policy_passes_every_law() -> None:
@@ -59,6 +62,38 @@ def test_a_broken_policy_raises_and_says_what_is_broken() -> None:
     with pytest.raises(ConformanceError, match="the same seed draws the same tokens") as caught:
         check(broken)
     assert Law.SEEDS in caught.value.report.failed
+
+
+@pytest.mark.parametrize(("policy", "words"), SAMPLING_FAULTS)
+def test_a_sampler_of_another_distribution_is_named(policy: type[Healthy], words: str) -> None:
+    others = {law: "not now" for law in Law if law not in (Law.SHAPES, Law.LOGPROBS, Law.DRAWS)}
+    report = check(policy, draws=6000, skip=others, raise_on_fail=False)
+    assert report.failed == (Law.DRAWS,), str(report)
+    assert words in str(report), str(report)
+
+
+def test_false_alarms_are_as_rare_as_said() -> None:
+    """With one in five allowed instead of one in a million, far fewer than that are seen."""
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(150):
+        tally = Draws()
+        for _ in range(30):
+            logits = rng.normal(size=(8, 40)) * rng.choice([0.0, 0.5, 3.0])
+            logp = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            tally.add(logp, tuple(int(rng.choice(40, p=np.exp(row) / np.exp(row).sum())) for row in logp))
+        alarms += bool(tally.complaints(0.2, slack=0.0))
+    assert alarms <= 30
+
+
+def test_a_policy_that_is_certain_is_not_judged_by_its_draws() -> None:
+    class Certain(Healthy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = self.table * 1000.0
+
+    others = {law: "not now" for law in Law if law not in (Law.SHAPES, Law.DRAWS)}
+    report = check_policy(Certain, encode=encode, decode=decode, reference=model(weights(0) * 1000.0), skip=others, draws=300)
+    assert "so certain" in report.skipped[Law.DRAWS]
 
 
 def text_of(ids: Any) -> str:

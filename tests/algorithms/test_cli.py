@@ -78,7 +78,7 @@ def test_every_command_explains_itself(command, capsys):
         ("play CartPole-v1", "CartPole-v1 takes no text: its actions are Discrete(2). `arpo envs` lists environments that do."),
         ("play ARPO/Search-v0 --args hop=2", "Did you mean 'hops'?"),
         ("play ARPO/Search-v0 --args hops", "Expected NAME=VALUE, got 'hops'."),
-        ("play nowhere_to_be_found:Env-v0", "cannot be made"),
+        ("play nowhere_to_be_found:Env-v0", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("play ARPO/SearchMini-v0 --task nothing", "nothing"),
         ("eval --policy nowhere", "neither a run with a policy in it nor a model folder"),
         ("eval --policy . --questions 0", "questions must be at least 1"),

@@ -11,7 +11,7 @@ from model_toys import tiny_model
 from algorithms.chat import ChatRenderer
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
-from algorithms.cli.config import env_maker
+from algorithms.cli.environments import env_maker
 from algorithms.cli.policy_source import policy_folder
 from algorithms.tree import read_trees
 from arpo_envs.errors import ConfigError

@@ -26,6 +26,7 @@ SUMMARY = {
     "executed_tool_calls_per_prompt",
     "inherited_tool_calls_per_prompt",
     "forks_per_prompt",
+    "equal_reward_groups",
     "seconds",
     "algorithm",
     "seed",

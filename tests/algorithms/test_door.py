@@ -71,6 +71,15 @@ def test_a_reward_that_is_no_number_costs_one_leaf_which_says_so(where: str, num
     assert RolloutTree.from_json(tree.to_json()) == tree
 
 
+@pytest.mark.parametrize("share", [7, -0.01, 1.01, -1])
+def test_a_success_that_is_no_share_costs_its_leaf(share: float) -> None:
+    def how(given: Any) -> Any:
+        return *given[:4], {**given[4], "success": share}
+
+    (tree,) = grow(env=spoiling(how), plan=Plan(rollouts=4), script=one_bad([]))
+    assert f"paid {share:g} as info['success']; it must lie between 0 and 1" in failed(tree, Status.TOOL_FAULT).fault
+
+
 @pytest.mark.parametrize(
     "how",
     [

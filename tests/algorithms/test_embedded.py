@@ -177,6 +177,8 @@ def test_the_cold_start_runs_its_phases_and_learns_something():
     renderer = TextRenderer(tokenizer, with_instructions=False)
     cold_start(make_env, model, tokenizer, renderer, config, seed=1, report=lambda *line: told.append(line))
     assert [(name, total) for name, done, total, _ in told if done == total] == [
+        ("episodes for drills", 60),
+        ("episodes for habits", 60),
         ("echoes", 2),
         ("drills", 2),
         ("imitation", 60),

@@ -28,7 +28,7 @@ STEPS = ["--learning-rate", "2e-3", "--adam-epsilon", "1e-8"]
 def imitator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a tiny policy that writes actions, so that rewards differ and there is something to learn."""
     from algorithms.checkpoint import save_policy
-    from algorithms.cli.config import env_maker
+    from algorithms.cli.environments import env_maker
     from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
     from algorithms.rendering import TextRenderer
 

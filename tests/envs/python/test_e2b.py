@@ -47,7 +47,7 @@ def text(session: Session, code: str) -> str:
 @TWO
 def test_it_keeps_the_laws_of_tools(cloud: Cloud, fork: str) -> None:
     calls = [("python", {"code": code}) for code in LIVELY]
-    report = check_tool(cloud.tool(fork=fork), calls=calls, seeds=(0,))
+    report = check_tool(cloud.tool(fork=fork), calls=calls, slow=("python", {"code": "while True: pass"}), seeds=(0,))
     assert not report.skipped
 
 

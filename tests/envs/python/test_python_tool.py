@@ -312,7 +312,7 @@ def test_check_tool_passes(tool):
             {"code": "open('f', 'a').write('b'); next(it), len(x), open('f').read(), random.random(), np.random.rand()"},
         ),
     ]
-    report = check_tool(tool, calls=calls, seeds=(0,), timeout=20.0)
+    report = check_tool(tool, calls=calls, slow=("python", {"code": "while True: pass"}), seeds=(0,), timeout=20.0)
     assert not report.skipped
 
 

@@ -1,1 +1,1 @@
-"""What a package of your own may hold: an algorithm, a policy and a tool."""
+"""What a package of your own may hold: an environment, an algorithm, a policy and a tool."""

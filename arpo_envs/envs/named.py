@@ -1,0 +1,61 @@
+"""Environments by id: ours, those that an installed package offers, and those of a package that is named before the id."""
+
+import gymnasium as gym
+
+from ..errors import ConfigError, unknown_name
+from ..plugins import Registry, imported_module
+from . import IDS, register
+
+ENVS = Registry("environment", "arpo.envs", {name: entry_point for name, (entry_point, _) in IDS.items()})
+"""Ours, and what installed packages offer under the entry points `arpo.envs`: the name is the id."""
+
+
+def require_env(name: str) -> str:
+    """Makes an environment known to Gymnasium, and returns its id.
+
+    What a package offers as an entry point is imported and registered, unless the package does that itself when it is imported.
+
+    Args:
+        name: an id, or "package:id", for which the package is imported.
+
+    Raises:
+        ConfigError: no environment has that id, two packages offer it, or what has it cannot be imported.
+
+    >>> require_env("arpo_envs:ARPO/Search-v0")
+    'ARPO/Search-v0'
+    """
+    register()
+    package, _, env = name.rpartition(":")
+    if package:
+        imported_module(package, f"The package of {name}")
+    elif env not in gym.registry and any(plugin.name == env for plugin in ENVS.plugins()):
+        _register_offered(env)
+    if env not in gym.registry:
+        raise unknown_name("environment", env, {*ENVS.names(), *_registered_by_others()})
+    return env
+
+
+def _register_offered(env: str) -> None:
+    """Registers what a package offers, unless importing it did.
+
+    Raises:
+        ConfigError: it cannot be imported, is nothing that makes environments, or its name is no id.
+    """
+    found = ENVS.find(env)
+    if env in gym.registry:
+        return
+    plugin = next(plugin for plugin in ENVS.plugins() if plugin.name == env)
+    origin = f"{plugin.package} ({plugin.reference})"
+    if not callable(found):
+        raise ConfigError(f"The environment {env} of {origin} is {found!r}; expected a class of environments.")
+    try:
+        gym.register(env, entry_point=plugin.reference)
+    except gym.error.Error as error:
+        raise ConfigError(f"{origin} offers an environment as {env!r}; the name must be an id, Namespace/Name-v0.") from error
+
+
+def _registered_by_others() -> set[str]:
+    """Returns the ids that neither we nor Gymnasium registered."""
+    makers = {env: spec.entry_point for env, spec in gym.registry.items()}
+    modules = {env: maker if isinstance(maker, str) else getattr(maker, "__module__", "") for env, maker in makers.items()}
+    return {env for env, module in modules.items() if not module.startswith("gymnasium.")}
