@@ -20,6 +20,7 @@ from .cell import Notebook
 from .child import SessionProcess, die_with_parent
 from .forking import Forker
 from .frames import LIMIT, Channel, ChannelError
+from .open_files import quiet
 
 READY = b"ready"
 """The template's report when all went well; anything else is what went wrong."""
@@ -144,6 +145,7 @@ def _session(
 ) -> NoReturn:
     parent = os.getppid()
     die_with_parent(parent)
+    quiet()  # the template's opening is shared with all other sessions
     channel = Channel(orders)
     order = channel.receive()
     host, supervisor = channel.files

@@ -29,6 +29,7 @@ from .isolation import (
     unmount_workdir,
 )
 from .isolation.report import LANDLOCK, NAMESPACES
+from .open_files import quiet
 from .processes import ProcessTable
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
@@ -175,14 +176,6 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _quiet() -> None:
-    """Sessions have no standard streams, and nothing of theirs comes to the host's error file."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.close(null)
-
-
 def _start_template(wanted: dict[str, Any], place: Place) -> tuple[int, int, socket.socket]:
     search, aliases = _searched(place)
     settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid(), search, aliases)
@@ -213,7 +206,7 @@ def _searched(place: Place) -> tuple[list[str], list[tuple[str, str]]]:
 
 def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
     try:
-        _quiet()
+        quiet()  # nothing of sessions comes to the host's error file
         kept = {0, 1, 2, tokens, orders.fileno()}
         for file in range(3, 1 + max(kept)):
             if file not in kept:
