@@ -70,3 +70,13 @@ def _forms(word: str) -> frozenset[str]:
     """Returns a word and what it may be the plural of, so that two forms of one noun have something in common."""
     endings = {"s": "", "es": "", "ies": "y", "ves": "f"} if len(word) > 3 and not word.endswith("ss") else {}
     return frozenset({word, *(word.removesuffix(plural) + one for plural, one in endings.items() if word.endswith(plural))})
+
+
+def same_words(one: str, other: str) -> bool:
+    """Says whether two texts are the same words, but for case and plural.
+
+    >>> same_words("eggs", "Egg"), same_words("eggs", "ducks")
+    (True, False)
+    """
+    left, right = (text.casefold().split() for text in (one, other))
+    return len(left) == len(right) and all(_forms(a) & _forms(b) for a, b in zip(left, right, strict=True))

@@ -10,9 +10,8 @@ from functools import lru_cache
 
 from ..errors import ConfigError
 from .answers import normalise
-from .counting import is_counted
 from .latex import to_latex, too_wild, without_spaces
-from .quantities import counted_by
+from .nouns import without_nouns
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker
 from .wrapping import unwrapped
@@ -20,7 +19,6 @@ from .wrapping import unwrapped
 SECONDS = 5.0
 """Processor time for one comparison."""
 _PLAIN = re.compile(r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$")
-_TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{")
 _SIGNS = re.compile(r"[\d\\^=+*/<>(){}\[\]|%°√π∞±∅-]")
 _WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
 
@@ -43,26 +41,12 @@ def check_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Ve
     if too_wild(answer):
         return Verdict.of(False, "too long or too deep")
     notes = []
-    for given, expected in _without_counts(answer, accepted, question):
-        verdict = _verdict(given, expected)
+    for expected in accepted:
+        verdict = _verdict(*without_nouns(answer, expected, question))
         if verdict.success:
             return verdict
         notes.append(verdict.note)
     return Verdict.of(False, next(filter(None, notes), ""))
-
-
-def _without_counts(answer: str, accepted: tuple[str, ...], question: str) -> list[tuple[str, str]]:
-    """Returns the answer beside each accepted one, without the words that say what the task counts."""
-    beside = [counted_by(text) for text in accepted]
-    beside = [words if is_counted(words, question, (words,)) else "" for words in beside]
-    words = counted_by(answer)
-    if words and not is_counted(words, question, beside):
-        return [(answer, expected) for expected in accepted]
-    return [(_before(answer, words), _before(expected, own)) for expected, own in zip(accepted, beside, strict=True)]
-
-
-def _before(text: str, words: str) -> str:
-    return _TEXT.sub(" ", unwrapped(text)).rstrip("} ").removesuffix(words).rstrip() if words else text
 
 
 def _verdict(answer: str, expected: str) -> Verdict:
