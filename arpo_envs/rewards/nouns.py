@@ -9,7 +9,7 @@ _LONG = r"[^\W\d_]{3,}"
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 _NOUN = re.compile(
     r"(?<=[\d})])(?:(?:\s|\\[ ,;:]|~)*\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox|operatorname)\s*\{(?P<set>[^{}]*)\}"
-    rf"|(?:\s|\\[ ,;:]|~)+(?P<bare>{_LONG}(?:\s+{_LONG})*)|(?P<unspaced>{_UNSPACED}))"
+    rf"|\s+(?P<bare>{_LONG}(?:\s+{_LONG})*)|(?P<unspaced>{_UNSPACED}))"
     r"(?=\s*(?:[.,;)\]}$]|\\[})]|\*\*|$))"
 )
 """Words set as text, of three letters or more with a space before them, or of a script without spaces; other letters are
@@ -33,14 +33,16 @@ def without_nouns(answer: str, expected: str, question: str) -> tuple[str, str]:
     if given and wanted:  # at least one set as text: 2 XYZ and 2 xyz are no words
         counted = len(given) == len(wanted) and all(map(same_words, given, wanted)) and "\\" in answer + expected
     else:
-        counted = all(is_counted(noun, question) for noun in given) and all(is_counted(n, question, (n,)) for n in wanted)
+        counted = all(is_counted(noun, question) for noun in given) and all(
+            is_counted(noun, question, () if bare else (noun,)) for noun, bare in wanted.items()
+        )
     return (_NOUN.sub(_unit_alone, answer), _NOUN.sub(_unit_alone, expected)) if counted else (answer, expected)
 
 
-def _nouns(text: str) -> list[str]:
-    """Returns the words behind the numbers of a text, without the units they begin with."""
-    nouns = (leading_unit(_behind(found))[1] for found in _NOUN.finditer(text))
-    return [noun for noun in nouns if noun]
+def _nouns(text: str) -> dict[str, bool]:
+    """Returns the words behind the numbers of a text, without units before them, and whether they might be variables."""
+    nouns = {leading_unit(_behind(found))[1]: found["bare"] is not None for found in _NOUN.finditer(text)}
+    return {noun: bare for noun, bare in nouns.items() if noun}
 
 
 def _unit_alone(found: re.Match[str]) -> str:

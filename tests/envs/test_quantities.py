@@ -161,7 +161,7 @@ def test_words_that_are_no_unit_stand_on_both_sides_or_on_none():
         ("5", r"5\text{ dozen}", ("5", r"5\text{ dozen}")),
         ("5 pears", "5 apples", ("5 pears", "5 apples")),
         ("5 XYZ", "5 xyz", ("5 XYZ", "5 xyz")),
-        ("2", "2ab", ("2", "2ab")),
+        *(("2", product, ("2", product)) for product in ("2ab", "2 abc", r"2\,abc", r"2\;ab")),
         ("5 cm", "5", ("5 cm", "5")),
         (r"\frac{1}{2} apples", "0.5", (r"\frac{1}{2}", "0.5")),
     ],
