@@ -50,15 +50,25 @@ def example(spec: ToolSpec, *, optional: bool = False) -> str:
 def arguments_in(spec: ToolSpec, body: str) -> dict[str, Any] | None:
     """Returns the arguments that a body gives by their names; None if the body is a single text.
 
-    A tool with one required text may have further arguments: then the body is that text, or an object that holds it.
+    The body of a tool with one required text is that text, or an object that holds it; where the tool has no other argument,
+    an object that holds nothing else.
+
+    >>> search = ToolSpec("search", "Searches.", {"properties": {"query": {"type": "string"}}, "required": ["query"]})
+    >>> arguments_in(search, '{"query": "x"}'), arguments_in(search, '{"query": "x", "y": 1}'), arguments_in(search, "x")
+    ({'query': 'x'}, None, None)
     """
-    if spec.text_parameter is None or len(_properties(spec.parameters)) < 2:
+    if spec.text_parameter is None or not body.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(body)
+        found = json.loads(body, strict=False)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and spec.text_parameter in found else None
+    if not isinstance(found, dict) or spec.text_parameter not in found:
+        return None
+    alone = len(_properties(spec.parameters)) < 2
+    if alone and not (len(found) == 1 and isinstance(found[spec.text_parameter], str)):
+        return None
+    return found
 
 
 def _kind(schema: Schema, root: Schema, depth: int = 0) -> str:

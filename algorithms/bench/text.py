@@ -24,7 +24,14 @@ BOUNDS = {"parse_growth": Bound("≤", 3.0), "check_growth": Bound("≤", 3.0), 
 
 HOSTILE = (
     *("<", "< ", " ", "<think>", "<think></think>", "</think>", "<search", "<search>", "<tool_call>"),
-    *("<tool_call></tool_call>", "<a", "<ab>", "{", '{"name":', '"\\', "</", "\n", "é"),
+    *(
+        "<tool_call></tool_call>",
+        "<tool_call></think>",
+        "<tool_call>{</think>",
+        "<search></think>",
+        "<search></search></think>",
+    ),
+    *("<a", "<ab>", "{", '{"name":', '"\\', "</", "\n", "é"),
 )
 """What a long text is made of."""
 PREFIXES = ("", "<", "<search>", '<tool_call>{"name": "')

@@ -45,12 +45,12 @@ class DoctorConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo doctor`; the status is 1 if Python sessions cannot start here."""
+    """Runs `arpo doctor`; the status is 1 if Python sessions cannot start here, or not keep what is promised."""
     tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what this machine offers.")
     report = probe()
     console = Console()
     console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)
-    return 1 if report.missing_minimum() else 0
+    return 1 if report.missing_minimum() or report.unkept() else 0
 
 
 def _layers(report: Report) -> RenderableType:
@@ -70,6 +70,11 @@ def _verdict(report: Report) -> RenderableType:
         lines = [Text("Python sessions cannot start here. Missing:", style="bold red")]
         lines += [Text(f"• {line}") for line in missing]
         return Group(*lines, Text("E2B works without them (backend='e2b'); unsafe=True runs without isolation."))
+    if report.unkept():
+        lines = [Text("Python sessions start, but not all that is promised is kept here:", style="bold red")]
+        return Group(
+            *lines, *(Text(f"• {line}") for line in report.unkept()), Text("layers='full' refuses to start like this.")
+        )
     if report.layers.namespaces:
         seen = "of this machine they see only the files of Python itself, read-only"
         return Text(f"Python sessions start with every layer marked; {seen}.", style="green")

@@ -5,27 +5,25 @@ equals "15" and "A" equals nothing. Here a mark is removed only where it cannot 
 """
 
 import re
-import unicodedata
+import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-from ..tasks.text import apart, plain
+from ..tasks.text import apart
+from .signs import plain_signs
 from .wrapping import unwrapped
 
-_QUOTES = str.maketrans({"−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"'})
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
-_EMPHASIS = re.compile(r"(?<![\w*_`])([*_`]{1,3})(?=\S)([^*_`]+)(?<=\S)\1(?![\w*_`])")
 _WRAPPED = re.compile(r"^[(\[{](.*[^\W\d_].*)[)\]}]$")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
 _ARTICLES = frozenset({"a", "an", "the"})
-_VERDICTS = frozenset({"yes", "no", "noanswer"})
-"""Answers that share no words with another answer: HotpotQA's scorer gives 0 where either is one and they differ."""
 _ALONE = frozenset("-.()[]{}")
 """Signs that are no word by themselves."""
-_PAUSES = ("STOP", "COMMA", "COLON", "MARK", "ELLIPSIS", "DANDA")
-"""How the Unicode names of the marks end that divide sentences, in any script."""
+_VERDICTS = frozenset({"yes", "no", "noanswer"})
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
@@ -45,7 +43,7 @@ def normalise(text: str) -> str:
     >>> normalise("„Hamlet“"), normalise("巴黎。"), normalise("１２")
     ('hamlet', '巴 黎', '12')
     """
-    simple = _EMPHASIS.sub(r"\2", plain(text).translate(_QUOTES).casefold())
+    simple = plain_signs(text).casefold()
     simple = apart(_HYPHEN.sub(" ", _THOUSANDS.sub(lambda match: match[0].replace(",", ""), simple)))
     tokens = [token for token in map(_token, simple.split()) if token]
     if len(tokens) > 1 and tokens[0] in _ARTICLES:
@@ -55,8 +53,6 @@ def normalise(text: str) -> str:
 
 def _token(word: str) -> str:
     """Strips from one word what cannot carry meaning; "" if nothing else is left."""
-    if not word.isascii():
-        word = _without_marks(word)
     word = word.strip("\"'`")
     trimmed = word.rstrip(".,;:!?\"'`")
     if _ACRONYM.match(word.rstrip(",;:!?")):
@@ -66,25 +62,6 @@ def _token(word: str) -> str:
     if wrapped and not any(character.isdigit() for character in trimmed):
         trimmed = wrapped[1]
     return "" if trimmed in _ALONE else trimmed
-
-
-def _without_marks(word: str) -> str:
-    start, end = 0, len(word)
-    while start < end and _is_mark(word[start]):
-        start += 1
-    while end > start and _is_mark(word[end - 1]):
-        end -= 1
-    return word[start:end]
-
-
-@lru_cache(maxsize=4096)
-def _is_mark(character: str) -> bool:
-    """Says whether a character is a quotation mark, a bracket or a mark of a pause, beyond those of ASCII."""
-    if character.isascii():
-        return False
-    kind = unicodedata.category(character)
-    pause = kind == "Po" and unicodedata.name(character, "").endswith(_PAUSES)
-    return kind in {"Pi", "Pf", "Ps", "Pe"} or pause
 
 
 def exact_match(answer: str, accepted: str) -> bool:
@@ -106,8 +83,8 @@ def token_f1(answer: str, accepted: str) -> float:
     Returns:
         A number in [0, 1]; 1 for equal answers.
 
-    >>> token_f1("Paris", "paris"), token_f1("Paris, France", "Paris"), token_f1("1.5", "15")
-    (1.0, 0.6666666666666666, 0.0)
+    >>> token_f1("Paris", "paris"), token_f1("Paris, France", "Paris"), token_f1("1.5", "15"), token_f1("yes no", "yes")
+    (1.0, 0.6666666666666666, 0.0, 0.0)
     """
     return compare(answer, (accepted,))[1]
 
@@ -116,27 +93,56 @@ def compare(answer: str, accepted: Sequence[str]) -> tuple[bool, float]:
     """Returns whether any accepted answer is matched exactly, and the best token F1 over all of them.
 
     An answer is taken out of its wrapping ("The final answer is **Paris**"). It is matched as it stands, too: a title may
-    look wrapped. Words are compared as HotpotQA's and SQuAD's scorers do, apart from `normalise`.
+    look wrapped. Words in common are counted as by the scorers of HotpotQA and SQuAD: articles earn nothing, and where
+    one side is yes, no or noanswer and the other is not, nothing is in common. We differ in `normalise`: those scorers
+    delete all of ASCII's punctuation, digits' signs and points included, and every article, and nothing else.
+
+    Args:
+        answer: what was given.
+        accepted: all texts that count as right.
 
     >>> compare("fr", (".fr", "fr"))
     (True, 1.0)
     """
-    own = normalise(unwrapped(answer))
-    targets = [_normalised(text) for text in accepted]
-    if any(form and form in targets for form in (own, normalise(answer))):
+    own = _read(answer, unwrapped(plain_signs(answer)))
+    targets = [_accepted(text) for text in accepted]
+    forms = {own.normal, normalise(answer)} - {""}
+    if any(target.normal in forms for target in targets):
         return True, 1.0
     return False, max((_f1(own, target) for target in targets), default=0.0)
 
 
-def _f1(own: str, target: str) -> float:
-    if own in _VERDICTS or target in _VERDICTS:
-        return 0.0  # they are not equal
-    given, expected = Counter(own.split()), Counter(target.split())
-    common = (given & expected).total()
-    return 2 * common / (given.total() + expected.total()) if common else 0.0
+class _Read(NamedTuple):
+    """An answer as it is compared."""
+
+    normal: str
+    is_verdict: bool
+
+
+def _read(text: str, inner: str) -> _Read:
+    normal = normalise(inner)
+    return _Read(normal, any(map(_is_verdict, (text, normal))))
 
 
 @lru_cache(maxsize=4096)
-def _normalised(text: str) -> str:
+def _accepted(text: str) -> _Read:
     """Accepted answers come back again and again."""
-    return normalise(text)
+    return _read(text, text)
+
+
+def _is_verdict(text: str) -> bool:
+    """Says whether HotpotQA's scorer reads yes, no or noanswer: it deletes all punctuation and all articles first."""
+    return " ".join(word for word in text.lower().translate(_PUNCTUATION).split() if word not in _ARTICLES) in _VERDICTS
+
+
+def _f1(own: _Read, target: _Read) -> float:
+    """Returns the F1 of two answers that are not equal."""
+    if own.is_verdict or target.is_verdict:
+        return 0.0
+    given, expected = own.normal.split(), target.normal.split()
+    return min(_overlap(given, expected), _overlap(*([w for w in words if w not in _ARTICLES] for words in (given, expected))))
+
+
+def _overlap(given: list[str], expected: list[str]) -> float:
+    common = (Counter(given) & Counter(expected)).total()
+    return 2 * common / (len(given) + len(expected)) if common else 0.0

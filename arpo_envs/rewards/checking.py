@@ -51,11 +51,11 @@ def _text(task: Task, answer: str) -> Verdict:
 
 
 def _math(task: Task, answer: str) -> Verdict:
-    return check_math(answer, task.answers)
+    return check_math(answer, task.answers, task.question)
 
 
 def _number(task: Task, answer: str) -> Verdict:
-    return check_number(answer, task.answers, task.meta)
+    return check_number(answer, task.answers, task.meta, task.question)
 
 
 def _choice(task: Task, answer: str) -> Verdict:

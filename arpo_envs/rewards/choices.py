@@ -6,21 +6,36 @@ from string import ascii_uppercase
 from typing import Any
 
 from ..errors import ConfigError
-from ..tasks.text import plain
 from .answers import normalise
 from .latex import MAX_LENGTH
+from .signs import plain_signs
 from .verdict import Verdict
-from .wrapping import unwrapped
+from .wrapping import TYPEFACE, unwrapped
 
-_LEAD = re.compile(r"^(?:(?:the\s+)?(?:correct\s+|final\s+|right\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)+", re.IGNORECASE)
-_TYPEFACE = re.compile(r"\\[a-zA-Z]+\s*\{([^{}]*)\}")
+_LEAD = re.compile(
+    r"^(?:i\s+(?:choose|pick|select)\s+|it\s+is\s+|it's\s+|(?:(?:the\s+)?(?:correct\s+|final\s+|right\s+)?"
+    r"(?:answer|option|choice|letter)\s*(?:is|should\s+be|[:=-])?\s*))+",
+    re.IGNORECASE,
+)
+_AFFIRMED = re.compile(r"\s+is\s+(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?\s*[.!]?$", re.IGNORECASE)
+_TYPEFACE = re.compile(TYPEFACE + r"([^{}]*)\}")
+_LATEX_SPACE = re.compile(r"\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))|~")
 _NESTED = 4
 _LETTER = re.compile(
-    r"^(?:\(\s*([A-Za-z])\s*\)|\[([A-Za-z])\]|([A-Za-z])(?=$|\s*[.):,=]|\s+[-–—]\s))\s*[.):,=\-–—]*\s*(.*)$", re.DOTALL
+    r"^(?:[(\[{]\s*(?P<enclosed>[A-Za-z])\s*[)\]}]|(?P<bare>[A-Za-z])(?!\w))"
+    r"(?P<divider>\s*[.):,;=|!]+|\s+(?:-+>?|→)(?=\s)|$)?\s*(?P<rest>.*)$",
+    re.DOTALL,
 )
-_ANOTHER = re.compile(
-    r"\(([A-Za-z])\)|^(?:or|and|/|&)\s*\(?([A-Za-z])\b|^([A-Za-z])(?=$|\s*[.,)/&:]|\s+(?:or|and)\b)", re.IGNORECASE
+_REJECTED = re.compile(r"\b(?:not|isn't)\s+\(?[A-Z]\)?(?!\w)")
+_DENIED = re.compile(r"^\W*(?:is\s+)?(?:not|no|wrong|incorrect|false|never)\b", re.IGNORECASE)
+_DIVIDING = re.compile(r"[,;\n]|\bor\b|\band\b")
+_OTHERS = (
+    re.compile(r"(?<!\w)[(\[{]\s*([A-Za-z])\s*[)\]}]"),
+    re.compile(r"^(?:(?:or|and|/|&)\s*)?([A-Za-z])(?=$|\s*[.,;:)/&|=-]|\s+(?:or|and)\b)", re.IGNORECASE),
+    re.compile(r"(?<![\w'.\\])(?<!\d )([B-HJ-Z]|A(?!\s+(?!(?:or|and|is)\b)[a-z]))(?![\w'])"),
+    re.compile(r"(?<![\w([{])([A-Za-z])\s*\)"),
 )
+"""How another letter is named: in brackets, first of all, as a capital that stands alone (but "A village"), as "a)"."""
 
 
 def check_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
@@ -54,21 +69,52 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
     """
     if len(text) > MAX_LENGTH:
         return None
-    text = unwrapped(plain(text))
-    for _ in range(_NESTED):
-        text = _TYPEFACE.sub(r"\1", text)
-    named = {normalise(option): letter for letter, option in options.items()}
-    if normalise(text) in named:
-        return named[normalise(text)]
-    found = _LETTER.match(unwrapped(_LEAD.sub("", text)))
+    texts = {letter: _bare(option) for letter, option in options.items()}
+    named = {form: letter for letter, option in texts.items() for form in (normalise(option), _words(option)) if form}
+    text = _bare(text)
+    if text.upper() not in texts and _words(text) in named:
+        return named[_words(text)]
+    found = _LETTER.match(_AFFIRMED.sub("", _bare(_LEAD.sub("", text))))
     if found is None:
         return None
-    letter, rest = (found[1] or found[2] or found[3]).upper(), found[4]
+    letter, rest = (found["enclosed"] or found["bare"]).upper(), found["rest"]
     if options and letter not in options:
         return None
-    if any("".join(found).upper() != letter for found in _ANOTHER.findall(rest)):
-        return None
-    return None if named.get(normalise(rest), letter) != letter else letter
+    if rest and named.get(_words(rest)) == letter:
+        return letter
+    is_divided = found["enclosed"] or found["divider"] is not None
+    return letter if is_divided and not _is_contradicted(letter, rest, texts) else None
+
+
+def _words(text: str) -> str:
+    """Returns the normal form of a text, in which an "a" at its beginning stays: it may be a letter."""
+    words = normalise(f"= {text}").removeprefix("= ")
+    return words if words.startswith("a ") else normalise(text)
+
+
+def _bare(text: str) -> str:
+    """Returns what is inside all wrapping, quotes and typefaces."""
+    text = unwrapped(plain_signs(text))
+    for _ in range(_NESTED):
+        text = _TYPEFACE.sub(r"\1", text)
+    return _LATEX_SPACE.sub(" ", text).strip("\"' ")
+
+
+def _is_contradicted(letter: str, rest: str, texts: Mapping[str, str]) -> bool:
+    """Says whether what follows a letter denies it, names another one, or begins with another option's text."""
+    rest = _REJECTED.sub("", rest)
+    others = {other.upper() for pattern in _OTHERS for other in pattern.findall(rest)} - {letter}
+    if _DENIED.match(rest) or others & set(texts or ascii_uppercase):
+        return True
+    words = f"{normalise(rest)} "
+    begun = [option for option in texts if (text := normalise(texts[option])) and words.startswith(f"{text} ")]
+    if begun and max(begun, key=lambda option: len(texts[option])) != letter:  # the longest is meant: New York, not New
+        return True
+    return not (_parts(rest) - _parts(texts.get(letter, ""))).isdisjoint(map(normalise, texts.values()))
+
+
+def _parts(text: str) -> set[str]:
+    return {normalise(part) for part in _DIVIDING.split(text)} - {""}
 
 
 def _options(meta: Mapping[str, Any]) -> dict[str, str]:

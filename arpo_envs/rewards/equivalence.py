@@ -11,8 +11,7 @@ import sympy  # type: ignore[import-untyped]
 
 from .expressions import is_matrix, parsed
 from .latex import to_latex, too_wild, without_spaces
-from .measured import Measured, measured
-from .quantities import same_words
+from .measured import Measured, measured_pair, same_unit
 from .relations import equal_regions, equal_values, region_of
 from .structure import JUNCTIONS, Row, Scalar, Structure, System, structure_of
 from .wrapping import unwrapped
@@ -175,8 +174,8 @@ def _equal_scalars(given: str, wanted: str) -> bool:
         return given != ""
     if (bases := (_BASE.match(given), _BASE.match(wanted))) != (None, None):
         return _equal_bases(given, wanted, *bases)
-    one, other = measured(given), measured(wanted)
-    if one.words and other.words and not _same_unit(one, other):
+    one, other = measured_pair(given, wanted)
+    if not same_unit(one, other):
         return False
     scale = sympy.Integer(1)
     if one.unit and other.unit:
@@ -188,12 +187,6 @@ def _equal_scalars(given: str, wanted: str) -> bool:
     if _is_percent(one) != _is_percent(other) and equal_values(*_in_percent(one, left, other, right)):
         return True
     return equal_values(left if scale == 1 else left * scale, right)
-
-
-def _same_unit(one: Measured, other: Measured) -> bool:
-    if one.unit and other.unit:
-        return one.unit.dimensions == other.unit.dimensions and one.unit.offset == other.unit.offset
-    return same_words(one.words, other.words)
 
 
 def _is_percent(quantity: Measured) -> bool:

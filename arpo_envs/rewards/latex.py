@@ -93,6 +93,7 @@ def to_latex(text: str) -> str:
         ("{,}", ","), ("**", "^"), ("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), (r"\leq", r"\le"), (r"\geq", r"\ge"),
         (r"\neq", r"\ne"), (r"\le slant", r"\le"), (r"\lbrace", r"\{"), (r"\rbrace", r"\}"), (r"\varnothing", r"\emptyset"),
         (r"\degree", r"^\circ"), (r"\dots", r"\ldots"), (r"\vee", r"\lor"), (r"\wedge", r"\land"), (r"\prime", "'"),
+        (r"\{\}", r"\emptyset"),
     ):  # fmt: skip
         text = text.replace(old, new)
     text = _DETERMINANT.sub(r"\\begin{vmatrix}\2\\end{vmatrix}", _UPRIGHT.sub(_slanted, text))

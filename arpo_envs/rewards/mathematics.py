@@ -11,6 +11,7 @@ from functools import lru_cache
 from ..errors import ConfigError
 from .answers import normalise
 from .latex import to_latex, too_wild, without_spaces
+from .nouns import without_nouns
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker
 from .wrapping import unwrapped
@@ -22,12 +23,13 @@ _SIGNS = re.compile(r"[\d\\^=+*/<>(){}\[\]|%°√π∞±∅-]")
 _WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
 
 
-def check_math(answer: str, accepted: tuple[str, ...]) -> Verdict:
+def check_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Verdict:
     r"""Returns whether an answer is mathematically equal to an accepted one.
 
     Args:
         answer: LaTeX, Unicode or program text; of several boxes the last one counts.
         accepted: the references.
+        question: of the task; what it counts may stand behind a number ("5 apples").
 
     Raises:
         ConfigError: `math-verify` is not installed.
@@ -40,7 +42,7 @@ def check_math(answer: str, accepted: tuple[str, ...]) -> Verdict:
         return Verdict.of(False, "too long or too deep")
     notes = []
     for expected in accepted:
-        verdict = _verdict(answer, expected)
+        verdict = _verdict(*without_nouns(answer, expected, question))
         if verdict.success:
             return verdict
         notes.append(verdict.note)

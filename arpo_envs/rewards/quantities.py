@@ -2,14 +2,17 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from ..errors import ConfigError
+from ..tasks.text import plain
+from .counting import is_counted, same_words
 from .latex import too_wild
-from .units import Unit, parse_unit
+from .units import CURRENCY_CODES, CURRENCY_SIGNS, Unit, leading_unit, parse_unit, reading, without_latex
 from .verdict import Verdict
 from .wrapping import unwrapped
 
@@ -18,11 +21,12 @@ MAX_EXPONENT = 400
 _ROUNDING = Fraction(1, 10**9)
 """Relative; what two spellings of one fraction may differ by where no tolerance is asked for."""
 
-_CLEAN = str.maketrans(
-    {**dict.fromkeys("−–—－", "-"), **dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "，": ",", "％": "%", "⁄": "/"}
+_CLEAN = str.maketrans({**dict.fromkeys("−–—", "-"), **dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "⁄": "/"})
+_LATEX = {r"\!": "", "{,}": ",", r"\,": " ", r"\%": "%", "$^\\circ$": "°", r"^\circ": "°", r"^{\circ}": "°"}
+_NAME = re.compile(r"^(?:([^\W\d_]|\\[a-zA-Z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|≈|\\approx)\s*)")
+_CURRENCY = re.compile(
+    rf"^([+-]?)\s*(\\\$|US\$|[{CURRENCY_SIGNS}]|(?:{'|'.join(CURRENCY_CODES)})(?![a-zA-Z])|Rs\b\.?)\s*([+-]?)"
 )
-_VULGAR = {"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅛": " 1/8"}
-_CURRENCY = re.compile(r"^([+-]?)\s*(\\\$|\$|€|£|¥|₹)\s*([+-]?)")
 _APPROXIMATELY = re.compile(r"^(?:about|approximately|approx\.?|roughly|\\approx|≈|~|=)\s*", re.IGNORECASE)
 _FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
@@ -33,43 +37,47 @@ _NUMBER = re.compile(
     r"(?:\s*(?:[eE]|(?:×|x|X|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*))\s*(?P<braces>[({]?)\s*(?P<power>[+-]?\d{1,6})[)}]?)?)"
     r"(?![\d.,]*\d)\s*"
 )
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SUPERSCRIPT_POWER = re.compile("10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+)")
+_WORDS = re.compile(r"^[^\W\d_]+(?:[\s'’-]+[^\W\d_]+){0,5}$")
+_EACH = re.compile(r"/|(?:per|an?)\b")
 _MULTIPLES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with the unit it was written with.
+    """A number with what it was written with.
 
     Args:
-        value: in that unit.
-        unit: None without one, or for words that are not known as a unit.
-        words: the unit as written, "" without one.
+        value: in its unit.
+        unit: the words behind the number begin with it, or a currency stands before it; None without one.
+        words: what stands behind the number as written, a currency first; "" for nothing.
+        rest: the words that are no unit.
         decimal: whether it was written with a decimal point or a power of ten, and may so be rounded.
+        name: x in "x = 5".
     """
 
     value: Fraction
     unit: Unit | None = None
     words: str = ""
+    rest: str = ""
     decimal: bool = False
+    name: str = ""
 
 
 def parse_quantity(text: str) -> Quantity | None:
-    r"""Returns the number a text is, None if it is anything else.
+    r"""Returns the number a text is, with the words behind it; None if it is anything else.
 
     >>> [str(parse_quantity(text).value) for text in ("1,234.5", "2 1/2", r"\frac{-1}{2}", "6.5e-1", "$12", "−3", "2 million")]
     ['2469/2', '5/2', '-1/2', '13/20', '12', '-3', '2000000']
-    >>> parse_quantity("1,5"), parse_quantity("12 km").words, parse_quantity("x + 1")
-    (None, 'km', None)
+    >>> parse_quantity("1,5"), parse_quantity("12 km").words, parse_quantity("x + 1"), parse_quantity("5!")
+    (None, 'km', None, None)
     """
     if too_wild(text):
         return None
-    text = unwrapped(text.translate(_CLEAN)).replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace(r"\%", "%")
-    text = text.replace(r"^\circ", "°").replace(r"^{\circ}", "°")
-    text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
-    for sign, spelt in _VULGAR.items():
-        text = text.replace(sign, spelt)
-    text = _FRAC.sub(lambda match: f" {match[1] or match[2]}/{match[3] or match[4]}", text).strip()
-    text = re.sub(r"^([+-])\s*([+-]?\d)", r"\1\2", _APPROXIMATELY.sub("", text))
+    text = _spelt(unwrapped(plain(text)))
+    name = _NAME.match(text)
+    text = re.sub(r"^([+-])\s*([+-]?\d)", r"\1\2", _APPROXIMATELY.sub("", text[name.end() if name else 0 :]))
     currency = _CURRENCY.match(text)
     if currency:
         text = currency[1] + currency[3] + text[currency.end() :]
@@ -77,24 +85,28 @@ def parse_quantity(text: str) -> Quantity | None:
     value = _value(found) if found else None
     if found is None or value is None:
         return None
-    words = text[found.end() :].strip()
-    for name, multiple in _MULTIPLES.items():
-        if words.lower() == name or words.lower().startswith(name + " "):
-            value, words = value * multiple, words[len(name) :].strip()
-    words = (words + " " + currency[2]).strip() if currency and parse_unit(words) is None and not words else words
-    if (
-        re.search(r"\d", re.sub(r"(?<=[a-zA-Z])\^?\{?-?\d\}?", "", words))
-        or len(words) > 60
-        or re.search(r"[=<>+;,]|\bor\b|\band\b", words)
-    ):
-        return None  # more than a unit stands behind the number
-    return Quantity(
-        value, parse_unit(words) if words else None, words, bool(found["decimal"] and ("." in found[0] or found["power"]))
-    )
+    multiple, words = _multiple(without_latex(text[found.end() :]))
+    behind = _behind(words, currency[2] if currency else "")
+    if behind is None or text.count("{") != text.count("}"):
+        return None
+    unit, rest, words = behind
+    decimal = bool(found["decimal"] and ("." in found[0] or found["power"]))
+    return Quantity(value * multiple, unit, words, rest, decimal, name[1] if name else "")
 
 
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
-_SUPERSCRIPT_POWER = re.compile("10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+)")
+def _spelt(text: str) -> str:
+    """Returns LaTeX's and Unicode's spellings of numbers as plain text."""
+    text = "".join(map(_vulgar, text.translate(_CLEAN)))
+    for old, new in _LATEX.items():
+        text = text.replace(old, new)
+    text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
+    return _FRAC.sub(lambda match: f" {match[1] or match[2]}/{match[3] or match[4]}", text).strip()
+
+
+def _vulgar(character: str) -> str:
+    decomposed = unicodedata.decomposition(character)
+    whole = decomposed.startswith("<fraction>") and not decomposed.endswith(" 2044")  # ⅟ is but the beginning of one
+    return " " + unicodedata.normalize("NFKC", character).replace("⁄", "/") if whole else character
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
@@ -112,6 +124,35 @@ def _value(found: re.Match[str]) -> Fraction | None:
             return None
         value = Fraction(found["decimal"].replace(",", "").replace(" ", "").rstrip(".")) * Fraction(10) ** power
     return -value if found["sign"] == "-" else value
+
+
+def _multiple(words: str) -> tuple[int, str]:
+    """Takes "million" and its like off the beginning of words."""
+    multiple = 1
+    for name, size in _MULTIPLES.items():
+        if words.lower() == name or words.lower().startswith(name + " "):
+            multiple, words = multiple * size, words[len(name) :].strip()
+    return multiple, words
+
+
+def _behind(words: str, currency: str) -> tuple[Unit | None, str, str] | None:
+    """Returns the unit, the words that are none, and both as written; None if anything but words stands there.
+
+    Args:
+        words: behind the number.
+        currency: before it, "" without one.
+    """
+    if not words and not currency:
+        return None, "", ""
+    unit, rest = leading_unit(words)
+    if currency and unit != parse_unit(currency):  # "$5 dollars" says it twice
+        unit, rest = leading_unit(f"{currency} {words}") if _EACH.match(words) else (parse_unit(currency), words)
+        words = f"{currency} {words}".strip()
+    if (rest or unit is None) and (not _WORDS.match(rest) or any(map(str.isnumeric, rest))):
+        return None  # more than words; a raised digit counts as a letter in patterns
+    if unit is not None and any(parse_unit(word) is not None for word in rest.split()):
+        return None  # two units that make none together
+    return unit, rest, words
 
 
 @dataclass(frozen=True)
@@ -148,66 +189,77 @@ class Tolerance:
         return gap == 0 or (decimal and expected.denominator != 1 and gap <= _ROUNDING * max(abs(given), abs(expected)))
 
 
-def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
+def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any], question: str = "") -> Verdict:
     """Returns whether an answer is one of the accepted numbers.
 
-    A unit may be missing on either side and is then not looked at. Where both have one, they must measure the same
-    thing and are converted; words that are no unit known here must be the same words. A percent sign is a unit.
+    Behind the number may stand a unit, a currency, a percent sign, or what the task counts (`is_counted`); nothing else. A
+    unit may be missing on either side and is then not looked at. Where both have one, they must measure the same thing and
+    are converted; words that are no unit must be the same words. 50% is 50 percent and 0.5.
 
     Args:
         answer: what was given.
         accepted: what was expected.
-        meta: of the task; "tolerance" and "relative" are read.
+        meta: of the task; "tolerance" and "relative" are read, and "unit": that of accepted answers that have none.
+        question: of the task.
 
     Raises:
         ConfigError: an accepted answer is no number, or the tolerance makes no sense.
 
     >>> check_number("12 km", ("12000 m",), {}).success, check_number("3.1", ("3.14",), {"tolerance": 0.05}).success
     (True, True)
+    >>> [check_number(text, ("5",), {}, "How many apples?").success for text in ("5 apples", "5 pears", "5!", "5 dozen")]
+    [True, False, False, False]
     """
     tolerance = Tolerance.of(meta)
-    targets = [(text, parse_quantity(text)) for text in accepted]
-    for text, target in targets:
-        if target is None:
-            raise ConfigError(f'The expected answer {text!r:.60} is no number, but the task\'s answer_type is "number".')
+    unit = meta.get("unit")
+    targets = [_target(text, unit if isinstance(unit, str) else "") for text in accepted]
     given = parse_quantity(answer)
     if given is None:
         return Verdict.of(False, "not a number")
-    verdicts = [_compare(given, target, tolerance) for _, target in targets if target is not None]
+    verdicts = [_compare(given, target, tolerance, question) for target in targets]
     return next((verdict for verdict in verdicts if verdict.success), verdicts[0] if verdicts else Verdict.of(False))
 
 
-def _compare(given: Quantity, expected: Quantity, tolerance: Tolerance) -> Verdict:
+def _target(text: str, unit: str) -> Quantity:
+    target = parse_quantity(text)
+    if target is None:
+        raise ConfigError(f'The expected answer {text!r:.60} is no number, but the task\'s answer_type is "number".')
+    with_unit = parse_quantity(f"{text} {unit}") if unit.strip() and not target.words else None
+    return with_unit or target
+
+
+def _compare(given: Quantity, expected: Quantity, tolerance: Tolerance, question: str) -> Verdict:
+    if given.name and expected.name and given.name != expected.name:
+        return Verdict.of(False, f"{given.name} instead of {expected.name}")
+    if not _may_stand(given, expected, question):
+        return Verdict.of(False, f"{given.words or 'nothing'} instead of {expected.words or 'nothing'}"[:80])
+    unit = reading(given.words, expected.unit) if given.unit and expected.unit and not given.rest else given.unit
+    wanted = reading(expected.words, unit) if unit and expected.unit and not expected.rest else expected.unit
     decimal = given.decimal or expected.decimal
-    if given.unit and expected.unit:
-        if given.unit.dimensions != expected.unit.dimensions:
+    if unit and wanted:
+        if unit.dimensions != wanted.dimensions:
             return Verdict.of(False, f"{given.words} instead of {expected.words}")
-        there = given.value * given.unit.factor + given.unit.offset  # in base units, then in the expected unit
-        value = (there - expected.unit.offset) / expected.unit.factor
-        return Verdict.of(tolerance.admits(value, expected.value, decimal or given.unit != expected.unit))
-    if given.words and expected.words and not same_words(given.words, expected.words):
-        return Verdict.of(False, f"{given.words} instead of {expected.words}"[:80])
+        there = given.value * unit.factor + unit.offset  # in base units, then in the expected unit
+        value = (there - wanted.offset) / wanted.factor
+        return Verdict.of(tolerance.admits(value, expected.value, decimal or unit != wanted))
     if tolerance.admits(given.value, expected.value, decimal):
         return Verdict.of(True)
-    one, other = _readings(given, expected)
+    one, other = _readings(given), _readings(expected)
     return Verdict.of(any(tolerance.admits(a, b, decimal) for a in one for b in other))
 
 
-def _readings(given: Quantity, expected: Quantity) -> tuple[list[Fraction], list[Fraction]]:
-    """Returns what two numbers may mean where only one of them has a percent sign: 50% is 50 percent and 0.5."""
+def _may_stand(given: Quantity, expected: Quantity, question: str) -> bool:
+    """Says whether the words behind two numbers agree; a unit or a noun may be missing on either side."""
+    if given.words and expected.words and (given.unit is None) != (expected.unit is None):
+        return False  # a unit is no noun
+    if given.rest and expected.rest:
+        return same_words(given.rest, expected.rest)
+    if given.rest:
+        return is_counted(given.rest.removeprefix("per "), question, (expected.words,))
+    return not expected.rest or is_counted(expected.rest, question, (expected.rest,))
 
-    def both(quantity: Quantity) -> list[Fraction]:
-        pure = quantity.unit is not None and not quantity.unit.dimensions
-        return [quantity.value, quantity.value * quantity.unit.factor] if pure and quantity.unit else [quantity.value]
 
-    return both(given), both(expected)
-
-
-def same_words(one: str, other: str) -> bool:
-    """Says whether two units that are not known are the same words, but for case, plural and LaTeX.
-
-    >>> same_words("eggs", "Egg"), same_words("eggs", "ducks")
-    (True, False)
-    """
-    left, right = (re.sub(r"\\text|[{}\\.]", "", text).casefold().split() for text in (one, other))
-    return [word.removesuffix("s") for word in left] == [word.removesuffix("s") for word in right]
+def _readings(quantity: Quantity) -> list[Fraction]:
+    """Returns what a number may mean beside one without a percent sign: 50% is 50 percent and 0.5."""
+    pure = quantity.unit is not None and not quantity.unit.dimensions
+    return [quantity.value, quantity.value * quantity.unit.factor] if pure and quantity.unit else [quantity.value]

@@ -13,6 +13,9 @@ from sympy.logic.boolalg import Boolean  # type: ignore[import-untyped]
 from .expressions import equal_expressions, exact, parsed
 from .structure import JUNCTIONS, Row, Scalar, Structure
 
+MAX_PARTS = 20
+"""Of more joined inequalities no set is made."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -47,7 +50,7 @@ def region_of(structure: Structure) -> Region | None:
         return _region(parsed(structure.text))
     if not isinstance(structure, Row):
         return None
-    if structure.brackets in JUNCTIONS:
+    if structure.brackets in JUNCTIONS and len(structure.items) <= MAX_PARTS:
         regions = [region_of(item) for item in structure.items]
         known = [region for region in regions if region is not None]
         unknowns = {region.unknown for region in known}

@@ -55,10 +55,10 @@ _TRANSPOSED = re.compile(r"\s*(?:\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?|\.T)$")
 _LINE_BREAK = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])")
 _ORDER = re.compile(r"\\(?:le|ge|ne|lt|gt)(?![a-zA-Z])|[<>]")
 _NAME = r"(?:[a-zA-Z]+|\\[a-zA-Z]+)(?:_(?:\w|\{\w+\}))?"
-_NAMED = re.compile(rf"^({_NAME})\s*=(.*)$", re.DOTALL)
+_NAMED = re.compile(rf"^({_NAME}(?:\([^()]{{1,20}}\))?)\s*=(.*)$", re.DOTALL)
 _NAMED_TUPLE = re.compile(rf"^\(\s*({_NAME}(?:\s*,\s*{_NAME})+)\s*\)\s*(?:=|\\in(?![a-zA-Z]))(.*)$", re.DOTALL)
 _PROGRAM = re.compile(r"^(Matrix|ImmutableMatrix|Tuple|FiniteSet|Interval|set|list|tuple|np\.array|array)\s*(?=\()")
-_BRACKETS = {"FiniteSet": "{}", "set": "{}", "Interval": "[]"}
+_BRACKETS = {"FiniteSet": "{}", "set": "{}", "Interval": "[]", "array": "()", "np.array": "()"}
 
 
 def structure_of(text: str) -> Structure:
@@ -99,7 +99,9 @@ def _whole(text: str) -> Structure | None:
         return _transposed(row) if isinstance(row, Row) else None
     if program := _PROGRAM.match(text):
         row = structure_of(text[program.end() :])
-        return Row(_BRACKETS.get(program[1], row.brackets), row.items) if isinstance(row, Row) else row
+        if not isinstance(row, Row) or any(isinstance(item, Row) for item in row.items):
+            return row
+        return Row(_BRACKETS.get(program[1], row.brackets), row.items)
     return None
 
 
@@ -131,7 +133,7 @@ def _system(items: tuple[Structure, ...]) -> Structure | None:
         found = _NAMED.match(item.text) if isinstance(item, Scalar) else None
         if found is None:
             return None
-        name = re.sub("[{}]", "", found[1])
+        name = re.sub(r"[{}\s]", "", found[1])
         if not solutions or name in solutions[-1]:
             solutions.append({})
         solutions[-1][name] = structure_of(found[2])

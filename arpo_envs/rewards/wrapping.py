@@ -6,23 +6,29 @@ Every checker reads an answer through this one function. Only strings are handle
 import re
 import unicodedata
 
+from ..tasks.text import visible
+
 _LEAD = re.compile(
     r"^[\s*_#]*(?:(?:so|thus|therefore|hence)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_]*"
     r"(?:(?:is|are)\b|:|：|=|\n)[\s*_]*:?\s*|^\s*(?:最终|最後の)?(?:答案|答え)\s*(?:是|为|は|:|：)\s*[:：]?\s*",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"^(?:#{1,6}|[*•>])\s+")
+_HEADING = re.compile(r"^(?:#{1,6}|[*•>=])\s+")
 _PAIRS = (
     *(("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")),
     *(("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`")),
 )
-_TYPEFACE = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)\s*\{")
+_MARKUP = re.compile(r"<([A-Za-z]\w*)>(.*)</\1>", re.DOTALL)
+_FENCE = re.compile(r"(```)\w*\n(.*?)\s*```", re.DOTALL)
+TYPEFACE = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|boldsymbol|emph|mbox|operatorname)\s*\{"
+"""How LaTeX opens what it sets in another typeface."""
+_TYPEFACE = re.compile(TYPEFACE)
 _MOST = 8
 """Wrappers within wrappers; more of them are not an answer."""
 
 
 def unwrapped(text: str) -> str:
-    r"""Returns what stands inside boxes, dollar signs, emphasis and behind phrases like "The answer is".
+    r"""Returns what stands inside boxes, dollar signs, quotes, emphasis and behind phrases like "The answer is".
 
     Args:
         text: an answer; of several boxes the last one counts.
@@ -31,11 +37,13 @@ def unwrapped(text: str) -> str:
     ['\\frac{1}{2}', 'x', 'east', '5', '$5']
     >>> [unwrapped(text) for text in ("✅ Final Answer: **58**", "#### 70000", "**Answer:** 7", "The answer is \\[ 49 \\]")]
     ['58', '70000', '7', '49']
+    >>> [unwrapped(text) for text in ("„Hamlet“", "<b>58</b>", "f'", "'tis", '"A" or "B"')]
+    ['Hamlet', '58', "f'", "'tis", '"A" or "B"']
     """
-    text = _last_box(text).strip()
+    text = _last_box(visible(text)).strip()
     for _ in range(_MOST):
         shorter = _once(text).strip()
-        if shorter == text:
+        if shorter in {"", text}:  # a flag may be the answer
             break
         text = shorter
     return text
@@ -49,6 +57,10 @@ def _once(text: str) -> str:
         return text[found.end() :].removesuffix("**" if marks else "")
     if text.endswith((".", ",", ";", "。")) and not text.endswith("..."):
         text = text[:-1].rstrip()
+    if found := _FENCE.fullmatch(text) or _MARKUP.fullmatch(text):
+        return found[2]
+    if len(text) > 2 and _is_quote(text[0]) and _is_quote(text[-1]) and not {text[0], text[-1]} & set(text[1:-1]):
+        return text[1:-1]
     for left, right in _PAIRS:
         inner = text[len(left) : len(text) - len(right)]
         if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and left not in inner:
@@ -61,7 +73,7 @@ def _once(text: str) -> str:
 
 
 def _without_signs(text: str) -> str:
-    """Takes off what stands at the ends for the eye: emoji (with what joins and colours them), "#### ", a bullet."""
+    """Takes off what stands at the ends for the eye: emoji (with what colours them), "#### ", a bullet."""
     start, end = 0, len(text)
     while start < end and _is_ornament(text[start]):
         start += 1
@@ -72,10 +84,15 @@ def _without_signs(text: str) -> str:
 
 def _is_ornament(character: str) -> bool:
     """Says whether a character is an emoji or part of one; a sign that stands for letters (℃) or degrees (°) is none."""
-    if ord(character) < 0x200C:
+    if ord(character) < 0x2000:
         return False
-    kind = unicodedata.category(character)
-    return kind in {"So", "Sk", "Cf", "Mn"} and unicodedata.normalize("NFKC", character) == character
+    return unicodedata.category(character) in {"So", "Sk"} and unicodedata.normalize("NFKC", character) == character
+
+
+def _is_quote(character: str) -> bool:
+    """Says whether a character is a quotation mark of any language."""
+    name = unicodedata.name(character, "")
+    return character == "'" or "QUOTATION MARK" in name or "CORNER BRACKET" in name
 
 
 def _last_box(text: str) -> str:

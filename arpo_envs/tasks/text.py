@@ -10,8 +10,8 @@ from anyascii import anyascii
 _WORDS = re.compile(r"[^\W_]+")
 _UNSPACED = frozenset({"THAI", "LAO", "KHMER", "MYANMAR"})
 """Scripts beside those of wide letters (Chinese, Japanese, Korean) that are written without spaces, as Unicode names them."""
-_PART_OF_A_LETTER = frozenset({0, 7, 8, 9})
-"""Combining classes of vowel signs, nuktas, the marks of voiced kana, viramas: without them it is another letter."""
+_PART_OF_A_LETTER = frozenset({0, 7, 8, 9, *range(84, 200)})
+"""Combining classes of vowel and tone signs, nuktas, the marks of voiced kana, viramas: without them it is another letter."""
 
 
 def fold(text: str) -> str:
@@ -32,7 +32,7 @@ def words(text: str) -> list[str]:
     >>> words("Côte d'Ivoire: .ci"), words("巴黎市２区")
     (['cote', 'd', 'ivoire', 'ci'], ['巴', '黎', '市', '2', '区'])
     """
-    folded = without_accents(text).casefold()
+    folded = without_accents(plain(text).casefold()).casefold()
     if folded.isascii():
         return _WORDS.findall(folded)
     return "".join(_with_spaces(unicodedata.normalize("NFKC", folded), keep_signs=False)).split()
@@ -60,16 +60,35 @@ def without_accents(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Returns `text` with one form for each character: ａ and ﬁ are a and fi, but 5² stays 5², and ½ stays ½.
+    """Returns `text` with one form for each character: ａ and ﬁ are a and fi, ٣ is 3, but 5² stays 5², and ½ stays ½.
+
+    What is not `visible` goes.
 
     >>> plain("１２％ ﬁn"), plain("5²")
     ('12% fin', '5²')
     """
-    return text if text.isascii() else unicodedata.normalize("NFC", "".join(map(_one_form, text)))
+    return text if text.isascii() else unicodedata.normalize("NFC", "".join(map(_one_form, visible(text))))
+
+
+def visible(text: str) -> str:
+    """Returns `text` without what cannot be seen: spaces without width, soft hyphens, marks of direction, joiners.
+
+    >>> visible("Ham\u00adlet\u200b"), visible("✔\ufe0f")
+    ('Hamlet', '✔')
+    """
+    return text if text.isascii() else "".join(character for character in text if not _is_invisible(character))
+
+
+@lru_cache(maxsize=4096)
+def _is_invisible(character: str) -> bool:
+    is_selector = unicodedata.name(character, "").startswith("VARIATION SELECTOR")
+    return is_selector or unicodedata.category(character) == "Cf"
 
 
 @lru_cache(maxsize=4096)
 def _one_form(character: str) -> str:
+    if unicodedata.category(character) == "Nd":
+        return str(unicodedata.digit(character))
     changes_meaning = unicodedata.decomposition(character).startswith(("<super>", "<sub>", "<fraction>"))
     return character if changes_meaning else unicodedata.normalize("NFKC", character)
 

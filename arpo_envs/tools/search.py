@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ConfigError, unknown_name
-from ..tasks.text import fold, words
+from ..tasks.text import fold, plain, words
 from ..tasks.world import Corpus, Document, World, cache_directory
 from . import Stateless, ToolResult, ToolSpec
 from .search_engines import ENGINES, Engine, kept_engine
@@ -26,14 +26,15 @@ SPEC = ToolSpec(
 )
 
 MAX_RESULTS = 50
+_MAX_LENGTH = 4000
 _MAX_WORDS = 32
-"""Words of a query that count: a model may paste a whole page."""
+"""Letters and words of a query that count: a model may paste a whole page."""
 _KEPT = 5000
 """Documents from which on the built-in world's index is kept on disk: a smaller one takes less than 0.1 s to make."""
 
 
 class Index:
-    """A corpus made searchable: exact titles first, then what the engine ranks best.
+    """A corpus made searchable: documents called as the query first, then what the engine ranks best.
 
     Args:
         corpus: what can be found.
@@ -44,7 +45,7 @@ class Index:
         self.documents = corpus.documents()
         self._titles: dict[str, list[int]] = {}
         for number, document in enumerate(self.documents):
-            self._titles.setdefault(fold(document.title), []).append(number)
+            self._titles.setdefault(_name(document.title), []).append(number)
         self._engine: Engine
         if isinstance(corpus, World) and len(self.documents) >= _KEPT:
             folder = cache_directory() / f"index-{corpus.key()}-{ENGINES[engine].identity()}"
@@ -56,18 +57,24 @@ class Index:
         """Returns at most `count` documents, the best first.
 
         Args:
-            query: any text; case, accents and punctuation do not matter.
+            query: any text; case, accents and punctuation do not matter, but of titles that differ only in accents or
+                punctuation (C, C++) the one spelt so comes first.
             count: how many documents at most.
         """
-        wanted = list(dict.fromkeys(words(query[:4000])))
-        if not wanted:
-            return []
-        exact = self._titles.get(fold(query), [])[:count]
-        if len(exact) == count:
-            return [self.documents[number] for number in exact]
-        ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(exact))
-        numbers = exact + [number for number in ranked if number not in exact]
+        query = query[:_MAX_LENGTH]
+        spelt = plain(query).casefold().strip()
+        called = self._titles.get(_name(query), [])
+        numbers = sorted(called, key=lambda number: plain(self.documents[number].title).casefold().strip() != spelt)[:count]
+        wanted = list(dict.fromkeys(words(query)))
+        if wanted and len(numbers) < count:
+            ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(numbers))
+            numbers += [number for number in ranked if number not in numbers]
         return [self.documents[number] for number in numbers[:count]]
+
+
+def _name(text: str) -> str:
+    """Returns the text as titles are compared: its words, or its signs where it has no words (the band "!!!")."""
+    return fold(text) or plain(text).strip()
 
 
 @lru_cache(maxsize=8)

@@ -25,7 +25,7 @@ def test_it_shows_every_layer_and_every_package(capsys, monkeypatch, report):
     monkeypatch.setenv("COLUMNS", "160")
     status = arpo(["doctor"])
     shown = capsys.readouterr().out
-    assert status == (1 if report.missing_minimum() else 0)
+    assert status == (1 if report.missing_minimum() or report.unkept() else 0)
     for row in report.rows():
         assert f"{'✓' if row.active else '✗'}  {row.name}" in shown
     for name in doctor.EXTRAS:
@@ -51,6 +51,18 @@ def test_it_says_what_is_weaker_without_namespaces(capsys, monkeypatch, report):
     shown = capsys.readouterr().out
     for line in doctor.WEAKER:
         assert line in shown
+
+
+def test_without_landlock_it_fails_and_says_what_is_not_kept(capsys, monkeypatch, report):
+    if not report.layers.namespaces:
+        pytest.skip("sessions cannot start without Landlock on this machine")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(doctor, "probe", lambda: without(report, LANDLOCK))
+    assert arpo(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "not all that is promised is kept here" in shown
+    assert without(report, LANDLOCK).unkept()[0] in shown
+    assert "cannot start" not in shown
 
 
 def test_without_namespaces_and_landlock_it_does_not_start(monkeypatch, capsys, report):

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from arpo_envs.core import Outcome
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards import CHECKERS, HierarchicalReward, Verdict, check, mathematics
-from arpo_envs.rewards.choices import letter_of
 from arpo_envs.rewards.mathematics import settle
 from arpo_envs.rewards.quantities import parse_quantity
 from arpo_envs.rewards.worker import Overrun, Raised, Worker, shared_worker
@@ -128,44 +127,6 @@ def test_no_text_breaks_the_first_look(text, kind):
     assert settle(text, "5") in (True, False, None)
     if kind != "math":
         assert check(Task("t", "?", ("7",) if kind != "choice" else ("B",), {"answer_type": kind}), text).accuracy >= 0
-
-
-# --- choices -----------------------------------------------------------------------------------------------------
-
-CITIES = {"answer_type": "choice", "options": ["Rome", "Paris", "New York", "a village"]}
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("Paris", True),
-        ("paris.", True),
-        ("B", True),
-        ("B) Paris", True),
-        ("(B) Paris", True),
-        ("B. It is Paris", True),
-        ("B) Rome", False),
-        ("Rome", False),
-        ("E", False),
-        ("Paris or Rome", False),
-        ("village", False),
-        ("Paris (A)", False),
-    ],
-)
-def test_options(answer, right):
-    assert judged(answer, "B", **CITIES) is right
-    assert judged(answer, "Paris", **CITIES) is right
-
-
-def test_options_by_letter_and_options_that_make_no_sense():
-    assert judged("Rome", "c", answer_type="choice", options={"(c)": "Rome", "d": "Paris"})
-    assert letter_of("d", {"C": "Rome", "D": "Paris"}) == "D"
-    with pytest.raises(ConfigError, match="options"):
-        judged("A", "A", answer_type="choice", options="AB")
-    with pytest.raises(ConfigError, match="options"):
-        judged("A", "A", answer_type="choice", options=[1, 2])
-    with pytest.raises(ConfigError, match="must be a letter"):
-        judged("A", "Madrid", **CITIES)
 
 
 # --- hostile answers -----------------------------------------------------------------------------------------------

@@ -45,6 +45,16 @@ TAG_TABLE = [
     ('<page>{"site": "a", "number": 2}</page>', Call("page", {"site": "a", "number": 2})),
     ("<now></now>", Call("now", {})),
     ("<now>{}</now>", Call("now", {})),
+    ("use <search> for this.</think><search>real</search>", Call("search", {"query": "real"})),
+    ("<search> will do.</think> So: <answer>x</answer>", Answer("x")),
+    ("use <search> or <page>, I think.</think>\n<search>real</search>", Call("search", {"query": "real"})),
+    ("print('</think>') it is: <search>print('</think>')</search>", Call("search", {"query": "print('</think>')"})),
+    ("<search>s = '</think>'</search>", Call("search", {"query": "s = '</think>'"})),
+    ("<search>s = '<think>a</think>b'</search>", Call("search", {"query": "s = '<think>a</think>b'"})),
+    ("<think>a <think> b</think> c</think><search>real</search>", Call("search", {"query": "real"})),
+    ('<search>{"query": "\\u003c/search>"}</search>', Call("search", {"query": "</search>"})),
+    ('<search>{"query": 1}</search>', Call("search", {"query": '{"query": 1}'})),
+    ('<page>{"site": "a\nb", "number": 2}</page>', Call("page", {"site": "a\nb", "number": 2})),
 ]
 TAG_MISTAKES = [
     ("", "format", "No tool call and no answer found"),
@@ -58,6 +68,9 @@ TAG_MISTAKES = [
     ("<serch>x</serch>", "call", "There is no tool <serch>. Use"),
     ("<Search>x</Search>", "call", "Did you mean <search>?"),
     ("<page>first</page>", "call", "The arguments of page must be a JSON object"),
+    ('<page>{"site": "a", "number": 2,}</page>', "call", "no comma may stand before it, at character 27: }"),
+    ("<page>{'site': 'a'}</page>", "call", "single quotes are no JSON: write double quotes, at character 2"),
+    ('<page>{"site": "a", "number": 2} {}</page>', "call", "here, after its end, stands: {}"),
     ('<page>{"site": "a"}</page>', "call", "page needs the argument 'number'"),
     ('<page>{"site": "a", "number": "2"}</page>', "call", "'number' of page must be of type integer"),
     ('<page>{"site": "a", "number": true}</page>', "call", "'number' of page must be of type integer"),
@@ -70,6 +83,20 @@ JSON_TABLE = [
     ("I will look. " + tool_call('{"name": "now", "arguments": {}}') + " more", Call("now", {})),
     ("<think>" + tool_call('{"name": "now"}') + "</think>Paris", Answer("Paris")),
     (tool_call('{"name": "page", "arguments": {"site": "a", "number": 2}}'), Call("page", {"site": "a", "number": 2})),
+    (
+        tool_call('{"name": "search", "arguments": {"query": "s=\'<think>a</think>b\'"}}'),
+        Call("search", {"query": "s='<think>a</think>b'"}),
+    ),
+    (tool_call('{"name": "search", "arguments": {"query": "a</tool_call>b"}}'), Call("search", {"query": "a</tool_call>b"})),
+    (tool_call('{"name": "search", "arguments": {"query": "a</think>b"}}'), Call("search", {"query": "a</think>b"})),
+    (
+        tool_call('{"name": "search", "arguments": {"query": "<tool_call>{}</tool_call>"}}'),
+        Call("search", {"query": "<tool_call>{}</tool_call>"}),
+    ),
+    (tool_call('{"name": "search", "arguments": {"query": "a\nb"}}'), Call("search", {"query": "a\nb"})),
+    ("use <tool_call> here.</think>" + tool_call('{"name": "now"}'), Call("now", {})),
+    ("<tool_call>{} is wrong.</think>Paris", Answer("Paris")),
+    ("a</think>Paris", Answer("Paris")),
     (" Paris\n", Answer("Paris")),
     ("<answer>Paris</answer>", Answer("<answer>Paris</answer>")),
 ]
@@ -80,6 +107,43 @@ JSON_MISTAKES = [
     ("x</tool_call>", "format", "</tool_call> closes nothing"),
     (tool_call("search Bordeaux"), "format", "A call must be a JSON object"),
     (tool_call("[]"), "format", "A call must be a JSON object"),
+    (tool_call('{"name": "now",}'), "format", "no comma may stand before it, at character 16: }"),
+    (
+        tool_call('{"name": "page", "arguments": {"number": [1, 2,]}}'),
+        "format",
+        "no comma may stand before it, at character 48: ]",
+    ),
+    (tool_call("{'name': 'now'}"), "format", "single quotes are no JSON: write double quotes, at character 2: 'name'"),
+    (tool_call("{\"name\": 'now'}"), "format", "single quotes are no JSON: write double quotes, at character 10: 'now'"),
+    (tool_call('{"name": "now"}{"name": "now"}'), "format", 'after the end of its object stands: {"name"'),
+    (tool_call('{"name": "now"}, {"name": "now"}'), "format", "after the end of its object stands: , "),
+    (tool_call('{"name": "a\\d"}'), "format", "no such escape exists (a backslash is written \\\\), at character 12: \\d"),
+    (
+        tool_call('{"name": "now", "arguments": {"zone": True}}'),
+        "format",
+        "write true, false and null in small letters, at character 39",
+    ),
+    (tool_call('{"name": "now", "arguments": {"zone": NaN}}'), "format", "NaN is no JSON number"),
+    (tool_call('{"name": "now", // go\n}'), "format", "JSON has no comments, at character 17"),
+    (tool_call('{"name": "now"'), "format", "a comma or the end was expected"),
+    (
+        tool_call('{"name": "now'),
+        "format",
+        'the text that begins there is not closed by " (a mark in it is written \\u003c…]), at character 10',
+    ),
+    (tool_call('{"name" "now"}'), "format", "a colon was expected after the name, at character 9"),
+    (tool_call('{name: "now"}'), "format", "the name of an argument in double quotes was expected, at character 2: name"),
+    (tool_call('{"name": "say "hi""}'), "format", 'a quotation mark inside a text is written \\"), at character 16: hi'),
+    (
+        tool_call('{"name": "page", "arguments": "{\\"site\\": 1,}"}'),
+        "call",
+        "no comma may stand before it, at character 12: }",
+    ),
+    (
+        '<tool_call>{"name": "now", "arguments": {',
+        "format",
+        "is not closed: end it with </tool_call>. Its object is not right, either: it ends too early",
+    ),
     (tool_call('{"arguments": {}}'), "format", "A call must be a JSON object"),
     (tool_call('{"name": 3}'), "format", "A call must be a JSON object"),
     (tool_call('{"name": "serch", "arguments": {}}'), "call", "Unknown tool 'serch'. Known: now, page, search"),
@@ -166,35 +230,37 @@ def test_a_hostile_megabyte_hangs_nothing(dialect, piece):
 
 # --- what is written is read back -----------------------------------------------------------------------------
 
-BODY = st.text(min_size=1).filter(lambda text: text.strip())
-
-
-@given(query=BODY.filter(lambda text: "</search>" not in text))
-def test_tag_calls_round_trip(query):
-    assert TAGS.parse(TAGS.call("search", {"query": query})) == Call("search", {"query": query.strip()})
-
-
-@given(query=st.one_of(BODY, st.sampled_from(["</tool_call>", "<think>", "a<think>b</think>", "<tool_call>"])))
-def test_json_calls_round_trip(query):
-    assert JSON.parse(JSON.call("search", {"query": query})) == Call("search", {"query": query})
+MARKED = st.lists(PIECES | st.sampled_from(["\\u003c", "\\", '"', "\n", "'"]) | st.text(max_size=8), max_size=8).map("".join)
 
 
 @DIALECTS
-@given(site=st.text().filter(lambda text: "</page>" not in text), number=st.integers(-(10**30), 10**30))
+@given(query=(MARKED | st.text()).filter(lambda text: text.strip()))
+@example(query='{"query": "x"}')
+@example(query=' {"query": 1} ')
+@example(query="s='<think>a</think>b'")
+@example(query="</think><search>x</search>")
+def test_calls_round_trip_whatever_their_text_holds(dialect, query):
+    written = dialect.call("search", {"query": query})
+    assert dialect.parse(written) == Call("search", {"query": query})
+    assert dialect.parse(f"Let me see. {written} and more") == Call("search", {"query": query})
+    assert (
+        dialect.parse(f"<think>a</think>{written}") == dialect.parse(f"a</think>{written}") == Call("search", {"query": query})
+    )
+    assert sum(written.count(stop) for stop in dialect.stop) == 1, "an engine that stops there has the whole call"
+
+
+@DIALECTS
+@given(site=MARKED | st.text(), number=st.integers(-(10**30), 10**30))
 def test_calls_with_several_arguments_round_trip(dialect, site, number):
     arguments = {"site": site, "number": number}
     assert dialect.parse(dialect.call("page", arguments)) == Call("page", arguments)
     assert dialect.parse(dialect.call("now", {})) == Call("now", {})
 
 
-@given(text=BODY.filter(lambda text: "</answer>" not in text))
-def test_tag_answers_round_trip(text):
-    assert TAGS.parse(TAGS.answer(text)) == Answer(text.strip())
-
-
-@given(text=BODY.filter(lambda text: not re.search("<think>|</?tool_call>", text)))
-def test_json_answers_round_trip(text):
-    assert JSON.parse(JSON.answer(text)) == Answer(text.strip())
+@DIALECTS
+@given(text=(MARKED | st.text()).filter(lambda text: text.strip()))
+def test_answers_round_trip_but_for_the_dialects_own_marks(dialect, text):
+    assert dialect.parse(dialect.answer(text)) == Answer(dialect.neutralise(text).strip())
 
 
 @DIALECTS
@@ -238,7 +304,7 @@ def test_outside_text_holds_no_marks(dialect, text):
 def test_mistakes_quote_no_marks(text):
     """Mistakes are shown as they are, so names that a model makes up must not hold marks."""
     written = [(JSON, JSON.call("now", {text: 1})), (JSON, JSON.call(text, {}))]
-    if "</now>" not in text:
+    if "</now>" not in text and "</think>" not in text:  # a thought that ends there, and what follows, is read instead
         written.append((TAGS, f"<now>{json.dumps({text: 1})}</now>"))
     for dialect, action in written:
         mistake = dialect.parse(action)

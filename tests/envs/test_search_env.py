@@ -44,6 +44,17 @@ def test_a_whole_episode() -> None:
         env.step("<answer>Berlin</answer>")
 
 
+@pytest.mark.parametrize(
+    "answer", [r"The final answer is \[ \boxed{Berlin} \]", "**Berlin**", "„Berlin“", "✅ Final Answer: **Berlin**."]
+)
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+def test_an_answer_counts_in_the_wrapping_that_models_put_it_in(dialect: str, answer: str) -> None:
+    env = make(dialect=dialect)
+    env.reset(seed=1, options=KOELN)
+    _, reward, terminated, _, info = env.step(env.dialect.answer(answer))
+    assert (reward, terminated, info["success"]) == (1.0, True, 1.0)
+
+
 @pytest.mark.parametrize("dialect", ["tags", "json"])
 def test_both_dialects_play_the_gold_path(dialect: str) -> None:
     env = make(dialect=dialect)

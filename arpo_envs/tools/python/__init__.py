@@ -52,9 +52,10 @@ class PythonTool:
         disk_mb: mebibytes of a working directory.
         inodes: files and folders in a working directory.
         output_characters: characters of a cell's text; of a longer one, beginning and end are kept.
-        imports: modules that are imported beforehand; a cell may import others as well.
-        layers: "auto" for all isolation there is, "full" to insist on namespaces, "no-namespaces" to do without;
-            "none" for no isolation at all, which needs `unsafe`.
+        imports: modules that are imported beforehand. A cell sees their packages and numpy, sympy, scipy and pandas, with what
+            these depend on, and no other installed ones: what generates a task's questions would tell the answers.
+        layers: "auto" for all isolation there is, "full" to insist on namespaces and Landlock, "no-namespaces" to do
+            without namespaces; "none" for no isolation at all, which needs `unsafe`.
         unsafe: run even where the minimum of isolation is missing.
 
     Raises:

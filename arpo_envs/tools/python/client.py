@@ -89,8 +89,12 @@ class ForkServer:
         answer = self._introduce()
         folders += [answer["folder"]] if answer["folder"] is not None else []
         self.layers: dict[str, Any] = answer["layers"]
-        if not (self.layers.get("seccomp") and self.layers.get("no_new_privs")):
+        files_are_kept = self.layers.get("landlock") or self.layers.get("namespaces")
+        if not (self.layers.get("seccomp") and self.layers.get("no_new_privs") and files_are_kept):
             warnings.warn("unsafe=True: a model's code runs with the rights of this process.", RuntimeWarning, stacklevel=4)
+            return
+        for promise in answer["unkept"]:
+            warnings.warn(promise, RuntimeWarning, stacklevel=4)
 
     def _introduce(self) -> dict[str, Any]:
         try:
@@ -103,8 +107,9 @@ class ForkServer:
             raise SandboxUnavailable(f"The Python fork server did not start: {said or error}.") from None
         if "unavailable" in answer:
             self._finalizer()
+            why = str(answer["unavailable"]).rstrip(".")
             raise SandboxUnavailable(
-                f"The Python sandbox cannot run here: {answer['unavailable']}. `arpo doctor` shows what this machine offers; "
+                f"The Python sandbox cannot run here: {why}. `arpo doctor` shows what this machine offers; "
                 "unsafe=True runs without isolation, which is for code you trust."
             )
         return answer

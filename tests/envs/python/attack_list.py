@@ -1,10 +1,11 @@
 """All attacks, in the order in which they are run."""
 
 from attacks import Attack
+from attacks_locks import LOCKS
 from attacks_outside import OUTSIDE
 from attacks_processes import PROCESSES
 from attacks_races import RACES
 from attacks_resources import RESOURCES
 from attacks_session import SESSION
 
-ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *PROCESSES, *RESOURCES, *SESSION, *RACES)
+ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *RACES)

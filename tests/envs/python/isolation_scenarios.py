@@ -97,15 +97,16 @@ def _as_server(request: dict[str, Any], folder: str) -> dict[str, Any]:
         ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # dumpable again, as a process of this user would be from its start
     layers = isolation.Layers(**request["layers"])
     readable, workdir, processes = isolation.python_paths(), folder, -1
+    paths, listable = (readable.paths, []) if layers.namespaces else readable.without_hidden()
     if layers.namespaces:
-        root = isolation.PrivateRoot(readable)
+        root = isolation.PrivateRoot(readable.folders, readable.packages, readable.hidden)
         processes = isolation.enter_namespaces(root)
         workdir = f"{root.work}/0123456789abcdef"
         os.chmod(root.work, 0o311)
         os.mkdir(workdir)
         os.chmod(root.work, 0o111)
         isolation.mount_workdir(workdir, megabytes=4, inodes=32)
-    policy = isolation.Policy(readable, workdir, 1 << 30, 600, 1 << 20, 64, layers)
+    policy = isolation.Policy(paths, listable, workdir, 1 << 30, 600, 1 << 20, 64, layers)
     ours, theirs = socket.socketpair()
     session = os.fork()
     if not session:

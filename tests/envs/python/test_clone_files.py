@@ -92,3 +92,87 @@ def test_a_parked_session_is_as_it_was(session):
     session.close()
     with pytest.raises(CloneError):
         session.park()
+
+
+FLAGS = "[fcntl.fcntl(file, fcntl.F_GETFL) for file in files]"
+SET_FLAGS = """
+for file in files:
+    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)
+"""
+DEVICES = "('/dev/null', '/dev/zero', '/dev/full', '/dev/urandom', '/dev/random')"
+OPEN_DEVICES = f"import fcntl, os\nfiles = [0, 1, 2, *(os.open(path, os.O_RDONLY) for path in {DEVICES})]"
+
+
+def test_devices_and_standard_streams_carry_no_message_to_a_clone_or_another_episode(tool, session):
+    text(session, OPEN_DEVICES)
+    before = text(session, FLAGS)
+    with opened(tool, seed=1) as stranger, cloned(session) as [clone]:
+        text(stranger, OPEN_DEVICES)
+        text(clone, SET_FLAGS)
+        changed = text(clone, FLAGS)
+        assert changed != before
+        with cloned(clone) as [heir]:
+            assert text(heir, FLAGS) == changed, "a copy is as it was"
+            assert text(heir, "len(os.read(files[4], 5)), len(os.read(files[6], 5)), os.write(1, b'x')") == "(5, 5, 1)"
+        assert text(session, FLAGS) == text(stranger, FLAGS) == before
+
+
+MANY_NAMES = """
+import os
+for name in "qwertyuiopasdfg":
+    open(name, "w").close(), os.makedirs(f"sub/{name}")
+os.remove("t")
+"""
+
+
+def test_folders_are_listed_in_the_same_order_in_every_generation(session):
+    text(
+        session,
+        "import os\nfor name in 'qwertyuiopasdfg':\n    open(name, 'w').close(); os.makedirs(f'sub/{name}')\nos.remove('t')",
+    )
+    look = "os.listdir(), os.listdir('sub'), [entry.name for entry in os.scandir()]"
+    with cloned(session) as [child], cloned(child) as [heir]:
+        assert text(child, look) == text(heir, look) == text(session, look)
+        for one in (session, child):  # and goes on alike
+            text(one, "open('new', 'w').close()")
+        assert text(child, look) == text(session, look)
+
+
+def test_modes_are_as_they_were_made(session):
+    code = """
+import os, stat
+umask = os.umask(0o022)
+for name, mode in {"a": 0o400, "b": 0o644, "c": 0o755, "d": 0o600}.items():
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY, mode)), os.mkdir(name * 2, mode | 0o300)
+None"""
+    text(session, code)
+    look = "{name: oct(stat.S_IMODE(os.stat(name).st_mode)) for name in sorted(os.listdir())}, os.umask(0o022)"
+    before = text(session, look)
+    assert "0o755" in before
+    with cloned(session) as [child], cloned(child) as [heir]:
+        assert text(heir, look) == text(child, look) == before
+
+
+DUPLICATES = """
+import os
+open("f", "w").write("abcdefghij")
+first = os.open("f", os.O_RDONLY); second, other = os.dup(first), os.open("f", os.O_RDONLY)
+third = os.dup2(first, 30)
+nameless = os.open("g", os.O_CREAT | os.O_RDWR); reading = os.open("g", os.O_RDONLY); again = os.dup(nameless)
+os.write(nameless, b"0123456789"); os.remove("g")
+os.read(first, 2), os.read(other, 2)
+"""
+
+
+def test_duplicated_descriptors_keep_their_common_place_and_others_get_none(session):
+    text(session, DUPLICATES)
+    look = "[os.read(file, 2) for file in (first, second, other, third)], os.lseek(second, 0, 1), os.lseek(other, 0, 1)"
+    for one in (session, *session.clone(), *session.park().clone()):
+        if one is not session:
+            assert text(one, look) == "([b'cd', b'ef', b'cd', b'gh'], 8, 4)"
+            assert text(one, "os.read(reading, 3), os.write(again, b'ab'), os.lseek(nameless, 0, 1)") == "(b'012', 2, 12)"
+            assert text(one, "os.read(reading, 99)") == "b'3456789ab'", "one file, opened twice"
+            assert text(one, "os.get_blocking(first), sorted(os.listdir())") == "(True, ['f'])"
+            one.close()
+    assert text(session, look) == "([b'cd', b'ef', b'cd', b'gh'], 8, 4)"
+    assert text(session, "os.get_blocking(first), os.read(reading, 99)") == "(True, b'0123456789')"

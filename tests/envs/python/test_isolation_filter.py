@@ -160,7 +160,11 @@ def test_calls_that_depend_on_their_arguments(architecture: Architecture) -> Non
         return result == ALLOW
 
     getfd, setfl, dupfd_cloexec, setown, setsig, setlease, notify = 1, 4, 1030, 8, 10, 1024, 1026
-    assert all(allowed("fcntl", 3, command) for command in (0, getfd, setfl, 5, 6, 7, 36, 37, 38, dupfd_cloexec))
+    getlk, ofd_getlk, setlk, setlkw, ofd_setlk, ofd_setlkw = 5, 36, 6, 7, 37, 38
+    assert all(allowed("fcntl", 3, command) for command in (0, getfd, setfl, getlk, ofd_getlk, dupfd_cloexec))
+    for command in (setlk, setlkw, ofd_setlk, ofd_setlkw):
+        assert judge(architecture, "fcntl", 3, command, 0x1000) == errno_verdict(0), "a lock is taken in name only"
+        assert judge(architecture, "fcntl", 3, command | HIGH, 0x1000) == errno_verdict(0)
     assert not any(allowed("fcntl", 3, command) for command in (setown, setsig, 15, 1031, setlease, notify, 1033, 1036))
     assert not allowed("fcntl", 3, setown | HIGH), "the kernel looks at the lower half only"
 
@@ -273,7 +277,7 @@ def test_rare_ways_of_common_calls_are_refused(architecture: Architecture) -> No
 @BOTH
 def test_properties_of_files_are_changed_in_name_only(architecture: Architecture) -> None:
     modes, owners = ("chmod", "fchmod", "fchmodat", "fchmodat2"), ("chown", "fchown", "lchown", "fchownat")
-    for name in (*modes, *owners, "utime", "utimes", "futimesat", "utimensat", "fsync", "fdatasync"):
+    for name in (*modes, *owners, "utime", "utimes", "futimesat", "utimensat", "fsync", "fdatasync", "flock"):
         if name in architecture.numbers:
             assert judge(architecture, name, 1, 2, 3) == errno_verdict(0)
             assert judge(architecture, name, 1, 0, 3) == errno_verdict(0)

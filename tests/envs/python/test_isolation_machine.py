@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from isolation_modes import ALONE, SERVER, skip_if_missing
 
@@ -26,9 +27,11 @@ def machine() -> isolation.Report:
 
 
 def test_what_python_needs_is_listed_and_exists() -> None:
-    paths = isolation.python_paths()
-    assert all(os.path.isdir(path) for path in paths)
-    for module in (os, json, pytest):
+    readable = isolation.python_paths()
+    paths = readable.paths
+    assert all(os.path.exists(path) for path in paths)
+    assert all(os.path.isdir(path) for path in (*readable.folders, *readable.hidden))
+    for module in (os, json, numpy):
         assert any(str(module.__file__).startswith(path + "/") for path in paths), module
     assert not {"/", "/usr", "/etc", "/home", "/root", "/tmp", "/var"} & set(paths)
     assert not any(str(SERVER).startswith(path + "/") for path in paths if "site-packages" not in path)
@@ -62,6 +65,10 @@ def test_the_minimum_is_the_filter_and_one_way_to_keep_files_away() -> None:
     assert [text.partition(" (")[0] for text in both] == ["Landlock", "process namespace"]
     same = report.from_rows((Row(name, False, "what", "why") for name in report.MINIMUM + report.NAMESPACES + ("Landlock",)), 0)
     assert len(same.missing_minimum()) == 1, "one reason is given once"
+    assert _found().unkept() == _found("user namespace").unkept() == []
+    [unkept] = _found("Landlock").unkept()
+    assert unkept.startswith("Landlock is missing: ")
+    assert unkept.endswith(". why Landlock")
 
 
 _LACKING = """

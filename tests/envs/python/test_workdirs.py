@@ -2,13 +2,15 @@
 
 import os
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from arpo_envs.tools.python.server import workdirs
-from arpo_envs.tools.python.server.workdirs import WorkDirs, copy_tree, counted, remove_tree
+from arpo_envs.tools.python.server.copying import copy_tree
+from arpo_envs.tools.python.server.workdirs import WorkDirs, counted, remove_tree
 
 
 @pytest.fixture
@@ -134,6 +136,50 @@ def test_a_copy_keeps_holes_names_links_and_times(tmp_path):
     assert os.path.samefile(target / "one", target / "inner" / "other")
     assert not os.path.samefile(target / "one", source / "one")
     assert os.readlink(target / "link") == "one"
+
+
+def test_a_copy_keeps_modes_whatever_is_masked(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    modes = {"a": 0o400, "b": 0o777, "c": 0o604, "d": 0o1640}
+    for name, mode in modes.items():
+        (source / name).write_text(name)
+        (source / name).chmod(mode)
+        (source / f"{name}{name}").mkdir()
+        (source / f"{name}{name}").chmod(mode | 0o700)
+    umask = os.umask(0o077)
+    try:
+        copy_tree(str(source), str(target))
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(umask)
+    for name, mode in modes.items():
+        assert stat.S_IMODE((target / name).stat().st_mode) == mode
+        assert stat.S_IMODE((target / f"{name}{name}").stat().st_mode) == mode | 0o700
+
+
+@pytest.mark.parametrize("place", [None, "/dev/shm"])
+def test_a_copy_is_listed_in_the_same_order_and_keeps_times(tmp_path, place):
+    if place is not None and not os.access(place, os.W_OK):
+        pytest.skip(f"{place}: no file system in memory")
+    with tempfile.TemporaryDirectory(dir=place or tmp_path) as parent:
+        source, target = Path(parent, "source"), Path(parent, "target")
+        source.mkdir()
+        target.mkdir()
+        for number in range(30):
+            (source / f"{number * 7 % 30}").write_text("x")
+            (source / "inner" / f"{number * 11 % 30}").mkdir(parents=True)
+        (source / "3").rename(source / "4")
+        (source / "link").symlink_to("nowhere")
+        os.utime(source / "link", (5e8, 6e8), follow_symlinks=False)
+        os.utime(source / "inner", (7e8, 8e8))
+        os.utime(source, (9e8, 1e9))
+        copy_tree(str(source), str(target))
+        for folder in (".", "inner"):
+            assert os.listdir(target / folder) == os.listdir(source / folder)
+        times = [(target / name).lstat().st_mtime for name in ("link", "inner", ".")]
+        assert times == [6e8, 8e8, 1e9]
 
 
 def test_a_copy_leaves_out_what_no_path_leads_to(tmp_path):

@@ -49,6 +49,8 @@ class Notebook:
         self.limit = limit
         self.hidden: tuple[str, ...] = ()
         """What the working directory is and was called; texts show `SHOWN` instead, so that copies print the same."""
+        self.aliases: tuple[tuple[str, str], ...] = ()
+        """Paths, and the ones that texts show instead."""
         self.number = 0
         self._module = types.ModuleType("__main__")
         self.namespace = self._module.__dict__
@@ -186,6 +188,8 @@ class Notebook:
         text = self._output.text().rstrip("\n")
         for path in self.hidden:
             text = text.replace(path, SHOWN)
+        for path, shown in self.aliases:
+            text = text.replace(path, shown)
         return text
 
     def _report_warning(self, message: Any, category: type, filename: str, lineno: int, *rest: Any) -> None:

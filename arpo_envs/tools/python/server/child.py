@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .cell import Notebook
+from .copying import copy_tree
 from .frames import Channel, ChannelError
-from .open_files import detach
-from .workdirs import copy_tree
+from .open_files import detach, openings
 
 HELLO = {"hello": True}
 _PR_SET_PDEATHSIG = 1
@@ -101,6 +101,7 @@ class SessionProcess:
     def _copy(self, order: dict[str, Any]) -> dict[str, Any]:
         """Forks; the new process goes on with the channel and in the directory that it was given."""
         file = self.channel.files.pop()
+        found = openings({self.channel.sock.fileno(), file})
         try:
             child = self._fork()
         except OSError as error:
@@ -116,7 +117,7 @@ class SessionProcess:
             old, new = self.workdir, order["workdir"]
             if new is not None and order["copy"]:
                 copy_tree(old, new)
-            detach({0, 1, 2, file}, old, new)
+            detach(found, old, new)
             if new is not None:
                 self.move(new)
             self._branch = order["branch"] or self._branch

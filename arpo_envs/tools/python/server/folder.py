@@ -22,6 +22,7 @@ def make_folder() -> tuple[str, int]:
     lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.mkdir(sessions_of(path), CLOSED)
+    os.mkdir(packages_of(path), 0o755)
     os.chmod(path, CLOSED)
     return path, lock
 
@@ -29,6 +30,11 @@ def make_folder() -> tuple[str, int]:
 def sessions_of(path: str) -> str:
     """Returns where in a server's folder the working directories are."""
     return f"{path}/sessions"
+
+
+def packages_of(path: str) -> str:
+    """Returns where in a server's folder links to packages are."""
+    return f"{path}/packages"
 
 
 def remove_folder(path: str) -> None:

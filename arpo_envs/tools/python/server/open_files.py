@@ -1,15 +1,22 @@
-"""The open files of a copied session: each leads to a copy of the file, at the same place, and never to the original's."""
+"""The open files of a copied session: each leads to a copy of the file, at the same place, and never to the original's.
 
+What the kernel knows of an opening (the place, the flags) is shared by all who inherit its descriptors. So a copy opens
+everything anew, devices included, which would carry messages otherwise.
+"""
+
+import contextlib
 import fcntl
 import os
 import select
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 MOST_FILES = 64
 """Descriptors that a session may have."""
 _KEPT_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_PATH
 _PIECE = 1 << 18
+_NO_NAME = ".deleted-{}"
 
 # bound at import, because a session runs this after a model's code
 _open, _close, _dup2, _fstat, _lseek, _unlink = os.open, os.close, os.dup2, os.fstat, os.lseek, os.unlink
@@ -19,35 +26,67 @@ _every_file = select.poll()
 for _file in range(MOST_FILES):
     _every_file.register(_file, 0)
 
+_HARMLESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_DEVICES = {os.stat(path).st_rdev: path for path in _HARMLESS if os.path.exists(path)}
+
 Identity = tuple[int, int]
 """Device and number of a file."""
 
 
-def detach(kept: Collection[int], old: str, new: str | None) -> None:
-    """Reopens all other descriptors in the copy of a working directory.
+@dataclass(frozen=True)
+class Opening:
+    """Descriptors that are duplicates of one another: they share a place and flags.
 
-    What is shared would also share the place up to which it was read. Where there is no copy (a pipe, a file
-    elsewhere), the descriptor becomes useless but for closing it. It stays taken, so that a file object of the
-    original's never means another file of the copy's. Devices are left alone.
+    Args:
+        files: the descriptors.
+        kind: what they lead to.
+        flags: how it was opened.
+    """
+
+    files: Sequence[int]
+    kind: os.stat_result
+    flags: int
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is."""
+        return self.kind.st_dev, self.kind.st_ino
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it is a file without a name."""
+        return stat.S_ISREG(self.kind.st_mode) and self.kind.st_nlink == 0
+
+
+def quiet() -> None:
+    """Leads the standard streams nowhere, by an opening that is this process's own."""
+    null = _open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        _dup2(null, standard)
+    _close(null)
+
+
+def openings(kept: Collection[int]) -> list[Opening]:
+    """Returns what this process has open; call it in the original, because duplicates are found by changing a flag.
 
     Args:
         kept: descriptors that are the session's own business.
-        old: the working directory that was copied.
-        new: the copy; None if there is none.
     """
-    found = {file: kind for file in _open_files() if file not in kept and (kind := _kind(file))}
-    if not found:
-        return
-    nothing = _open("/dev/null", os.O_PATH | os.O_CLOEXEC)
-    names = _names(old, {_identity(kind) for kind in found.values()}) if new is not None else {}
-    for file, kind in found.items():
-        copy = None
-        if new is not None:
-            copy = _reopened(file, kind, f"{new}/{names[_identity(kind)]}" if _identity(kind) in names else None, new)
-        _dup2(nothing if copy is None else copy, file, False)
-        if copy is not None:
-            _close(copy)
-    _close(nothing)
+    left: dict[int, os.stat_result] = {}
+    for file in _open_files():
+        if file not in kept:
+            with contextlib.suppress(OSError):
+                left[file] = _fstat(file)
+    found = []
+    while left:
+        first, kind = next(iter(left.items()))
+        flags = _fcntl(first, fcntl.F_GETFL)
+        others = [file for file, other in left.items() if file != first and os.path.samestat(kind, other)]
+        files = [first, *_duplicates(first, flags, others)]
+        for file in files:
+            del left[file]
+        found.append(Opening(files, kind, flags))
+    return found
 
 
 def _open_files() -> list[int]:
@@ -56,21 +95,65 @@ def _open_files() -> list[int]:
     return [file for file in range(MOST_FILES) if file not in closed]
 
 
-def _kind(file: int) -> os.stat_result | None:
+def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
+    """Returns those of the others that change with the first; no call is allowed that would just say so."""
+    others = [file for file in others if _fcntl(file, fcntl.F_GETFL) == flags]
+    if not others or flags & os.O_PATH:
+        return []
+    _fcntl(first, fcntl.F_SETFL, flags ^ os.O_NONBLOCK)
     try:
-        kind = _fstat(file)
-    except OSError:
-        return None
-    return None if stat.S_ISCHR(kind.st_mode) else kind
+        return [file for file in others if _fcntl(file, fcntl.F_GETFL) != flags]
+    finally:
+        _fcntl(first, fcntl.F_SETFL, flags)
 
 
-def _identity(kind: os.stat_result) -> Identity:
-    return kind.st_dev, kind.st_ino
+def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
+    """Reopens everything: in the copy of a working directory, or the same device.
+
+    Where there is no copy (a pipe, a file elsewhere), the descriptor becomes useless but for closing it. It stays taken, so
+    that a file object of the original's never means another file of the copy's.
+
+    Args:
+        found: what the original had open.
+        old: the working directory that was copied.
+        new: the copy; None if there is none.
+    """
+    copied = [opening for opening in found if not stat.S_ISCHR(opening.kind.st_mode)]
+    with _named(copied, old, new) as paths:
+        for opening in found:
+            path = paths.get(opening.identity, _DEVICES.get(opening.kind.st_rdev))
+            copy = _reopened(opening, path)
+            for file in opening.files:
+                _dup2(copy, file, False)
+            _close(copy)
+
+
+@contextlib.contextmanager
+def _named(found: Sequence[Opening], old: str, new: str | None) -> Iterator[Mapping[Identity, str]]:
+    """Gives the paths of the copies of open files and folders; those that have no name get one for the while."""
+    if new is None or not found:
+        yield {}
+        return
+    paths = {identity: f"{new}/{name}" for identity, name in _names(old, {opening.identity for opening in found}).items()}
+    revived = []
+    for opening in found:
+        if opening.is_deleted and opening.identity not in paths:
+            path = f"{new}/{_NO_NAME.format(opening.files[0])}"
+            with contextlib.suppress(OSError):
+                _copy(opening.files[0], opening.kind.st_size, path)
+                revived.append(path)
+                paths[opening.identity] = path
+    try:
+        yield paths
+    finally:
+        for path in revived:
+            _unlink(path)
 
 
 def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
     """Returns the names of files and folders below a folder; those that no path leads to have none."""
-    names: dict[Identity, str] = {_identity(os.stat(folder)): "."}
+    top = os.stat(folder)
+    names: dict[Identity, str] = {(top.st_dev, top.st_ino): "."}
     folders = [""]
     while folders and not names.keys() >= wanted:
         inside = folders.pop()
@@ -78,8 +161,8 @@ def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
             with _scandir(f"{folder}/{inside}") as listing:
                 for entry in listing:
                     kind = entry.stat(follow_symlinks=False)
-                    if _identity(kind) in wanted:
-                        names[_identity(kind)] = f"{inside}{entry.name}"
+                    if (kind.st_dev, kind.st_ino) in wanted:
+                        names[kind.st_dev, kind.st_ino] = f"{inside}{entry.name}"
                     if stat.S_ISDIR(kind.st_mode):
                         folders.append(f"{inside}{entry.name}/")
         except OSError:
@@ -87,27 +170,20 @@ def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
     return names
 
 
-def _reopened(file: int, kind: os.stat_result, path: str | None, folder: str) -> int | None:
-    """Returns a descriptor of the copy of an open file, None if there is none."""
-    try:
-        flags = _fcntl(file, fcntl.F_GETFL) & _KEPT_FLAGS
-        if path is not None and (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
-            copy = _open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-        elif stat.S_ISREG(kind.st_mode) and kind.st_nlink == 0:
-            copy = _copied(file, kind.st_size, f"{folder}/.deleted-{file}", flags)
-        else:
-            return None
-        if stat.S_ISREG(kind.st_mode) and not flags & os.O_PATH:
-            _lseek(copy, _lseek(file, 0, os.SEEK_CUR), os.SEEK_SET)
-    except OSError:
-        return None
-    return copy
+def _reopened(opening: Opening, path: str | None) -> int:
+    """Returns a new descriptor of what a path leads to, at the same place; one that is of no use, if it cannot be opened."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            copy = _open(path, opening.flags & _KEPT_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if stat.S_ISREG(opening.kind.st_mode) and not opening.flags & os.O_PATH:
+                _lseek(copy, _lseek(opening.files[0], 0, os.SEEK_CUR), os.SEEK_SET)
+            return copy
+    return _open("/dev/null", os.O_PATH | os.O_CLOEXEC)
 
 
-def _copied(file: int, size: int, path: str, flags: int) -> int:
-    """Returns a descriptor of a copy, which has no name either; the original's place is not moved."""
-    copy = _open(path, (flags & ~os.O_ACCMODE) | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    _unlink(path)
+def _copy(file: int, size: int, path: str) -> None:
+    """Copies what a descriptor leads to; the original's place is not moved."""
+    copy = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     done = 0
     try:
         while done < size and (data := _pread(file, min(_PIECE, size - done), done)):
@@ -116,6 +192,7 @@ def _copied(file: int, size: int, path: str, flags: int) -> int:
                 rest = rest[_write(copy, rest) :]
             done += len(data)
     except OSError:
-        _close(copy)
+        _unlink(path)
         raise
-    return copy
+    finally:
+        _close(copy)

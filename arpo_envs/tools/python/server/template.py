@@ -20,6 +20,7 @@ from .cell import Notebook
 from .child import SessionProcess, die_with_parent
 from .forking import Forker
 from .frames import LIMIT, Channel, ChannelError
+from .open_files import quiet
 
 READY = b"ready"
 """The template's report when all went well; anything else is what went wrong."""
@@ -44,12 +45,16 @@ class Settings:
         output_characters: characters of a cell's text.
         nice: how much lower than the host's the priority is.
         supervisor: this process's parent.
+        search: where modules are looked for.
+        aliases: paths, and the ones that texts show instead.
     """
 
     imports: Sequence[str]
     output_characters: int
     nice: int
     supervisor: int
+    search: Sequence[str]
+    aliases: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,8 @@ def seeder() -> Callable[[int], None]:
 
 def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
     notebook = Notebook(settings.output_characters)
+    notebook.aliases = tuple(settings.aliases)
+    sys.path[:] = settings.search
     warm_up(settings.imports)
     seed = seeder()
     seed(0)
@@ -138,6 +145,7 @@ def _session(
 ) -> NoReturn:
     parent = os.getppid()
     die_with_parent(parent)
+    quiet()  # the template's opening is shared with all other sessions
     channel = Channel(orders)
     order = channel.receive()
     host, supervisor = channel.files

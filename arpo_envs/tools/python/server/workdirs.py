@@ -6,9 +6,7 @@ the names are random, so that no session can find or list another's.
 """
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from secrets import token_hex
@@ -16,10 +14,8 @@ from secrets import token_hex
 CLOSED = 0o111
 """Mode of the folders above: they can be passed through, and neither listed nor written to."""
 _OPENED = 0o311
-_PIECE = 1 << 18
 _MOST_ROUNDS = 100_000
 """Levels of folders that are removed; who goes on making some meanwhile shall not keep the remover busy for ever."""
-_UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT)
 
 
 @dataclass(frozen=True)
@@ -196,85 +192,3 @@ def counted(path: str, most: int) -> Usage:
         except OSError:  # closed, or so deep that no path leads there
             return Usage(size, most + 1)
     return Usage(size, entries)
-
-
-def copy_tree(source: str, target: str) -> None:
-    """Copies files, folders and symbolic links, holes and hard links as such.
-
-    What is none of these, cannot be read, or lies so deep that no path leads there, is left out. Bound at
-    import to the functions of `os`, because a session runs it after a model's code.
-    """
-    folders = [(source, target)]
-    copies: dict[int, str] = {}  # files with several names
-    while folders:
-        here, there = folders.pop()
-        try:
-            with _scandir(here) as listing:
-                entries = list(listing)
-        except OSError as error:
-            if error.errno not in _UNREACHABLE:
-                raise
-            continue
-        for entry in entries:
-            copied = f"{there}/{entry.name}"
-            try:
-                if _copy_entry(entry, copied, copies):
-                    folders.append((entry.path, copied))
-            except OSError as error:
-                if error.errno not in _UNREACHABLE:
-                    raise
-
-
-def _copy_entry(entry: os.DirEntry[str], copied: str, copies: dict[int, str]) -> bool:
-    """Copies what is not a folder, and says whether it is one."""
-    kind = entry.stat(follow_symlinks=False)
-    if stat.S_ISLNK(kind.st_mode):
-        _symlink(_readlink(entry.path), copied)
-    elif stat.S_ISDIR(kind.st_mode):
-        _mkdir(copied)
-        return True
-    elif stat.S_ISREG(kind.st_mode):
-        if kind.st_ino in copies:
-            _link(copies[kind.st_ino], copied)
-            return False
-        _copy_file(entry.path, copied)
-        if kind.st_nlink > 1:
-            copies[kind.st_ino] = copied
-    return False
-
-
-_scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
-_open, _read, _write, _close = os.open, os.read, os.write, os.close
-_fstat, _lseek, _ftruncate, _utime = os.fstat, os.lseek, os.ftruncate, os.utime
-
-
-def _copy_file(source: str, target: str) -> None:
-    reading = _open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        writing = _open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            _copy_data(reading, writing)
-            found = _fstat(reading)
-            _utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
-        finally:
-            _close(writing)
-    finally:
-        _close(reading)
-
-
-def _copy_data(reading: int, writing: int) -> None:
-    size, end = _fstat(reading).st_size, 0
-    _ftruncate(writing, size)
-    while end < size:
-        try:
-            start = _lseek(reading, end, os.SEEK_DATA)
-        except OSError:  # there is only a hole left
-            return
-        end = _lseek(reading, start, os.SEEK_HOLE)
-        _lseek(reading, start, os.SEEK_SET)
-        _lseek(writing, start, os.SEEK_SET)
-        while start < end and (data := _read(reading, min(_PIECE, end - start))):
-            start += len(data)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[_write(writing, rest) :]

@@ -28,7 +28,8 @@ from .isolation import (
     restrict_files,
     unmount_workdir,
 )
-from .isolation.report import NAMESPACES
+from .isolation.report import LANDLOCK, NAMESPACES
+from .open_files import quiet
 from .processes import ProcessTable
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
@@ -55,17 +56,23 @@ class Place:
 
     Args:
         layers: what this machine offers; None when nothing shall be used.
+        unkept: promises that are not kept with these layers.
         readable: what a session may read besides its working directory.
+        listable: folders of which it may list the names.
         workdirs: makes working directories.
         table: the process table.
         folder: the server's folder on the host, which has to be removed; None inside a private root.
+        installed: what the links to packages in that folder stand for; None inside a private root.
     """
 
     layers: Layers | None
+    unkept: Sequence[str]
     readable: Sequence[str]
+    listable: Sequence[str]
     workdirs: WorkDirs
     table: ProcessTable
     folder: str | None
+    installed: str | None = None
 
 
 def main(control_file: int, host_pid: int) -> int:
@@ -117,36 +124,40 @@ def isolate(wanted: dict[str, Any]) -> Place:
     """
     _allow_many_files()
     os.umask(0o077)
-    readable = python_paths()
-    layers = None if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
+    readable = python_paths(wanted["imports"])
+    layers, unkept = (None, []) if wanted["layers"] == "none" else _offered(wanted["layers"], unsafe=wanted["unsafe"])
     limits = {"megabytes": wanted["disk_mb"], "inodes": wanted["inodes"]}
     if layers is not None and layers.namespaces:
-        root = PrivateRoot(readable)
+        root = PrivateRoot(readable.folders, readable.packages, readable.hidden)
         table = ProcessTable(enter_namespaces(root))
-        return Place(layers, readable, WorkDirs(root.work, partial(_mount, limits), unmount_workdir), table, None)
+        workdirs = WorkDirs(root.work, partial(_mount, limits), unmount_workdir)
+        return Place(layers, unkept, readable.paths, (), workdirs, table, None)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    paths, apart = readable.without_hidden()
+    listable = [path for path in apart if path in sys.path]  # where modules are looked for
     path, _ = folder.make_folder()
-    return Place(layers, readable, WorkDirs(folder.sessions_of(path), None, None), ProcessTable(), path)
+    packages = folder.packages_of(path)
+    installed = readable.link_packages(packages)
+    workdirs = WorkDirs(folder.sessions_of(path), None, None)
+    return Place(layers, unkept, [*paths, packages], listable, workdirs, ProcessTable(), path, installed)
 
 
-def _offered(mode: str, *, unsafe: bool) -> Layers:
-    """Returns the layers that shall be used, of those that this machine offers.
+def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
+    """Returns the layers that shall be used, of those that this machine offers, and the promises that are then not kept.
 
     Raises:
         Unavailable: they are not enough.
     """
     report = probe()
-    layers = report.layers
-    missing = report.missing_minimum()
     if mode == "no-namespaces":
-        layers = replace(layers, namespaces=False)
-        missing = missing or ([] if layers.landlock else ["without namespaces, Landlock is needed"])
-    if mode == "full" and not layers.namespaces:
-        missing = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in NAMESPACES and not row.active]
-        raise Unavailable(f"layers='full' needs namespaces. {'; '.join(missing)}")
+        report = replace(report, layers=replace(report.layers, namespaces=False))
+    lacking = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in (*NAMESPACES, LANDLOCK) and not row.active]
+    if mode == "full" and lacking:
+        raise Unavailable(f"layers='full' needs namespaces and Landlock. {' '.join(lacking)}")
+    missing = report.missing_minimum()
     if missing and not unsafe:
         raise Unavailable("; ".join(missing))
-    return layers
+    return report.layers, report.unkept()
 
 
 def _mount(limits: dict[str, int], path: str) -> None:
@@ -155,7 +166,7 @@ def _mount(limits: dict[str, int], path: str) -> None:
 
 def _described(place: Place) -> dict[str, Any]:
     layers = place.layers
-    return {"layers": {} if layers is None else asdict(layers)}
+    return {"layers": {} if layers is None else asdict(layers), "unkept": place.unkept}
 
 
 def _allow_many_files() -> None:
@@ -165,16 +176,9 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _quiet() -> None:
-    """Sessions have no standard streams, and nothing of theirs comes to the host's error file."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.close(null)
-
-
 def _start_template(wanted: dict[str, Any], place: Place) -> tuple[int, int, socket.socket]:
-    settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid())
+    search, aliases = _searched(place)
+    settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid(), search, aliases)
     tokens, to_tokens = os.pipe2(os.O_CLOEXEC)
     orders, to_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -189,9 +193,20 @@ def _start_template(wanted: dict[str, Any], place: Place) -> tuple[int, int, soc
     return pid, to_tokens, to_orders
 
 
+def _searched(place: Place) -> tuple[list[str], list[tuple[str, str]]]:
+    """Returns where sessions look for modules, and how the folder of links to packages is shown, if there is one."""
+    if place.folder is None or place.installed is None:
+        return sys.path, []
+    packages = folder.packages_of(place.folder)
+    known = [
+        path for path in sys.path if path != place.installed and any(f"{p}/".startswith(f"{path}/") for p in place.readable)
+    ]
+    return [*known, packages], [(packages, place.installed)]
+
+
 def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
     try:
-        _quiet()
+        quiet()  # nothing of sessions comes to the host's error file
         kept = {0, 1, 2, tokens, orders.fileno()}
         for file in range(3, 1 + max(kept)):
             if file not in kept:
@@ -199,7 +214,7 @@ def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, t
                     os.close(file)
         os.closerange(1 + max(kept), 1 << 16)
         landlock = place.layers is not None and place.layers.landlock
-        narrow = partial(restrict_files, place.readable) if landlock else None
+        narrow = partial(restrict_files, place.readable, place.listable) if landlock else None
         run_template(settings, tokens, orders, Rights(partial(_confined, wanted, place), narrow))
     finally:
         os._exit(1)
@@ -211,6 +226,7 @@ def _confined(wanted: dict[str, Any], place: Place, family: str) -> int | None:
         return None
     policy = Policy(
         readable=place.readable,
+        listable=place.listable,
         writable=family,
         memory_bytes=wanted["memory_mb"] * _MEBIBYTE,
         cpu_seconds=_CPU_SECONDS,

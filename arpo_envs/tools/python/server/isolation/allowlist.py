@@ -24,7 +24,7 @@ _FREELY = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range
 stat lstat fstat newfstatat statx access faccessat faccessat2 readlink readlinkat
 getcwd chdir fchdir getdents getdents64 mkdir mkdirat rmdir unlink unlinkat rename renameat
-link linkat symlink symlinkat ftruncate flock umask statfs fstatfs
+link linkat symlink symlinkat ftruncate umask statfs fstatfs
 fadvise64 sendfile copy_file_range
 dup dup2 dup3 pipe poll ppoll select pselect6
 brk munmap msync
@@ -38,8 +38,11 @@ getsockname landlock_create_ruleset landlock_add_rule landlock_restrict_self
 """
 
 # Accepted and not done: a session cannot make its files, or the folders above them, open to others, or change the times
-# of files outside; Landlock guards none of these. And nothing of a session has to survive a power failure.
-_PRETENDED = "chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat fsync fdatasync"
+# of files outside; Landlock guards none of these. Nothing of a session has to survive a power failure. And a lock on a file
+# that all episodes read would stop other programs, and carry messages to them; on a session's own files it has no rival.
+_PRETENDED = """
+chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat fsync fdatasync flock
+"""
 
 # As in a file system that has no such attributes; those of files outside are none of a session's business.
 _UNSUPPORTED = "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr"
@@ -49,9 +52,10 @@ _SIGKILL = 9
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW = 0, 1, 2, 3, 4, 5, 6, 7
 _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW, _F_DUPFD_CLOEXEC, _F_GETPIPE_SZ = 36, 37, 38, 1030, 1032
 _FCNTL = (
-    *(_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW),
-    *(_F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW, _F_DUPFD_CLOEXEC, _F_GETPIPE_SZ),
+    *(_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_OFD_GETLK),
+    *(_F_DUPFD_CLOEXEC, _F_GETPIPE_SZ),
 )
+_LOCKING = (_F_SETLK, _F_SETLKW, _F_OFD_SETLK, _F_OFD_SETLKW)
 
 _TCGETS, _TCGETS2, _TIOCGWINSZ = 0x5401, 0x802C542A, 0x5413
 _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x541B, 0x5421, 0x5450, 0x5451
@@ -132,7 +136,7 @@ _DEPENDING: Mapping[str, Verdict] = {
     "fallocate": _only((Condition(1, (0,)),)),  # the other ways do not heed the limit on a file's size
     "renameat2": _only((Condition(4, (0, _RENAME_NOREPLACE, _RENAME_EXCHANGE)),)),
     "pipe2": _only((_no_bits_but(1, _O_NONBLOCK | _O_CLOEXEC),)),
-    "fcntl": _only((Condition(1, _FCNTL),)),
+    "fcntl": Cases((((Condition(1, _FCNTL),), ALLOW), ((Condition(1, _LOCKING),), _IGNORED)), DEFAULT),
     "ioctl": Cases((((Condition(1, _IOCTL),), ALLOW), ((Condition(1, (_FICLONE,)),), _NOT_SUPPORTED)), DEFAULT),
     "prctl": _only((Condition(0, _PRCTL),), (Condition(0, (_PR_SET_PDEATHSIG,)), *word(1, _SIGKILL))),
     "prlimit64": _only((Condition(0, (0,)), *word(2, 0))),  # its own limits, to read them

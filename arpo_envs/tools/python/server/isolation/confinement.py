@@ -13,6 +13,7 @@ class Policy:
 
     Args:
         readable: files and folders it may read.
+        listable: folders of which it may list the names.
         writable: the folder in which it may write.
         memory_bytes: of private writable memory; shared memory is refused.
         cpu_seconds: of processor time, per process.
@@ -22,6 +23,7 @@ class Policy:
     """
 
     readable: Sequence[str]
+    listable: Sequence[str]
     writable: str
     memory_bytes: int
     cpu_seconds: int
@@ -51,7 +53,7 @@ def confine(policy: Policy) -> int | None:
     if policy.layers.no_new_privs:
         capabilities.forbid_new_privileges()
     if policy.layers.landlock:
-        landlock.restrict(policy.readable, policy.writable)
+        landlock.restrict(policy.readable, policy.listable, policy.writable)
     if policy.layers.seccomp:
         return seccomp.install_session_filter(private_root=policy.layers.namespaces)
     return None

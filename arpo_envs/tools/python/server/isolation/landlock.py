@@ -50,11 +50,12 @@ def handled(version: int) -> int:
     return sum(rights for since, rights in _SINCE.items() if since <= version)
 
 
-def restrict(readable: Sequence[str], writable: str) -> None:
+def restrict(readable: Sequence[str], listable: Sequence[str], writable: str) -> None:
     """Leaves the calling process these files and five harmless devices, and no others.
 
     Args:
         readable: files and folders that may be read, with all they hold; those that do not exist are passed over.
+        listable: folders of which names may be listed, as deep as they go.
         writable: a folder in which nearly everything is allowed; no sockets, no devices, no programs.
 
     Raises:
@@ -70,7 +71,11 @@ def restrict(readable: Sequence[str], writable: str) -> None:
     ruleset = kernel.call("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
         _allow(ruleset, writable, _WRITE & rights)
-        for path, allowed in (*((path, _READ) for path in readable), *_DEVICES.items()):
+        for path, allowed in (
+            *dict.fromkeys(readable, _READ).items(),
+            *dict.fromkeys(listable, _READ_DIR).items(),
+            *_DEVICES.items(),
+        ):
             with contextlib.suppress(FileNotFoundError):
                 _allow(ruleset, path, allowed & rights)
         kernel.call("landlock_restrict_self", ruleset, _QUIETLY if version >= 7 else 0)

@@ -155,7 +155,7 @@ def _private_root() -> None:
 
 def _landlock() -> str:
     capabilities.forbid_new_privileges()
-    landlock.restrict((), "/dev")
+    landlock.restrict((), (), "/dev")
     try:
         os.listdir("/")
     except PermissionError:

@@ -72,6 +72,14 @@ class Report:
             reasons.setdefault(row.detail, []).append(f"{row.name} ({row.what})")
         return [f"{', '.join(names)}: {detail}" for detail, names in reasons.items()]
 
+    def unkept(self) -> list[str]:
+        """Returns the promises that sessions, should they start, would not keep here, each with the reason and what to do."""
+        return [
+            f"{row.name} is missing: {UNKEPT[row.name]}. {row.detail}"
+            for row in self.found
+            if row.name in UNKEPT and not row.active
+        ]
+
 
 USER_NAMESPACE, PRIVATE_ROOT, LANDLOCK = "user namespace", "private root", "Landlock"
 FILTER, SUPERVISION, NO_NEW_PRIVS = "system call filter", "supervised forks", "no_new_privs"
@@ -86,6 +94,8 @@ NAMESPACES = (
     "host name namespace",
     PRIVATE_ROOT,
 )
+UNKEPT = {LANDLOCK: "a path that was stored before the clone leads to its original's files, for reading and for writing"}
+"""What is not as promised without a mechanism that is no part of the minimum, by its name."""
 MINIMUM = (FILTER, SUPERVISION, NO_NEW_PRIVS, CAPABILITIES, LIMITS)
 
 

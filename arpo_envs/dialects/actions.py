@@ -1,0 +1,80 @@
+"""What a model can do in one action, and what a dialect is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The model calls a tool."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The model answers and so ends the episode."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """The model wrote neither; `text` tells it what to do.
+
+    `kind` is "format" for text that is not an action at all, which spoils the format reward, and
+    "call" for a well-formed call that cannot be made (unknown tool, empty or wrong arguments).
+    """
+
+    kind: Literal["format", "call"]
+    text: str
+
+
+Action = Call | Answer | Mistake
+
+RESERVED = frozenset({"answer", "think", "result", "tool_call", "tool_response"})
+"""Names of tags with a meaning of their own, which no tool may have."""
+
+
+@runtime_checkable
+class Dialect(Protocol):
+    """One way of writing tool calls, for a fixed set of tools.
+
+    `parse(call(tool, arguments))` is that call for all arguments that the tool accepts, whatever marks their texts hold.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name by which `make_dialect` knows it."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings after which an action is likely to be complete; they belong to the action. `parse` decides by itself."""
+        ...
+
+    def instructions(self) -> str:
+        """Tells a model how to call these tools and how to answer."""
+        ...
+
+    def parse(self, text: str) -> Action:
+        """Reads one action of the model; what follows the first complete action is ignored."""
+        ...
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Writes a call, as a perfect model would; no stop string stands in it but at its end."""
+        ...
+
+    def answer(self, text: str) -> str:
+        """Writes an answer, as a perfect model would; the dialect's own marks in it are neutralised."""
+        ...
+
+    def result(self, text: str, *, trusted: bool = False) -> str:
+        """Wraps a text for the model: a tool's is neutralised, this package's own (`trusted`) may name the marks."""
+        ...
+
+    def neutralise(self, text: str) -> str:
+        """Makes sure that no text from outside can look like this dialect's own marks."""
+        ...

@@ -1,0 +1,143 @@
+"""Copies a working directory: files, folders and links with their modes, times and order.
+
+A session runs this after a model's code, so everything is bound at import to the functions of `os`.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+_UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT)
+_PIECE = 1 << 18
+_MODE = 0o1777
+"""Bits of a mode that are copied; a session cannot make files with the others."""
+
+_scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
+_open, _read, _write, _close, _umask = os.open, os.read, os.write, os.close, os.umask
+_listdir, _rmdir, _stat, _fstat, _lseek, _ftruncate, _utime = (
+    os.listdir,
+    os.rmdir,
+    os.stat,
+    os.fstat,
+    os.lseek,
+    os.ftruncate,
+    os.utime,
+)
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copies files, folders and symbolic links, holes and hard links as such.
+
+    What is none of these, cannot be read, or lies so deep that no path leads there, is left out. Modes are given when a file
+    is made, because a session cannot change them.
+
+    Args:
+        source: a folder.
+        target: an empty folder.
+
+    Raises:
+        OSError: there is no room, or something else that is not the source's fault.
+    """
+    umask = _umask(0)
+    try:
+        _copy_folders(source, target)
+    finally:
+        _umask(umask)
+
+
+def _copy_folders(source: str, target: str) -> None:
+    newest_first = _lists_newest_first(target)
+    folders = [(source, target)]
+    copies: dict[int, str] = {}  # files with several names
+    times: list[tuple[str, os.stat_result]] = []
+    while folders:
+        here, there = folders.pop()
+        try:
+            times.append((there, _stat(here)))
+            with _scandir(here) as listing:
+                entries = list(listing)
+        except OSError as error:
+            if error.errno not in _UNREACHABLE:
+                raise
+            continue
+        folders += _copy_entries(entries[::-1] if newest_first else entries, there, copies)
+    for folder, found in reversed(times):  # what is made in a folder changes its times
+        _utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _lists_newest_first(folder: str) -> bool:
+    """Whether this file system lists what was made last first, as Linux's in memory does; `folder` is empty."""
+    names = ("1", "2")
+    for name in names:
+        _mkdir(f"{folder}/{name}")
+    try:
+        return _listdir(folder) != list(names)
+    finally:
+        for name in names:
+            _rmdir(f"{folder}/{name}")
+
+
+def _copy_entries(entries: "Sequence[os.DirEntry[str]]", there: str, copies: dict[int, str]) -> list[tuple[str, str]]:
+    """Copies what is in a folder, one after the other, and returns the folders among it with their copies."""
+    folders = []
+    for entry in entries:
+        copied = f"{there}/{entry.name}"
+        try:
+            if _copy_entry(entry, copied, copies):
+                folders.append((entry.path, copied))
+        except OSError as error:
+            if error.errno not in _UNREACHABLE:
+                raise
+    return folders
+
+
+def _copy_entry(entry: "os.DirEntry[str]", copied: str, copies: dict[int, str]) -> bool:
+    """Copies what is not a folder, and says whether it is one."""
+    kind = entry.stat(follow_symlinks=False)
+    if stat.S_ISLNK(kind.st_mode):
+        _symlink(_readlink(entry.path), copied)
+        _utime(copied, ns=(kind.st_atime_ns, kind.st_mtime_ns), follow_symlinks=False)
+    elif stat.S_ISDIR(kind.st_mode):
+        _mkdir(copied, kind.st_mode & _MODE)
+        return True
+    elif stat.S_ISREG(kind.st_mode):
+        if kind.st_ino in copies:
+            _link(copies[kind.st_ino], copied)
+            return False
+        _copy_file(entry.path, copied)
+        if kind.st_nlink > 1:
+            copies[kind.st_ino] = copied
+    return False
+
+
+def _copy_file(source: str, target: str) -> None:
+    reading = _open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = _fstat(reading)
+        writing = _open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, found.st_mode & _MODE)
+        try:
+            _copy_data(reading, writing)
+            _utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            _close(writing)
+    finally:
+        _close(reading)
+
+
+def _copy_data(reading: int, writing: int) -> None:
+    size, end = _fstat(reading).st_size, 0
+    _ftruncate(writing, size)
+    while end < size:
+        try:
+            start = _lseek(reading, end, os.SEEK_DATA)
+        except OSError:  # there is only a hole left
+            return
+        end = _lseek(reading, start, os.SEEK_HOLE)
+        _lseek(reading, start, os.SEEK_SET)
+        _lseek(writing, start, os.SEEK_SET)
+        while start < end and (data := _read(reading, min(_PIECE, end - start))):
+            start += len(data)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[_write(writing, rest) :]
