@@ -171,9 +171,9 @@ SLOW = ("echo", {"text": "slow"})
 QUICK = ("echo", {"text": "quick"})
 TIMEOUT_FAULTS: list[tuple[Any, dict[str, Any]]] = [
     (Sleeps(3600.0), {"timeout": 0.2}),
-    (Sleeps(0.6), {"calls": [QUICK]}),
+    (Sleeps(0.8), {"calls": [QUICK]}),
     (Sleeps(1.0), {"calls": [QUICK], "timeout": 0.5}),
-    (Sleeps(0.7, "slow"), {"calls": [QUICK, SLOW, QUICK]}),
+    (Sleeps(0.8, "slow"), {"calls": [QUICK, SLOW, QUICK]}),
     (Sleeps(3600.0, "aaaa"), {"timeout": 0.2}),
     (Sleeps(0.7, "slow"), {"calls": [QUICK], "slow": SLOW}),
     (Sleeps(3600.0, "slow"), {"calls": [QUICK], "slow": SLOW, "timeout": 0.2}),

@@ -9,10 +9,10 @@ from .laws import Law
 from .report import Finding
 from .turns import Turns
 
-TELLING = 0.4
+TELLING = 0.6
 """Seconds that a call must take for a shorter timeout to show."""
-_GRACE = 0.1
-"""Seconds by which a call may be late; it is made again before it is blamed, for any machine is busy at times."""
+_GRACE = 0.2
+"""Seconds by which a call may be late: a process is killed, an answer travels. It is made again before it is blamed."""
 _LOST = 1.0
 """Seconds after its timeout at which a call is waited for no more."""
 _TRIES = 3
