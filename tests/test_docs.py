@@ -31,7 +31,15 @@ def test_blocks_run(page: Path, sample_plugin: str, tmp_path: Path, monkeypatch:
 
 
 def test_pages_with_an_example_have_one() -> None:
-    for name in ("add-a-tool", "add-an-environment", "add-an-algorithm", "add-a-policy", "quickstart", "search-environment"):
+    for name in (
+        "add-a-tool",
+        "add-an-environment",
+        "add-a-wrapper",
+        "add-an-algorithm",
+        "add-a-policy",
+        "the-trainer",
+        "quickstart",
+    ):
         page = ROOT / "docs" / f"{name}.md"
         assert any(block.language == "python" for block in blocks(page)), f"{name}.md shows no code"
 
