@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from . import loops
 from .cell import Notebook
 from .child import SessionProcess, die_with_parent
 from .forking import Forker
@@ -118,6 +119,7 @@ def seeder() -> Callable[[int], None]:
 
 def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
     notebook = Notebook(settings.output_characters)
+    loops.offer()
     warm_up(settings.imports)
     seed = seeder()
     seed(0)
