@@ -102,6 +102,7 @@ class Waiting:
         if self._loop is None or self._loop.is_closed() or self._loop.is_running():  # a cell may have done anything to it
             self._loop = unix_events.SelectorEventLoop()
         task = self._loop.create_task(coroutine)
+        task._log_destroy_pending = False  # it may be lost when it is interrupted, which is told anyway
         try:
             return self._loop.run_until_complete(task)
         except BaseException:
