@@ -30,7 +30,11 @@ class Task:
 
 @runtime_checkable
 class TaskSource(Protocol):
-    """A fixed set of tasks."""
+    """A fixed set of tasks.
+
+    It may name modules that would tell its answers, as a tuple `secrets`: the conformance kit checks that no tool of an
+    environment that uses it lets a model's code import them.
+    """
 
     name: str
 

@@ -88,6 +88,8 @@ class ComputationSource:
     (True, 'matrices', 'number')
     """
 
+    secrets = ("arpo_envs",)
+
     def __init__(
         self,
         *,

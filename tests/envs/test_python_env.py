@@ -200,9 +200,15 @@ class SharingTool(ExecTool):
         return SharingSession()
 
 
+class NoSecrets(ComputationSource):
+    """A cell of a toy runs in this process, where it can import everything."""
+
+    secrets = ()
+
+
 def with_tool(tool: ExecTool) -> ToolEnv:
     return ToolEnv(
-        tasks=ComputationSource(),
+        tasks=NoSecrets(),
         tools=[tool],
         reward=HierarchicalReward(bonus_tools=frozenset()),
         max_turns=6,

@@ -7,5 +7,6 @@ from attacks_processes import PROCESSES
 from attacks_races import RACES
 from attacks_resources import RESOURCES
 from attacks_session import SESSION
+from attacks_waiting import WAITING
 
-ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *RACES)
+ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *WAITING, *RACES)

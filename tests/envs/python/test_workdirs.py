@@ -10,7 +10,7 @@ import pytest
 
 from arpo_envs.tools.python.server import workdirs
 from arpo_envs.tools.python.server.copying import copy_tree
-from arpo_envs.tools.python.server.workdirs import WorkDirs, counted, remove_tree
+from arpo_envs.tools.python.server.workdirs import Trash, WorkDirs, counted, remove_tree
 
 
 @pytest.fixture
@@ -196,16 +196,66 @@ def test_a_copy_leaves_out_what_no_path_leads_to(tmp_path):
     assert not target.exists()
 
 
+class _Place(WorkDirs):
+    """Working directories with a trash that nobody empties; it counts how often somebody was asked to."""
+
+    def __init__(self, root, entries=100):
+        root.mkdir(workdirs.CLOSED)
+        self.trash, self.asked = Path(workdirs.make_trash(str(root))), 0
+        super().__init__(str(root), None, None, Trash(str(self.trash), self._ask), entries)
+
+    def _ask(self):
+        self.asked += 1
+
+
 def test_the_folders_above_are_closed_again(tmp_path):
-    root = tmp_path / "root"
-    root.mkdir(workdirs.CLOSED)
-    folders = WorkDirs(str(root), None, None)
+    folders = _Place(tmp_path / "root")
     family = folders.make_family()
     path = folders.make(family)
     Path(path, "file").write_text("x")
-    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (root, family)} == {workdirs.CLOSED}
+    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (folders.root, family)} == {workdirs.CLOSED}
     folders.remove(path)
     assert not os.path.exists(path)
     folders.remove_family(family)
     assert not os.path.exists(family)
-    assert stat.S_IMODE(root.stat().st_mode) == workdirs.CLOSED
+    assert stat.S_IMODE(os.stat(folders.root).st_mode) == workdirs.CLOSED
+
+
+def test_what_is_removed_is_moved_as_it_is_and_empty_folders_need_nobody(tmp_path, monkeypatch):
+    folders = _Place(tmp_path / "root")
+    family = folders.make_family()
+    empty, full = folders.make(family), folders.make(family)
+    (Path(full) / "inner").mkdir()
+    number = os.stat(full).st_ino
+    folders.remove(empty)
+    assert (folders.asked, list(folders.trash.iterdir())) == (0, [])
+    monkeypatch.setattr(workdirs, "empty_folder", None)
+    monkeypatch.setattr(workdirs, "remove_tree", None)
+    folders.remove(full)
+    [moved] = folders.trash.iterdir()
+    assert (folders.asked, moved.stat().st_ino, [path.name for path in moved.iterdir()]) == (1, number, ["inner"])
+    folders.remove(full)
+    folders.remove_family(family)
+    assert (folders.asked, os.path.exists(family)) == (1, False)
+
+
+def test_a_link_in_the_place_of_a_working_directory_is_thrown_away_as_a_link(tmp_path, victim):
+    folders = _Place(tmp_path / "root")
+    family = folders.make_family()
+    path = folders.make(family)
+    os.rmdir(path)
+    os.symlink(victim, path)
+    folders.remove(path)
+    [moved] = folders.trash.iterdir()
+    assert moved.is_symlink()
+    workdirs.empty_folder(str(folders.trash))
+    assert list(folders.trash.iterdir()) == []
+    assert _is_untouched(victim)
+
+
+def test_no_more_is_counted_than_a_working_directory_may_hold(tmp_path):
+    folders = _Place(tmp_path / "root", entries=7)
+    path = folders.make(folders.make_family())
+    for number in range(100):
+        Path(path, str(number)).mkdir()
+    assert folders.usage(path).entries == 8

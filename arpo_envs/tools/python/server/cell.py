@@ -5,16 +5,17 @@ import __future__
 import ast
 import builtins
 import contextlib
+import inspect
 import linecache
 import mmap
 import signal
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import errors
+from . import errors, loops
 from .output import NoInput, Output, Stream
 
 AGAIN = 0.1
@@ -57,6 +58,7 @@ class Notebook:
         self._flags = 0
         self._output = Output(limit)
         self._out, self._err, self._in = Stream("<stdout>"), Stream("<stderr>"), NoInput()
+        self._waiting = loops.Waiting()
         self._running = False
         self._ballast: mmap.mmap | None = None
 
@@ -99,7 +101,10 @@ class Notebook:
 
     def _guarded(self, code: str) -> str | None:
         try:
-            self._execute(code)
+            try:
+                self._execute(code)
+            finally:
+                self._flush_replaced()
         except CellTimeout:
             raise
         except SystemExit as ended:
@@ -112,22 +117,37 @@ class Notebook:
         return None
 
     def _execute(self, code: str) -> None:
+        self._waiting.settle()
         name = f"{errors.PREFIX}{self.number}>"
         self.namespace["__builtins__"] = builtins
         lines = code.splitlines(keepends=True)
         linecache.cache[name] = (len(code), None, lines, name)
-        flags = self._flags | ast.PyCF_ONLY_AST
-        tree = compile(code, name, "exec", flags, dont_inherit=True)
+        flags = self._flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree = compile(code, name, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        body = compile(tree, name, "exec", self._flags, dont_inherit=True)
+        pieces = [compile(tree, name, "exec", flags, dont_inherit=True)]
         for flag in _FEATURES.values():
-            self._flags |= body.co_flags & flag
-        exec(body, self.namespace)  # noqa: S102  # this is what the tool is for
+            self._flags |= pieces[0].co_flags & flag
         if last is not None:
-            expression = compile(ast.Expression(last.value), name, "eval", self._flags, dont_inherit=True)
-            value = eval(expression, self.namespace)
-            if value is not None:
-                self._line(repr(value))
+            flags |= self._flags
+            pieces.append(compile(ast.Expression(last.value), name, "eval", flags, dont_inherit=True))
+        value = self._value(pieces)
+        if value is not None:
+            self._line(repr(value))
+
+    def _value(self, pieces: Sequence[types.CodeType]) -> object:
+        """Executes the pieces of a cell, in a loop if one of them waits, and returns the last one's value."""
+        if any(piece.co_flags & inspect.CO_COROUTINE for piece in pieces):
+            return self._waiting.run(self._awaited(pieces))
+        return [eval(piece, self.namespace) for piece in pieces][-1]  # this is what the tool is for
+
+    async def _awaited(self, pieces: Sequence[types.CodeType]) -> object:
+        value: Any = None
+        for piece in pieces:
+            value = eval(piece, self.namespace)
+            if piece.co_flags & inspect.CO_COROUTINE:
+                value = await value
+        return value
 
     def _exit(self, ended: SystemExit) -> str | None:
         code = ended.code
@@ -178,6 +198,14 @@ class Notebook:
             stream.output = self._output
         sys.stdout = sys.__stdout__ = self._out  # type: ignore[assignment,misc]  # a text stream
         sys.stderr = sys.__stderr__ = self._err  # type: ignore[assignment,misc]  # a text stream
+
+    def _flush_replaced(self) -> None:
+        """Has the streams of the cell's own that it printed to, if any, write what they hold back."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name, None)
+            if stream is not self._out and stream is not self._err:
+                with contextlib.suppress(Exception):  # whatever it is
+                    stream.flush()  # type: ignore[union-attr]  # as above
 
     def _line(self, text: str) -> None:
         if self._output.line_is_open:

@@ -1,10 +1,12 @@
 """What a cell prints: one bounded text for both streams, in the order written."""
 
+import codecs
 import io
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 MARK = "\n… [{} characters left out] …\n"
 _MARK_ROOM = len(MARK) + 12
+_NEWLINES = (None, "", "\n", "\r", "\r\n")
 
 
 class Output:
@@ -70,7 +72,42 @@ class _Bytes(io.RawIOBase):
         """Does nothing: a later cell prints too."""
 
 
-class Stream(io.TextIOBase):
+class _Standard(io.TextIOBase):
+    """What all standard streams have: the attributes of one that is a file, and an end that is not theirs to bring."""
+
+    encoding, errors = "utf-8", "backslashreplace"
+    line_buffering, write_through = False, False
+
+    def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
+        """Notes what it is told, for those who ask: text is never encoded here, nor held back.
+
+        Raises:
+            LookupError: there is no such encoding, or no such way to treat errors.
+            ValueError: that is no end of a line.
+        """
+        if newline not in _NEWLINES:
+            raise ValueError(f"illegal newline value: {newline!r}")
+        if encoding is not None or errors is not None:
+            codecs.lookup(encoding or self.encoding), codecs.lookup_error(errors or "strict")
+            self.encoding, self.errors = encoding or self.encoding, errors or "strict"
+        if line_buffering is not None:
+            self.line_buffering = bool(line_buffering)
+        if write_through is not None:
+            self.write_through = bool(write_through)
+
+    def close(self) -> None:
+        """Does nothing: a later cell prints too, and `exit()` closes the standard input."""
+
+
+class Stream(_Standard):
     """A standard stream that writes into whatever cell is running.
 
     Args:
@@ -83,15 +120,9 @@ class Stream(io.TextIOBase):
         self.mode = "w"
         self.buffer = _Bytes(self)
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # an attribute of the base class
-        """How its bytes would be written."""
-        return "utf-8"
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]  # as above
-        """What happens to characters that have no bytes."""
-        return "backslashreplace"
+    def detach(self) -> BinaryIO:
+        """Returns what takes bytes; this stream goes on as well."""
+        return self.buffer  # type: ignore[return-value]  # as good as one
 
     def writable(self) -> bool:
         """Yes."""
@@ -105,14 +136,16 @@ class Stream(io.TextIOBase):
             self.output.write(text)
         return len(text)
 
-    def close(self) -> None:
-        """Does nothing: a later cell prints too."""
 
-
-class NoInput(io.TextIOBase):
+class NoInput(_Standard):
     """A standard input at which nobody sits."""
 
     name, mode = "<stdin>", "r"
+
+    @property
+    def buffer(self) -> "NoInput":
+        """What would give bytes, in vain."""
+        return self
 
     def readable(self) -> bool:
         """Yes, in vain."""
@@ -122,7 +155,4 @@ class NoInput(io.TextIOBase):
         """Says that there is nothing to read, as an error."""
         raise EOFError("nobody can type here: write the values into the code instead of asking for input")
 
-    readline = read
-
-    def close(self) -> None:
-        """Does nothing: `exit()` closes the standard input."""
+    readline = readlines = readinto = read

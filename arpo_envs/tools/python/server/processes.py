@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Collection
 
 
 class ProcessTable:
@@ -53,3 +54,13 @@ def kill_by(pidfd: int) -> None:
     """Kills the process behind a pidfd, if it still lives."""
     with contextlib.suppress(OSError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Closes every descriptor of this process but those."""
+    above = 1 + max(kept)
+    for file in range(above):
+        if file not in kept:
+            with contextlib.suppress(OSError):
+                os.close(file)
+    os.closerange(above, 1 << 16)

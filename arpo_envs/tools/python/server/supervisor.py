@@ -241,7 +241,7 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None or process.workdir is None:
             return {"bytes": 0, "entries": 0}
-        usage = self.workdirs.usage(process.workdir, most=100_000)
+        usage = self.workdirs.usage(process.workdir)
         return {"bytes": usage.size, "entries": usage.entries}
 
     def _drop(self, pid: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from . import loops
 from .cell import Notebook
 from .child import SessionProcess, die_with_parent
 from .forking import Forker
@@ -124,6 +125,7 @@ def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
     notebook = Notebook(settings.output_characters)
     notebook.aliases = tuple(settings.aliases)
     sys.path[:] = settings.search
+    loops.offer()
     warm_up(settings.imports)
     seed = seeder()
     seed(0)

@@ -6,6 +6,7 @@ the names are random, so that no session can find or list another's.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from secrets import token_hex
 CLOSED = 0o111
 """Mode of the folders above: they can be passed through, and neither listed nor written to."""
 _OPENED = 0o311
+_FULL = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Why a folder, or a link in its place, cannot be removed at once."""
 _MOST_ROUNDS = 100_000
 """Levels of folders that are removed; who goes on making some meanwhile shall not keep the remover busy for ever."""
 
@@ -31,6 +34,19 @@ class Usage:
     entries: int
 
 
+@dataclass(frozen=True)
+class Trash:
+    """Where folders go that nobody uses any more.
+
+    Args:
+        folder: in the same file system as they are; see `make_trash`.
+        wake: has somebody remove what is in it.
+    """
+
+    folder: str
+    wake: Callable[[], None]
+
+
 class WorkDirs:
     """The server's working directories, grouped by family: sessions that were cloned from one another.
 
@@ -38,11 +54,21 @@ class WorkDirs:
         root: a folder that exists and that only this server uses.
         mount: mounts a size-limited file system on a folder; None where that cannot be done.
         unmount: takes it off again.
+        trash: where removed folders go: moving one takes no time, whatever it holds.
+        entries: files and folders that one may hold; more are not counted.
     """
 
-    def __init__(self, root: str, mount: Callable[[str], None] | None, unmount: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        root: str,
+        mount: Callable[[str], None] | None,
+        unmount: Callable[[str], None] | None,
+        trash: Trash,
+        entries: int,
+    ) -> None:
         self.root = root
         self._mount, self._unmount = mount, unmount
+        self._trash, self._entries = trash, entries
 
     @property
     def bounded(self) -> bool:
@@ -51,15 +77,15 @@ class WorkDirs:
 
     def make_family(self) -> str:
         """Returns a new folder for the directories of one family."""
-        return self._make_below(self.root, CLOSED)
+        return _make_below(self.root, CLOSED)
 
     def make_branch(self, folder: str) -> str:
         """Returns a new folder within a family's folder or a branch of it, for the directories of a clone and its clones."""
-        return self._make_below(folder, CLOSED)
+        return _make_below(folder, CLOSED)
 
     def make(self, folder: str) -> str:
         """Returns a new, empty working directory in a family's folder or a branch of it."""
-        path = self._make_below(folder, 0o700 if self._mount is None else 0)  # nobody shall write below the mount
+        path = _make_below(folder, 0o700 if self._mount is None else 0)  # nobody shall write below the mount
         if self._mount is not None:
             try:
                 self._mount(path)
@@ -79,30 +105,48 @@ class WorkDirs:
         """Removes a family's folder, with everything that is still in it."""
         self._remove_folder(self.root, family)
 
-    def usage(self, path: str, most: int = 1 << 30) -> Usage:
-        """Returns what a directory holds; without a size-limited file system it is counted, up to `most` entries."""
+    def usage(self, path: str) -> Usage:
+        """Returns what a directory holds; without a size-limited file system it is counted, until it is too much."""
         if self.bounded:
             with contextlib.suppress(OSError):
                 system = os.statvfs(path)
                 return Usage((system.f_blocks - system.f_bfree) * system.f_frsize, system.f_files - system.f_ffree - 1)
             return Usage(0, 0)
-        return counted(path, most)
-
-    def _make_below(self, parent: str, mode: int) -> str:
-        path = f"{parent}/{token_hex(16)}"
-        try:
-            os.mkdir(path, mode)
-        except PermissionError:
-            with _opened(parent):
-                os.mkdir(path, mode)
-        return path
+        return counted(path, self._entries)
 
     def _remove_folder(self, parent: str, path: str) -> None:
-        remove_tree(path)
+        """Removes a folder at once if it is empty, or moves it to the trash; what resists goes with the folders above it."""
         with contextlib.suppress(OSError):
-            if os.path.lexists(path):
+            try:
+                self._take(path)
+            except PermissionError:  # both are closed, to who is not root
+                os.close(_open_folder(path, None))
                 with _opened(parent):
-                    os.rmdir(path)
+                    self._take(path)
+
+    def _take(self, path: str) -> None:
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            os.rename(path, f"{self._trash.folder}/{token_hex(16)}")
+            self._trash.wake()
+
+
+def make_trash(root: str) -> str:
+    """Returns a new folder for the trash of `WorkDirs` below the same root, which no session can find."""
+    return _make_below(root, 0o700)
+
+
+def _make_below(parent: str, mode: int) -> str:
+    path = f"{parent}/{token_hex(16)}"
+    try:
+        os.mkdir(path, mode)
+    except PermissionError:
+        with _opened(parent):
+            os.mkdir(path, mode)
+    return path
 
 
 @contextlib.contextmanager
@@ -122,14 +166,23 @@ def remove_tree(path: str) -> None:
     by descriptors. Folders within folders are moved up before they are emptied. What cannot be removed stays.
     """
     with contextlib.suppress(OSError):
-        top = _open_folder(path, None)
-        try:
-            for _ in range(_MOST_ROUNDS):
-                if not _empty(top, top):
-                    break
-        finally:
-            os.close(top)
+        empty_folder(path)
         os.rmdir(path)
+
+
+def empty_folder(path: str) -> None:
+    """Removes what is in a folder, as `remove_tree` does.
+
+    Raises:
+        OSError: it is no folder, or it cannot be opened.
+    """
+    top = _open_folder(path, None)
+    try:
+        for _ in range(_MOST_ROUNDS):
+            if not _empty(top, top):
+                break
+    finally:
+        os.close(top)
 
 
 def _open_folder(name: str, parent: int | None) -> int:
@@ -158,18 +211,31 @@ def _empty(folder: int, top: int) -> bool:
         with contextlib.suppress(OSError):
             if not is_folder:
                 os.unlink(name, dir_fd=folder)
-                continue
-            inner = _open_folder(name, folder)  # who may not write into a folder may not move it elsewhere either
-            try:
-                if folder == top:
-                    moved |= _empty(inner, top)
-                    os.rmdir(name, dir_fd=top)
-                else:
-                    os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
-                    moved = True
-            finally:
-                os.close(inner)
+            elif not _removed(name, folder):
+                moved |= _empty_or_move(name, folder, top)
     return moved
+
+
+def _removed(name: str, folder: int) -> bool:
+    """Removes an empty folder."""
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError:
+        return False
+    return True
+
+
+def _empty_or_move(name: str, folder: int, top: int) -> bool:
+    inner = _open_folder(name, folder)  # who may not write into a folder may not move it elsewhere either
+    try:
+        if folder == top:
+            moved = _empty(inner, top)
+            _removed(name, top)
+            return moved
+        os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
+        return True
+    finally:
+        os.close(inner)
 
 
 def counted(path: str, most: int) -> Usage:

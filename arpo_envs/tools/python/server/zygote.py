@@ -30,10 +30,11 @@ from .isolation import (
 )
 from .isolation.report import LANDLOCK, NAMESPACES
 from .open_files import quiet
-from .processes import ProcessTable
+from .processes import ProcessTable, close_all_but
+from .remover import Remover
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
-from .workdirs import WorkDirs
+from .workdirs import Trash, WorkDirs, make_trash
 
 _ADDR_NO_RANDOMIZE = 0x0040000
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -130,7 +131,7 @@ def isolate(wanted: dict[str, Any]) -> Place:
     if layers is not None and layers.namespaces:
         root = PrivateRoot(readable.folders, readable.packages, readable.hidden)
         table = ProcessTable(enter_namespaces(root))
-        workdirs = WorkDirs(root.work, partial(_mount, limits), unmount_workdir)
+        workdirs = WorkDirs(root.work, partial(_mount, limits), unmount_workdir, _trash(root.work), wanted["inodes"])
         return Place(layers, unkept, readable.paths, (), workdirs, table, None)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     paths, apart = readable.without_hidden()
@@ -138,7 +139,8 @@ def isolate(wanted: dict[str, Any]) -> Place:
     path, _ = folder.make_folder()
     packages = folder.packages_of(path)
     installed = readable.link_packages(packages)
-    workdirs = WorkDirs(folder.sessions_of(path), None, None)
+    sessions = folder.sessions_of(path)
+    workdirs = WorkDirs(sessions, None, None, _trash(sessions), wanted["inodes"])
     return Place(layers, unkept, [*paths, packages], listable, workdirs, ProcessTable(), path, installed)
 
 
@@ -158,6 +160,11 @@ def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
     if missing and not unsafe:
         raise Unavailable("; ".join(missing))
     return report.layers, report.unkept()
+
+
+def _trash(root: str) -> Trash:
+    folder = make_trash(root)
+    return Trash(folder, Remover(folder).wake)
 
 
 def _mount(limits: dict[str, int], path: str) -> None:
@@ -207,12 +214,7 @@ def _searched(place: Place) -> tuple[list[str], list[tuple[str, str]]]:
 def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
     try:
         quiet()  # nothing of sessions comes to the host's error file
-        kept = {0, 1, 2, tokens, orders.fileno()}
-        for file in range(3, 1 + max(kept)):
-            if file not in kept:
-                with contextlib.suppress(OSError):
-                    os.close(file)
-        os.closerange(1 + max(kept), 1 << 16)
+        close_all_but({0, 1, 2, tokens, orders.fileno()})
         landlock = place.layers is not None and place.layers.landlock
         narrow = partial(restrict_files, place.readable, place.listable) if landlock else None
         run_template(settings, tokens, orders, Rights(partial(_confined, wanted, place), narrow))

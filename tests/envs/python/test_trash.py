@@ -1,0 +1,132 @@
+"""What sessions leave is removed beside the supervisor, which answers everybody else meanwhile."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from python_sessions import MODES, alive, cloned, descendants, eventually, open_session, opened, run, text, usable_tool
+
+from arpo_envs.errors import ToolFault
+
+PATIENCE = 120.0
+MANY = 3000
+MAKE_MANY = f"import os\nfor number in range({MANY}):\n    os.mkdir(str(number))"
+NICE = 10
+
+
+@pytest.fixture(params=MODES)
+def tool(request):
+    tool = usable_tool(request.param, imports=(), inodes=1_000_000, disk_mb=1000)
+    yield tool
+    tool._server.close()
+
+
+def _nice(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
+    return 0
+
+
+def _remover(tool) -> int:
+    """Returns the one process whose priority is so low."""
+    here = os.nice(0)
+    [pid] = [pid for pid in descendants(tool._server._program.pid) if _nice(pid) == here + NICE]
+    return pid
+
+
+@contextlib.contextmanager
+def _standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _folder(tool, session) -> Path | None:
+    """Returns the server's folder, where the host has one."""
+    if tool._server.namespaces:
+        return None
+    where = text(session, "import os; os.getcwd().encode().hex()").strip("'")
+    return next(folder for folder in Path(bytes.fromhex(where).decode()).parents if folder.name.startswith("arpo-python-"))
+
+
+def _trash(folder: Path) -> Path:
+    """Returns where removed folders go: the one place beside the families that is not closed."""
+    sessions = folder / "sessions"
+    sessions.chmod(0o511)
+    try:
+        [trash] = [path for path in sessions.iterdir() if path.stat().st_mode & 0o777 == 0o700]
+    finally:
+        sessions.chmod(0o111)
+    return trash
+
+
+def _entries(folder: Path) -> int:
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
+
+
+@pytest.mark.parametrize("end", ["closed", "crashed", "cloned"])
+def test_others_are_answered_before_what_a_session_left_is_removed(tool, end):
+    with opened(tool) as peer:
+        folder = _folder(tool, peer)
+        with _standing_still(_remover(tool)):
+            session = open_session(tool)
+            text(session, MAKE_MANY)
+            if end == "crashed":
+                run(session, "import os; os._exit(1)")
+            if end == "cloned":
+                with cloned(session):
+                    pass
+            session.close()
+            with cloned(peer) as [twin], opened(tool) as newcomer:
+                assert [text(who, "6 * 7") for who in (peer, twin, newcomer)] == ["42"] * 3
+            if folder is not None:
+                assert eventually(lambda: _entries(_trash(folder)) >= MANY * (2 if end == "cloned" else 1), PATIENCE)
+            assert text(peer, "6 * 7") == "42"
+        assert folder is None or eventually(lambda: _entries(_trash(folder)) == 0, PATIENCE)
+
+
+def test_a_remover_that_was_killed_is_replaced_and_does_the_rest(tool):
+    with opened(tool) as peer:
+        folder = _folder(tool, peer)
+        first = _remover(tool)
+        os.kill(first, signal.SIGKILL)
+        assert eventually(lambda: not alive(first))
+        for _ in range(2):  # the first one may be moved away before the bell is found to be broken
+            with opened(tool) as session:
+                text(session, "open('f', 'w').write('x')\nimport os; os.mkdir('d')")
+        if folder is not None:
+            assert eventually(lambda: _entries(_trash(folder)) == 0)
+            assert _remover(tool) != first
+        assert text(peer, "6 * 7") == "42"
+
+
+def test_the_trash_ends_with_the_server(tool):
+    with opened(tool) as session:
+        folder, remover = _folder(tool, session), _remover(tool)
+        with _standing_still(remover):
+            text(session, MAKE_MANY)
+            session.close()
+            assert folder is None or eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
+            tool._server.close()
+            assert eventually(lambda: not alive(remover), PATIENCE)
+            assert folder is None or not folder.exists()
+
+
+def test_the_trash_of_a_server_that_was_killed_is_removed_by_its_host(tool):
+    with opened(tool) as session, opened(tool) as peer:
+        folder, remover = _folder(tool, session), _remover(tool)
+        with _standing_still(remover):
+            text(session, MAKE_MANY)
+            session.close()
+            assert folder is None or eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
+            os.kill(tool._server._program.pid, signal.SIGKILL)
+            assert eventually(lambda: not alive(remover), PATIENCE)
+            with pytest.raises(ToolFault):
+                run(peer, "1")
+            assert folder is None or eventually(lambda: not folder.exists(), PATIENCE)
