@@ -176,3 +176,10 @@ def test_duplicated_descriptors_keep_their_common_place_and_others_get_none(sess
             one.close()
     assert text(session, look) == "([b'cd', b'ef', b'cd', b'gh'], 8, 4)"
     assert text(session, "os.get_blocking(first), os.read(reading, 99)") == "(True, b'0123456789')"
+
+
+def test_many_open_files_are_copied(session):
+    text(session, "import os\nopen('f', 'w').write('abc')\nfiles = [os.open('f', os.O_RDONLY) for _ in range(55)]")
+    with cloned(session) as [child]:
+        look = "{os.read(file, 9) for file in files}"
+        assert text(child, look) == text(session, look) == "{b'abc'}"

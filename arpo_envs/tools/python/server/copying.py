@@ -15,15 +15,8 @@ _MODE = 0o1777
 
 _scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
 _open, _read, _write, _close, _umask = os.open, os.read, os.write, os.close, os.umask
-_listdir, _rmdir, _stat, _fstat, _lseek, _ftruncate, _utime = (
-    os.listdir,
-    os.rmdir,
-    os.stat,
-    os.fstat,
-    os.lseek,
-    os.ftruncate,
-    os.utime,
-)
+_listdir, _rmdir, _stat, _fstat = os.listdir, os.rmdir, os.stat, os.fstat
+_lseek, _ftruncate, _utime = os.lseek, os.ftruncate, os.utime
 
 
 def copy_tree(source: str, target: str) -> None:

@@ -4,12 +4,12 @@ What the kernel knows of an opening (the place, the flags) is shared by all who 
 everything anew, devices included, which would carry messages otherwise.
 """
 
-import contextlib
 import fcntl
 import os
 import select
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 MOST_FILES = 64
@@ -21,6 +21,7 @@ _NO_NAME = ".deleted-{}"
 # bound at import, because a session runs this after a model's code
 _open, _close, _dup2, _fstat, _lseek, _unlink = os.open, os.close, os.dup2, os.fstat, os.lseek, os.unlink
 _pread, _write, _scandir, _fcntl = os.pread, os.write, os.scandir, fcntl.fcntl
+_stat, _samestat = os.stat, os.path.samestat
 
 _every_file = select.poll()
 for _file in range(MOST_FILES):
@@ -75,13 +76,13 @@ def openings(kept: Collection[int]) -> list[Opening]:
     left: dict[int, os.stat_result] = {}
     for file in _open_files():
         if file not in kept:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 left[file] = _fstat(file)
     found = []
     while left:
         first, kind = next(iter(left.items()))
         flags = _fcntl(first, fcntl.F_GETFL)
-        others = [file for file, other in left.items() if file != first and os.path.samestat(kind, other)]
+        others = [file for file, other in left.items() if file != first and _samestat(kind, other)]
         files = [first, *_duplicates(first, flags, others)]
         for file in files:
             del left[file]
@@ -128,7 +129,7 @@ def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
             _close(copy)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _named(found: Sequence[Opening], old: str, new: str | None) -> Iterator[Mapping[Identity, str]]:
     """Gives the paths of the copies of open files and folders; those that have no name get one for the while."""
     if new is None or not found:
@@ -139,7 +140,7 @@ def _named(found: Sequence[Opening], old: str, new: str | None) -> Iterator[Mapp
     for opening in found:
         if opening.is_deleted and opening.identity not in paths:
             path = f"{new}/{_NO_NAME.format(opening.files[0])}"
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 _copy(opening.files[0], opening.kind.st_size, path)
                 revived.append(path)
                 paths[opening.identity] = path
@@ -152,7 +153,7 @@ def _named(found: Sequence[Opening], old: str, new: str | None) -> Iterator[Mapp
 
 def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
     """Returns the names of files and folders below a folder; those that no path leads to have none."""
-    top = os.stat(folder)
+    top = _stat(folder)
     names: dict[Identity, str] = {(top.st_dev, top.st_ino): "."}
     folders = [""]
     while folders and not names.keys() >= wanted:
@@ -173,7 +174,7 @@ def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
 def _reopened(opening: Opening, path: str | None) -> int:
     """Returns a new descriptor of what a path leads to, at the same place; one that is of no use, if it cannot be opened."""
     if path is not None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             copy = _open(path, opening.flags & _KEPT_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
             if stat.S_ISREG(opening.kind.st_mode) and not opening.flags & os.O_PATH:
                 _lseek(copy, _lseek(opening.files[0], 0, os.SEEK_CUR), os.SEEK_SET)
