@@ -26,7 +26,7 @@ class Budget:
 
     def __init__(self, processes: int, memory: int) -> None:
         self.processes, self.memory = processes, memory
-        self._files: dict[int, int] = {}
+        self._files: dict[int, int] = {}  # bytes, by process
         self._measured = self._since = 0
         self._fewer = False  # than when it was measured
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Budget:
         Args:
             pid: as the host sees it.
             memory: bytes, an upper bound.
-            files: bytes in its working directory, when known.
+            files: bytes of its files, when known.
         """
         with self._lock:
             self._since += memory
@@ -72,16 +72,16 @@ class Budget:
             taken = private_size(pid)
         self.grew(pid, taken)
 
-    def complaint(self, more: int = 0) -> str | None:
+    def complaint(self, copying: int | None = None) -> str | None:
         """Returns which cap is reached, as a sentence, or None.
 
         Args:
-            more: processes that shall be added.
+            copying: a process that shall be copied, with its files; None if none shall.
         """
         with self._lock:
-            if more and len(self._files) + more > self.processes:
+            if copying is not None and len(self._files) >= self.processes:
                 return f"all {self.processes} interpreters that this environment may have at a time are in use"
-            files = sum(self._files.values())
+            files = sum(self._files.values()) + (self._files.get(copying, 0) if copying is not None else 0)
             changed = self._fewer or self._since > self.memory // _SLACK
             if changed and self._measured + self._since + files > self.memory:
                 self._measured, self._since = sum(proportional_size(pid) for pid in self._files), 0

@@ -16,7 +16,7 @@ _BEFORE = "the state is as before this cell"
 
 
 class _OverLimit(Exception):
-    """The working directory holds too much."""
+    """A cell took too much; the text says of what."""
 
 
 class PythonSession:
@@ -62,7 +62,7 @@ class PythonSession:
         with self._used() as process:
             if process is None:
                 return self._lost()
-            complaint = process.budget.complaint(more=1)
+            complaint = process.budget.complaint(copying=process.pid)
             if complaint is not None:
                 return ToolResult(f"the cell was not run: {complaint}", "limit")
             try:
@@ -74,7 +74,8 @@ class PythonSession:
             except ToolFault as error:
                 self._give_up(error)
                 return self._lost()
-            process.budget.grew(process.pid, 0, files)
+            for each in (process, checkpoint):
+                each.budget.grew(each.pid, 0, files)
             return self._run(process, checkpoint, strip_fences(str(arguments["code"])), seconds)
 
     def clone(self, n: int = 1) -> "list[Session | CloneError]":
@@ -125,10 +126,11 @@ class PythonSession:
     def _run(self, process: Process, checkpoint: Process, code: str, seconds: float) -> ToolResult:
         """Runs the cell in one of two equal processes, and goes on with the other if the first is lost."""
         try:
-            result = self._answer(process, code, seconds)
-            self._check_files(process)
+            result = self._answer(process, checkpoint, code, seconds)
+            process.budget.ran(process.pid)
+            self._check(process, checkpoint)
         except _OverLimit as over:
-            complaint: str | None = str(over)
+            return self._go_back(process, checkpoint, ToolResult(f"the cell was undone: {over}; {_BEFORE}", "limit"))
         except SessionLost as lost:
             if lost.overdue:
                 what = ToolResult(f"timed out after {seconds:g} s and had to be stopped; {_BEFORE}", "timeout")
@@ -138,23 +140,18 @@ class PythonSession:
         except BaseException:
             self._discard(checkpoint)
             raise
-        else:
-            process.budget.ran(process.pid)
-            complaint = process.budget.complaint()
-        if complaint is not None:
-            return self._go_back(process, checkpoint, ToolResult(f"the cell was undone: {complaint}; {_BEFORE}", "limit"))
         self._discard(checkpoint)
         return result
 
-    def _answer(self, process: Process, code: str, seconds: float) -> ToolResult:
+    def _answer(self, process: Process, checkpoint: Process, code: str, seconds: float) -> ToolResult:
         """Returns what the process says about the cell.
 
         Raises:
             SessionLost: it is dead, has not answered, or what it said cannot be an answer.
-            _OverLimit: it filled its working directory.
+            _OverLimit: it took too much.
         """
         order = {"op": "exec", "code": code, "timeout": seconds}
-        watch = None if self._server.namespaces else lambda: self._check_files(process)
+        watch = None if self._server.namespaces else lambda: self._check(process, checkpoint)
         reply = self._server.ask(process, order, seconds + GRACE, watch=watch)
         text, error = reply.get("text"), reply.get("error")
         limit = self._server.settings.output_characters
@@ -162,19 +159,25 @@ class PythonSession:
             raise SessionLost("its answer was forged")
         return ToolResult(text.encode("utf-8", "backslashreplace").decode(), error)
 
-    def _check_files(self, process: Process) -> None:
-        """Looks at the working directory where the kernel does not bound it.
+    def _check(self, process: Process, checkpoint: Process) -> None:
+        """Counts the files of a process, and what all take together.
+
+        The files count twice: the next cell needs a checkpoint with as many, and there must be room for it.
 
         Raises:
-            _OverLimit: there is too much in it.
+            _OverLimit: it is too much.
         """
-        if self._server.namespaces:
-            return
         settings = self._server.settings
         with contextlib.suppress(ToolFault, CloneError):  # a lost server is noticed soon enough
             size, entries = self._server.usage(process)
+            for each in (process, checkpoint):
+                each.budget.grew(each.pid, 0, size)
             if size > settings.disk_mb << 20 or entries > settings.inodes:
-                raise _OverLimit(f"the working directory may hold {settings.disk_mb} MB in {settings.inodes} files")
+                bound = f"the working directory may hold {settings.disk_mb} MB in {settings.inodes} files"
+                raise _OverLimit(f"{bound}, deleted ones that are still in use included")
+        complaint = process.budget.complaint()
+        if complaint is not None:
+            raise _OverLimit(complaint)
 
     def _go_back(self, process: Process, checkpoint: Process, result: ToolResult) -> ToolResult:
         """Kills the process and lets its checkpoint take its place; returns the result, or that all is lost."""
@@ -186,6 +189,7 @@ class PythonSession:
             workdir = self._server.settle(checkpoint)
             if workdir is not None:
                 self._server.ask(checkpoint, {"op": "move", "workdir": workdir}, ANSWERING)
+            checkpoint.budget.grew(checkpoint.pid, 0, self._server.usage(checkpoint)[0])
         except (ToolFault, CloneError) as error:
             self._give_up(error)
             return self._lost()
@@ -208,7 +212,7 @@ class PythonSession:
     def _copy(self, process: Process | None, kind: Literal["clone", "parked"]) -> "Session | CloneError":
         if process is None or self._process is not process:
             return CloneError("The interpreter was lost: it cannot be cloned.")
-        complaint = process.budget.complaint(more=1)
+        complaint = process.budget.complaint(copying=process.pid)
         if complaint is not None:
             return CloneError(f"The interpreter was not cloned: {complaint}.")
         try:

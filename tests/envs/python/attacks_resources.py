@@ -198,7 +198,18 @@ name, count <= 64""",
         "descriptors_kept",
         'kept = []\nwhile True:\n    kept.append(os.open("/dev/null", os.O_RDONLY))',
         fails("Too many open files"),
-        after=None,
+    ),
+    Attack(
+        "descriptors_kept_by_the_original",
+        "len(kept)",
+        shows("60"),
+        before="""
+kept = []
+try:
+    while True:
+        kept.append(os.open(".", os.O_RDONLY))
+except OSError:
+    pass""",
     ),
 )
 
@@ -239,6 +250,28 @@ DISK = (
         "deep_folders",
         'for _ in range(60):\n    os.mkdir("d" * 200)\n    os.chdir("d" * 200)',
         one_of(shows(""), undone),  # what no path leads to cannot be counted
+        host=_disk_is_bounded,
+    ),
+    Attack(
+        "disk_in_files_without_a_name",
+        """
+kept = []
+for number in range(8):
+    kept.append(open("big", "wb"))
+    kept[-1].write(bytes(4 << 20)), kept[-1].flush(), os.remove("big")""",
+        _bounded(fails(*FULL)),
+        host=_disk_is_bounded,
+    ),
+    Attack(
+        "disk_in_mapped_files_without_a_name",
+        """
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_long, [ctypes.c_long] * 6
+for number in range(8):
+    with open("big", "wb+") as file:
+        file.write(bytes(4 << 20)), file.flush()
+        place = libc.mmap(0, 4096, 1, 2, file.fileno(), 0)
+    os.remove("big")""",
+        _bounded(fails(*FULL)),
         host=_disk_is_bounded,
     ),
     Attack(

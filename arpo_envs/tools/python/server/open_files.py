@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 MOST_FILES = 64
-"""Descriptors that a session may have."""
+"""Descriptors that a cell may have."""
+RESERVED_FILES = 16
+"""Descriptors beyond those, for what a session does between two cells: it must be able to obey and to copy itself."""
 _KEPT_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_PATH
 _PIECE = 1 << 18
 _NO_NAME = ".deleted-{}"
@@ -24,7 +26,7 @@ _pread, _write, _scandir, _fcntl = os.pread, os.write, os.scandir, fcntl.fcntl
 _stat, _samestat = os.stat, os.path.samestat
 
 _every_file = select.poll()
-for _file in range(MOST_FILES):
+for _file in range(MOST_FILES + RESERVED_FILES):
     _every_file.register(_file, 0)
 
 _HARMLESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -93,7 +95,7 @@ def openings(kept: Collection[int]) -> list[Opening]:
 def _open_files() -> list[int]:
     """Returns all descriptors, by one system call."""
     closed = {file for file, event in _every_file.poll(0) if event & select.POLLNVAL}
-    return [file for file in range(MOST_FILES) if file not in closed]
+    return [file for file in range(MOST_FILES + RESERVED_FILES) if file not in closed]
 
 
 def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:

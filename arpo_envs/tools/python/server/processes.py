@@ -3,7 +3,10 @@
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Collection
+
+_DELETED = " (deleted)"
 
 
 class ProcessTable:
@@ -32,10 +35,38 @@ class ProcessTable:
             candidates = self._all()
         return [child for child in candidates if self.parent(child) == pid]
 
-    def _all(self) -> list[int]:
-        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+    def nameless(self, pid: int) -> dict[int, int]:
+        """Returns the files without a name that a process has open: the bytes each of them takes, by its number."""
+        found = {}
+        with contextlib.suppress(OSError):  # it is gone
+            for file in self._listed(f"{pid}/fd"):
+                with contextlib.suppress(OSError):  # it was closed
+                    kind = os.stat(f"{pid}/fd/{file}", dir_fd=self._folder)
+                    if stat.S_ISREG(kind.st_mode) and not kind.st_nlink:
+                        found[kind.st_ino] = kind.st_blocks * 512
+        return found
+
+    def nameless_mapped(self, pid: int, below: str) -> set[int]:
+        """Returns the numbers of the files that a process has mapped, and whose names below a folder are gone.
+
+        How long they are cannot be seen.
+        """
         try:
-            return [int(name) for name in os.listdir(folder) if name.isdigit()]
+            maps = self._read(f"{pid}/maps")
+        except OSError:
+            return set()
+        if _DELETED not in maps:
+            return set()
+        lines = (line.split(None, 5) for line in maps.splitlines() if line.endswith(_DELETED))
+        return {int(line[4]) for line in lines if line[5].startswith(f"{below}/")}
+
+    def _all(self) -> list[int]:
+        return [int(name) for name in self._listed(".") if name.isdigit()]
+
+    def _listed(self, path: str) -> list[str]:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            return os.listdir(folder)
         finally:
             os.close(folder)
 

@@ -16,9 +16,9 @@ from typing import Any
 from .forking import FLAGS
 from .frames import Channel, ChannelError
 from .isolation import notifications
-from .open_files import MOST_FILES
+from .open_files import MOST_FILES, RESERVED_FILES
 from .processes import ProcessTable, kill_by
-from .workdirs import WorkDirs
+from .workdirs import Usage, WorkDirs
 
 _GENERATIONS = 14
 """How many clones of clones get a branch of their own: the kernel stacks at most 16 layers of Landlock."""
@@ -65,6 +65,7 @@ class Window:
 
     Args:
         source: who may fork, once; None when that was done, or when the template forks.
+        before_cell: who runs a cell when this fork is registered, its checkpoint; None for other forks.
         branch: the new process's.
         workdir: the new process's, if it needs one yet.
     """
@@ -73,6 +74,7 @@ class Window:
     branch: Branch
     source: int | None
     workdir: str | None
+    before_cell: int | None = None
 
 
 class Supervisor:
@@ -177,13 +179,15 @@ class Supervisor:
         source = self._processes.get(pid)
         if source is None:
             return {"failed": "the interpreter is gone"}
-        usage = self.workdirs.usage(source.workdir) if source.workdir is not None else None
+        usage = self._used(source)
         copy = usage is None or usage.entries > 0
+        with contextlib.suppress(ProcessLookupError):  # then it will not fork
+            _allow_files(pid, MOST_FILES + RESERVED_FILES)
         branch = source.branch
         if kind == "clone" and branch.generation < _GENERATIONS:
             branch = Branch(self.workdirs.make_branch(branch.folder), branch.generation + 1)
         workdir = None if kind == "checkpoint" and not copy else self.workdirs.make(branch.folder)
-        reply = self._new_window(Window(source.family, branch, pid, workdir))
+        reply = self._new_window(Window(source.family, branch, pid, workdir, pid if kind == "checkpoint" else None))
         new = {"workdir": workdir, "branch": branch.folder if branch is not source.branch else None, "copy": copy}
         return reply | new | {"bytes": usage.size if usage is not None else 0}
 
@@ -203,7 +207,10 @@ class Supervisor:
             os.close(pidfd)
             return {"failed": "the new process is not a session"}
         try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
+            _allow_files(pid, MOST_FILES + RESERVED_FILES)
+            if window.before_cell is not None:
+                with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
+                    _allow_files(window.before_cell, MOST_FILES)
         except OSError:
             os.close(pidfd)
             raise
@@ -239,10 +246,23 @@ class Supervisor:
 
     def _usage(self, pid: int) -> dict[str, Any]:
         process = self._processes.get(pid)
-        if process is None or process.workdir is None:
+        usage = self._used(process) if process is not None else None
+        if process is None or usage is None:
             return {"bytes": 0, "entries": 0}
+        unknown = not self.workdirs.bounded and bool(
+            self.table.nameless_mapped(pid, self.workdirs.root) - self.table.nameless(pid).keys()
+        )
+        return {"bytes": usage.size, "entries": self.workdirs.entries + 1 if unknown else usage.entries}
+
+    def _used(self, process: Process) -> Usage | None:
+        """Returns what a process's files take, with those that have no name any more; None if it needs no folder yet."""
+        if process.workdir is None:
+            return None
         usage = self.workdirs.usage(process.workdir)
-        return {"bytes": usage.size, "entries": usage.entries}
+        if self.workdirs.bounded:  # its file system counts them
+            return usage
+        nameless = self.table.nameless(process.pid)
+        return Usage(usage.size + sum(nameless.values()), usage.entries + len(nameless))
 
     def _drop(self, pid: int) -> None:
         process = self._processes.get(pid)
@@ -332,3 +352,8 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+
+
+def _allow_files(pid: int, files: int) -> None:
+    """Lets a process have so many descriptors from now on; it cannot change that itself."""
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, MOST_FILES + RESERVED_FILES))

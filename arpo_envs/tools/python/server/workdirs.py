@@ -68,7 +68,7 @@ class WorkDirs:
     ) -> None:
         self.root = root
         self._mount, self._unmount = mount, unmount
-        self._trash, self._entries = trash, entries
+        self._trash, self.entries = trash, entries
 
     @property
     def bounded(self) -> bool:
@@ -112,7 +112,7 @@ class WorkDirs:
                 system = os.statvfs(path)
                 return Usage((system.f_blocks - system.f_bfree) * system.f_frsize, system.f_files - system.f_ffree - 1)
             return Usage(0, 0)
-        return counted(path, self._entries)
+        return counted(path, self.entries)
 
     def _remove_folder(self, parent: str, path: str) -> None:
         """Removes a folder at once if it is empty, or moves it to the trash; what resists goes with the folders above it."""
