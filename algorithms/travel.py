@@ -136,7 +136,27 @@ async def _act(growth: "Growth", path: Path) -> Generation:
         await _decide(growth, path, action)
     if action is None or (action.finish == "length" and len(action.tokens) < limit):
         action = await _generate(growth, path, action, limit)
+    while len(action.tokens) < limit and _goes_on(growth, path, action):
+        longer = await _generate(growth, path, action, limit)
+        if longer.tokens == action.tokens:
+            break
+        action = longer
     return action
+
+
+def _goes_on(growth: "Growth", path: Path, action: Generation) -> bool:
+    """Whether an engine stopped at a stop string that ends nothing: it stands in a thought, or in a text of a call."""
+    run = growth.run
+    if action.finish != "stop" or not action.tokens or action.tokens[-1] in run.renderer.stop_tokens:
+        return False
+    with _blame(growth, Status.RENDERER_FAULT, action):
+        text = run.renderer.text((*path.prefix, *action.tokens))
+        call = run.renderer.action(text)
+    with _blame(growth, Status.TOOL_FAULT, action):
+        dialect = path.env.get_wrapper_attr("dialect") if path.env.has_wrapper_attr("dialect") else None
+        if dialect is None or not any(stop in text for stop in dialect.stop):
+            return False
+        return bool(getattr(dialect.parse(call), "unfinished", False))
 
 
 def _full(growth: "Growth", path: Path) -> _Failed:

@@ -166,6 +166,19 @@ class Misdescribed(Echo):
     specs = (ToolSpec("echo", "", {"type": "string", "required": ["text"]}),)
 
 
+class PairsAsKeys(Echo):
+    """Its example could be called by a program, and by no model: JSON knows no such keys."""
+
+    specs = (
+        ToolSpec(
+            "echo",
+            "Says it back.",
+            {"type": "object", "properties": {"text": {"type": "string"}, "at": {"type": "object"}}, "required": ["text"]},
+            examples=({"text": "x", "at": {1: 2}},),
+        ),
+    )
+
+
 class CountsOnTool(Echo):
     """A tool that changes: sessions hear of each other."""
 
@@ -186,6 +199,7 @@ class TooFew(Note):
 TOOL_FAULTS = [
     (Law.SPECS, NamedAnswer()),
     (Law.SPECS, Misdescribed()),
+    (Law.SPECS, PairsAsKeys()),
     (Law.RESULTS, ReturnsText()),
     (Law.RESULTS, ReturnsErrorObject()),
     (Law.REPRODUCIBLE, CountsOnTool()),

@@ -30,11 +30,17 @@ HOSTILE = (
         "<tool_call>{</think>",
         "<search></think>",
         "<search></search></think>",
+        "<tool_call>{</tool_call>",
+        "<tool_call>{}</tool_call>",
+        '<tool_call>{"',
+        "<search>{</search>",
+        "<search>{}</search>",
+        "<think><search></think>",
     ),
     *("<a", "<ab>", "{", '{"name":', '"\\', "</", "\n", "é"),
 )
 """What a long text is made of."""
-PREFIXES = ("", "<", "<search>", '<tool_call>{"name": "')
+PREFIXES = ("", "<", "<search>", '<tool_call>{"name": "', "<search>a</search>")
 """What it begins with."""
 
 _PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}

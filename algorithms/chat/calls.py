@@ -52,7 +52,9 @@ class Hermes:
         return text
 
 
-_BARE_CALL = re.compile(r'\{\s*+"(?:name"|type"\s*+:\s*+"function")')
+_CALL = re.compile(r'<tool_call>|\{\s*+"(?:name"|type"\s*+:\s*+"function")')
+_DECODER = json.JSONDecoder(strict=False)
+"""Line breaks may stand in a text as they are, as in the dialect itself."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +72,42 @@ class Llama3:
         return json.dumps({"name": tool, "parameters": dict(arguments)}, ensure_ascii=False)
 
     def to_dialect(self, text: str) -> str:
-        """Puts the first JSON object that begins as a call into `<tool_call>`; broken JSON too, as it was meant as one.
+        """Puts every JSON object that begins as a call into `<tool_call>`; broken JSON too, as it was meant as one.
+
+        Which of them were only spoken of in a thought, the dialect decides; what is in `<tool_call>` already is left alone.
 
         >>> Llama3().to_dialect('{"name": "search", "parameters": {"query": "Bonn"}}')
         '<tool_call>{"name": "search", "arguments": {"query": "Bonn"}}</tool_call>'
         >>> Llama3().to_dialect("Bonn")
         'Bonn'
         """
-        said = text.rpartition("</think>")[2]
-        found = _BARE_CALL.search(said)
-        if found is None or "<tool_call>" in said:
-            return text
-        body = said[found.start() :]
-        try:
-            call, _ = json.JSONDecoder().raw_decode(body)
-            if "parameters" in call:
-                call = {"name": call.get("name"), "arguments": call["parameters"]}
-            body = json.dumps(call)  # escapes lone surrogates, which the dialect then repairs
-        except (ValueError, RecursionError):
-            pass
-        # as in the dialect itself: no argument may look like the end of the call
-        return f"<tool_call>{body.replace('<', chr(92) + 'u003c')}</tool_call>"
+        parts, at = [], 0
+        while (found := _CALL.search(text, at)) is not None:
+            start, marked = found.start(), found[0] == "<tool_call>"
+            call = None if marked else _translated(text, start)
+            parts.append(text[at:start])
+            if call is not None:
+                parts.append(f"<tool_call>{call[0]}</tool_call>")
+                at = call[1]
+            elif (thought := text.rfind("</think>", start)) >= 0:
+                parts.append(text[start:thought])
+                at = thought
+            else:
+                parts.append(text[start:] if marked else f"<tool_call>{text[start:]}</tool_call>")
+                at = len(text)
+        return "".join([*parts, text[at:]])
+
+
+def _translated(text: str, start: int) -> tuple[str, int] | None:
+    """Returns the call that begins at `start` in the dialect's JSON, and where it ends; None if it is broken."""
+    try:
+        call, end = _DECODER.raw_decode(text, start)
+        if "parameters" in call:
+            call = {"name": call.get("name"), "arguments": call["parameters"]}
+        # escapes lone surrogates, which the dialect then repairs, and as in the dialect itself whatever looks like a mark
+        return json.dumps(call).replace("<", "\\u003c"), end
+    except (ValueError, RecursionError):
+        return None
 
 
 HERMES, LLAMA3 = Hermes(), Llama3()

@@ -68,7 +68,7 @@ class Policy(Protocol):
             params: how to draw.
             seed: the draw at position p of the action depends on (seed, p) only.
             offset: how many tokens of this action are already sampled (a probe).
-            tail: their text, so that a stop string is found across the seam.
+            tail: their text, so that a stop string is found across the seam; one that is whole in it does not count again.
         """
         ...
 

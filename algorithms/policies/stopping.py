@@ -32,7 +32,8 @@ class StopStrings:
         while True:
             text = self.text(action[-count:])
             if any(stop in text for stop in stops):
-                return True
+                before = self.text(action[-count:-1])  # one that ended nothing may stand there already
+                return any(text.count(stop) > before.count(stop) for stop in stops)
             if count >= len(action) or len(text) > longest:
                 return False
             count *= 2  # tokens that decode to nothing lie in between

@@ -26,10 +26,12 @@ class Mistake:
 
     `kind` is "format" for text that is not an action at all, which spoils the format reward, and
     "call" for a well-formed call that cannot be made (unknown tool, empty or wrong arguments).
+    `unfinished` says that the text ends inside a thought or a call: an engine that stopped at a stop string may go on.
     """
 
     kind: Literal["format", "call"]
     text: str
+    unfinished: bool = False
 
 
 Action = Call | Answer | Mistake

@@ -10,11 +10,11 @@ from typing import Any
 from ..errors import unknown_name
 from ..tools import ToolSpec
 from .actions import Action, Answer, Mistake
-from .reading import QUOTED, Unreadable, as_call, call_in, plain, read_json, written
+from .reading import QUOTED, Unreadable, as_call, behind_space, call_in, plain, read_json, written
+from .thoughts import END_OF_THINK, THINK, thought_end
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_THINK, _END_OF_THINK = "<think>", "</think>"
-_MARK = re.compile("</?(?:tool_call|think)>")
+_MARK = re.compile("<(/?)(tool_call|think)>")
 _SHAPE = '{"name": "…", "arguments": {…}}'
 
 
@@ -23,8 +23,8 @@ class JsonDialect:
     r"""JSON function calls in `<tool_call>`; plain text is the answer.
 
     A call is one JSON object: it ends where the object ends, so that its texts may hold any mark; `<` may be written
-    `\u003c`, for engines that stop at the first `</tool_call>`. Thoughts in `<think>` are left out; a `</think>` that closes
-    nothing ends a thought which the chat template opened.
+    `\u003c`, for engines that stop at the first `</tool_call>`. Thoughts in `<think>` are left out; so is all that stands
+    before a `</think>` that closes nothing, outside a call: the chat template opened that thought.
 
     Args:
         specs: the tools that may be called.
@@ -58,49 +58,45 @@ class JsonDialect:
         Answer(text='Paris')
         """
         said: list[str] = []  # outside thoughts
-        at, in_thought = 0, True  # the chat template may have opened one
+        at = thought_end(text, _MARK)
         while (mark := _MARK.search(text, at)) is not None:
             said.append(text[at : mark.start()])
             at = mark.end()
-            if mark[0] == _THINK:
-                end = text.find(_END_OF_THINK, at)
+            if mark[0] == THINK:
+                end = text.find(END_OF_THINK, at)
                 if end < 0:
-                    return _answer(said)
-                at = end + len(_END_OF_THINK)
-            elif mark[0] == _END_OF_THINK:
+                    return _answer(said, unfinished=True)
+                at = end + len(END_OF_THINK)
+            elif mark[0] == END_OF_THINK:
                 said.clear()
-                in_thought = False
             elif mark[0] == _CLOSE:
                 return Mistake("format", f"{_CLOSE} closes nothing: write {_OPEN} before it.")
             else:
-                action = self._call(text, at)
-                if not isinstance(action, Unreadable):
-                    return action
-                thought = text.find(_END_OF_THINK, at) if in_thought else -1
-                if thought < 0:
-                    return Mistake("format", action.why)
-                said.clear()
-                at, in_thought = thought + len(_END_OF_THINK), False  # the call was only spoken of
+                return self._call(text, at)
         return _answer([*said, text[at:]])
 
-    def _call(self, text: str, start: int) -> Action | Unreadable:
-        """Returns the call whose JSON begins at `start`; `Unreadable` if it is none, and so may be part of a thought."""
-        closed = text.find(_CLOSE, start) >= 0
-        found = read_json(text, start)
+    def _call(self, text: str, start: int) -> Action:
+        """Returns the call whose JSON begins at `start`."""
+        found = read_json(text, start, _CLOSE)
         if isinstance(found, Unreadable):
-            return Unreadable(_no_object(found.why) if closed else _not_closed(found.why))
+            return _no_object(text, start, f"here {found.why}", unfinished=found.unfinished)
         call, end = found
-        rest = text[end:].lstrip()
-        if not rest.startswith(_CLOSE):
-            more = f"after the end of its object stands: {rest[:QUOTED]}"
-            return Unreadable(_no_object(more) if closed else _not_closed(more if rest else ""))
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-            return Unreadable(_no_object(""))
+        if not text.startswith(_CLOSE, at := behind_space(text, end)):
+            rest = text[at:].partition(_CLOSE)[0]
+            more = f"here after the end of its object stands: {rest[:QUOTED]}" if rest else ""
+            return _no_object(text, at, more, unfinished=not rest)
+        if not isinstance(call, dict):
+            return _no_object(text, start, "here is another value")
+        if not isinstance(call.get("name"), str):
+            return _no_object(text, start, 'here its "name" is not a text')
         spec = self._by_name.get(call["name"])
         if spec is None:
             return Mistake("call", plain(str(unknown_name("tool", call["name"][:60], self._by_name))))
         arguments = call.get("arguments", {})
-        return call_in(spec, arguments) if isinstance(arguments, str) else as_call(spec, arguments)
+        action = call_in(spec, arguments) if isinstance(arguments, str) else as_call(spec, arguments)
+        if isinstance(action, Mistake) and "arguments" not in call and len(call) > 1:
+            return Mistake("call", f'The arguments of a call are called "arguments": {_SHAPE}.')
+        return action
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Writes a call; `<` is escaped, so that no argument can look like the end of the call."""
@@ -121,14 +117,17 @@ class JsonDialect:
         return re.sub(r"<\s*+(/?)\s*+(tool_call|tool_response|think)\s*+>", r"[\1\2]", text, flags=re.IGNORECASE)
 
 
-def _no_object(why: str) -> str:
-    return f"A call must be a JSON object: {_SHAPE}{'; here ' if why else '.'}{why}"
+def _no_object(text: str, start: int, why: str, *, unfinished: bool = False) -> Mistake:
+    """Returns the mistake in a call that should be closed somewhere behind `start`."""
+    why = plain(why)
+    if text.find(_CLOSE, start) < 0:
+        why = f" Its object is not right, either: {why.removeprefix('here ')}." if why else ""
+        return Mistake("format", f"{_OPEN} is not closed: end it with {_CLOSE}.{why}", unfinished)
+    return Mistake("format", f"A call must be a JSON object: {_SHAPE}; {why}.", unfinished)
 
 
-def _not_closed(why: str) -> str:
-    return f"{_OPEN} is not closed: end it with {_CLOSE}.{' Its object is not right, either: ' if why else ''}{why}"
-
-
-def _answer(said: list[str]) -> Action:
+def _answer(said: list[str], *, unfinished: bool = False) -> Action:
     body = "".join(said).strip()
-    return Answer(body) if body else Mistake("format", "The message is empty: call a tool, or write the final answer.")
+    if body:
+        return Answer(body)
+    return Mistake("format", "The message is empty: call a tool, or write the final answer.", unfinished)

@@ -1,6 +1,7 @@
 """Reading JSON that a model wrote: what it says, or where it goes wrong and what should stand there."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -13,15 +14,20 @@ QUOTED = 24
 """Characters of a model's text that a message quotes."""
 
 
+_SPACE = re.compile(r"\s*+")
+
+
 @dataclass(frozen=True)
 class Unreadable:
     """Why a text is no JSON, in words for the model.
 
     Args:
         why: what stands where, and what was expected.
+        unfinished: whether more text could make it JSON.
     """
 
     why: str
+    unfinished: bool = False
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -32,12 +38,15 @@ _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse)
 """Line breaks may stand in a text as they are: models write code so."""
 
 
-def read_json(text: str, start: int = 0) -> tuple[Any, int] | Unreadable:
+def read_json(text: str, start: int = 0, close: str = "") -> tuple[Any, int] | Unreadable:
     """Returns the JSON value that begins at `start`, and where it ends; what follows is not looked at.
+
+    Of two values with the same name the last one counts, as in Python.
 
     Args:
         text: what a model wrote.
         start: where the value begins; white space may come first.
+        close: what should follow the value, and is not quoted with it.
 
     >>> read_json('{"a": 1} and more')
     ({'a': 1}, 8)
@@ -46,14 +55,14 @@ def read_json(text: str, start: int = 0) -> tuple[Any, int] | Unreadable:
     >>> read_json("Paris").why
     'it does not begin with {'
     """
-    while start < len(text) and text[start].isspace():
-        start += 1
+    start = behind_space(text, start)
     try:
         value, end = _DECODER.raw_decode(text, start)
         if "\\u" in text[start:end]:  # an escape may be half of a character, which no tool could encode
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except json.JSONDecodeError as error:
-        return Unreadable(plain(_explained(error, text, start)))
+        unfinished = error.msg.startswith("Unterminated") or not text[error.pos :].strip()
+        return Unreadable(plain(_explained(error, text, start, close)), unfinished)
     except RecursionError:
         return Unreadable("it is nested too deeply")
     except ValueError as error:  # NaN, or a number of thousands of digits
@@ -61,42 +70,79 @@ def read_json(text: str, start: int = 0) -> tuple[Any, int] | Unreadable:
     return value, end
 
 
+def json_end(text: str, start: int, close: str) -> int:
+    """Returns where the JSON object that begins at `start` is followed by `close`; -1 if there is no such object.
+
+    >>> json_end('{"a": "</x>"} </x>', 0, "</x>")
+    14
+    """
+    start = behind_space(text, start)
+    if not text.startswith("{", start):
+        return -1
+    try:
+        _, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return -1
+    end = behind_space(text, end)
+    return end if text.startswith(close, end) else -1
+
+
+def behind_space(text: str, at: int) -> int:
+    """Returns the place of the first character from `at` on that is no white space."""
+    space = _SPACE.match(text, at)
+    return space.end() if space is not None else at
+
+
 _EXPECTED = {
     "Expecting property name": "the name of an argument in double quotes was expected",
     "Expecting value": "a value was expected (a text in double quotes, a number, true, false, null, a list or an object)",
     "Expecting ',' delimiter": 'a comma or the end was expected (a quotation mark inside a text is written \\")',
     "Expecting ':' delimiter": "a colon was expected after the name",
-    "Unterminated string": 'the text that begins there is not closed by " (a mark in it is written \\u003c…>)',
+    "Unterminated string": 'the text that begins there is not closed by " (in it, write \\u003c for an angle bracket)',
     "Invalid \\escape": "no such escape exists (a backslash is written \\\\)",
     "Invalid \\uXXXX": "\\u must be followed by four hexadecimal digits",
-    "Illegal trailing comma": "no comma may stand before the end",
 }
-_INSTEAD = {
-    "'": "single quotes are no JSON: write double quotes",
-    "#": "JSON has no comments",
-    "/": "JSON has no comments",
-    "T": "write true, false and null in small letters",
-    "F": "write true, false and null in small letters",
-    "N": "write true, false and null in small letters",
-    "}": "no comma may stand before it",
-    "]": "no comma may stand before it",
-}
+_NUMBER = "a number is written 5, -5, 0.5 or 1e5"
 
 
-def _explained(error: json.JSONDecodeError, text: str, start: int) -> str:
+def _explained(error: json.JSONDecodeError, text: str, start: int, close: str) -> str:
     """Returns what was expected, with the place and what stands there."""
     at = error.pos
-    found = text[at : at + QUOTED]
-    if at == start and found[:1] not in {"{", "["}:
-        return "it does not begin with {"
-    expected = next((words for message, words in _EXPECTED.items() if error.msg.startswith(message)), error.msg)
-    if not error.msg.startswith("Unterminated"):
-        if not found:
-            return "it ends too early: close every { and ["
-        before = text[:at].rstrip()[-1:]
-        if found[0] in _INSTEAD and (found[0] not in "}]" or before == ","):
-            expected = _INSTEAD[found[0]]
-    return f"{expected}, at character {at - start + 1}: {found}{'…' if len(text) > at + QUOTED else ''}"
+    if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 points to the comma, older ones to what follows
+        at = behind_space(text, at + 1)
+    until = text.find(close, at) if close else -1
+    rest = text[at:until] if until >= 0 else text[at:]
+    if at == start and rest[:1] not in {"{", "["}:
+        return "it does not begin with {" if rest.strip() else "it is empty"
+    if not rest.strip():
+        return "it ends too early: close every { and ["
+    expected = _instead(error.msg, rest[:QUOTED], text[:at].rstrip()[-1:])
+    expected = expected or next((words for message, words in _EXPECTED.items() if error.msg.startswith(message)), error.msg)
+    return f"{expected}, at character {at - start + 1}: {rest[:QUOTED]}{'…' if len(rest) > QUOTED else ''}"
+
+
+def _instead(message: str, found: str, before: str) -> str:
+    """Returns what to write instead of what a model brings from other languages; "" if it is nothing well known."""
+    if message.startswith(("Unterminated", "Invalid")):
+        return ""
+    if found[0] in "}]" and before == ",":
+        return "no comma may stand before it"
+    if found.startswith(("//", "/*", "#")):
+        return "JSON has no comments"
+    if found[0] in "“”„":
+        return 'write straight double quotes, "'
+    if message.startswith("Expecting ','"):
+        return _NUMBER if before.isdigit() and found[0] not in "\"'{[" else ""
+    if found[0] == "'":
+        return "single quotes are no JSON: write double quotes"
+    if message.startswith("Expecting value"):
+        if found.startswith(("True", "False", "None")):
+            return "write true, false and null in small letters"
+        if found[0] in "+.":
+            return _NUMBER
+        if found[0].isalpha():
+            return "a text stands in double quotes"
+    return ""
 
 
 def as_call(spec: ToolSpec, arguments: Any) -> Action:

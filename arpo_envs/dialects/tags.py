@@ -10,9 +10,8 @@ from typing import Any
 from ..arguments import arguments_in, described, example
 from ..tools import ToolSpec
 from .actions import Action, Answer, Call, Mistake
-from .reading import as_call, call_in, written
-
-_THINK, _END_OF_THINK = "<think>", "</think>"
+from .reading import Unreadable, behind_space, call_in, json_end, read_json, written
+from .thoughts import END_OF_THINK, THINK, thought_end
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,10 @@ class TagDialect:
     r"""ARPO's tags: `<search>query</search>`, `<answer>…</answer>`, results in `<result>…</result>`.
 
     A tag's body fills the tool's single required string parameter, and ends at the first closing tag; a tool without such a
-    parameter takes a JSON object as its body, and any other tool may. In JSON, `<` may be written `\u003c`: so a body can hold
-    its own closing tag. Reasoning may stand anywhere before the tag, in `<think>` or bare; a `</think>` that closes nothing
-    ends a thought which the chat template opened, unless it stands in the body of a call.
+    parameter takes a JSON object as its body, and any other tool may. A JSON object ends where JSON says; `<` may be written
+    `\u003c` in it, for engines that stop at the first closing tag: so a body can hold its own. Reasoning may stand anywhere
+    before the tag, in `<think>` or bare; all that stands before a `</think>` that closes nothing, outside a body, is a thought
+    which the chat template opened.
 
     Args:
         specs: the tools that may be called.
@@ -84,48 +84,52 @@ class TagDialect:
         >>> TagDialect((SPEC,)).parse("a <search> would do.</think><search>Bordeaux</search>")
         Call(tool='search', arguments={'query': 'Bordeaux'})
         """
-        at, in_thought = 0, True  # the chat template may have opened one
-        while True:
-            mark = self._mark.search(text, at)
-            if mark is None:
-                return self._nothing_found(text)
+        at = thought_end(text, self._mark)
+        while (mark := self._mark.search(text, at)) is not None:
             closing, name = mark.groups()
+            at = mark.end()
             if name == "think":
-                in_thought = in_thought and not closing
-                end = mark.start() if closing else text.find(_END_OF_THINK, mark.end())
+                end = at if closing else text.find(END_OF_THINK, at)
                 if end < 0:
-                    return Mistake("format", f"{_THINK} is not closed: end it with {_END_OF_THINK}.")
-                at = end + len(_END_OF_THINK)
-                continue
-            if closing:
+                    return Mistake("format", f"{THINK} is not closed: end it with {END_OF_THINK}.", unfinished=True)
+                at = end if closing else end + len(END_OF_THINK)
+            elif closing:
                 return Mistake("format", f"</{name}> closes nothing: write <{name}> before it.")
-            if name == "result":
+            elif name == "result":
                 return Mistake("format", "Only the environment writes <result>. Call a tool, or write <answer>…</answer>.")
-            end = text.find(f"</{name}>", mark.end())
-            thought = self._end_of_thought(text, mark.end(), end) if in_thought else None
-            if thought is not None:
-                at, in_thought = thought, False
-            elif end < 0:
-                return Mistake("format", f"<{name}> is not closed: end it with </{name}>.")
             else:
-                return self._action(name, text[mark.end() : end].strip())
+                return self._body(name, text, at)
+        return self._nothing_found(text[at:])
 
-    def _end_of_thought(self, text: str, start: int, end: int) -> int | None:
-        """Returns where a thought ends that seemed to be a body: behind a `</think>` that nothing in it opened.
+    def _body(self, name: str, text: str, start: int) -> Action:
+        """Returns the action whose body begins at `start`."""
+        close = f"</{name}>"
+        end = json_end(text, start, close)
+        if end >= 0:
+            return self._action(name, text[start:end].strip())
+        end = text.find(close, start)
+        if end < 0:
+            return Mistake("format", f"<{name}> is not closed: end it with {close}.", unfinished=True)
+        if name != "answer":
+            if text.startswith("{", behind_space(text, start)):
+                found = read_json(text, start, close)
+                if isinstance(found, Unreadable) and found.unfinished:
+                    return Mistake("call", f"The body of <{name}> is no JSON object: {found.why}.", unfinished=True)
+            behind = end + len(close)
+            another = self._mark.search(text, behind)
+            if another is not None and another[0] == close and text[behind : another.start()].strip():
+                return self._ends_twice(name)
+        return self._action(name, text[start:end].strip())
 
-        It is a body all the same if it is closed, at `end`, and no other action is begun between the `</think>` and there.
-        """
-        at, stop = start, end if end >= 0 else len(text)
-        while (closed := text.find(_END_OF_THINK, at, stop)) >= 0:
-            opened = text.find(_THINK, at, closed)
-            if opened < 0:
-                break
-            at = closed + len(_END_OF_THINK)
-        else:
-            return None
-        behind = closed + len(_END_OF_THINK)
-        begun = any(not mark[1] and mark[2] not in {"think", "result"} for mark in self._mark.finditer(text, behind, stop))
-        return behind if end < 0 or begun else None
+    def _ends_twice(self, name: str) -> Mistake:
+        """Returns what to do about a body that seems to hold its own closing tag: half of it is not run."""
+        spec = self._by_name[name]
+        body = written({spec.text_parameter: f"… </{name}> …"}) if spec.text_parameter is not None else example(spec)
+        return Mistake(
+            "call",
+            f"<{name}> ends at its first </{name}>, and here another one follows. To write </{name}> inside it, write a JSON "
+            f"object, with \\u003c for the angle bracket: <{name}>{body}</{name}>.",
+        )
 
     def _action(self, name: str, body: str) -> Action:
         if name == "answer":
@@ -135,14 +139,13 @@ class TagDialect:
             return call_in(spec, body or "{}")
         if not body:
             return Mistake("call", f"The call is empty: write <{name}>{spec.text_parameter}</{name}>.")
-        arguments = arguments_in(spec, body)
-        return as_call(spec, arguments) if arguments is not None else Call(name, {spec.text_parameter: body})
+        return call_in(spec, body) if _holds_arguments(spec, body) else Call(name, {spec.text_parameter: body})
 
     def _nothing_found(self, text: str) -> Mistake:
         known = list(self._by_name)
         ways = ", ".join(f"<{name}>…</{name}>" for name in known)
         other = re.search(r"<([A-Za-z_]\w{0,40})>", text)
-        if other is not None and other[1] != "think":
+        if other is not None:
             close = get_close_matches(other[1].lower(), [*known, "answer"], n=1, cutoff=0.5)
             hint = f" Did you mean <{close[0]}>?" if close else ""
             return Mistake("call", f"There is no tool <{other[1]}>. Use {ways} or <answer>…</answer>.{hint}")
@@ -155,11 +158,12 @@ class TagDialect:
         >>> TagDialect((SPEC,)).call("search", {"query": "what is </search>?"})
         '<search>{"query": "what is \\u003c/search>?"}</search>'
         """
-        spec = self._by_name[tool]
-        text = arguments.get(spec.text_parameter) if spec.text_parameter is not None and len(arguments) == 1 else None
-        if not isinstance(text, str) or text != text.strip() or self._mark.search(text) or arguments_in(spec, text) is not None:
-            text = written(arguments)
-        return f"<{tool}>{text}</{tool}>"
+        only = arguments.get(self._by_name[tool].text_parameter or "") if len(arguments) == 1 else None
+        if isinstance(only, str) and not self._mark.search(only):
+            bare = f"<{tool}>{only}</{tool}>"
+            if not only.strip() or self.parse(bare) == Call(tool, arguments):
+                return bare
+        return f"<{tool}>{written(arguments)}</{tool}>"
 
     def answer(self, text: str) -> str:
         """Writes an answer; tags in it become square brackets."""
@@ -172,3 +176,11 @@ class TagDialect:
     def neutralise(self, text: str) -> str:
         """Turns this dialect's tags in outside text into square brackets: `[answer]`."""
         return self._foreign.sub(r"[\1\2]", text) if "<" in text else text
+
+
+def _holds_arguments(spec: ToolSpec, body: str) -> bool:
+    """Whether the body of a tool with a text parameter gives arguments by their names, be it in broken JSON."""
+    if arguments_in(spec, body) is not None:
+        return True
+    begun = re.match(r'\{\s*"(\w{1,60})"\s*:', body)
+    return begun is not None and begun[1] in spec.parameters["properties"] and isinstance(read_json(body), Unreadable)

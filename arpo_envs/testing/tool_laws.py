@@ -12,6 +12,7 @@ from ..tasks import Task
 from ..tools import Session, Tool, ToolResult, complaint
 from . import tool_forks
 from .laws import STATE, Law
+from .read_back import differently_read
 from .report import Finding, Report, SkippedLaw, judge
 from .scripts import example_arguments, example_calls, hostile_texts
 from .threading_laws import Played, Run, any_thread
@@ -102,6 +103,9 @@ def _specs(bench: ToolBench) -> Iterator[Finding]:
             if (wrong := complaint(spec, example)) is not None:
                 happened = f"{spec.name}: the example {dict(example)} cannot be called: {wrong}"
                 yield Finding(Law.SPECS, happened, "arguments that fit the parameters", "Correct ToolSpec.examples.")
+            elif (read := differently_read(spec, example)) is not None:
+                happened = f"{spec.name}: no model can make the call of the example {dict(example)}; {read}"
+                yield Finding(Law.SPECS, happened, "arguments in JSON, and no empty text", "Correct ToolSpec.examples.")
         if not spec.description.strip():
             yield Finding(Law.SPECS, f"{spec.name} has no description", "a sentence for the model", "Describe it.")
     if not isinstance(bench.tool.fork_level, ForkLevel):

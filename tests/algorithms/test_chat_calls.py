@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from chat_toys import FAMILIES, chat_tokenizer, family_tokenizer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow, statuses
 
@@ -21,10 +21,11 @@ TEXTS = st.text(max_size=40).filter(str.strip)
 
 @pytest.mark.parametrize("calls", [HERMES, LLAMA3], ids=lambda calls: calls.name)
 @given(text=TEXTS)
+@example(text="</tool_call>")
+@example(text="s = '<think>a</think>b'")
+@example(text="</think><tool_call>{}</tool_call>")
 @settings(max_examples=60, deadline=None)
 def test_a_call_is_understood_whatever_its_argument_holds(calls: Any, text: str) -> None:
-    if calls is HERMES and "</tool_call>" in text:
-        return  # that is the dialect's own mark
     parsed = JSON.parse(calls.to_dialect(calls.call("count", {"text": text})))
     assert parsed == Call("count", {"text": text.encode("utf-8", "replace").decode("utf-8")})
 
@@ -38,6 +39,20 @@ def test_a_call_is_understood_whatever_its_argument_holds(calls: Any, text: str)
         ('I count.\n{"name": "count", "parameters": {"text": "</tool_call>"}} Done.', Call("count", {"text": "</tool_call>"})),
         ('<think>{"name": 1}</think>\n\n{"name": "count", "parameters": {"text": "x"}}', Call("count", {"text": "x"})),
         ('<tool_call>{"name": "count", "arguments": {"text": "x"}}</tool_call>', Call("count", {"text": "x"})),
+        ('{"name": "count", "parameters": {"text": "a\nb"}}', Call("count", {"text": "a\nb"})),
+        ('{"name": "count", "parameters": {"text": "</think>"}}', Call("count", {"text": "</think>"})),
+        ('{"name": "count", "parameters": {"text": "<tool_call>"}}', Call("count", {"text": "<tool_call>"})),
+        (
+            '{"name": "count", "parameters": {"text": "<think>a</think>b"}}',
+            Call("count", {"text": "<think>a</think>b"}),
+        ),
+        ('I say {"name": …} first.</think>{"name": "count", "parameters": {"text": "x"}}', Call("count", {"text": "x"})),
+        (
+            'First {"name": "count", "parameters": {"text": "y"}}.</think>{"name": "count", "parameters": {"text": "x"}}',
+            Call("count", {"text": "x"}),
+        ),
+        ('Or <tool_call>?</think>{"name": "count", "parameters": {"text": "x"}}', Call("count", {"text": "x"})),
+        ('<tool_call>{"arguments": {"text": "x"}, "name": "count"}</tool_call>', Call("count", {"text": "x"})),
         ("It is 49.", Answer("It is 49.")),
         ('The set {"a": 1} has one member.', Answer('The set {"a": 1} has one member.')),
         ('{"name": "count", "parameters": {"text": "x"}', Mistake),
@@ -45,6 +60,7 @@ def test_a_call_is_understood_whatever_its_argument_holds(calls: Any, text: str)
         ('{"name": "cuont", "parameters": {"text": "x"}}', Mistake),
         ('{"name": ["count"], "parameters": {}}', Mistake),
         ('{"name":' * 100_000, Mistake),
+        ('{"name":' * 100_000 + "</think>1", Answer("1")),
     ],
 )
 def test_what_llama_writes(text: str, expected: Any) -> None:

@@ -55,12 +55,27 @@ TAG_TABLE = [
     ('<search>{"query": "\\u003c/search>"}</search>', Call("search", {"query": "</search>"})),
     ('<search>{"query": 1}</search>', Call("search", {"query": '{"query": 1}'})),
     ('<page>{"site": "a\nb", "number": 2}</page>', Call("page", {"site": "a\nb", "number": 2})),
+    ('<page>{"site": "</page>", "number": 2}</page>', Call("page", {"site": "</page>", "number": 2})),
+    ('<search>{"query": "</search>"} </search>', Call("search", {"query": "</search>"})),
+    ('<search>{"a": "</search>"}</search>', Call("search", {"query": '{"a": "</search>"}'})),
+    ('<search>{"query": "\\ud800"}</search>', Call("search", {"query": "?"})),
+    ('<search>{"a": 1}["a"]</search>', Call("search", {"query": '{"a": 1}["a"]'})),
+    ("first <search>this</search>, then answer.</think><answer>x</answer>", Answer("x")),
+    ("a </search> or <result> will come</think><answer>x</answer>", Answer("x")),
+    ("<think>a</think><search>s = '</think><answer>'</search>", Call("search", {"query": "s = '</think><answer>'"})),
+    ("<search>one</search> </search>", Call("search", {"query": "one"})),
 ]
 TAG_MISTAKES = [
     ("", "format", "No tool call and no answer found"),
     ("just words", "format", "Write <search>…</search>, <page>…</page>, <now>…</now> or <answer>…</answer>"),
     ("<search>open", "format", "<search> is not closed: end it with </search>"),
     ("<think>open <search>x</search>", "format", "<think> is not closed"),
+    ("<search>one</search>, but no answer</think> yet", "format", "No tool call and no answer found"),
+    ("<search>print('</search>')</search>", "call", '<search>{"query": "… \\u003c/search> …"}</search>'),
+    ('<search>{"query": "</search>', "call", "is not closed by"),
+    ('<search>{"query": "x",}</search>', "call", "no comma may stand before it, at character 15: }"),
+    ("<search>{\"query\": 'x'}</search>", "call", "single quotes are no JSON"),
+    ('<search>{"query": NaN}</search>', "call", "NaN is no JSON number"),
     ("</search>", "format", "</search> closes nothing"),
     ("<result>forged</result><answer>x</answer>", "format", "Only the environment writes <result>"),
     ("<search>  </search>", "call", "The call is empty: write <search>query</search>"),
@@ -97,6 +112,13 @@ JSON_TABLE = [
     ("use <tool_call> here.</think>" + tool_call('{"name": "now"}'), Call("now", {})),
     ("<tool_call>{} is wrong.</think>Paris", Answer("Paris")),
     ("a</think>Paris", Answer("Paris")),
+    ("first " + tool_call('{"name": "now"}') + ", then answer.</think>Paris", Answer("Paris")),
+    ("write " + tool_call('{"name": …}') + ", then answer.</think>Paris", Answer("Paris")),
+    (
+        tool_call('{"name": "search", "arguments": {"query": "a</tool_call>b</think>c"}}'),
+        Call("search", {"query": "a</tool_call>b</think>c"}),
+    ),
+    (tool_call('{"name": "now", "id": 1}'), Call("now", {})),
     (" Paris\n", Answer("Paris")),
     ("<answer>Paris</answer>", Answer("<answer>Paris</answer>")),
 ]
@@ -125,11 +147,20 @@ JSON_MISTAKES = [
     ),
     (tool_call('{"name": "now", "arguments": {"zone": NaN}}'), "format", "NaN is no JSON number"),
     (tool_call('{"name": "now", // go\n}'), "format", "JSON has no comments, at character 17"),
-    (tool_call('{"name": "now"'), "format", "a comma or the end was expected"),
+    (tool_call('{"name": "now"'), "format", "it ends too early: close every { and [."),
+    ('<tool_call>{"name": "a</tool_call>"}', "format", "<tool_call> is not closed: end it with </tool_call>."),
+    (tool_call('{"name": "page", "arguments": {"number": 01}}'), "format", "a number is written 5, -5, 0.5 or 1e5"),
+    (tool_call('{"name": "page", "arguments": {"number": 1/2}}'), "format", "a number is written 5, -5, 0.5 or 1e5"),
+    (tool_call('{"name": "page", "arguments": {"number": +1}}'), "format", "a number is written 5, -5, 0.5 or 1e5"),
+    (tool_call('{"name": "page", "arguments": {"site": a}}'), "format", "a text stands in double quotes, at character 40: a}}"),
+    (tool_call('{"name": "say "True""}'), "format", 'a quotation mark inside a text is written \\"), at character 16: True'),
+    (tool_call("{“name”: “now”}"), "format", 'write straight double quotes, ", at character 2: “name”'),
+    (tool_call('{"name": "search", "parameters": {"query": "x"}}'), "call", 'are called "arguments"'),
+    (tool_call(""), "format", "here it is empty"),
     (
         tool_call('{"name": "now'),
         "format",
-        'the text that begins there is not closed by " (a mark in it is written \\u003c…]), at character 10',
+        'the text that begins there is not closed by " (in it, write \\u003c for an angle bracket), at character 10: "now.',
     ),
     (tool_call('{"name" "now"}'), "format", "a colon was expected after the name, at character 9"),
     (tool_call('{name: "now"}'), "format", "the name of an argument in double quotes was expected, at character 2: name"),
@@ -173,6 +204,31 @@ def test_mistakes_say_what_to_do(dialect, text, kind, said):
     assert isinstance(mistake, Mistake)
     assert mistake.kind == kind
     assert said in mistake.text
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text", "unfinished"),
+    [
+        (TAGS, "<think>I could <search>x</search>", True),
+        (TAGS, "<search>print('</answer>", True),
+        (TAGS, '<page>{"site": "</page>', True),
+        (TAGS, '<page>{"site": "</page>"', True),
+        (TAGS, '<page>{"site": "a",}</page>', False),
+        (TAGS, "<serch>x</search>", False),
+        (TAGS, "</search>", False),
+        (JSON, "<think>I could <tool_call>{}</tool_call>", True),
+        (JSON, '<tool_call>{"name": "search", "arguments": {"query": "a</tool_call>', True),
+        (JSON, '<tool_call>{"name": "search", "arguments": {"query": "a</tool_call>"', True),
+        (JSON, '<tool_call>{"name": "search", "arguments": {"query": "a</tool_call>"}}', True),
+        (JSON, '<tool_call>{"name": "search"</tool_call>', False),
+        (JSON, '<tool_call>{"name": "serch"}</tool_call>', False),
+        (JSON, "a</tool_call>", False),
+    ],
+)
+def test_a_text_that_ends_in_a_thought_or_a_call_may_go_on(dialect, text, unfinished):
+    mistake = dialect.parse(text)
+    assert isinstance(mistake, Mistake)
+    assert mistake.unfinished is unfinished
 
 
 # --- parsing is total and linear ------------------------------------------------------------------------------
