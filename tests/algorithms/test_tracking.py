@@ -42,7 +42,7 @@ def test_what_is_no_number_is_null(tmp_path):
 def test_a_report_reads_what_was_no_number(tmp_path):
     config = TrainConfig(output=tmp_path, steps=2).resolved()
     calls = ("executed_tool_calls_per_prompt", "inherited_tool_calls_per_prompt")
-    shown = dict.fromkeys(("success", *calls, "entropy", "forks_per_prompt", "reward"), 0.5)
+    shown = dict.fromkeys(("success", *calls, "entropy", "forks_per_prompt", "equal_reward_groups", "reward"), 0.5)
     for step, entropy in enumerate((math.nan, 1.0)):
         JsonlTracker(tmp_path / "metrics.jsonl").log(step, {**shown, "entropy": entropy, "forks_per_prompt": entropy})
     measured = dict.fromkeys(("sampled", "greedy"), 0.5) | {f"{name}_interval": [0.4, 0.6] for name in ("sampled", "greedy")}
