@@ -45,12 +45,14 @@ def test_a_server_is_trained_and_has_the_learners_weights_after_each_step(
     server: LoopbackServer, tiny_policy: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    words = ["train", "--policy", server.url, "--output", str(run), "--steps", "2", *SMALL]
+    words = ["train", "--policy", server.url, "--output", str(run), "--steps", "2", *SMALL, "--prompts", "6"]
     assert main(words) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2
     bound = kl(nats(load_policy(tiny_policy)[0]))
-    assert all(abs(line["mismatch_kl"]) <= bound for line in lines)
+    measured = [line["mismatch_kl"] for line in lines if "mismatch_kl" in line]  # where rewards are all equal, nothing is
+    assert measured
+    assert all(abs(mismatch) <= bound for mismatch in measured)
     loads = [name[:14] for name in server.loads]
     assert loads == [*["version-000000"] * 3, "version-000001", "version-000002"], "twice more: others, to compare, and its own"
     assert list((run / "weights").iterdir()) == []
