@@ -21,7 +21,7 @@ def test_layout(page: Path) -> None:
 # A quick page in `make test`, beside the README; the others, whose blocks train, with the slow tests.
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[] if page.stem == "training" else pytest.mark.slow) for page in PAGES],
+    [pytest.param(page, marks=[] if page.stem == "answers" else pytest.mark.slow) for page in PAGES],
     ids=IDS,
 )
 def test_blocks_run(page: Path, sample_plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def _entries(folder: Path) -> int:
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
 
 
-@pytest.mark.parametrize("end", ["closed", "crashed", "cloned"])
+@pytest.mark.parametrize("end", ["closed", *(pytest.param(end, marks=pytest.mark.slow) for end in ("crashed", "cloned"))])
 def test_others_are_answered_before_what_a_session_left_is_removed(tool, end):
     with opened(tool) as peer:
         folder = _folder(tool, peer)
