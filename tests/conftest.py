@@ -26,7 +26,12 @@ if os.environ.get("ATEN_CPU_CAPABILITY") in _ONEDNN:
 
 TOGETHER = {
     "sandbox": ("tests/envs/python/", "tests/envs/test_python_env.py"),  # time limits of their own, processes that are counted
-    "environments": ("tests/envs/", "tests/wrappers/", "arpo_envs/", "wrappers/"),  # leaks are counted faster without torch
+    "leaks": (  # counted faster without torch
+        *(f"tests/envs/test_{name}" for name in ("laws", "conformance", "kit_", "check_tool", "forking", "search_env")),
+        "tests/wrappers/",
+        "arpo_envs/",
+        "wrappers/",
+    ),
 }
 """Tests that one process runs, one after another, by where they lie; of the others each file is run by one."""
 

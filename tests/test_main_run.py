@@ -1,11 +1,17 @@
-"""The main job, whole: a cold start with a bad habit, and ARPO that unlearns it; and every other algorithm from that start."""
+"""The README's first command, whole: a cold start with a bad habit, and ARPO that unlearns it; and every other algorithm
+from that start.
+"""
 
 import json
 import math
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import ROOT
 from small_recipes import SMALL
 
 from algorithms.cli import main
@@ -23,10 +29,21 @@ CLOSED_BOOK_OVER_MAJORITY = 0.03
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the folder of the main job's run."""
+    """Returns the folder that `make train` leaves behind."""
+    assert shutil.which("make"), "this test needs make"
     folder = tmp_path_factory.mktemp("main") / "run"
-    assert main(["train", "--output", str(folder), "--seed", "1"]) == 0
+    words = ["make", "train", f"ARGS=--output {folder} --seed 1"]
+    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True, timeout=4900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def test_it_leaves_behind_what_the_readme_says(run: Path) -> None:
+    for name in ("config.json", "summary.json", "metrics.jsonl", "trees.jsonl", "training.png", "policy/config.json"):
+        assert (run / name).exists(), f"{name} was not left behind"
+    steps = json.loads((run / "config.json").read_text(encoding="utf-8"))["steps"]
+    assert len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == steps
 
 
 def test_arpo_turns_the_habit_into_the_right_decision(run: Path) -> None:

@@ -42,7 +42,7 @@ def episode(renderer: ChatRenderer, dialect: str, seed: int) -> tuple[list[int],
     return tokens, labels
 
 
-@pytest.fixture(scope="module", params=["json", "tags"])
+@pytest.fixture(scope="module", params=["json", pytest.param("tags", marks=pytest.mark.slow)])
 def chat_policy(request, tmp_path_factory) -> tuple[str, Path]:
     """Returns a dialect and the folder of a model that searches for Köln, most of the time, and then answers with the Euro."""
     tokenizer = chat_tokenizer(FAMILIES["llama3.1"])

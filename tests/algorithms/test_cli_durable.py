@@ -74,7 +74,8 @@ def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
     resumes_as(whole, run)
 
 
-@pytest.mark.parametrize("names", some_slow(["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"], {"SIGTERM"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"])
 def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
     names, whole, tiny_policy, tmp_path, monkeypatch, capsys
 ):
@@ -105,7 +106,8 @@ def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
     resumes_as(whole, run)
 
 
-@pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP"], {"SIGTERM"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_before_the_first_step_ends_the_run_where_it_is(
     name,
     whole,
@@ -153,7 +155,8 @@ def test_a_process_that_is_terminated_saves_and_says_how_to_go_on(tiny_policy, t
 # --- errors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", some_slow(["before the update", "after its first step"], {"before the update"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["before the update", "after its first step"])
 def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
     where,
     whole,
@@ -326,7 +329,8 @@ def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(whole, tmp_p
 # --- full disks ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", some_slow([2_000, 60_000], {60_000}))
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [2_000, 60_000])
 def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -353,6 +357,7 @@ def interrupted(policy: Path, run: Path, monkeypatch: pytest.MonkeyPatch, name: 
         assert main(arguments(policy, run, steps=STEPS)) == 143
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_folder_of_its_model(whole, tiny_policy, tmp_path, monkeypatch):
     run, model = tmp_path / "run", tmp_path / "model"
     shutil.copytree(tiny_policy, model)

@@ -121,7 +121,7 @@ def test_another_run_starts_from_the_policy_of_a_run(finished, tmp_path, capsys)
     assert same(weights(tmp_path / "run"), weights(finished))
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "random_branching"])
+@pytest.mark.parametrize("algorithm", [pytest.param("grpo", marks=pytest.mark.slow), "random_branching"])
 def test_the_controls_run_from_the_same_command(algorithm, tiny_policy, tmp_path):
     run = tmp_path / algorithm
     assert main(arguments(tiny_policy, run, "--algorithm", algorithm)) == 0
@@ -294,6 +294,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_policy, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_first_step_can_be_resumed_too(finished, tiny_policy, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments: object) -> Path:
         raise KeyboardInterrupt

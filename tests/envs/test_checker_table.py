@@ -71,6 +71,7 @@ def test_the_reference_gave_nothing(kind, given, expected):
     assert check(Task("t", "?", (expected,), {"answer_type": kind}), given).success
 
 
+@pytest.mark.slow
 def test_mathematical_equality_is_symmetric():
     symmetric = [pair for pair in PAIRS if pair[0] and pair[2] == "math"]
     assert len(symmetric) > 200

@@ -50,7 +50,7 @@ def all_paths(questions: QuestionSource) -> tuple[set[str], set[str]]:
     return ids, names
 
 
-@pytest.mark.parametrize("facts", ["real", "counterfactual"])
+@pytest.mark.parametrize("facts", ["real", pytest.param("counterfactual", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", SIZES)
 def test_splits_share_no_entity_and_no_name_whatever_the_hops(size: int | None, facts: str) -> None:
     found: dict[str, tuple[set[str], set[str]]] = {}

@@ -24,7 +24,7 @@ from arpo_envs.tools import Session, Tool, ToolResult
 from arpo_envs.tools.python import e2b_calls, e2b_session, e2b_text
 from arpo_envs.tools.python.e2b import E2BTool
 
-TWO = pytest.mark.parametrize("fork", ["native", "replay"])
+TWO = pytest.mark.parametrize("fork", ["native", pytest.param("replay", marks=pytest.mark.slow)])
 FORKS = pytest.mark.parametrize("fork", ["native", "replay", "auto"])
 LIVELY = [
     "import random\nnotes = [random.random()]\nnotes",

@@ -12,7 +12,7 @@ from python_sessions import MODES, alive, cloned, descendants, eventually, open_
 from arpo_envs.errors import ToolFault
 
 PATIENCE = 120.0
-MANY = 3000
+MANY = 300
 MAKE_MANY = f"import os\nfor number in range({MANY}):\n    os.mkdir(str(number))"
 NICE = 10
 

@@ -32,7 +32,11 @@ def user(request):
     return os.geteuid()
 
 
-@pytest.fixture(scope="module", params=REMEDY, ids=errno.errorcode.get)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(code, marks=[pytest.mark.slow] if code != errno.ENOSYS else []) for code in REMEDY],
+    ids=errno.errorcode.get,
+)
 def said(request, user):
     """What this program says without Landlock, and the remedy that it should name."""
     skip_if_missing(isolation.probe(), ALL)
