@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Three processes on two cores: the one with the sandbox's tests mostly waits.
 PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
-.PHONY: train quick test test-numbers test-slow test-vllm test-cuda check bench format study clean
+.PHONY: train quick test golden test-numbers test-slow test-vllm test-cuda check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
@@ -28,6 +28,10 @@ quick: .venv/installed
 
 test: .venv/installed
 	$(PYTEST) $(ARGS)
+
+# What tests/golden holds, anew: the commit says what has changed, and why.
+golden: .venv/installed
+	PYTHONPATH=.:tests:tests/algorithms $(BIN)/python tests/algorithms/golden.py
 
 # As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
 # `make test` has run them with one thread on this processor.
