@@ -19,8 +19,8 @@ import torch
 
 from arpo_envs import ConfigError
 
-from . import own
 from .learner import TorchLearner
+from .models import own
 from .policies import Policy, Sampling
 from .tree import NO_PARENT, Node, RolloutTree, Status
 

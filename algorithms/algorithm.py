@@ -7,10 +7,10 @@ from typing import Literal
 from arpo_envs import ConfigError
 
 from .advantages import AdvantageEstimator, Credit, Scores
-from .aggregation import Aggregation, check_aggregation
 from .branching import BranchingStrategy
 from .losses import Loss
-from .reward_terms import RewardTerm, with_terms
+from .losses.aggregation import Aggregation, check_aggregation
+from .rewards import RewardTerm, with_terms
 from .tree import RolloutTree
 
 __all__ = ["Aggregation", "Algorithm", "Need"]

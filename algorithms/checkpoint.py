@@ -22,10 +22,10 @@ import torch
 
 from arpo_envs import ArpoError, ConfigError
 
-from .adapters import has_adapters, merged_state
-from .compiled import plain
 from .durable import checksums, sync, sync_all
-from .loading import load_tokenizer, without_bars
+from .learner import has_adapters, merged_state
+from .models.compiled import plain
+from .models.loading import load_tokenizer, without_bars
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from arpo_envs import ConfigError
 
 from .durable import sync
-from .failures import reason
 from .metrics import as_json
+from .rollout import reason
 
 
 class Tracker(Protocol):

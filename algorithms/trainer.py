@@ -8,14 +8,12 @@ from arpo_envs import ConfigError
 
 from . import seeds
 from .algorithm import Algorithm
-from .controls import shuffle_rewards
-from .failures import Failures
 from .learner import Learner
-from .limits import Limits, MakeEnv, Start
 from .metrics import failed_by_status, summarise
 from .policies import Policy
 from .rendering import Renderer
-from .rollout import all_failed, try_collect
+from .rewards import shuffle_rewards
+from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree
 
 Starts = Callable[[int, int], Sequence[Start]]

@@ -14,7 +14,7 @@ import torch
 
 import algorithms
 import arpo_envs  # noqa: F401  # importing it registers the environments
-from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
+from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
 from algorithms.policies.local import LocalPolicy
 from algorithms.rendering import TextRenderer
 

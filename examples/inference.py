@@ -16,7 +16,7 @@ import arpo_envs
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import renderer_for
 from algorithms.cli.policy_source import model_in
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.policies import Sampling
 from algorithms.policies.local import LocalPolicy
 

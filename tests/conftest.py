@@ -99,7 +99,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def smollm2_cache() -> Path:
     """Returns where SmolLM2 is kept converted, by this very code, for the tests of both environments and for the next run."""
-    code = hashlib.sha256((ROOT / "algorithms" / "smollm2.py").read_bytes()).hexdigest()
+    code = hashlib.sha256((ROOT / "algorithms" / "models" / "smollm2.py").read_bytes()).hexdigest()
     return ROOT / ".cache" / f"smollm2-{code[:12]}"
 
 
@@ -120,7 +120,7 @@ def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a policy that writes actions, often wrong ones, and knows nothing: two seconds of imitation."""
     from algorithms.checkpoint import save_policy
     from algorithms.cli.environments import env_maker
-    from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
+    from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
     from algorithms.rendering import TextRenderer
 
     make_env = env_maker("ARPO/SearchMini-v0", {"cities_per_country": 4})

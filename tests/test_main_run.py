@@ -15,7 +15,7 @@ from pages import ROOT
 from small_recipes import SMALL
 
 from algorithms.cli import main
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5000)]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from arpo_envs import CloneError, ConfigError, ForkLevel, Session, Task, Tool, ToolEnv, ToolResult, ToolSpec
 
-from ..limits import TextEnv
+from ..rollout import TextEnv
 
 
 class Counter:

@@ -14,11 +14,10 @@ from arpo_envs import ArpoError, ConfigError, ForkLevel, TextSpace, ToolSpec
 
 from .. import seeds
 from ..branching import NoBranching
-from ..limits import Limits, Start
 from ..policies import Policy
 from ..recipes import make
 from ..rendering import Encoded
-from ..rollout import collect
+from ..rollout import Limits, Start, collect
 from ..tree import RolloutTree, Status
 
 

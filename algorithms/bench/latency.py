@@ -13,9 +13,9 @@ from arpo_envs import Stateless, Task, ToolEnv, ToolResult, ToolSpec
 from arpo_envs.rewards import HierarchicalReward
 
 from .. import seeds
-from ..limits import Start
 from ..policies import Generation, Sampling
 from ..policies.scripted import ScriptedPolicy
+from ..rollout import Start
 
 Kind = Literal["constant", "lognormal", "hangs"]
 TURNS = 10

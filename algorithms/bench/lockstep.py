@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .. import seeds
-from ..limits import Limits, MakeEnv, Start, TextEnv
 from ..policies import Policy, Sampling
 from ..rendering import Renderer
+from ..rollout import Limits, MakeEnv, Start, TextEnv
 
 
 @dataclass

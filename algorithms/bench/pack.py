@@ -18,9 +18,9 @@ from arpo_envs import ConfigError
 from .. import seeds
 from ..advantages import Array, Credit, Scores, sampled_weights
 from ..cli.results import Value
-from ..devices import device_name, find_device
 from ..learner import LearnerConfig, TorchLearner
 from ..losses.clip import ClipLoss
+from ..models.devices import device_name, find_device
 from ..tree import NO_PARENT, Node, RolloutTree, Status
 from .bounds import Bound
 from .check import Benchmark, Say, silent

@@ -13,11 +13,10 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
-from ..devices import device_name, find_device
-from ..limits import Limits
+from ..models.devices import device_name, find_device
 from ..policies import Sampling
 from ..rendering import ScriptedRenderer
-from ..rollout import collect
+from ..rollout import Limits, collect
 from ..tree import RolloutTree
 from .bounds import Bound
 from .check import Benchmark, Say, silent

@@ -22,16 +22,15 @@ from ..cli.environments import env_maker, parse_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
 from ..cli.results import Value
-from ..devices import device_name, find_device
-from ..limits import Limits, MakeEnv, Start
-from ..loading import load_policy
 from ..metrics import fork_depths, summarise
+from ..models.devices import device_name, find_device
+from ..models.loading import load_policy
 from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.scripted import ScriptedPolicy
 from ..recipes import make
 from ..rendering import Renderer, ScriptedRenderer
-from ..rollout import collect
+from ..rollout import Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree, total_tool_calls
 from .bounds import Bound
 from .check import Benchmark, Say, silent

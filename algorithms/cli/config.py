@@ -12,11 +12,11 @@ from arpo_envs import ConfigError
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..durable import write_text
-from ..limits import Limits, MakeEnv
-from ..optimization import Schedule
+from ..learner import Schedule
 from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
+from ..rollout import Limits, MakeEnv
 from .environments import env_maker, parse_arguments
 from .paths import from_the_root
 from .policy_source import EMBEDDED, is_named, model_in, policy_folder

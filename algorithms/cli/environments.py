@@ -13,8 +13,7 @@ from arpo_envs import ArpoError, ConfigError
 from arpo_envs.envs.named import require_env
 from arpo_envs.errors import unknown_name
 
-from ..failures import place, reason
-from ..limits import MakeEnv, TextEnv
+from ..rollout import MakeEnv, TextEnv, place, reason
 
 
 @dataclass(frozen=True)

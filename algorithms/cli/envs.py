@@ -16,7 +16,7 @@ import arpo_envs
 from arpo_envs import ArpoError
 from arpo_envs.envs.named import ENVS
 
-from ..limits import TextEnv
+from ..rollout import TextEnv
 from .docstrings import argument_docs, first_sentence
 from .environments import env_maker
 

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from arpo_envs import ConfigError
 
-from ..devices import find_device
-from ..evaluate import Evaluation, evaluate
-from ..loading import load_policy, load_tokenizer
+from ..evaluation import Evaluation, evaluate
+from ..models.devices import find_device
+from ..models.loading import load_policy, load_tokenizer
 from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.named import make_policy

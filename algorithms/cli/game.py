@@ -13,7 +13,7 @@ from arpo_envs import ConfigError, Dialect, ForkLevel, Snapshot
 from arpo_envs.arguments import arguments_in, example
 from arpo_envs.errors import unknown_name
 
-from ..limits import MakeEnv, TextEnv
+from ..rollout import MakeEnv, TextEnv
 from ..tree import Status
 from .environments import require_text
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..learner import TorchLearner
-from ..optimization import Diverged
+from ..learner import Diverged, TorchLearner
 from .signals import BrokenOff
 
 

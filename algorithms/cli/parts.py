@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import seeds
-from ..adapters import LoRA
-from ..chat import ChatRenderer
 from ..checkpoint import save_policy
-from ..devices import find_device
 from ..durable import sync_all, write_text
-from ..embedded.cold_start import ColdStartConfig, Report, build, cold_start
-from ..failures import Failures
-from ..learner import LearnerConfig, TorchLearner
-from ..limits import MakeEnv, Start
-from ..loading import load_policy
-from ..mismatch import TruncatedImportanceSampling
+from ..learner import LearnerConfig, LoRA, TorchLearner, TruncatedImportanceSampling
+from ..models.devices import find_device
+from ..models.embedded.cold_start import ColdStartConfig, Report, build, cold_start
+from ..models.loading import load_policy
 from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.named import make_policy
 from ..policies.served import is_url
-from ..rendering import TextRenderer
+from ..rendering import ChatRenderer, TextRenderer
+from ..rollout import Failures, MakeEnv, Start
 from ..trainer import Trainer
 from .config import MARK, TrainConfig
 from .ends import end_ids, keep_ends

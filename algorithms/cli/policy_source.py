@@ -15,7 +15,7 @@ from ..policies.served import is_url
 EMBEDDED = "embedded"
 """Names the small model that is built and cold-started here."""
 SMOLLM2 = "smollm2"
-"""Names the model of `algorithms.smollm2`; a folder of that name is `./smollm2`."""
+"""Names the model of `algorithms.models.smollm2`; a folder of that name is `./smollm2`."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
@@ -49,7 +49,7 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
         ConfigError: it is none of these, or the hub cannot be reached.
     """
     if name == SMOLLM2:
-        from ..smollm2 import smollm2_folder
+        from ..models.smollm2 import smollm2_folder
 
         errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         return smollm2_folder(lambda line: errors.print(line))

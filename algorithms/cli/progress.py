@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from ..failures import Failures, place, reason
+from ..rollout import Failures, place, reason
 
 _PHASE_LINES = 4
 _STEP_LINES = 20

@@ -20,16 +20,15 @@ from rich.markup import escape
 
 from arpo_envs import ConfigError
 
-from ..adapters import require_peft
 from ..agreement import Agreement, check
 from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
 from ..durable import sync, write_text
-from ..embedded.lessons import demonstrator
-from ..evaluate import Evaluation, evaluate
-from ..failures import Failures, reason
-from ..loading import load_tokenizer
+from ..evaluation import Evaluation, evaluate
+from ..learner import require_peft
+from ..models.embedded.lessons import demonstrator
+from ..models.loading import load_tokenizer
 from ..policies.served import is_url
-from ..prompts import check_prompts
+from ..rollout import Failures, check_prompts, reason
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import write_trees
 from .config import MARK, TrainConfig, describe_algorithm

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
-from ..checks import check_kl
 from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
+from .checks import check_kl
 
 
 @dataclass(frozen=True)

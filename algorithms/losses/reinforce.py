@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..checks import check_kl
 from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
+from .checks import check_kl
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import torch
 
 from arpo_envs import ArpoError, ConfigError
 
-from ..attention import reaches
-from ..compiled import plain
-from ..logits import Logits
+from ..models.attention import reaches
+from ..models.compiled import plain
+from ..models.logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling, check_request
 from .slots import ELSEWHERE, SlotCache, bytes_per_token

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 
 from arpo_envs import ConfigError
 
-from ..attention import Reach, added, as_taken, reaches
+from ..models.attention import Reach, added, as_taken, reaches
 from .prefixes import Prefixes
 
 ELSEWHERE = "Draw with vLLM (--engine vllm), or train another model."

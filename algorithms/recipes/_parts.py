@@ -5,7 +5,7 @@ from collections.abc import Callable
 from arpo_envs import ConfigError
 
 from ..algorithm import Need
-from ..filters import unequal_rewards
+from ..rewards import unequal_rewards
 from ..tree import RolloutTree
 
 

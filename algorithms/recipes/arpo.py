@@ -7,9 +7,9 @@ from arpo_envs import ConfigError
 from ..advantages.baseline import Baseline
 from ..advantages.hard import HardAttribution
 from ..advantages.soft import SoftAttribution
-from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import Bernoulli, EntropyBranching, Normalisation, Threshold
+from ..losses.aggregation import Aggregation
 from ..losses.clip import ClipLoss
 from ._parts import keep_unequal, needs_for, refuse_no_weight
 from .arpo_reference import arpo_reference

@@ -3,9 +3,8 @@
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching import NoBranching
-from ..filters import mixed_success
 from ..losses.clip import ClipLoss
-from ..reward_terms import OverlongPenalty
+from ..rewards import OverlongPenalty, mixed_success
 
 
 def dapo(

@@ -2,9 +2,9 @@
 
 from ..advantages.baseline import Baseline
 from ..advantages.soft import SoftAttribution
-from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import FixedBranching
+from ..losses.aggregation import Aggregation
 from ..losses.clip import ClipLoss
 from ._parts import keep_unequal, needs_for
 

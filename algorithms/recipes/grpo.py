@@ -1,9 +1,9 @@
 """GRPO: independent rollouts, compared within their group."""
 
 from ..advantages.soft import SoftAttribution
-from ..aggregation import Aggregation
 from ..algorithm import Algorithm
 from ..branching import NoBranching
+from ..losses.aggregation import Aggregation
 from ..losses.clip import ClipLoss
 from ._parts import keep_unequal, needs_for
 

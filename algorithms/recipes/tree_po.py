@@ -5,8 +5,8 @@ from typing import Literal
 from ..advantages.subgroups import Subgroups
 from ..algorithm import Algorithm
 from ..branching.segments import SegmentBranching
-from ..filters import mixed_success
 from ..losses.clip import ClipLoss
+from ..rewards import mixed_success
 
 
 def tree_po(

@@ -11,7 +11,7 @@ from arpo_envs.testing import Finding, SkippedLaw
 from ..advantages import Array, Credit, rewards
 from ..advantages.paths import column
 from ..advantages.rounding import are_equal
-from ..reward_terms import with_terms
+from ..rewards import with_terms
 from ..tree import NO_PARENT, RolloutTree, Status
 from .laws import AlgorithmLaw as Law
 from .playground import Playground, with_rewards

@@ -14,10 +14,9 @@ from ..advantages import Credit, Scores
 from ..advantages.paths import column
 from ..algorithm import Algorithm
 from ..branching import BranchingStrategy, BranchPoint, Grow
-from ..limits import Start
 from ..policies.scripted import ScriptedPolicy
 from ..rendering import ScriptedRenderer
-from ..rollout import collect
+from ..rollout import Start, collect
 from ..tree import RolloutTree
 
 _LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]})

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rollout_toys import build, node
 
 from algorithms.advantages import Array, Credit, Scores
-from algorithms.flat import rows_of
 from algorithms.losses import Loss, LossInputs
+from algorithms.packing.flat import rows_of
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 
 E, DONE = "observation", Status.ANSWERED

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from model_toys import tiny_model
 
-from algorithms import packable
+from algorithms.packing import packable
 
 Numbers = Mapping[str, torch.Tensor]
 

@@ -11,11 +11,13 @@ import torch
 from architectures import ARCHITECTURES
 from model_toys import byte_tokenizer, some_slow, tiny_model
 
-from algorithms import agreement, own, packable
-from algorithms.adapters import LoRA
+from algorithms import agreement
 from algorithms.agreement import Agreement
-from algorithms.attention import Reach
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.learner.adapters import LoRA
+from algorithms.models import own
+from algorithms.models.attention import Reach
+from algorithms.packing import packable
 from algorithms.policies.local import LocalPolicy
 from arpo_envs import ConfigError
 

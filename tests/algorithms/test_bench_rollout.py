@@ -9,9 +9,9 @@ from algorithms.bench import engines, rollout
 from algorithms.bench.latency import TURNS, timed_policy, waiting_env, workload
 from algorithms.bench.lockstep import collect_lockstep
 from algorithms.cli import main
-from algorithms.limits import Limits
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
+from algorithms.rollout.limits import Limits
 
 NAMES = {"lockstep_over_ours_hangs", "scheduler_cpu_us_per_turn", *rollout.BOUNDS}
 

@@ -9,10 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rollout_toys import COUNT
 
-from algorithms.chat import ChatRenderer
-from algorithms.chat.rewriting import thought
-from algorithms.chat.template import assistant, system, user
 from algorithms.rendering import CUT_MARK, Renderer
+from algorithms.rendering.chat import ChatRenderer
+from algorithms.rendering.chat.rewriting import thought
+from algorithms.rendering.chat.template import assistant, system, user
 from arpo_envs.dialects import make_dialect
 from arpo_envs.errors import ConfigError
 

@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow, statuses
 
-from algorithms.chat import ChatRenderer
-from algorithms.chat.calls import HERMES, LLAMA3, native_format
-from algorithms.chat.template import ChatTemplate
 from algorithms.policies import Generation, Sampling
+from algorithms.rendering.chat import ChatRenderer
+from algorithms.rendering.chat.calls import HERMES, LLAMA3, native_format
+from algorithms.rendering.chat.template import ChatTemplate
 from algorithms.tree import Status
 from arpo_envs.dialects import Answer, Call, Mistake, make_dialect
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from chat_toys import Family, chat_tokenizer, shipped_template
 
-from algorithms.chat import ChatRenderer
+from algorithms.rendering.chat import ChatRenderer
 from arpo_envs.errors import ConfigError
 
 PAGE = Path(__file__).parents[2] / "docs" / "use-a-model.md"

@@ -9,7 +9,7 @@ import torch
 
 from algorithms import checkpoint
 from algorithms.checkpoint import latest, save
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 
 

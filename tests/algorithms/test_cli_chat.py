@@ -8,11 +8,11 @@ import torch
 from chat_toys import FAMILIES, chat_tokenizer
 from model_toys import tiny_model
 
-from algorithms.chat import ChatRenderer
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.cli.environments import env_maker
 from algorithms.cli.policy_source import policy_folder
+from algorithms.rendering.chat import ChatRenderer
 from algorithms.tree import read_trees
 from arpo_envs.errors import ConfigError
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
 
-from algorithms.adapters import merged_state
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import assemble
-from algorithms.loading import load_policy
+from algorithms.learner.adapters import merged_state
 from algorithms.losses.clip import ClipLoss
+from algorithms.models.loading import load_policy
 from arpo_envs.errors import ConfigError
 
 SIZES = ["--action-tokens", "12", "--context-length", "1024", "--prompts", "2", "--rollouts", "4", "--eval-questions", "1",

@@ -10,7 +10,7 @@ from rounding import kl, nats
 from server_toys import LoopbackServer
 
 from algorithms.cli import main
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 
 TINY = ["cities_per_country=4"]
 SMALL = ["--env-args", *TINY, "--prompts", "2", "--rollouts", "4", "--eval-questions", "2", "--mode", "free"]

@@ -13,10 +13,10 @@ from packing_toys import random_tree
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.checkpoint import save_policy
-from algorithms.compiled import plain
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.loading import load_policy
 from algorithms.losses.clip import ClipLoss
+from algorithms.models.compiled import plain
+from algorithms.models.loading import load_policy
 
 
 def compiled(module: Any) -> Any:

@@ -12,12 +12,12 @@ from rounding import check_equal, rounding
 from test_agreement import FAULTS
 from test_packed_training import TREES, grad
 
-from algorithms import packable
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.cli import main
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
+from algorithms.packing import packable
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("ignore")]  # its libraries warn of much
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]

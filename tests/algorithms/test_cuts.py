@@ -12,9 +12,9 @@ from model_toys import some_slow
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow
 from tokenizer_toys import NORMALISERS, toy
 
-from algorithms.chat import ChatRenderer
 from algorithms.policies import Generation, Sampling
 from algorithms.rendering import Encoded, Renderer, ScriptedRenderer, TextRenderer
+from algorithms.rendering.chat import ChatRenderer
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.dialects import make_dialect
 from arpo_envs.tools import ToolResult

@@ -21,12 +21,12 @@ import arpo_envs
 from algorithms import make
 from algorithms.advantages import Scores
 from algorithms.branching import BranchPoint, EntropyBranching, Threshold
-from algorithms.controls import shuffle_rewards
-from algorithms.limits import Limits, Start
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer, TextRenderer
+from algorithms.rewards import shuffle_rewards
 from algorithms.rollout import collect
+from algorithms.rollout.limits import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.core import Outcome
 from arpo_envs.rewards import HierarchicalReward

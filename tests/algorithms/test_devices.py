@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from algorithms.devices import find_device
+from algorithms.models.devices import find_device
 from arpo_envs import ConfigError
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

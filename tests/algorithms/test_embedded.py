@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from algorithms.cli import parts
 from algorithms.cli.config import TrainConfig
-from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
-from algorithms.embedded.lessons import (
+from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
+from algorithms.models.embedded.lessons import (
     Lesson,
     but_decisions,
     demonstrations,
@@ -20,7 +20,7 @@ from algorithms.embedded.lessons import (
     pad_lessons,
     renamed,
 )
-from algorithms.embedded.tokenizer import build_tokenizer, name_ids, phrases_between
+from algorithms.models.embedded.tokenizer import build_tokenizer, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
 

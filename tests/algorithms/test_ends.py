@@ -8,13 +8,13 @@ import pytest
 from chat_toys import family_tokenizer
 from model_toys import byte_tokenizer, tiny_model
 
-from algorithms.chat import ChatRenderer
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.cli.ends import end_ids, keep_ends
 from algorithms.cli.parts import renderer_for
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.rendering import TextRenderer
+from algorithms.rendering.chat import ChatRenderer
 from arpo_envs.errors import ConfigError
 
 EOS = 263

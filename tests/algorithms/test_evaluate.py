@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from rollout_toys import CountEnv, CountTool, calls_then_answer, results
 
-from algorithms.evaluate import Evaluation, evaluate
-from algorithms.limits import Limits, Start
+from algorithms.evaluation import Evaluation, evaluate
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
+from algorithms.rollout.limits import Limits, Start
 
 STARTS = [Start(seed) for seed in range(6)]
 

@@ -15,10 +15,10 @@ from algorithms import Algorithm, make, names
 from algorithms.advantages import Scores
 from algorithms.advantages.paths import column
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.limits import Limits, Start
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import TextRenderer
+from algorithms.rollout.limits import Limits, Start
 from algorithms.trainer import Trainer
 from algorithms.tree import RolloutTree, Status
 

@@ -10,7 +10,7 @@ from rounding import check_equal, rounding
 from safetensors import safe_open
 
 from algorithms.checkpoint import save_policy
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.policies.export import export_weights, is_tied, model_config
 from arpo_envs import ConfigError
 

@@ -13,12 +13,12 @@ from test_door import failed
 from test_rollout_failures import BAD, one_bad
 
 from algorithms.branching import BranchPoint, Grow, NoBranching
-from algorithms.failures import Failures
-from algorithms.limits import Start
 from algorithms.metrics import failed_by_status
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import Encoded, ScriptedRenderer
 from algorithms.rollout import RolloutError, collect
+from algorithms.rollout.failures import Failures
+from algorithms.rollout.limits import Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 

@@ -15,9 +15,9 @@ from algorithms.advantages import Credit, Scores
 from algorithms.advantages.penalties import kl_penalties
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.advantages.token_returns import TokenReturns
-from algorithms.flat import rows_of, without_faults
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
+from algorithms.packing.flat import rows_of, without_faults
 from algorithms.tree import RolloutTree
 
 TREES = [crafted(), crafted((0.0, 1.0, 0.5))]

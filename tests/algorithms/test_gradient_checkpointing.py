@@ -10,12 +10,12 @@ from model_toys import some_slow, tiny_model
 from packing_toys import random_tree
 from rounding import Numbers, check_equal, rounding
 
-from algorithms.adapters import LoRA
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.learner.adapters import LoRA
+from algorithms.learner.model_changes import checkpoint_activations
 from algorithms.losses.clip import ClipLoss
-from algorithms.model_changes import checkpoint_activations
 from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.numeric

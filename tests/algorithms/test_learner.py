@@ -16,12 +16,12 @@ from rounding import Numbers, check_equal, rounding, toy_nats
 from algorithms import make
 from algorithms.advantages import Credit, Scores
 from algorithms.advantages.soft import SoftAttribution
-from algorithms.controls import shuffle_rewards
-from algorithms.flat import pad, rows_of
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.learner.mismatch import TruncatedImportanceSampling
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
-from algorithms.mismatch import TruncatedImportanceSampling
+from algorithms.packing.flat import pad, rows_of
+from algorithms.rewards import shuffle_rewards
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 from arpo_envs.errors import ConfigError
 

@@ -15,10 +15,10 @@ from rounding import ROOM, Numbers, check_equal, rounding, toy_nats
 from algorithms.advantages import Credit, Scores, sampled_weights
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
+from algorithms.learner.optimization import Diverged, Schedule
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.value import ValueLoss
-from algorithms.optimization import Diverged, Schedule
 from arpo_envs.errors import ConfigError
 
 pytestmark = pytest.mark.numeric

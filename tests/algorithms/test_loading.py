@@ -12,9 +12,9 @@ from architectures import ARCHITECTURES
 from model_toys import byte_tokenizer, some_slow, tiny_model
 from safetensors.torch import load_file, save_file
 
-from algorithms.adapters import LoRA, inject, merged_state
 from algorithms.checkpoint import save_policy
-from algorithms.loading import load_policy
+from algorithms.learner.adapters import LoRA, inject, merged_state
+from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 
 Weights = dict[str, torch.Tensor]

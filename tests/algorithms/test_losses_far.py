@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.forward import _expected
+from algorithms.learner.mismatch import Mismatch, TruncatedImportanceSampling
 from algorithms.losses import LIMIT, Loss, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 from algorithms.losses.balanced import BalancedClipLoss
 from algorithms.losses.cispo import ClippedWeightLoss
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.gspo import SequenceClipLoss
-from algorithms.mismatch import Mismatch, TruncatedImportanceSampling
+from algorithms.packing.forward import _expected
 
 MOST = math.exp(LIMIT)
 FAR = [120.0, 1000.0, math.inf]

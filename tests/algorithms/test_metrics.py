@@ -4,7 +4,7 @@ import pytest
 from rollout_toys import CountTool, Plan, build, calls_then_answer, grow, node
 
 from algorithms.branching import NoBranching
-from algorithms.evaluate import wilson
+from algorithms.evaluation import wilson
 from algorithms.metrics import fork_depths, summarise
 from algorithms.tree import Status
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.mismatch import Mismatch, TruncatedImportanceSampling, log_ratios
+from algorithms.learner.mismatch import Mismatch, TruncatedImportanceSampling, log_ratios
 from arpo_envs.errors import ConfigError
 
 pytestmark = pytest.mark.numeric

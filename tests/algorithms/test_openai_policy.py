@@ -18,12 +18,12 @@ from test_trainer import Lenient
 
 from algorithms.branching import NoBranching
 from algorithms.checkpoint import save_policy
-from algorithms.limits import Limits, Start
 from algorithms.policies import Generation, Sampling, dispatch
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.served import ServerFault
 from algorithms.rendering import TextRenderer
 from algorithms.rollout import RolloutError, collect
+from algorithms.rollout.limits import Limits, Start
 from algorithms.testing import Promises, check_policy
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError

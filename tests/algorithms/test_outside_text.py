@@ -10,8 +10,8 @@ from model_toys import some_slow
 from rollout_toys import COUNT
 from tokenizer_toys import MARKS, NORMALISERS, OWN, WIDE, toy
 
-from algorithms.chat import ChatRenderer
 from algorithms.rendering import TextRenderer
+from algorithms.rendering.chat import ChatRenderer
 from arpo_envs.dialects import make_dialect
 
 ALL = [*MARKS, *OWN]

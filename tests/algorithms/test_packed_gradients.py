@@ -18,8 +18,8 @@ from small_recipes import SMALL, small
 from algorithms.advantages import Credit, sampled_weights
 from algorithms.algorithm import Algorithm
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.learner.mismatch import TruncatedImportanceSampling
 from algorithms.losses.clip import ClipLoss
-from algorithms.mismatch import TruncatedImportanceSampling
 from algorithms.tree import RolloutTree
 
 pytestmark = pytest.mark.numeric

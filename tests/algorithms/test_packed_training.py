@@ -17,20 +17,20 @@ from packing_toys import comb, random_tree
 from rounding import Numbers, check_equal, rounding
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from algorithms import forward, packable
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
-from algorithms.aggregation import path_scales
-from algorithms.attention import Reach
-from algorithms.flat import rows_of
-from algorithms.forward import visible, visible_blocks
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.learner.mismatch import Mismatch
+from algorithms.learner.model_changes import set_attention
+from algorithms.losses.aggregation import path_scales
 from algorithms.losses.clip import ClipLoss
-from algorithms.mismatch import Mismatch
-from algorithms.model_changes import set_attention
-from algorithms.packable import difference, why_not_packable
-from algorithms.packer import Packer
-from algorithms.packing import Cost, PackedRow, cut, joined, pack
+from algorithms.models.attention import Reach
+from algorithms.packing import forward, packable
+from algorithms.packing.flat import rows_of
+from algorithms.packing.forward import visible, visible_blocks
+from algorithms.packing.layout import Cost, PackedRow, cut, joined, pack
+from algorithms.packing.packable import difference, why_not_packable
+from algorithms.packing.packer import Packer
 from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
 
@@ -334,7 +334,7 @@ def test_what_the_mask_cannot_say_is_recognised() -> None:
 
 def test_the_model_is_checked_once_and_only_if_something_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("algorithms.packer.why_not_packable", lambda model, length: asked.append(length))
+    monkeypatch.setattr("algorithms.packing.packer.why_not_packable", lambda model, length: asked.append(length))
     packer = Packer(tiny_model(vocabulary=64), 10**6, cost=Cost())
     alone = random_tree(1, nodes=1)
     packer._plan([alone], [0])

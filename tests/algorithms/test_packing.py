@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from packing_toys import comb, random_tree
 from rollout_toys import build, node
 
-from algorithms.forward import visible
-from algorithms.packing import Cost, batches, cut, pack, plan
+from algorithms.packing.forward import visible
+from algorithms.packing.layout import Cost, batches, cut, pack, plan
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 
 SEEDS = st.integers(0, 10_000)

@@ -25,7 +25,7 @@ from algorithms.losses.gspo import SequenceClipLoss
 from algorithms.metrics import fork_depths, summarise
 from algorithms.recipes import recipe
 from algorithms.recipes.options import accepts
-from algorithms.reward_terms import OverlongPenalty
+from algorithms.rewards import OverlongPenalty
 from arpo_envs.errors import ConfigError
 
 

@@ -10,11 +10,10 @@ from rollout_toys import build, node
 
 from algorithms import Algorithm, make
 from algorithms.advantages import Credit, Scores, rewards
-from algorithms.aggregation import path_scales
-from algorithms.filters import mixed_success, unequal_rewards
 from algorithms.losses import LossInputs
+from algorithms.losses.aggregation import path_scales
 from algorithms.losses.clip import ClipLoss
-from algorithms.reward_terms import OverlongPenalty, with_terms
+from algorithms.rewards import OverlongPenalty, mixed_success, unequal_rewards, with_terms
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 from arpo_envs.errors import ConfigError
 

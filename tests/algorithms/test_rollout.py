@@ -11,12 +11,12 @@ import pytest
 from rollout_toys import Coin, CountEnv, CountTool, Plan, calls_then_answer, grow, path_text, results, statuses, varied
 
 from algorithms.branching import Grow, NoBranching
-from algorithms.clock import LogicalClock
-from algorithms.limits import Limits, Start
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
+from algorithms.rollout.clock import LogicalClock
+from algorithms.rollout.limits import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel

@@ -15,12 +15,12 @@ import pytest
 from rollout_toys import Coin, CountEnv, CountTool, Plan, calls_then_answer, grow, results, statuses
 
 from algorithms.branching import NoBranching
-from algorithms.limits import Start
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import Encoded, ScriptedRenderer
 from algorithms.rollout import RolloutError, collect
-from algorithms.threads import ToolThreads
+from algorithms.rollout.limits import Start
+from algorithms.rollout.threads import ToolThreads
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import CloneError, ConfigError, NotForkable, ToolFault
 from arpo_envs.forking import ForkLevel

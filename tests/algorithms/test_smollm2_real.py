@@ -12,13 +12,13 @@ import pytest
 import torch
 from rounding import check_equal, kl, nats, rounding
 
-from algorithms.chat import ChatRenderer
 from algorithms.cli import main
-from algorithms.loading import load_policy, load_tokenizer
-from algorithms.logits import Logits
+from algorithms.models.loading import load_policy, load_tokenizer
+from algorithms.models.logits import Logits
+from algorithms.models.smollm2 import smollm2_folder
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.local import LocalPolicy
-from algorithms.smollm2 import smollm2_folder
+from algorithms.rendering.chat import ChatRenderer
 from algorithms.tree import read_trees
 
 pytestmark = [

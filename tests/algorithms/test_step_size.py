@@ -4,9 +4,9 @@ import pytest
 import torch
 from model_toys import tiny_model
 
-from algorithms.adapters import LoRA
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.step_size import check_step
+from algorithms.learner.adapters import LoRA
+from algorithms.learner.step_size import check_step
 from arpo_envs import ConfigError
 
 HALF = torch.bfloat16

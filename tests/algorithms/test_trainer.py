@@ -14,10 +14,10 @@ from rounding import ROOM, rounding, toy_nats
 
 from algorithms import make
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.limits import Limits, Start
-from algorithms.logits import Logits
+from algorithms.models.logits import Logits
 from algorithms.policies.local import LocalPolicy
 from algorithms.rendering import TextRenderer
+from algorithms.rollout.limits import Limits, Start
 from algorithms.trainer import Trainer
 from algorithms.tree import RolloutTree
 

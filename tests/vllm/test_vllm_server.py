@@ -23,11 +23,11 @@ from algorithms import make
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.limits import Limits, Start
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.rendering import TextRenderer
+from algorithms.rollout.limits import Limits, Start
 from algorithms.testing import Law, Promises, check_policy
 from algorithms.trainer import StepResult, Trainer
 from algorithms.tree import Status

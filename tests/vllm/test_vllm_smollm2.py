@@ -10,11 +10,11 @@ import torch
 from vllm_servers import start
 from vllm_toys import MARKS
 
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
+from algorithms.models.smollm2 import smollm2_folder
 from algorithms.policies import Policy
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.vllm import VLLMPolicy
-from algorithms.smollm2 import smollm2_folder
 from algorithms.testing import Law, Promises, check_policy
 
 pytestmark = MARKS

@@ -13,7 +13,7 @@ from rounding import kl, nats
 from vllm_toys import MARKS
 
 from algorithms.cli import main
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.policies import Sampling
 from algorithms.policies.vllm import VLLMPolicy
 
@@ -29,7 +29,7 @@ def imitator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a tiny policy that writes actions, so that rewards differ and there is something to learn."""
     from algorithms.checkpoint import save_policy
     from algorithms.cli.environments import env_maker
-    from algorithms.embedded.cold_start import ColdStartConfig, build, cold_start
+    from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
     from algorithms.rendering import TextRenderer
 
     make_env = env_maker("ARPO/SearchMini-v0", {"cities_per_country": 4})

@@ -12,10 +12,10 @@ from e2b_server import KEY, E2BServer
 from test_e2b import Sums, exact, run, text
 
 from algorithms.branching import NoBranching, roots_then_backfill
-from algorithms.limits import Limits, Start
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
+from algorithms.rollout.limits import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.core import ToolEnv
 from arpo_envs.errors import CloneError, ConfigError, ToolFault

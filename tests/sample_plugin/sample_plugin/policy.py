@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithms.loading import load_policy
+from algorithms.models.loading import load_policy
 from algorithms.policies import Generation, Policy, Sampling
 from algorithms.policies.local import LocalPolicy
 

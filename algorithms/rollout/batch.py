@@ -14,27 +14,15 @@ import gymnasium as gym
 
 from arpo_envs import ArpoError, ConfigError, NotForkable
 
-from .branching import BranchingStrategy
+from ..branching import BranchingStrategy
+from ..policies import Policy
+from ..rendering import Renderer
+from ..tree import RolloutTree, Status
 from .clock import Clock, FreeClock, LogicalClock
 from .failures import Failures
 from .growth import Growth, Run, close_late
 from .limits import Limits, MakeEnv, Start
-from .policies import Policy
-from .rendering import Renderer
 from .threads import ToolThreads
-from .tree import RolloutTree, Status
-
-__all__ = [
-    "Collected",
-    "Limits",
-    "MakeEnv",
-    "RolloutError",
-    "Rollouts",
-    "Start",
-    "all_failed",
-    "collect",
-    "try_collect",
-]
 
 
 class RolloutError(ArpoError):

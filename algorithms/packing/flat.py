@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .advantages import Array, Credit, Scores, sampled_weights
-from .tree import RolloutTree
+from ..advantages import Array, Credit, Scores, sampled_weights
+from ..tree import RolloutTree
 
 _LARGEST = 1e29
 """In size; times the largest ratio it is still a number in single precision."""

@@ -12,7 +12,7 @@ import torch
 
 from arpo_envs import ConfigError
 
-from .losses import bounded
+from ..losses import bounded
 
 Level = Literal["token", "sequence"]
 

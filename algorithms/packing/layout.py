@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .tree import NO_PARENT, RolloutTree
+from ..tree import NO_PARENT, RolloutTree
 
 Integers = NDArray[np.int64]
 

@@ -17,22 +17,20 @@ import torch
 
 from arpo_envs import ConfigError
 
-from . import seeds
+from .. import seeds
+from ..advantages import Array, Credit, Scores
+from ..losses import Loss, LossInputs
+from ..losses.aggregation import Aggregation, path_scales
+from ..metrics import combined
+from ..models.compiled import plain
+from ..models.logits import Logits
+from ..packing import PackedBatch, Packer, Row, rows_of, sampled_rows, score, without_faults
+from ..tree import RolloutTree
 from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
-from .advantages import Array, Credit, Scores
-from .aggregation import Aggregation, path_scales
-from .compiled import plain
-from .flat import Row, rows_of, sampled_rows, without_faults
-from .forward import PackedBatch, score
-from .logits import Logits
-from .losses import Loss, LossInputs
-from .metrics import combined
 from .mismatch import Mismatch, TruncatedImportanceSampling
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged, Schedule
-from .packer import Packer
 from .step_size import check_step
-from .tree import RolloutTree
 
 log = logging.getLogger(__name__)
 

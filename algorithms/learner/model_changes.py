@@ -9,7 +9,7 @@ import torch.utils.checkpoint
 
 from arpo_envs import ConfigError
 
-from .logits import precision
+from ..models.logits import precision
 
 
 def value_head(model: Any) -> torch.nn.Linear:

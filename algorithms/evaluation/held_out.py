@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .branching import NoBranching
-from .failures import Failures
-from .limits import Limits, MakeEnv, Start
-from .metrics import summarise
-from .policies import Policy
-from .rendering import Renderer
-from .rollout import collect
-from .tree import RolloutTree
+from ..branching import NoBranching
+from ..metrics import summarise
+from ..policies import Policy
+from ..rendering import Renderer
+from ..rollout import Failures, Limits, MakeEnv, Start, collect
+from ..tree import RolloutTree
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import door, seeds
-from .branching import BranchPoint
+from .. import seeds
+from ..branching import BranchPoint
+from ..policies import Generation, Sampling
+from ..tree import RolloutTree, Status
+from . import door
 from .failures import reason
 from .limits import TextEnv, split_evenly
-from .policies import Generation, Sampling
-from .tree import RolloutTree, Status
 
 if TYPE_CHECKING:
     from .growth import Growth

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import own
-from .advantages import Credit, sampled_weights
-from .attention import reaches
+from ..advantages import Credit, sampled_weights
+from ..models import own
+from ..models.attention import reaches
+from ..models.logits import Logits
+from ..tree import NO_PARENT, Node, RolloutTree, Status
 from .flat import rows_of
 from .forward import lay_out, score
-from .logits import Logits
-from .packing import pack
-from .tree import NO_PARENT, Node, RolloutTree, Status
+from .layout import pack
 
 ROOM = 1.5
 """So many measured roundings may packed and flat rows be apart, which are computed in one precision: correct masks stayed below

@@ -5,9 +5,9 @@ from typing import Any
 
 from arpo_envs import ConfigError
 
+from ..policies import Policy
+from ..rendering import Renderer
 from .limits import Limits, MakeEnv, Start, TextEnv
-from .policies import Policy
-from .rendering import Renderer
 
 _LOOKED_AT = 4
 

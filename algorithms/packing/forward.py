@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .attention import Reach, added, as_taken, reaches
+from ..models.attention import Reach, added, as_taken, reaches
+from ..models.logits import Logits, precision
 from .flat import FlatBatch, Row, pad
-from .logits import Logits, precision
-from .packing import PackedRow, joined
+from .layout import PackedRow, joined
 
 BLOCK = 128
 """Tokens in a block of FlexAttention's masks; rows are padded to a multiple, or it would take kernels made for drawing."""

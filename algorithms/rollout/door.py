@@ -10,7 +10,7 @@ from typing import Any
 
 from arpo_envs import ArpoError
 
-from .policies import Generation, Sampling
+from ..policies import Generation, Sampling
 
 LARGEST_REWARD = 1e18
 """In size; the square of a larger one is no number in single precision."""

@@ -12,17 +12,17 @@ import gymnasium as gym
 
 from arpo_envs import CloneError, ConfigError, ForkLevel, NotForkable, Snapshot, clone_many, fork_level, snapshot
 
-from . import seeds
-from .branching import BranchingStrategy, Grow
+from .. import seeds
+from ..branching import BranchingStrategy, Grow
+from ..policies import Policy
+from ..rendering import Renderer, check_dialect
+from ..tree import NO_PARENT, Node, RolloutTree, Status
 from .clock import Clock
 from .failures import Failures, reason
 from .limits import Limits, MakeEnv, Start, TextEnv, split_evenly
-from .policies import Policy
 from .prompts import attribute, prompt, too_long
-from .rendering import Renderer, check_dialect
 from .threads import ToolThreads
 from .travel import Origin, Path, travel
-from .tree import NO_PARENT, Node, RolloutTree, Status
 
 
 @dataclass(frozen=True)

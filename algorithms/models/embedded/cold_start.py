@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import seeds
-from ..limits import MakeEnv
-from ..rendering import TextRenderer
+from ... import seeds
+from ...rendering import TextRenderer
+from ...rollout import MakeEnv
 from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
 from .tokenizer import build_tokenizer, name_ids, phrases_between
 

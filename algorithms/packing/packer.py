@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from ..tree import RolloutTree
 from .flat import Row
 from .forward import PackedBatch, lay_out
+from .layout import Cost, PackedRow, batches, plan
 from .packable import why_not_packable
-from .packing import Cost, PackedRow, batches, plan
-from .tree import RolloutTree
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from arpo_envs import ConfigError, Demonstrable
 
-from .. import seeds
-from ..limits import MakeEnv, TextEnv
-from ..rendering import TextRenderer
+from ... import seeds
+from ...rendering import TextRenderer
+from ...rollout import MakeEnv, TextEnv
 
 Ids = NDArray[np.int64]
 

@@ -1,0 +1,5 @@
+"""Held-out evaluation, by the training loop's own rollouts."""
+
+from .held_out import Evaluation, evaluate, wilson
+
+__all__ = ["Evaluation", "evaluate", "wilson"]

@@ -1,0 +1,19 @@
+"""Rendering: the only place where text meets tokens.
+
+`text.py` renders for models without a chat template, `chat/` for those with one; `spelling.py` makes sure that text from
+outside holds no mark of the model's.
+"""
+
+from .chat import ChatRenderer
+from .text import CUT_MARK, Encoded, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
+
+__all__ = [
+    "CUT_MARK",
+    "ChatRenderer",
+    "Encoded",
+    "Renderer",
+    "ScriptedRenderer",
+    "TextRenderer",
+    "check_dialect",
+    "closing_mark",
+]
