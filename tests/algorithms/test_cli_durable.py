@@ -56,12 +56,7 @@ def resumes_as(whole: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP", "SIGINT"], {"SIGTERM"}))
 def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
-    name,
-    whole,
-    tiny_policy,
-    tmp_path,
-    monkeypatch,
-    capsys,
+    name, whole, tiny_policy, tmp_path, monkeypatch, capsys
 ):
     run, number = tmp_path / "run", getattr(signal, name)
     before = signal.getsignal(number)
@@ -74,8 +69,7 @@ def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
     resumes_as(whole, run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("names", ["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"])
+@pytest.mark.parametrize("names", some_slow(["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"], ()))
 def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
     names, whole, tiny_policy, tmp_path, monkeypatch, capsys
 ):
@@ -106,16 +100,8 @@ def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
     resumes_as(whole, run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_before_the_first_step_ends_the_run_where_it_is(
-    name,
-    whole,
-    tiny_policy,
-    tmp_path,
-    monkeypatch,
-    capsys,
-):
+@pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP"], ()))
+def test_a_signal_before_the_first_step_ends_the_run_where_it_is(name, whole, tiny_policy, tmp_path, monkeypatch, capsys):
     run, number = tmp_path / "run", getattr(signal, name)
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: os.kill(os.getpid(), number), "evaluate", at=0)
@@ -155,8 +141,7 @@ def test_a_process_that_is_terminated_saves_and_says_how_to_go_on(tiny_policy, t
 # --- errors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("where", ["before the update", "after its first step"])
+@pytest.mark.parametrize("where", some_slow(["before the update", "after its first step"], ()))
 def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
     where,
     whole,
@@ -329,8 +314,7 @@ def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(whole, tmp_p
 # --- full disks ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [2_000, 60_000])
+@pytest.mark.parametrize("limit", some_slow([2_000, 60_000], ()))
 def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
