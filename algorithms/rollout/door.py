@@ -54,9 +54,9 @@ def outcome(given: Any) -> Outcome:
 
     >>> outcome(("text", 1, True, False, {"success": True}))
     Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', status='', success=1.0)
-    >>> outcome(("text", float("nan"), True, False, {}))
+    >>> outcome(("text", float("nan"), True, False, {}))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    algorithms.door.Refused: The environment paid nan as its reward; it must be a finite number of at most 1e+18 in size.
+    algorithms.rollout.door.Refused: The environment paid nan as its reward; it must be a finite number of at most ...
     """
     try:
         observation, paid, terminated, truncated, info = given

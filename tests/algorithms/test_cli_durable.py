@@ -56,12 +56,7 @@ def resumes_as(whole: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP", "SIGINT"], {"SIGTERM"}))
 def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
-    name,
-    whole,
-    tiny_policy,
-    tmp_path,
-    monkeypatch,
-    capsys,
+    name, whole, tiny_policy, tmp_path, monkeypatch, capsys
 ):
     run, number = tmp_path / "run", getattr(signal, name)
     before = signal.getsignal(number)
@@ -106,14 +101,7 @@ def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
 
 
 @pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP"], ()))
-def test_a_signal_before_the_first_step_ends_the_run_where_it_is(
-    name,
-    whole,
-    tiny_policy,
-    tmp_path,
-    monkeypatch,
-    capsys,
-):
+def test_a_signal_before_the_first_step_ends_the_run_where_it_is(name, whole, tiny_policy, tmp_path, monkeypatch, capsys):
     run, number = tmp_path / "run", getattr(signal, name)
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: os.kill(os.getpid(), number), "evaluate", at=0)
