@@ -1,14 +1,16 @@
 """The loop: collect, judge, score, credit, update, load; one line each."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from arpo_envs import ConfigError
 
 from . import seeds
-from .algorithm import Algorithm
-from .learner import Learner
+from .advantages import Credit, Scores
+from .algorithm import Aggregation, Algorithm
+from .losses import Loss
 from .metrics import failed_by_status, summarise
 from .policies import Policy
 from .rendering import Renderer
@@ -18,6 +20,32 @@ from .tree import RolloutTree
 
 Starts = Callable[[int, int], Sequence[Start]]
 """(step, refill) -> the episodes of that step; refill 0 are the first ones, others stand in for those that were dropped."""
+
+
+class Learner(Protocol):
+    """What the trainer needs of a learner."""
+
+    def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
+        """Returns what the estimators and the loss need beside behaviour log-probabilities."""
+        ...
+
+    def update(
+        self, trees: Sequence[RolloutTree], credit: Credit, scores: Scores, loss: Loss, aggregation: Aggregation
+    ) -> Mapping[str, float]:
+        """Takes one optimizer step and returns metrics."""
+        ...
+
+    def weights(self) -> Mapping[str, Any]:
+        """Returns the weights for the policy."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything needed to go on exactly."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,72 @@ def test_importing_the_environments_imports_no_package_but_gymnasium_and_what_it
     assert new - {*sys.stdlib_module_names} == {"arpo_envs"}
 
 
+WORKSHOPS = ("algorithms.rollout", "algorithms.packing", "algorithms.learner", "algorithms.evaluation")
+"""Folders with a door: what others may use, their `__init__.py` hands out."""
+KNOWN_CIRCLES = [  # each is to go; no other may come
+    {"algorithms.rollout.growth", "algorithms.rollout.travel"},
+    {"arpo_envs.tools.python.e2b", "arpo_envs.tools.python.e2b_session"},
+]
+
+
+def modules() -> dict[str, Path]:
+    """Returns every module of the packages by its name."""
+    found = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(*PACKAGES)}
+    return {name.removesuffix(".__init__"): path for name, path in found.items()}
+
+
+def arrows() -> dict[str, set[str]]:
+    """Returns what every module imports of ours, wherever the statement stands, those for types included."""
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for importer, path in known.items():
+        package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
+        targets = set()
+        for module, name, level in imports(path):
+            above = package.rsplit(".", level - 1)[0] if level > 1 else package
+            base = ".".join(part for part in (above if level else "", module) if part)
+            targets.add(f"{base}.{name}" if f"{base}.{name}" in known else base)
+        found[importer] = (targets & known.keys()) - {importer}
+    return found
+
+
+def reached(start: str, graph: dict[str, set[str]]) -> set[str]:
+    """Returns all modules that can be reached from one, itself only if it lies on a circle."""
+    seen: set[str] = set()
+    waiting = [*graph[start]]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += graph[module]
+    return seen
+
+
+def test_imports_go_in_no_circle():
+    graph = arrows()
+    below = {module: reached(module, graph) for module in graph}
+    circles = {
+        frozenset(other for other in below[module] if module in below[other]) for module in graph if module in below[module]
+    }
+    assert sorted(map(sorted, circles)) == sorted(map(sorted, KNOWN_CIRCLES))
+
+
+def test_nobody_reaches_past_a_workshops_door():
+    past = [
+        f"{importer} -> {target}"
+        for importer, targets in arrows().items()
+        for target in targets
+        for shop in WORKSHOPS
+        if target.startswith(f"{shop}.") and not f"{importer}.".startswith(f"{shop}.")
+    ]
+    assert past == []
+
+
+def test_a_newcomer_finds_few_rooms():
+    rooms = {path.relative_to(ROOT / "algorithms").parts[0] for path in files("algorithms")}
+    assert len(rooms) <= 26
+
+
 def test_a_command_that_needs_torch_says_what_to_install():
     done = run_without(["torch"], "from algorithms.cli import main; sys.exit(main(['train', '--dry-run']))")
     assert done.returncode == 2, done.stderr

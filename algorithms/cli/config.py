@@ -174,7 +174,7 @@ class TrainConfig:
             fill["probe"] = 4 if small else 20
         fill["threads"] = torch.get_num_threads()
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
-        config = replace(config, **from_the_root(config))
+        config = replace(config, **from_the_root(vars(config)))
         return config if config.output is not None else replace(config, output=_free_folder(config))
 
     def _description(self) -> Path:

@@ -17,7 +17,8 @@ from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.named import make_policy
 from ..policies.served import is_url
-from ..rendering import ChatRenderer, TextRenderer
+from ..rendering import TextRenderer
+from ..rendering.chat import ChatRenderer
 from ..rollout import Failures, MakeEnv, Start
 from ..trainer import Trainer
 from .config import MARK, TrainConfig

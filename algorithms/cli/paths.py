@@ -1,26 +1,24 @@
 """Paths of a configuration from the root: a run is resumed from wherever its owner happens to be."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .policy_source import EMBEDDED, SMOLLM2
 
-if TYPE_CHECKING:
-    from .config import TrainConfig
 
-
-def from_the_root(config: "TrainConfig") -> dict[str, Any]:
-    """Returns the paths of a configuration from the root, so that a run goes on from wherever it is resumed."""
-    names = {name: getattr(config, name) for name in ("policy", "model_folder")}
+def from_the_root(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the paths among a `TrainConfig`'s fields from the root, so that a run goes on from wherever it is resumed."""
+    names = {name: config[name] for name in ("policy", "model_folder")}
     found: dict[str, Any] = {
         name: str(Path(value).absolute())
         for name, value in names.items()
         if value not in (None, EMBEDDED, SMOLLM2) and Path(value).is_dir()
     }
     for name in ("env_args", "train_args", "eval_args", "policy_args", "engine_args"):
-        found[name] = tuple(map(_with_absolute_path, getattr(config, name)))
-    if config.weights_folder is not None:
-        found["weights_folder"] = config.weights_folder.absolute()
+        found[name] = tuple(map(_with_absolute_path, config[name]))
+    if config["weights_folder"] is not None:
+        found["weights_folder"] = config["weights_folder"].absolute()
     return found
 
 

@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from .adapters import LoRA, has_adapters, merged_state, require_peft
     from .mismatch import TruncatedImportanceSampling
     from .optimization import Diverged, Schedule
-    from .torch_learner import Learner, LearnerConfig, TorchLearner
+    from .torch_learner import LearnerConfig, TorchLearner
 
 __all__ = [
     "Diverged",
-    "Learner",
     "LearnerConfig",
     "LoRA",
     "Schedule",
@@ -29,7 +28,7 @@ _HOMES = {
     "adapters": ("LoRA", "has_adapters", "merged_state", "require_peft"),
     "mismatch": ("TruncatedImportanceSampling",),
     "optimization": ("Diverged", "Schedule"),
-    "torch_learner": ("Learner", "LearnerConfig", "TorchLearner"),
+    "torch_learner": ("LearnerConfig", "TorchLearner"),
 }
 
 

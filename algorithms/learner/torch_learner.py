@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,32 +33,6 @@ from .optimization import Diverged, Schedule
 from .step_size import check_step
 
 log = logging.getLogger(__name__)
-
-
-class Learner(Protocol):
-    """What the trainer needs of a learner."""
-
-    def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
-        """Returns what the estimators and the loss need beside behaviour log-probabilities."""
-        ...
-
-    def update(
-        self, trees: Sequence[RolloutTree], credit: Credit, scores: Scores, loss: Loss, aggregation: Aggregation
-    ) -> Mapping[str, float]:
-        """Takes one optimizer step and returns metrics."""
-        ...
-
-    def weights(self) -> Mapping[str, Any]:
-        """Returns the weights for the policy."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to go on exactly."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -191,7 +165,7 @@ class TorchLearner:
     # --- before the update ------------------------------------------------------------------------------------
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
-        """Returns what the algorithm needs of reference and value head; see `Learner.score`.
+        """Returns what the algorithm needs of reference and value head; see `trainer.Learner.score`.
 
         Raises:
             ConfigError: a reference or a value head is needed, but there is none.
@@ -246,7 +220,7 @@ class TorchLearner:
     def update(
         self, trees: Sequence[RolloutTree], credit: Credit, scores: Scores, loss: Loss, aggregation: Aggregation
     ) -> Mapping[str, float]:
-        """Takes epochs × minibatches AdamW steps; see `Learner.update`.
+        """Takes epochs × minibatches AdamW steps; see `trainer.Learner.update`.
 
         Paths whose credit or scores are no numbers are left out, and counted in `faulty_rows`.
 
@@ -362,7 +336,7 @@ class TorchLearner:
     # --- what is kept -----------------------------------------------------------------------------------------
 
     def weights(self) -> Mapping[str, Any]:
-        """Returns the model's state dict, adapters merged into it; see `Learner.weights`."""
+        """Returns the model's state dict, adapters merged into it; see `trainer.Learner.weights`."""
         return merged_state(self.model) if self.config.lora is not None else self.model.state_dict()
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,12 +4,10 @@
 outside holds no mark of the model's.
 """
 
-from .chat import ChatRenderer
 from .text import CUT_MARK, Encoded, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
 
 __all__ = [
     "CUT_MARK",
-    "ChatRenderer",
     "Encoded",
     "Renderer",
     "ScriptedRenderer",
