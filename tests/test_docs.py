@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pages import ROOT, blocks, check_layout, run_page
 
-from arpo_envs.tasks.questions import QuestionSource
-from arpo_envs.tasks.world import SPLITS
+from arpo_envs.tasks.world.corpus import SPLITS
+from arpo_envs.tasks.world.questions import QuestionSource
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 IDS = [page.stem for page in PAGES]

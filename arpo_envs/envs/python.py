@@ -10,7 +10,7 @@ from ..errors import ConfigError, unknown_name
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource
-from ..tasks.questions import Habits
+from ..tasks.world import Habits
 from ..tools import Tool
 from ..tools.named import Asked, make_tools
 

@@ -8,8 +8,7 @@ from ..errors import ConfigError
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.files import FileCorpus, FileTasks
-from ..tasks.questions import Habits, QuestionSource
-from ..tasks.world import Corpus, load_world
+from ..tasks.world import Corpus, Habits, QuestionSource, load_world
 from ..tools.named import Asked, make_tools
 from ..tools.python import PythonTool
 from ..tools.search import SearchTool

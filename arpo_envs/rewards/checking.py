@@ -10,7 +10,7 @@ from ..errors import ConfigError, unknown_name
 from ..tasks import Task
 from .answers import compare
 from .choices import check_choice
-from .mathematics import check_math
+from .mathematics.judge import check_math
 from .quantities import check_number
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .answers import normalise
-from .latex import MAX_LENGTH
+from .mathematics.latex import MAX_LENGTH
 from .signs import plain_signs
 from .verdict import Verdict
 from .wrapping import TYPEFACE, unwrapped

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..tasks.text import plain
 from .counting import is_counted, same_words
-from .latex import too_wild
+from .mathematics.latex import too_wild
 from .units import CURRENCY_CODES, CURRENCY_SIGNS, Unit, leading_unit, parse_unit, reading, without_latex
 from .verdict import Verdict
 from .wrapping import unwrapped

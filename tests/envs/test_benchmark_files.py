@@ -9,8 +9,8 @@ import pytest
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards import check
-from arpo_envs.rewards.equivalence import equivalent
-from arpo_envs.rewards.mathematics import settle
+from arpo_envs.rewards.mathematics.equivalence import equivalent
+from arpo_envs.rewards.mathematics.judge import settle
 from arpo_envs.tasks import TaskSource
 from arpo_envs.tasks.benchmarks import BenchmarkTasks, load_benchmark
 

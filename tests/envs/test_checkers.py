@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from arpo_envs.core import Outcome
 from arpo_envs.errors import ConfigError
-from arpo_envs.rewards import CHECKERS, HierarchicalReward, Verdict, check, mathematics
-from arpo_envs.rewards.mathematics import settle
+from arpo_envs.rewards import CHECKERS, HierarchicalReward, Verdict, check
+from arpo_envs.rewards.mathematics import judge as mathematics
+from arpo_envs.rewards.mathematics.judge import settle
 from arpo_envs.rewards.quantities import parse_quantity
-from arpo_envs.rewards.worker import Overrun, Raised, Worker, shared_worker
+from arpo_envs.rewards.worker.host import Overrun, Raised, Worker, shared_worker
 from arpo_envs.tasks import Task
 
 

@@ -13,12 +13,12 @@ from exec_tool import ExecSession
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards.checking import check
 from arpo_envs.tasks import Demonstrable, Task, TaskSource
-from arpo_envs.tasks import computation_families_algebra as algebra
-from arpo_envs.tasks import computation_families_data as data
-from arpo_envs.tasks import computation_families_numbers as numbers
-from arpo_envs.tasks.computation_families import SMALL
-from arpo_envs.tasks.computations import DIFFICULTIES, FAMILIES, ComputationSource
-from arpo_envs.tasks.questions import Habits
+from arpo_envs.tasks.computations import algebra as algebra
+from arpo_envs.tasks.computations import data as data
+from arpo_envs.tasks.computations import numbers as numbers
+from arpo_envs.tasks.computations.families import SMALL
+from arpo_envs.tasks.computations.source import DIFFICULTIES, FAMILIES, ComputationSource
+from arpo_envs.tasks.world.questions import Habits
 
 SPLITS = ("train", "validation", "test")
 

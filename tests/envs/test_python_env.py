@@ -19,7 +19,7 @@ from arpo_envs.errors import CloneError, ConfigError
 from arpo_envs.forking import ForkLevel, clone, fork_level, snapshot
 from arpo_envs.rewards import HierarchicalReward
 from arpo_envs.tasks.benchmarks import BenchmarkTasks
-from arpo_envs.tasks.computations import ComputationSource
+from arpo_envs.tasks.computations.source import ComputationSource
 from arpo_envs.tasks.files import FileTasks
 from arpo_envs.testing import ConformanceError, Law, check_forkable_env
 from arpo_envs.tools import Session

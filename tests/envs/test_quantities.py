@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arpo_envs.rewards import check
-from arpo_envs.rewards.measured import measured_pair, same_unit
-from arpo_envs.rewards.nouns import without_nouns
+from arpo_envs.rewards.mathematics.measured import measured_pair, same_unit
+from arpo_envs.rewards.mathematics.nouns import without_nouns
 from arpo_envs.rewards.quantities import parse_quantity
 from arpo_envs.rewards.units import CURRENCY_CODES, MOST_WORDS, leading_unit, parse_unit
 from arpo_envs.tasks import Task

@@ -10,11 +10,11 @@ import pytest
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards.answers import normalise
 from arpo_envs.tasks import Demonstrable, Task, TaskSource
-from arpo_envs.tasks.chains import ASKED, chains
-from arpo_envs.tasks.questions import Habits, QuestionSource
 from arpo_envs.tasks.text import fold
-from arpo_envs.tasks.variants import accepted
-from arpo_envs.tasks.world import SPLITS, load_world
+from arpo_envs.tasks.world.chains import ASKED, chains
+from arpo_envs.tasks.world.corpus import SPLITS, load_world
+from arpo_envs.tasks.world.questions import Habits, QuestionSource
+from arpo_envs.tasks.world.variants import accepted
 from arpo_envs.tools.search import SearchTool
 
 SIZES = [10, None]

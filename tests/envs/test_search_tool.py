@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel
 from arpo_envs.tasks.text import fold
-from arpo_envs.tasks.world import Document, load_world
+from arpo_envs.tasks.world.corpus import Document, load_world
 from arpo_envs.tools import Session, Tool
 from arpo_envs.tools.search import SearchTool, index_of
 from arpo_envs.tools.search_engines import ENGINES, kept_engine

@@ -8,7 +8,7 @@ from exec_tool import ExecTool
 
 import arpo_envs  # noqa: F401  # registers the environments
 from arpo_envs.envs.python import PythonEnv
-from arpo_envs.tasks.computations import ComputationSource
+from arpo_envs.tasks.computations.source import ComputationSource
 from arpo_envs.testing import Law, SkippedLaw
 from arpo_envs.testing.bench import Bench
 from arpo_envs.testing.secrecy import out_of_reach

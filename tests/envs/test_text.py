@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arpo_envs.rewards import exact_match, token_f1
 from arpo_envs.tasks.text import apart, fold, plain, words
-from arpo_envs.tasks.world import FORMAT, Document
+from arpo_envs.tasks.world.corpus import FORMAT, Document
 from arpo_envs.tools.search import Index
 
 SCRIPTS = (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from arpo_envs.errors import ConfigError
-from arpo_envs.tasks import world as worlds
-from arpo_envs.tasks.counterfactual import deranged
 from arpo_envs.tasks.text import fold
-from arpo_envs.tasks.world import KINDS, RELATIONS, SPLITS, Corpus, World, _shared_world, load_world, split_of
-from arpo_envs.tasks.world_build import Raw, RawCity, RawCountry, RawElement, choose, derive
+from arpo_envs.tasks.world import corpus as worlds
+from arpo_envs.tasks.world.build import Raw, RawCity, RawCountry, RawElement, choose, derive
+from arpo_envs.tasks.world.corpus import KINDS, RELATIONS, SPLITS, Corpus, World, _shared_world, load_world, split_of
+from arpo_envs.tasks.world.counterfactual import deranged
 
 SIZES = [10, None]
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .world_build import Raw, RawCity, RawCountry, RawElement
+from .build import Raw, RawCity, RawCountry, RawElement
 
 _SEED = 20507
 """Fixed, so that the counterfactual world is one world."""

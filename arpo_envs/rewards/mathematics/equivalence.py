@@ -9,12 +9,12 @@ from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 
+from ..wrapping import unwrapped
 from .expressions import is_matrix, parsed
 from .latex import to_latex, too_wild, without_spaces
 from .measured import Measured, measured_pair, same_unit
 from .relations import equal_regions, equal_values, region_of
 from .structure import JUNCTIONS, Row, Scalar, Structure, System, structure_of
-from .wrapping import unwrapped
 
 _ASSIGNED = re.compile(r"^([a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z](?:,\s*[a-z])*\))?\s*(?:=|\\in(?![a-zA-Z])|\\approx)\s*")
 _RELATION = re.compile(r"\\(?:le|ge|ne|lt|gt|in|approx|equiv)(?![a-zA-Z])|[=<>]")

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, unknown_name
-from ..rewards.answers import normalise
-from . import Task
+from ...errors import ConfigError, unknown_name
+from ...rewards.answers import normalise
+from .. import Task
+from ..text import fold
 from .chains import ASKED, LINKS, Chain, names_of, questions_of
-from .text import fold
+from .corpus import RELATIONS, SPLITS, World, load_world
 from .variants import accepted
-from .world import RELATIONS, SPLITS, World, load_world
 
 _NUMBERS = frozenset({"population", "area"})
 _FEWEST_ANSWERS = 50

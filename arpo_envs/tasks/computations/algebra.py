@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from .computation_families import SMALL, Core, Family, Number, Step, accept, between, size
+from .families import SMALL, Core, Family, Number, Step, accept, between, size
 
 Generator = np.random.Generator
 Rows = Sequence[Sequence[int]]

@@ -5,8 +5,8 @@ Only strings are handled here: nothing is evaluated, and every step is linear or
 
 import re
 
+from ..wrapping import closing
 from .program import without_calls
-from .wrapping import closing
 
 MAX_LENGTH = 2000
 """Characters; a longer answer is no answer."""

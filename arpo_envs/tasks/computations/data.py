@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .computation_families import SMALL, Core, Family, Number, Step, accept, between
+from .families import SMALL, Core, Family, Number, Step, accept, between
 
 Generator = np.random.Generator
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

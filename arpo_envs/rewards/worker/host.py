@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ToolFault
+from ...errors import ConfigError, ToolFault
 
 START_SECONDS = 120.0
 """Wall time in which a worker must have imported its function; a loaded machine may take long over sympy."""
@@ -84,7 +84,7 @@ class Worker:
 
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
-        script = str(Path(__file__).with_name("worker_process.py"))
+        script = str(Path(__file__).with_name("process.py"))
         try:
             with theirs:
                 process = subprocess.Popen(

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from .text import fold
+from ...errors import ConfigError
+from ..text import fold
 
 CONTINENTS = {
     "AF": "Africa",

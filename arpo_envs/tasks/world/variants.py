@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
-from .text import without_accents
+from ..text import without_accents
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "Brunei": ("Brunei Darussalam",),

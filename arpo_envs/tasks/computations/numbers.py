@@ -7,7 +7,7 @@ from math import comb, gcd, isqrt, lcm
 
 import numpy as np
 
-from .computation_families import SMALL, Core, Family, Number, accept, between, size
+from .families import SMALL, Core, Family, Number, accept, between, size
 
 Generator = np.random.Generator
 

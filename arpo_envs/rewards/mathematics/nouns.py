@@ -2,8 +2,8 @@ r"""Nouns behind the numbers of two mathematical answers, as in 5\text{ apples},
 
 import re
 
-from .counting import is_counted, same_words
-from .units import leading_unit
+from ..counting import is_counted, same_words
+from ..units import leading_unit
 
 _LONG = r"[^\W\d_]{3,}"
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import pint  # noqa: F401  # before the worker is confined: it imports what else it finds installed
 
-from .counting import same_words
-from .units import CURRENCY_SIGNS, Unit, parse_unit, reading, without_latex
+from ..counting import same_words
+from ..units import CURRENCY_SIGNS, Unit, parse_unit, reading, without_latex
 
 _TYPEFACE = r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox|operatorname)"
 _POWER = r"(?:\^\s*\{?-?\d\}?)"

@@ -8,13 +8,13 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from ..errors import ConfigError
-from .answers import normalise
+from ...errors import ConfigError
+from ..answers import normalise
+from ..verdict import Verdict
+from ..worker import Overrun, Raised, shared_worker
+from ..wrapping import unwrapped
 from .latex import to_latex, too_wild, without_spaces
 from .nouns import without_nouns
-from .verdict import Verdict
-from .worker import Overrun, Raised, shared_worker
-from .wrapping import unwrapped
 
 SECONDS = 5.0
 """Processor time for one comparison."""
@@ -90,7 +90,7 @@ def _is_word(text: str) -> bool:
 @lru_cache(maxsize=8192)
 def _equivalent(answer: str, expected: str) -> bool:
     """Asks the worker; the samples of one group often give the same answer."""
-    return bool(shared_worker("arpo_envs.rewards.equivalence:equivalent").call((answer, expected), seconds=SECONDS))
+    return bool(shared_worker("arpo_envs.rewards.mathematics.equivalence:equivalent").call((answer, expected), seconds=SECONDS))
 
 
 @lru_cache(maxsize=1)

@@ -5,8 +5,8 @@ A model that has just run Python answers in Python's words. Nothing is evaluated
 
 import re
 
+from ..wrapping import closing
 from .structure import split
-from .wrapping import closing
 
 _MODULE = re.compile(r"(?<![\w\\.])(?:math|cmath|np|numpy|sympy|sp|fractions|decimal)\.(?=[a-zA-Z])")
 _NATURAL = re.compile(r"(?<![\w\\.])(?:math|cmath|np|numpy|sympy|sp)\.log\s*\((?=[^,()]*\))")

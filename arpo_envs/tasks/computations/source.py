@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, unknown_name
-from . import Task
-from .computation_families import SMALL, Core, Family, Step, Value, between, follow
-from .computation_families_algebra import FAMILIES as _ALGEBRA
-from .computation_families_data import FAMILIES as _DATA
-from .computation_families_numbers import FAMILIES as _NUMBERS
-from .questions import Habits
+from ...errors import ConfigError, unknown_name
+from .. import Task
+from ..world import Habits
+from .algebra import FAMILIES as _ALGEBRA
+from .data import FAMILIES as _DATA
+from .families import SMALL, Core, Family, Step, Value, between, follow
+from .numbers import FAMILIES as _NUMBERS
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({**_NUMBERS, **_ALGEBRA, **_DATA})
 """Every family by its name."""

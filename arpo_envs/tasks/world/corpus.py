@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from ..errors import ConfigError, unknown_name
+from ...errors import ConfigError, unknown_name
 
 FORMAT = 2
 """Part of the name of every cached file and index; raise it whenever what is written changes, or what a word is."""
@@ -284,7 +284,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _raw() -> Any:
     """Returns the packages' facts, from the cache where they were read before."""
-    from . import world_build as build
+    from . import build as build
 
     path = cache_directory() / f"raw-{FORMAT}-{_versions()}.json.z"
     content = _read(path)
@@ -302,8 +302,8 @@ def _raw() -> Any:
 
 def _content(cities_per_country: int | None, facts: str) -> dict[str, Any]:
     """Builds what a world's file holds."""
+    from . import build as build
     from . import counterfactual
-    from . import world_build as build
 
     raw = build.choose(_raw(), cities_per_country)
     if facts == "counterfactual":

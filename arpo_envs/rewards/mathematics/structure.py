@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from .wrapping import closing
+from ..wrapping import closing
 
 
 @dataclass(frozen=True)

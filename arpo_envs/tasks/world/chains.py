@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .text import fold
-from .world import KINDS, RELATIONS, World
+from ..text import fold
+from .corpus import KINDS, RELATIONS, World
 
 LINKS: Mapping[tuple[str, str], str] = {
     ("city", "country"): "country",

@@ -1,0 +1,10 @@
+"""The built-in world: real facts about cities, countries and elements, and questions about them.
+
+`build.py` reads the facts and chooses some, `counterfactual.py` permutes them, `corpus.py` is the world with its documents;
+`chains.py` and `variants.py` say what may be asked and what is accepted, and `questions.py` asks.
+"""
+
+from .corpus import Corpus, Document, World, cache_directory, load_world
+from .questions import Habits, QuestionSource
+
+__all__ = ["Corpus", "Document", "Habits", "QuestionSource", "World", "cache_directory", "load_world"]
