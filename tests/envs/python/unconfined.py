@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -128,19 +129,26 @@ class _Place:
                     continue
                 os.makedirs(place)
                 mounts.attach(tree, place)
-        self._lay_over(os.__file__)
+        for path in self._replaced():
+            self._lay_over(path)
         mounts.mount_processes("/proc")
         with socket.socket() as sock:  # the loopback interface is switched on
             fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 0x1))
 
+    def _replaced(self) -> Sequence[str]:
+        """Returns the files that an attack changes or locks: the host's own must not be reached."""
+        from attacks_locks import LOCKED, LOCKS
+
+        return LOCKED if self.attack in LOCKS else (os.__file__,)
+
     @staticmethod
     def _lay_over(path: str) -> None:
-        """Has a file replaced by a copy that may be changed."""
+        """Has a file replaced by a copy that may be changed, and a device by an empty file."""
         from arpo_envs.tools.python.server.isolation import mounts
 
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             copy = Path(folder, "copy")
-            copy.write_bytes(Path(path).read_bytes())
+            copy.write_bytes(Path(path).read_bytes() if os.path.isfile(path) else b"")
             mounts.attach(mounts.copy_of(str(copy), 0), path)
 
     def _neighbour(self) -> int:
