@@ -198,6 +198,45 @@ def test_a_private_root_keeps_names_and_links(machine: isolation.Report, tmp_pat
     assert (tmp_path / "file").read_text() == "a file"
 
 
+_WITHIN = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from server import isolation
+folder = sys.argv[2]
+if os.geteuid() == 0:
+    os.setgroups([4321])
+root = isolation.PrivateRoot([folder], [f"{folder}/packages/allowed"], [f"{folder}/packages"])
+processes = isolation.enter_namespaces(root)
+def written(folder):
+    try:
+        open(f"{folder}/new", "w").close()
+    except OSError as error:
+        return error.strerror
+    return "done"
+with open(os.open("self/mountinfo", os.O_RDONLY, dir_fd=processes)) as file:
+    mounts = [line.split() for line in file]
+print(json.dumps({
+    "written": {place: written(place) for place in ("/", folder, f"{folder}/packages", f"{folder}/packages/allowed")},
+    "seen": os.listdir(f"{folder}/packages"),
+    "closed": oct(os.stat(root.work).st_mode & 0o777),
+    "groups": os.getgroups(),
+    "twice": len(mounts) - len({mount[4] for mount in mounts}),
+    "processes": [mount[4] for mount in mounts if "proc" in mount[mount.index("-") :]],
+}))
+"""
+
+
+def test_a_private_root_is_read_only_and_nothing_lies_beneath_it(machine: isolation.Report, tmp_path: Path) -> None:
+    skip_if_missing(machine, ALONE["namespaces"])
+    for name in ("allowed", "forbidden"):
+        (tmp_path / "packages" / name).mkdir(parents=True)
+    command = [sys.executable, "-I", "-c", _WITHIN, str(SERVER), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    found = json.loads(done.stdout)
+    assert set(found.pop("written").values()) == {"Read-only file system"}
+    assert found == {"seen": ["allowed"], "closed": "0o111", "groups": [], "twice": 0, "processes": []}
+
+
 _GUARDED = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])

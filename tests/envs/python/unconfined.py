@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import tempfile
 import time
@@ -24,14 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from apart import CHECKOUT, lay_over, shut
+
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[2]
 _MOST_MEMORY = 400 << 20
 """Bytes after which an interpreter is stopped: twice what a confined one gets."""
 _MOST_SECONDS = 2.0
 _FURNISHED = b"\n"
-_SIZE = "size=200m,nr_inodes=20000,mode=777"
-_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/root", "/home")
+_SIZE = "size=200m,nr_inodes=20000"
 
 
 def main(names: list[str]) -> None:
@@ -113,43 +112,15 @@ class _Place:
         self.door = Door()
 
     def _furnish(self) -> None:
-        from arpo_envs.tools.python.server.isolation import kernel, mounts
-
-        mounts.keep_mounts_private()
-        read_only = struct.pack("=4Q", mounts.READ_ONLY, 0, 0, 0)
-        kernel.call("mount_setattr", -100, b"/", 0x8000, read_only, len(read_only))
-        needed = sorted({str(CHECKOUT), sys.prefix, sys.base_prefix})
-        for path in _WRITABLE:
-            kept = [(place, mounts.copy_of(place, 0)) for place in needed if place.startswith(f"{path}/")]
-            if os.path.isdir(path):
-                mounts.mount_memory(path, _SIZE, 0)
-            for place, tree in kept:
-                if os.path.exists(place):  # it lies below one that is there already
-                    os.close(tree)
-                    continue
-                os.makedirs(place)
-                mounts.attach(tree, place)
+        shut(_SIZE)
         for path in self._replaced():
-            self._lay_over(path)
-        mounts.mount_processes("/proc")
-        with socket.socket() as sock:  # the loopback interface is switched on
-            fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 0x1))
+            lay_over(path)
 
     def _replaced(self) -> Sequence[str]:
         """Returns the files that an attack changes or locks: the host's own must not be reached."""
         from attacks_locks import LOCKED, LOCKS
 
         return LOCKED if self.attack in LOCKS else (os.__file__,)
-
-    @staticmethod
-    def _lay_over(path: str) -> None:
-        """Has a file replaced by a copy that may be changed, and a device by an empty file."""
-        from arpo_envs.tools.python.server.isolation import mounts
-
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-            copy = Path(folder, "copy")
-            copy.write_bytes(Path(path).read_bytes() if os.path.isfile(path) else b"")
-            mounts.attach(mounts.copy_of(str(copy), 0), path)
 
     def _neighbour(self) -> int:
         """Starts a process with a file, in the place of siblings and strangers."""
