@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from apart import CHECKOUT, lay_changes_over, shut
-from mutants import MUTANTS, Mutant
+from mutant_list import MUTANTS
+from mutants import Mutant
 
 HERE = Path(__file__).resolve().parent
 _TESTS = HERE.relative_to(CHECKOUT)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mutants import MUTANTS
+from mutant_list import MUTANTS
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[2]

@@ -53,6 +53,14 @@ def test_the_time_limit_acts_again_in_the_next_cell(session, spoil):
     assert text(session, "n") == "1"
 
 
+def test_a_cell_that_had_to_be_stopped_is_stopped(session):
+    text(session, "n = 0")
+    pid = session.pid
+    run(session, "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\nwhile True: pass", timeout=0.1)
+    assert session.pid != pid
+    assert eventually(lambda: not alive(pid), 5.0)
+
+
 def test_sessions_have_nothing_of_the_servers_own_code(session):
     text(session, "import sys, importlib")
     assert text(session, "[name for name in sys.modules if name.partition('.')[0] == 'server']") == "[]"
@@ -95,7 +103,7 @@ kinds = [kind for file, kind in found if file > 2]
 kinds == [stat.S_IFSOCK], {kind for file, kind in found if file < 3} == {stat.S_IFCHR}"""
     assert text(session, files) == "(True, True)"
     with cloned(session) as [twin], cloned(twin) as [heir]:
-        assert text(heir, files) == "(True, True)"
+        assert [text(who, files) for who in (heir, twin, session)] == 3 * ["(True, True)"]
 
 
 def test_the_environment_holds_nothing_of_the_hosts(session):
@@ -120,13 +128,13 @@ def test_what_a_cell_makes_is_its_owners_whatever_the_host_masks(session):
 def test_an_answer_that_no_cell_can_give_is_not_believed(session, reply):
     """Even one with the order's own nonce, which a cell can find."""
     forge = f"""
-import json, os, struct, sys
+import json, os, struct, sys, time
 here = sys._getframe()
 while "order" not in here.f_locals:
     here = here.f_back
 body = json.dumps({reply} | {{"nonce": here.f_locals["order"]["nonce"]}}).encode()
 os.write(here.f_locals["self"].channel.sock.fileno(), struct.pack(">I", len(body)) + body)
-os._exit(0)"""
+time.sleep(60)"""
     result = run(session, forge)
     assert (result.error, "its answer was forged" in result.text) == ("died", True)
 

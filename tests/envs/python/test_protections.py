@@ -147,6 +147,17 @@ def test_the_folder_of_a_fork_that_was_given_up_is_removed_and_its_familys_is_no
     assert os.path.isdir(stage.family.folder)
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last(stage, last):
+    stage.supervisor._register(stage.order(), stage.child)
+    if not last:
+        stage.order(source=stage.child)
+    process = stage.supervisor._processes[stage.child]
+    stage.supervisor._forget(process)
+    assert not os.path.exists(process.workdir)
+    assert os.path.isdir(stage.family.folder) != last
+
+
 @pytest.mark.parametrize("who", ["host", "template", "control"])
 def test_who_supervises_ends_with_its_host_and_with_its_template(stage, who):
     if who == "control":
