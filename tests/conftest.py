@@ -25,6 +25,7 @@ if os.environ.get("ATEN_CPU_CAPABILITY") in _ONEDNN:
     os.environ.setdefault("DNNL_MAX_CPU_ISA", _ONEDNN[os.environ["ATEN_CPU_CAPABILITY"]])
 
 TOGETHER = {
+    "attacks": ("tests/envs/python/test_attacks.py",),  # programs of their own, which mostly wait
     "sandbox": ("tests/envs/python/", "tests/envs/test_python_env.py"),  # time limits of their own, processes that are counted
     "leaks": (  # counted faster without torch
         *(f"tests/envs/test_{name}" for name in ("laws", "conformance", "kit_", "check_tool", "forking", "search_env")),

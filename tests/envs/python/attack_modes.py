@@ -28,8 +28,6 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[2]
 _DROPPED = "--dropped"
 _PR_SET_CHILD_SUBREAPER = 36
-_UNFILTERED = {"x86_64": {335, 336}}
-"""`uretprobe` and `uprobe`: newer kernels show them to no filter; made without a probe, they kill the process."""
 _WRITE_MINE = "import os\nopen('mine.txt', 'w').write('mine')"
 _SIBLING = ("counter, os.listdir('.'), open('mine.txt').read()", "(41, ['mine.txt'], 'mine')")
 _PATIENCE = 10.0
@@ -158,6 +156,7 @@ class Suite:
         import numpy
         from attacks import PRELUDE, SECRET, SECRET_TIME, Host, numbers
         from attacks_resources import DISK_MB, INODES, MEMORY_MB, OUTPUT
+        from http_door import Door
 
         from arpo_envs.tasks import Task
         from arpo_envs.tools.python import PythonTool
@@ -180,6 +179,7 @@ class Suite:
             raise
         self.stranger: Any = self.tool.open(Task("u", "?", ("1",)), numpy.random.default_rng(1))
         self.server = self.tool._server
+        self.door = Door()
         self._ask(self.root, f"{PRELUDE}\nnumbers = {numbers(os.uname().machine)}")
         self._ask(self.stranger, f"counter = 41\n{_WRITE_MINE}")
         [self.original] = self.root.clone()
@@ -291,6 +291,7 @@ class Suite:
         for session in (self.root, self.original, self.sibling, self.stranger):
             session.close()
         self.server.close()
+        self.door.close()
         nobody: list[int] = []
         alive = self._settled(lambda: [pid for pid in descendants(os.getpid()) if is_alive(pid)], nobody)
         left += [f"process {pid} outlives the server" for pid in alive]
@@ -315,11 +316,8 @@ class Suite:
         return str(result.text)
 
     def _facts(self) -> dict[str, Any]:
-        from arpo_envs.tools.python.server.isolation import allowlist, kernel
+        from allowed_calls import unlisted
 
-        architecture = kernel.architecture()
-        assert architecture is not None
-        listed = {architecture.numbers[name] for name in allowlist.verdicts() if name in architecture.numbers}
         return {
             "pid": os.getpid(),
             "server": self.server._program.pid,
@@ -331,7 +329,8 @@ class Suite:
             "folder": str(self.folder),
             "checkout": str(CHECKOUT),
             "name": socket.gethostname(),
-            "unlisted": [number for number in range(480) if number not in listed | _UNFILTERED.get(architecture.name, set())],
+            "port": self.door.port,
+            "unlisted": unlisted(os.uname().machine),
         }
 
     def _supervisor(self) -> int:

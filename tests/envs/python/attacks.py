@@ -214,7 +214,7 @@ def tried(action, *arguments, **options):
 
 def called(name, *arguments):
     """Makes a system call and returns the name of its error, or what it did."""
-    number = numbers.get(name) if isinstance(name, str) else name
+    number = numbers[name] if isinstance(name, str) else name
     if number is None:
         return "EPERM"  # this architecture has no such call
     ctypes.set_errno(0)
@@ -267,11 +267,12 @@ finit_module 313 273 delete_module 176 106 reboot 169 142 swapon 167 224 syslog 
 clock_settime 227 112 mknodat 259 33 shmget 29 194 semget 64 190 msgget 68 186 mq_open 240 180 mlock 149 228
 mlockall 151 230 move_pages 279 239 migrate_pages 256 238 landlock_restrict_self 446 446 iopl 172 - ioperm 173 -
 modify_ldt 154 - setxattr 188 5 socket 41 198 socketpair 53 199 sendto 44 206 getpid 39 172 mmap 9 222 ioctl 16 29
+eventfd2 290 19
 """
 
 
-def numbers(machine: str) -> dict[str, int]:
-    """Returns the numbers of system calls that attacks make; those that the machine lacks are left out.
+def numbers(machine: str) -> dict[str, int | None]:
+    """Returns the numbers of the system calls that attacks make by name; None for those that the machine lacks.
 
     Args:
         machine: as `uname -m` prints it.
@@ -279,4 +280,4 @@ def numbers(machine: str) -> dict[str, int]:
     words = _NUMBERS.split()
     column = {"x86_64": 1, "aarch64": 2}[machine]
     rows = zip(words[::3], words[column::3], strict=True)
-    return {name: int(number) for name, number in rows if number != "-"}
+    return {name: None if number == "-" else int(number) for name, number in rows}

@@ -11,7 +11,7 @@ NETWORK = (
         """{
             "tcp": tried(socket.socket, socket.AF_INET, socket.SOCK_STREAM),
             "udp": tried(socket.socket, socket.AF_INET, socket.SOCK_DGRAM),
-            "connect": tried(socket.create_connection, ("127.0.0.1", 80), 1),
+            "connect": tried(socket.create_connection, ("127.0.0.1", host["port"]), 5),
             "listen": tried(socket.create_server, ("127.0.0.1", 0)),
         }""",
         refused("EPERM"),
@@ -49,14 +49,16 @@ NETWORK = (
     Attack(
         "network_names",
         """{
-            "address": tried(socket.getaddrinfo, "example.org", 80),
-            "name": tried(socket.gethostbyname, "example.org"),
+            "address": tried(socket.getaddrinfo, "localhost", 80),
+            "name": tried(socket.gethostbyname, "localhost"),
         }""",
         refused("gaierror"),
     ),
     Attack(
         "network_download",
-        'import urllib.request\n{"http": tried(urllib.request.urlopen, "http://127.0.0.1:9/", timeout=1)}',
+        """
+import urllib.request
+{"http": tried(lambda: urllib.request.urlopen(f"http://127.0.0.1:{host['port']}/", timeout=5).read())}""",
         refused("URLError"),
     ),
     Attack(
@@ -371,16 +373,30 @@ sorted(set(line.partition("=")[0] for line in found)), libc.getenv(b"ARPO_ATTACK
     ),
     Attack(
         "secrets_in_memory",
+        # The host's environment holds a text that is not spelt out here; Python keeps it as bytes, and the kernel on the stack.
         """
+needle = "".join(("must", " stay", " here"))
+def has(part):
+    return isinstance(part, (bytes, bytearray)) and needle.encode() in part or isinstance(part, str) and needle in part
 def holders():
-    # what holds a text of the host's environment, which is not spelt out here
-    needle = "".join(("must", " stay", " here"))
-    found = [thing for thing in gc.get_objects() if isinstance(thing, (dict, list, tuple))]
-    return [thing for thing in found if any(isinstance(part,
-    str) and needle in part for part in (thing.values() if isinstance(thing, dict) else thing))]
-len(holders()), sys.argv, sys.orig_argv""",
-        shows("(0, [''], [''])"),
+    left, met = gc.get_objects(), set()
+    while left:
+        thing = left.pop()
+        parts = gc.get_referents(thing)
+        if thing is not globals() and any(map(has, parts)):
+            yield type(thing).__name__
+        # The collector does not track what holds nothing but texts, such as the environment itself.
+        found = [part for part in parts if isinstance(part, (dict, tuple)) and not gc.is_tracked(part) and id(part) not in met]
+        met.update(map(id, found))
+        left += found
+def stack():
+    libc.getauxval.restype = ctypes.c_ulong
+    start, name_of_the_program = ctypes.c_void_p.in_dll(libc, "__libc_stack_end").value, libc.getauxval(31)
+    return ctypes.string_at(start, name_of_the_program - start)
+sorted(set(holders())), has(stack())""",
+        shows("([], False)"),
     ),
+    Attack("arguments_of_the_server", "sys.argv, sys.orig_argv", shows("([''], [''])")),
     Attack(
         "open_descriptors",
         """

@@ -230,7 +230,9 @@ modify_ldt setpgid setsid sethostname socketpair'''.split()
     ),
     Attack(
         "every_unlisted_call",
-        '{str(number): called(number) for number in host["unlisted"] if called(number) != "EPERM"} | {"all others": "EPERM"}',
+        """
+outcomes = {str(number): called(number) for number in host["unlisted"]}
+{number: outcome for number, outcome in outcomes.items() if outcome != "EPERM"} | {"all others": "EPERM"}""",
         refused("EPERM"),
         host=is_intact,
     ),

@@ -14,10 +14,6 @@ def _lost_or_died(seen: Seen) -> str | None:
     return None if seen.error == "died" else "it did not die"
 
 
-def _survives(seen: Seen) -> str | None:
-    return None if seen.error in (None, "error", "timeout", "died", "limit", "clone") else "an unknown outcome"
-
-
 def _forgery(body: str) -> str:
     return f"os.write(control()[0], frame(({body}).encode()))"
 
@@ -205,11 +201,11 @@ type(session)._copy = deadly""",
     ),
     Attack(
         "audit_hook",
-        "'run'",
-        _survives,
+        "'cloned'",
+        not_cloned,
         before="""
 armed = False
-sys.addaudithook(lambda event, arguments: spin() if armed and event in ("os.fork", "ctypes.call_function") else None)
+sys.addaudithook(lambda event, arguments: spin() if armed and event == "socket.__new__" else None)
 armed = True""",
         original=None,
         after=None,
@@ -264,9 +260,8 @@ BETWEEN = (
     Attack(
         "gc_callback_that_loops_later",
         "gc.callbacks.append(lambda *_: armed and spin())\ngc.set_threshold(1)\narmed = True",
-        _survives,
+        one_of(stopped, times_out),
         seconds=0.3,
-        after=None,
         answering=1.0,
     ),
     Attack("atexit_hook", "atexit.register(spin)\nraise SystemExit", shows("exit() was called; the session goes on")),
@@ -356,8 +351,8 @@ CODE = (
     Attack(
         "frames_of_the_loop",
         "frame_of_cells = loop_frame()\nframe_of_cells.f_locals['self'].notebook.namespace.clear()",
-        one_of(_survives, died),
-        after=None,
+        shows(""),
+        after=("'counter' in globals()", "False"),
     ),
 )
 

@@ -1,14 +1,17 @@
-"""The attack suite: every attack, in a clone of a clone, as root and as a user, with and without namespaces."""
+"""The attack suite: every attack, in a clone of a clone, as root and as a user, with and without namespaces.
+
+Each is run in one mode always, and in the others by the slow tests.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from attack_list import ATTACKS
 from attack_modes import MODES, Mode, ModeReport, run_mode
-
-pytestmark = pytest.mark.slow
+from attacks import Seen
 
 TIMEOUT = 900.0
 """Seconds for one mode, on a machine that is very busy; it takes about thirty on an idle processor."""
@@ -24,19 +27,18 @@ class Reports:
     """What came of each mode, which is run when first asked for, together with those that will be asked for.
 
     Args:
-        modes: what will be asked for.
-        names: the attacks that will be asked for; none means all.
+        asked: the attacks that will be asked for, by mode; none means all.
     """
 
-    def __init__(self, modes: Sequence[Mode] = (), names: Sequence[str] = ()) -> None:
-        self._modes, self._names = modes, names
+    def __init__(self, asked: Mapping[Mode, Sequence[str]] | None = None) -> None:
+        self._asked = asked or {}
         self._known: dict[str, ModeReport] = {}
 
     def __getitem__(self, mode: Mode) -> ModeReport:
         if mode.name not in self._known:
-            missing = [other for other in dict.fromkeys((*self._modes, mode)) if other.name not in self._known]
+            missing = [other for other in dict.fromkeys((*self._asked, mode)) if other.name not in self._known]
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                reports = pool.map(lambda other: run_mode(other, TIMEOUT, self._names), missing)
+                reports = pool.map(lambda other: run_mode(other, TIMEOUT, self._asked.get(other, ())), missing)
                 self._known.update({other.name: report for other, report in zip(missing, reports, strict=True)})
         return self._known[mode.name]
 
@@ -58,10 +60,13 @@ def too_few(offered: int) -> bool:
 
 @pytest.fixture(scope="module")
 def reports(request: pytest.FixtureRequest) -> Iterator[Reports]:
-    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    names = dict.fromkeys(parameters["name"] for parameters in asked if parameters.get("name") in _NAMES)
-    modes = dict.fromkeys(parameters["mode"] for parameters in asked if isinstance(parameters.get("mode"), Mode))
-    reports = Reports(list(modes), list(names))
+    asked: dict[Mode, list[str]] = {}
+    for item in request.session.items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if isinstance(parameters.get("mode"), Mode):
+            names = asked.setdefault(parameters["mode"], [])
+            names += [parameters["name"]] if parameters.get("name") in _NAMES else []
+    reports = Reports(asked)
     yield reports
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
@@ -76,18 +81,26 @@ def _offered(reports: Reports, mode: Mode) -> ModeReport:
     return report
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-@pytest.mark.parametrize("name", _NAMES)
+def _cases() -> Iterator[Any]:
+    """Yields every attack in every mode; the modes take turns at being the one that is always run."""
+    for number, name in enumerate(_NAMES):
+        for mode in MODES:
+            always = mode is MODES[number % len(MODES)]
+            yield pytest.param(name, mode, id=f"{name}-{mode.name}", marks=() if always else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "mode"), list(_cases()))
 @pytest.mark.timeout(_BOUND)
-def test_attack(reports: Reports, mode: Mode, name: str) -> None:
+def test_attack(reports: Reports, name: str, mode: Mode) -> None:
     report = _offered(reports, mode)
     assert name in report.complaints, f"the attack was not run: {report.failure}"
     assert not report.complaints[name], "\n".join(report.complaints[name])
 
 
+@pytest.mark.parametrize("attacks", ["some", pytest.param("the rest", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 @pytest.mark.timeout(_BOUND)
-def test_nothing_is_left_of_a_mode(reports: Reports, mode: Mode) -> None:
+def test_nothing_is_left_of_a_mode(reports: Reports, mode: Mode, attacks: str) -> None:
     """Processes, descriptors and folders are as many as before, and none when the server has ended."""
     report = _offered(reports, mode)
     assert report.left == []
@@ -114,3 +127,9 @@ def test_skipped_modes_are_counted_by_name() -> None:
 def test_there_are_sixty_attacks_and_no_name_is_used_twice() -> None:
     assert len(ATTACKS) >= 60
     assert not [name for name, count in Counter(attack.name for attack in ATTACKS).items() if count > 1]
+
+
+def test_no_attack_may_end_in_any_way() -> None:
+    ends = (None, "error", "timeout", "died", "limit", "clone")
+    outcomes = {inside: [Seen("it did", error, inside) for error in ends] for inside in (True, False)}
+    assert not [attack.name for attack in ATTACKS for seen in outcomes.values() if not any(map(attack.expect, seen))]

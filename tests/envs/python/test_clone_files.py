@@ -115,6 +115,8 @@ def test_devices_and_standard_streams_carry_no_message_to_a_clone_or_another_epi
             assert text(heir, FLAGS) == changed, "a copy is as it was"
             assert text(heir, "len(os.read(files[4], 5)), len(os.read(files[6], 5)), os.write(1, b'x')") == "(5, 5, 1)"
         assert text(session, FLAGS) == text(stranger, FLAGS) == before
+        text(stranger, SET_FLAGS)
+        assert text(session, FLAGS) == before
 
 
 MANY_NAMES = """

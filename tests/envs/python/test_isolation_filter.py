@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from allowed_calls import KNOWN
 from bpf_interpreter import verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -102,6 +103,14 @@ def test_what_is_forbidden_is_refused(architecture: Architecture, headers: tuple
     for name in checked:
         for arguments in ((), (1, 2, 3, 4, 5, 6), (-1,) * 6):
             assert verdict(program, architecture.audit, known[name], arguments) == EPERM, name
+
+
+@BOTH
+def test_what_is_allowed_is_what_is_written_out_for_the_attacks(architecture: Architecture) -> None:
+    assert {architecture.numbers[name] for name in verdicts() if name in architecture.numbers} == KNOWN[architecture.name]
+    program = session_filter(architecture)
+    for number in set(range(1000)) - KNOWN[architecture.name]:
+        assert verdict(program, architecture.audit, number) == EPERM
 
 
 @BOTH

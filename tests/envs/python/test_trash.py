@@ -106,6 +106,15 @@ def test_a_remover_that_was_killed_is_replaced_and_does_the_rest(tool):
         assert text(peer, "6 * 7") == "42"
 
 
+def test_a_remover_that_is_busy_ends_with_the_server():
+    tool = usable_tool("no-namespaces", imports=(), inodes=1_000_000, disk_mb=1000)
+    pid = _remover(tool)
+    with _standing_still(pid):
+        os.kill(tool._server._program.pid, signal.SIGKILL)
+        assert eventually(lambda: not alive(pid), 5.0)
+    tool._server.close()
+
+
 def test_the_trash_ends_with_the_server(tool):
     with opened(tool) as session:
         folder, remover = _folder(tool, session), _remover(tool)

@@ -213,12 +213,15 @@ def test_the_folders_above_are_closed_again(tmp_path):
     family = folders.make_family()
     path = folders.make(family)
     Path(path, "file").write_text("x")
-    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (folders.root, family)} == {workdirs.CLOSED}
+    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (folders.root, family)} == {0o111}
+    with workdirs._opened(family):  # as for those who are not root
+        assert stat.S_IMODE(os.stat(family).st_mode) == 0o311
+    assert stat.S_IMODE(os.stat(family).st_mode) == 0o111
     folders.remove(path)
     assert not os.path.exists(path)
     folders.remove_family(family)
     assert not os.path.exists(family)
-    assert stat.S_IMODE(os.stat(folders.root).st_mode) == workdirs.CLOSED
+    assert stat.S_IMODE(os.stat(folders.root).st_mode) == 0o111
 
 
 def test_what_is_removed_is_moved_as_it_is_and_empty_folders_need_nobody(tmp_path, monkeypatch):

@@ -1,0 +1,7 @@
+"""All mutants, in the order in which they are made."""
+
+from mutants import Mutant
+from mutants_isolation import ISOLATION
+from mutants_server import SERVER
+
+MUTANTS: tuple[Mutant, ...] = (*SERVER, *ISOLATION)

@@ -1,0 +1,204 @@
+"""Breaks the interpreter's isolation, one protection at a time, and runs the tests that must notice: a program of its own.
+
+`python mutation.py [WORD ...]` breaks what has one of the words in its file or text, or everything, and writes who survives;
+its exit status is 0 if nobody does. It needs root's rights: as attacks succeed on what is broken, tests are run in a place of
+their own, where nothing of this machine can be changed, the checkout included.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from apart import CHECKOUT, lay_changes_over, shut
+from mutant_list import MUTANTS
+from mutants import Mutant
+
+HERE = Path(__file__).resolve().parent
+_TESTS = HERE.relative_to(CHECKOUT)
+_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "pyproject.toml")
+_LANE = "--lane"
+_LANES = 2
+"""Mutants that are judged at the same time."""
+_MOST_SECONDS = 60.0
+"""After which a mutant is taken for found: it keeps its tests from ending."""
+_PASSED, _FAILED = 0, 1
+"""How pytest ends; other ends mean that nothing was tested."""
+_FEW_PROCESSES = 300
+_PR_SET_PDEATHSIG = 1
+_SIZE = "size=1g"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Args:
+        mutant: what was changed.
+        found: some test failed, or did not end.
+        said: the end of what the tests said.
+    """
+
+    mutant: Mutant
+    found: bool
+    said: str
+
+
+class Copy:
+    """A copy of the checkout that is changed and tested; this process must be the first of a process namespace.
+
+    Args:
+        folder: where it is made; others must be able to read it, because some tests give up root's rights.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.chmod(0o755)
+        for name in _COPIED:
+            if (CHECKOUT / name).is_dir():
+                shutil.copytree(CHECKOUT / name, folder / name)
+            else:
+                shutil.copy(CHECKOUT / name, folder / name)
+
+    def run(self, tests: Sequence[str]) -> tuple[int, str]:
+        """Runs tests in the copy as it is now; returns how pytest ended, and the end of what it said."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(self._folder),
+            "OPENBLAS_NUM_THREADS": "1",
+            "ARPO_TESTS_SKIP_NOTHING": "1",  # a layer that is broken looks like one that this machine lacks
+        }
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-n", "0", "-p", "no:cacheprovider", "--tb=short"]
+        with tempfile.TemporaryFile("w+") as output:
+            program = subprocess.Popen(
+                [*command, *tests],
+                cwd=self._folder / _TESTS,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            try:
+                status = program.wait(_MOST_SECONDS)
+            except subprocess.TimeoutExpired:
+                status = _FAILED
+            finally:
+                _end_all_others()
+            output.seek(0)
+            return status, output.read()[-1500:]
+
+    def judge(self, mutant: Mutant) -> Outcome:
+        """Makes the mutant, runs its tests, and takes it back.
+
+        Raises:
+            ValueError: it cannot be made, or nothing was tested.
+        """
+        path = self._folder / mutant.path
+        whole = path.read_text(encoding="utf-8")
+        if whole.count(mutant.old) != 1:
+            raise ValueError(f"{mutant}: its text is there {whole.count(mutant.old)} times")
+        try:
+            _write(path, whole.replace(mutant.old, mutant.new))
+            status, said = self.run(mutant.tests)
+        finally:
+            _write(path, whole)
+        if status not in (_PASSED, _FAILED):
+            raise ValueError(f"{mutant}: pytest ended with {status}\n{said}")
+        return Outcome(mutant, status == _FAILED, said)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)  # its time is compared in seconds
+
+
+def _end_all_others() -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def _use_up_numbers() -> None:
+    """Has later processes get numbers that the first few of a process namespace within this one do not have."""
+    for _ in range(_FEW_PROCESSES):
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+
+
+def _run_lane(mutants: Sequence[Mutant]) -> None:
+    """Judges mutants one after another in a place of their own, and writes what became of each.
+
+    Raises:
+        OSError: there can be no such place.
+    """
+    from arpo_envs.tools.python.server.isolation import kernel, namespaces
+
+    kernel.call("unshare", namespaces.MOUNT | namespaces.PROCESS | namespaces.NETWORK)
+    first = os.fork()
+    if first:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+    kernel.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    shut(_SIZE)
+    lay_changes_over(os.path.dirname(os.__file__))  # tests try to write there, and look at what refuses it
+    _use_up_numbers()
+    copy = Copy(Path(tempfile.mkdtemp(dir="/tmp")))
+    status, said = copy.run(sorted({test for mutant in mutants for test in mutant.tests}))
+    if status != _PASSED:
+        raise ValueError(f"the tests fail without any mutant\n{said}")
+    for mutant in mutants:
+        sys.stdout.write(json.dumps(asdict(copy.judge(mutant))) + "\n")
+        sys.stdout.flush()
+
+
+def survivors(mutants: Sequence[Mutant]) -> list[str]:
+    """Returns a description of every mutant that no test has noticed.
+
+    Args:
+        mutants: those that are made.
+
+    Raises:
+        subprocess.CalledProcessError: something could not be judged; what, was written on standard error.
+    """
+    numbers = [MUTANTS.index(mutant) for mutant in mutants]
+    command = [sys.executable, __file__, _LANE]
+    lanes = [
+        subprocess.Popen([*command, *map(str, numbers[first::_LANES])], stdout=subprocess.PIPE, text=True)
+        for first in range(min(_LANES, len(numbers)))
+    ]
+    left = []
+    for lane in lanes:
+        said, _ = lane.communicate()
+        outcomes = map(json.loads, said.splitlines())
+        left += [f"{one['mutant']}\n{one['said']}" for one in outcomes if not one["found"]]
+    for lane in lanes:
+        if lane.returncode:
+            raise subprocess.CalledProcessError(lane.returncode, lane.args)
+    return left
+
+
+def main(words: Sequence[str]) -> int:
+    """Judges the mutants that have one of the words, or all; returns the exit status."""
+    chosen = [one for one in MUTANTS if not words or any(word in f"{one.path} {one.old}" for word in words)]
+    left = survivors(chosen)
+    sys.stdout.write("\n".join([*left, f"{len(chosen)} mutants, {len(left)} survive\n"]))
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(CHECKOUT))
+    if sys.argv[1:2] == [_LANE]:
+        _run_lane([MUTANTS[int(number)] for number in sys.argv[2:]])
+    else:
+        sys.exit(main(sys.argv[1:]))
