@@ -56,6 +56,7 @@ class Process:
         inner: as the server sees it.
         budget: what it counts for.
         pidfd: a descriptor of it, only where no process namespace dies with the server.
+        place: what it has to be told of its working directory, with its next order.
     """
 
     channel: Channel
@@ -63,6 +64,7 @@ class Process:
     inner: int
     budget: Budget
     pidfd: int | None = None
+    place: dict[str, Any] | None = None
     ended: bool = False
 
 
@@ -179,12 +181,27 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         request = {"op": "fork", "pid": source.inner, "kind": kind}
         with _closing_on_error(channel), theirs, self._window(request) as window:
-            order = {"op": "fork"} | {key: window[key] for key in ("workdir", "branch", "copy")}
-            reply = self.ask(source, order, ANSWERING, [theirs.fileno()])
+            reply = self.ask(source, {"op": "fork", "copy": window["copy"]}, ANSWERING, [theirs.fileno()])
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
-            return self._welcome(channel, window["window"], source.budget), int(window["bytes"])
+            process = self._welcome(channel, window["window"], source.budget)
+            if window["copy"]:
+                self._copy_files(process)
+            return process, int(window["bytes"])
+
+    def _copy_files(self, process: Process) -> None:
+        """Has a new process copy its original's files, as long as that one is idle."""
+        try:
+            reply = self.ask(process, {"op": "settle"}, ANSWERING)
+            if "failed" in reply:
+                raise CloneError(f"The new interpreter failed: {str(reply['failed'])[:200]}.")
+            self._request({"op": "finish", "pid": process.inner})
+        except BaseException as error:
+            self.end(process)
+            if isinstance(error, SessionLost):
+                raise CloneError(f"The new interpreter was lost: {error}.") from None
+            raise
 
     @contextlib.contextmanager
     def _window(self, request: dict[str, Any], file: socket.socket | None = None) -> Iterator[dict[str, Any]]:
@@ -213,12 +230,12 @@ class ForkServer:
         try:
             inner = _inner_pid(pid) if self.namespaces else pid
             pidfd = None if self.namespaces else os.pidfd_open(pid)
-            self._request({"op": "register", "window": window, "pid": inner})
+            answer = self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:
             if pidfd is not None:
                 os.close(pidfd)
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
-        process = Process(channel, pid, inner, budget, pidfd)
+        process = Process(channel, pid, inner, budget, pidfd, answer["place"])
         with self._lock:
             self._processes[pid] = process
         budget.enter(pid)
@@ -249,7 +266,8 @@ class ForkServer:
         try:
             if process.channel.waiting():
                 raise SessionLost("it spoke without being asked")
-            process.channel.send(order | {"nonce": nonce}, files, deadline=deadline)
+            process.channel.send(order | {"place": process.place, "nonce": nonce}, files, deadline=deadline)
+            process.place = None
             reply = _receive(process.channel, deadline, watch)
             if reply.get("nonce") != nonce or process.channel.waiting():
                 raise SessionLost("its answer was forged")
@@ -258,9 +276,9 @@ class ForkServer:
             raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
         return reply
 
-    def settle(self, process: Process) -> str | None:
-        """Returns a working directory for a checkpoint that takes its original's place, or None if it has one."""
-        return self._request({"op": "settle", "pid": process.inner})["workdir"]  # type: ignore[no-any-return]  # str or None
+    def settle(self, process: Process) -> None:
+        """Gives a checkpoint that takes its original's place a working directory, if it has none."""
+        process.place = self._request({"op": "settle", "pid": process.inner})["place"] or process.place
 
     def usage(self, process: Process) -> tuple[int, int]:
         """Returns the bytes and the number of files in a session's working directory."""

@@ -186,9 +186,7 @@ class PythonSession:
         if self._closed:
             return self._lost()
         try:
-            workdir = self._server.settle(checkpoint)
-            if workdir is not None:
-                self._server.ask(checkpoint, {"op": "move", "workdir": workdir}, ANSWERING)
+            self._server.settle(checkpoint)
             checkpoint.budget.grew(checkpoint.pid, 0, self._server.usage(checkpoint)[0])
         except (ToolFault, CloneError) as error:
             self._give_up(error)

@@ -17,7 +17,7 @@ class ProcessTable:
     """
 
     def __init__(self, folder: int | None = None) -> None:
-        self._folder = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
+        self.folder = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
 
     def parent(self, pid: int) -> int | None:
         """Returns the parent of a process, None when it is gone or dead."""
@@ -41,7 +41,7 @@ class ProcessTable:
         with contextlib.suppress(OSError):  # it is gone
             for file in self._listed(f"{pid}/fd"):
                 with contextlib.suppress(OSError):  # it was closed
-                    kind = os.stat(f"{pid}/fd/{file}", dir_fd=self._folder)
+                    kind = os.stat(f"{pid}/fd/{file}", dir_fd=self.folder)
                     if stat.S_ISREG(kind.st_mode) and not kind.st_nlink:
                         found[kind.st_ino] = kind.st_blocks * 512
         return found
@@ -64,14 +64,14 @@ class ProcessTable:
         return [int(name) for name in self._listed(".") if name.isdigit()]
 
     def _listed(self, path: str) -> list[str]:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder)
         try:
             return os.listdir(folder)
         finally:
             os.close(folder)
 
     def _read(self, path: str) -> str:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)
         try:
             pieces = []
             while piece := os.read(file, 1 << 16):

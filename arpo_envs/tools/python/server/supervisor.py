@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .forking import FLAGS
 from .frames import Channel, ChannelError
 from .isolation import notifications
 from .open_files import MOST_FILES, RESERVED_FILES
+from .places import Places
 from .processes import ProcessTable, kill_by
-from .workdirs import Usage, WorkDirs
+from .workdirs import Place, Usage
 
 _GENERATIONS = 14
 """How many clones of clones get a branch of their own: the kernel stacks at most 16 layers of Landlock."""
@@ -50,13 +50,19 @@ class Branch:
 
 @dataclass(eq=False)
 class Process:
-    """A registered session process."""
+    """A registered session process.
+
+    Args:
+        place: its working directory; None if it needs none yet.
+        inherited: the one that it was forked in.
+    """
 
     pid: int
     pidfd: int
     family: Family
-    branch: "Branch"
-    workdir: str | None
+    branch: Branch
+    place: Place | None = None
+    inherited: Place | None = None
 
 
 @dataclass(eq=False)
@@ -65,16 +71,16 @@ class Window:
 
     Args:
         source: who may fork, once; None when that was done, or when the template forks.
-        before_cell: who runs a cell when this fork is registered, its checkpoint; None for other forks.
-        branch: the new process's.
-        workdir: the new process's, if it needs one yet.
+        original: whose copy it is; None if it is the template's.
+        kind: "open", "clone", "parked" or "checkpoint".
+        copy: the new process shall copy its original's files.
     """
 
     family: Family
-    branch: Branch
-    source: int | None
-    workdir: str | None
-    before_cell: int | None = None
+    source: int | None = None
+    original: Process | None = None
+    kind: str = "open"
+    copy: bool = False
 
 
 class Supervisor:
@@ -89,7 +95,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, control: Channel, host: int, template: tuple[int, int, socket.socket], workdirs: WorkDirs, table: ProcessTable
+        self, control: Channel, host: int, template: tuple[int, int, socket.socket], workdirs: Places, table: ProcessTable
     ) -> None:
         self.control, self.workdirs, self.table = control, workdirs, table
         self.template, self._tokens, self._orders = template
@@ -146,6 +152,8 @@ class Supervisor:
                 return self._register(int(request["window"]), int(request["pid"]))
             if what == "cancel":
                 return self._cancel(int(request["window"]))
+            if what == "finish":
+                return self._finish(int(request["pid"]))
             if what == "settle":
                 return self._settle(int(request["pid"]))
             if what == "usage":
@@ -159,11 +167,10 @@ class Supervisor:
         to_host = self.control.files.pop(0)
         family = Family(self.workdirs.make_family())
         try:
-            workdir = self.workdirs.make(family.folder)
             mine, theirs = socket.socketpair()
             with theirs:
                 order = Channel(self._orders)
-                order.send({"seed": seed, "family": family.folder, "workdir": workdir}, [to_host, theirs.fileno()])
+                order.send({"seed": seed, "family": family.folder}, [to_host, theirs.fileno()])
             os.write(self._tokens, b"1")
         except BaseException:
             self.workdirs.remove_family(family.folder)
@@ -172,24 +179,19 @@ class Supervisor:
             os.close(to_host)
         channel = Channel(mine)
         self._watch(mine.fileno(), lambda events: self._take_listener(channel, family))
-        return self._new_window(Window(family, Branch(family.folder), None, workdir))
+        return self._new_window(Window(family))
 
     def _allow_fork(self, pid: int, kind: str) -> dict[str, Any]:
-        """Opens a window for a "clone", which gets a branch of its own; "parked" and "checkpoint" stay in the source's."""
+        """Opens a window for a copy of a session; see `_place_new` for its kinds."""
         source = self._processes.get(pid)
         if source is None:
             return {"failed": "the interpreter is gone"}
         usage = self._used(source)
-        copy = usage is None or usage.entries > 0
+        copy = usage is not None and usage.entries > 0
         with contextlib.suppress(ProcessLookupError):  # then it will not fork
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-        branch = source.branch
-        if kind == "clone" and branch.generation < _GENERATIONS:
-            branch = Branch(self.workdirs.make_branch(branch.folder), branch.generation + 1)
-        workdir = None if kind == "checkpoint" and not copy else self.workdirs.make(branch.folder)
-        reply = self._new_window(Window(source.family, branch, pid, workdir, pid if kind == "checkpoint" else None))
-        new = {"workdir": workdir, "branch": branch.folder if branch is not source.branch else None, "copy": copy}
-        return reply | new | {"bytes": usage.size if usage is not None else 0}
+        reply = self._new_window(Window(source.family, pid, source, kind, copy))
+        return reply | {"copy": copy, "bytes": usage.size if usage is not None else 0}
 
     def _new_window(self, window: Window) -> dict[str, Any]:
         self._last_window += 1
@@ -208,17 +210,47 @@ class Supervisor:
             return {"failed": "the new process is not a session"}
         try:
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-            if window.before_cell is not None:
+            if window.kind == "checkpoint" and window.original is not None:
                 with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
-                    _allow_files(window.before_cell, MOST_FILES)
+                    _allow_files(window.original.pid, MOST_FILES)
+            process, said = self._place_new(window, pid, pidfd)
         except OSError:
             os.close(pidfd)
             raise
-        process = Process(pid, pidfd, window.family, window.branch, window.workdir)
         self._processes[pid] = process
         window.family.members += 1
         self._close_window(number)
         self._watch(pidfd, lambda events: self._forget(process))
+        return said
+
+    def _place_new(self, window: Window, pid: int, pidfd: int) -> tuple[Process, dict[str, Any]]:
+        """Gives a new process a working directory, and returns it with what it has to be told.
+
+        A "clone" gets a branch of its own; what is "parked" and a "checkpoint" stay in the original's. A checkpoint of a
+        session without files gets a working directory only when it takes its original's place.
+        """
+        original = window.original
+        process = Process(pid, pidfd, window.family, Branch(window.family.folder))
+        if original is not None:
+            process.branch, process.inherited = original.branch, original.place or original.inherited
+        if window.kind == "checkpoint" and not window.copy:
+            return process, {"place": None}
+        above = process.branch
+        if window.kind == "clone" and above.generation < _GENERATIONS:
+            process.branch = Branch(self.workdirs.make_branch(above.folder), above.generation + 1)
+        branch = process.branch.folder if process.branch.folder != above.folder else None
+        return process, {"place": self._place(process, copy=window.copy) | {"branch": branch}}
+
+    def _place(self, process: Process, *, copy: bool) -> dict[str, Any]:
+        place = process.place = self.workdirs.make(process.branch.folder, process.pidfd, process.inherited, copy=copy)
+        return {"workdir": place.path, "original": place.original, "branch": None}
+
+    def _finish(self, pid: int) -> dict[str, Any]:
+        """Notes that a process has copied its original's files."""
+        process = self._processes.get(pid)
+        if process is None:
+            return {"failed": "the new interpreter is gone"}
+        self.workdirs.finish(process.pidfd)
         return {}
 
     def _close_window(self, number: int) -> None:
@@ -228,8 +260,6 @@ class Supervisor:
         """Gives up a fork: whatever has come of it is killed as soon as no other fork could be mistaken for it."""
         window = self._windows.get(number)
         if window is not None:
-            if window.workdir is not None:
-                self.workdirs.remove(window.workdir)
             self._close_window(number)
             self._must_sweep = True
         return {}
@@ -239,10 +269,7 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the checkpoint is gone"}
-        if process.workdir is not None:
-            return {"workdir": None}
-        process.workdir = self.workdirs.make(process.branch.folder)
-        return {"workdir": process.workdir}
+        return {"place": self._place(process, copy=False) if process.place is None else None}
 
     def _usage(self, pid: int) -> dict[str, Any]:
         process = self._processes.get(pid)
@@ -256,9 +283,9 @@ class Supervisor:
 
     def _used(self, process: Process) -> Usage | None:
         """Returns what a process's files take, with those that have no name any more; None if it needs no folder yet."""
-        if process.workdir is None:
+        if process.place is None:
             return None
-        usage = self.workdirs.usage(process.workdir)
+        usage = self.workdirs.usage(process.place)
         if self.workdirs.bounded:  # its file system counts them
             return usage
         nameless = self.table.nameless(process.pid)
@@ -297,7 +324,7 @@ class Supervisor:
             return  # who asked is dead
         if asked is None:
             return
-        allow = bool(asked.args[0] == FLAGS) and self._may_fork(family, asked.pid)
+        allow = bool(asked.args[0] == self.workdirs.fork_flags) and self._may_fork(family, asked.pid)
         with contextlib.suppress(OSError):
             notifications.answer(listener, asked.id, allow=allow)
 
@@ -313,8 +340,8 @@ class Supervisor:
         self._unwatch(process.pidfd)
         os.close(process.pidfd)
         del self._processes[process.pid]
-        if process.workdir is not None:
-            self.workdirs.remove(process.workdir)
+        if process.place is not None:
+            self.workdirs.remove(process.place)
         self._leave(process.family)
 
     def _leave(self, family: Family) -> None:
