@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from .cell import Notebook
 from .copying import copy_tree
 from .frames import Channel, ChannelError
+from .mappings import FileMapping
 from .open_files import Opening, detach, openings
 
 HELLO = {"hello": True}
@@ -137,7 +138,7 @@ class SessionProcess:
         if original is not None:
             inside = self._inside(original)
             copy_tree(original, workdir, self._numbered() if workdir == self.workdir else ())
-            detach(self._inherited, original, workdir)
+            detach(self._inherited, original, workdir, [FileMapping(*row) for row in place["mappings"]])
             self._inherited = []
         _chdir(workdir)
         if inside:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from .mappings import FileMapping, map_copies
+
 MOST_FILES = 64
 """Descriptors that a cell may have."""
 RESERVED_FILES = 16
@@ -111,8 +113,8 @@ def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
         _fcntl(first, fcntl.F_SETFL, flags)
 
 
-def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
-    """Reopens everything: in the copy of a working directory, or the same device.
+def detach(found: Sequence[Opening], old: str, new: str | None, mappings: Sequence[FileMapping] = ()) -> None:
+    """Reopens and maps everything anew: in the copy of a working directory, or the same device.
 
     Where there is no copy (a pipe, a file elsewhere), the descriptor becomes useless but for closing it. It stays taken, so
     that a file object of the original's never means another file of the copy's.
@@ -121,6 +123,7 @@ def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
         found: what the original had open.
         old: the working directory that was copied.
         new: the copy; None if there is none.
+        mappings: of files in the working directory.
     """
     copied = [opening for opening in found if not stat.S_ISCHR(opening.kind.st_mode)]
     with _named(copied, old, new) as paths:
@@ -130,6 +133,8 @@ def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
             for file in opening.files:
                 _dup2(copy, file, False)
             _close(copy)
+        if new is not None and mappings:
+            map_copies(mappings, old, new, {number: path for (_, number), path in paths.items()})
 
 
 @contextmanager

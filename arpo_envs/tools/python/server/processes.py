@@ -1,12 +1,18 @@
 """What the supervisor must know of processes, asked of the kernel and never of a session."""
 
 import contextlib
+import errno
+import math
 import os
 import signal
 import stat
 from collections.abc import Collection
 
+from .mappings import FileMapping, file_mappings
+
 _DELETED = " (deleted)"
+_MOST_MAPS = 1 << 20
+"""Bytes of a list of mappings that are read: some ten thousand lines; an honest session has some hundred."""
 
 
 class ProcessTable:
@@ -60,6 +66,14 @@ class ProcessTable:
         lines = (line.split(None, 5) for line in maps.splitlines() if line.endswith(_DELETED))
         return {int(line[4]) for line in lines if line[5].startswith(f"{below}/")}
 
+    def mapped(self, pid: int, folder: str) -> list[FileMapping]:
+        """Returns the mappings that a process has of files below a folder.
+
+        Raises:
+            OSError: it is gone, or has so many mappings that reading them would keep everybody waiting.
+        """
+        return file_mappings(self._read(f"{pid}/maps", _MOST_MAPS), folder)
+
     def _all(self) -> list[int]:
         return [int(name) for name in self._listed(".") if name.isdigit()]
 
@@ -70,13 +84,15 @@ class ProcessTable:
         finally:
             os.close(folder)
 
-    def _read(self, path: str) -> str:
+    def _read(self, path: str, most: float = math.inf) -> str:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)
         try:
-            pieces = []
+            text = b""
             while piece := os.read(file, 1 << 16):
-                pieces.append(piece)
-            return b"".join(pieces).decode("utf-8", "replace")
+                text += piece
+                if len(text) > most:
+                    raise OSError(errno.E2BIG, "the interpreter has mapped too many pieces of memory")
+            return text.decode("utf-8", "surrogateescape")
         finally:
             os.close(file)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from .frames import Channel, ChannelError
 from .isolation import notifications
+from .mappings import as_message
 from .open_files import MOST_FILES, RESERVED_FILES
 from .places import Places
 from .processes import ProcessTable, kill_by
@@ -242,8 +243,10 @@ class Supervisor:
         return process, {"place": self._place(process, copy=window.copy) | {"branch": branch}}
 
     def _place(self, process: Process, *, copy: bool) -> dict[str, Any]:
-        place = process.place = self.workdirs.make(process.branch.folder, process.pidfd, process.inherited, copy=copy)
-        return {"workdir": place.path, "original": place.original, "branch": None}
+        inherited = process.inherited
+        mappings = self.table.mapped(process.pid, inherited.path) if copy and inherited is not None else []
+        place = process.place = self.workdirs.make(process.branch.folder, process.pidfd, inherited, copy=copy)
+        return {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
 
     def _finish(self, pid: int) -> dict[str, Any]:
         """Notes that a process has copied its original's files."""
