@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
-from .client import ANSWERING, ForkServer, Process, SessionLost
+from .client import ANSWERING, ForkServer, SessionLost
 from .code import strip_fences
+from .process import Process
 
 GRACE = 1.0
 """Seconds after the time limit in which a cell must have stopped by itself, before its process is killed."""

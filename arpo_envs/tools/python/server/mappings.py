@@ -57,7 +57,7 @@ def file_mappings(maps: str, folder: str) -> list[FileMapping]:
         folder: a path without a slash at its end.
 
     >>> line = "7f00-9f00 r--s 00001000 00:2a 7    /home/sub/a.npy"
-    >>> file_mappings(line, "/home")
+    >>> file_mappings(line, "/mnt")
     [FileMapping(start=32512, length=8192, protection=1, shared=True, offset=4096, number=7, name='sub/a.npy')]
     """
     if f" {folder}/" not in maps:

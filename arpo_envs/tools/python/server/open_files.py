@@ -26,8 +26,9 @@ _open, _close, _dup2, _fstat, _lseek, _unlink = os.open, os.close, os.dup2, os.f
 _pread, _write, _scandir, _fcntl = os.pread, os.write, os.scandir, fcntl.fcntl
 _stat, _samestat = os.stat, os.path.samestat
 
-_HARMLESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_DEVICES = {os.stat(path).st_rdev: path for path in _HARMLESS if os.path.exists(path)}
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+HARMLESS = {os.stat(path).st_rdev: path for path in _DEVICES if os.path.exists(path)}
+"""The devices that a session may have open, by their numbers."""
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -128,7 +129,7 @@ def detach(found: Sequence[Opening], old: str, new: str | None, mappings: Sequen
     copied = [opening for opening in found if not stat.S_ISCHR(opening.kind.st_mode)]
     with _named(copied, old, new) as paths:
         for opening in found:
-            path = paths.get(opening.identity, _DEVICES.get(opening.kind.st_rdev))
+            path = paths.get(opening.identity, HARMLESS.get(opening.kind.st_rdev))
             copy = _reopened(opening, path)
             for file in opening.files:
                 _dup2(copy, file, False)

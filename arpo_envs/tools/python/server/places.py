@@ -89,7 +89,7 @@ class OwnPlaces:
         top = self.mounts.give(process, first=original is None, keep=copy)
         if not copy:
             hold_number(top)
-        return Place(self.mounts.path, self.mounts.aside if copy else None, top)
+        return Place(self.mounts.path, self.mounts.aside if copy else None, top, os.fstat(top).st_dev)
 
     def finish(self, process: int) -> None:
         """Takes the original's working directory out of a session's sight.

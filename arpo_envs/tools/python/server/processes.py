@@ -11,6 +11,8 @@ from collections.abc import Collection
 from .mappings import FileMapping, file_mappings
 
 _DELETED = " (deleted)"
+_WAITING = ("S", "T", "t")
+"""States of a process that does nothing: it sleeps, or it was stopped."""
 _MOST_MAPS = 1 << 20
 """Bytes of a list of mappings that are read: some ten thousand lines; an honest session has some hundred."""
 
@@ -67,12 +69,42 @@ class ProcessTable:
         return {int(line[4]) for line in lines if line[5].startswith(f"{below}/")}
 
     def mapped(self, pid: int, folder: str) -> list[FileMapping]:
-        """Returns the mappings that a process has of files below a folder.
+        """Returns the mappings that a process has of files below a folder; see `maps`."""
+        return file_mappings(self.maps(pid), folder)
+
+    def maps(self, pid: int) -> str:
+        """Returns what a process has mapped, as the kernel prints it.
 
         Raises:
-            OSError: it is gone, or has so many mappings that reading them would keep everybody waiting.
+            OSError: it is gone, or has mapped so much that reading it would keep everybody waiting.
         """
-        return file_mappings(self._read(f"{pid}/maps", _MOST_MAPS), folder)
+        return self._read(f"{pid}/maps", _MOST_MAPS)
+
+    def rest(self, pid: int) -> str | None:
+        """Returns what stays the same as long as a process does nothing but wait; None if it does not wait.
+
+        Raises:
+            OSError: it is gone.
+        """
+        status = self._read(f"{pid}/status")
+        state = status.partition("\nState:\t")[2][:1]
+        return status.partition("voluntary_ctxt_switches:")[2] if state in _WAITING else None
+
+    def open_files(self, pid: int) -> list[int]:
+        """Returns the numbers of the descriptors of a process.
+
+        Raises:
+            OSError: it is gone, or cannot be looked at.
+        """
+        return [int(number) for number in self._listed(f"{pid}/fd")]
+
+    def target(self, path: str) -> tuple[os.stat_result, str]:
+        """Returns what a magic link of `/proc` leads to, and where that is.
+
+        Raises:
+            OSError: the process is gone, or has closed it.
+        """
+        return os.stat(path, dir_fd=self.folder), os.readlink(path, dir_fd=self.folder)
 
     def _all(self) -> list[int]:
         return [int(name) for name in self._listed(".") if name.isdigit()]

@@ -10,78 +10,22 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from .families import Branch, Family, Process, Window
 from .frames import Channel, ChannelError
 from .isolation import notifications
 from .mappings import as_message
 from .open_files import MOST_FILES, RESERVED_FILES
 from .places import Places
 from .processes import ProcessTable, kill_by
-from .workdirs import Place, Usage
+from .separation import Busy, Separation
+from .workdirs import Usage
 
 _GENERATIONS = 14
 """How many clones of clones get a branch of their own: the kernel stacks at most 16 layers of Landlock."""
 _ENDING = 1.0
 """Seconds in which the last process of a family ends; if its filter is in use after that, there are strays."""
-
-
-@dataclass(eq=False)
-class Family:
-    """Sessions that were cloned from one another; they share a seccomp filter, and so one listener."""
-
-    folder: str
-    members: int = 0
-    listener: int | None = None
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The folder in which a session, its checkpoints and its clones have their working directories.
-
-    Args:
-        folder: its path.
-        generation: how many branches it lies in.
-    """
-
-    folder: str
-    generation: int = 0
-
-
-@dataclass(eq=False)
-class Process:
-    """A registered session process.
-
-    Args:
-        place: its working directory; None if it needs none yet.
-        inherited: the one that it was forked in.
-    """
-
-    pid: int
-    pidfd: int
-    family: Family
-    branch: Branch
-    place: Place | None = None
-    inherited: Place | None = None
-
-
-@dataclass(eq=False)
-class Window:
-    """A fork that the host ordered and that is not registered yet.
-
-    Args:
-        source: who may fork, once; None when that was done, or when the template forks.
-        original: whose copy it is; None if it is the template's.
-        kind: "open", "clone", "parked" or "checkpoint".
-        copy: the new process shall copy its original's files.
-    """
-
-    family: Family
-    source: int | None = None
-    original: Process | None = None
-    kind: str = "open"
-    copy: bool = False
 
 
 class Supervisor:
@@ -93,12 +37,19 @@ class Supervisor:
         template: the template's pid, the descriptor for its tokens, and the socket for its orders.
         workdirs: makes working directories.
         table: the kernel's process table.
+        separation: looks at new sessions; None where they are not confined.
     """
 
     def __init__(
-        self, control: Channel, host: int, template: tuple[int, int, socket.socket], workdirs: Places, table: ProcessTable
+        self,
+        control: Channel,
+        host: int,
+        template: tuple[int, int, socket.socket],
+        workdirs: Places,
+        table: ProcessTable,
+        separation: Separation | None,
     ) -> None:
-        self.control, self.workdirs, self.table = control, workdirs, table
+        self.control, self.workdirs, self.table, self._separation = control, workdirs, table, separation
         self.template, self._tokens, self._orders = template
         self._pid = os.getpid()
         self._processes: dict[int, Process] = {}
@@ -146,9 +97,9 @@ class Supervisor:
         what = request["op"]
         try:
             if what == "open":
-                return self._open(int(request["seed"]))
+                return self._open(int(request["seed"]), int(request["channel"]))
             if what == "fork":
-                return self._allow_fork(int(request["pid"]), str(request["kind"]))
+                return self._allow_fork(int(request["pid"]), str(request["kind"]), int(request["channel"]))
             if what == "register":
                 return self._register(int(request["window"]), int(request["pid"]))
             if what == "cancel":
@@ -164,7 +115,7 @@ class Supervisor:
             return {"failed": f"{error.strerror or error}"}
         return None
 
-    def _open(self, seed: int) -> dict[str, Any]:
+    def _open(self, seed: int, number: int) -> dict[str, Any]:
         to_host = self.control.files.pop(0)
         family = Family(self.workdirs.make_family())
         try:
@@ -180,9 +131,9 @@ class Supervisor:
             os.close(to_host)
         channel = Channel(mine)
         self._watch(mine.fileno(), lambda events: self._take_listener(channel, family))
-        return self._new_window(Window(family))
+        return self._new_window(Window(family, number))
 
-    def _allow_fork(self, pid: int, kind: str) -> dict[str, Any]:
+    def _allow_fork(self, pid: int, kind: str, channel: int) -> dict[str, Any]:
         """Opens a window for a copy of a session; see `_place_new` for its kinds."""
         source = self._processes.get(pid)
         if source is None:
@@ -191,7 +142,7 @@ class Supervisor:
         copy = usage is not None and usage.entries > 0
         with contextlib.suppress(ProcessLookupError):  # then it will not fork
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-        reply = self._new_window(Window(source.family, pid, source, kind, copy))
+        reply = self._new_window(Window(source.family, channel, pid, source, kind, copy))
         return reply | {"copy": copy, "bytes": usage.size if usage is not None else 0}
 
     def _new_window(self, window: Window) -> dict[str, Any]:
@@ -231,16 +182,17 @@ class Supervisor:
         session without files gets a working directory only when it takes its original's place.
         """
         original = window.original
-        process = Process(pid, pidfd, window.family, Branch(window.family.folder))
+        process = Process(pid, pidfd, window.family, Branch(window.family.folder), window.channel, original=original)
         if original is not None:
             process.branch, process.inherited = original.branch, original.place or original.inherited
         if window.kind == "checkpoint" and not window.copy:
-            return process, {"place": None}
+            return process, {"place": None, "separate": True}  # it will be asked when it takes its original's place
         above = process.branch
         if window.kind == "clone" and above.generation < _GENERATIONS:
             process.branch = Branch(self.workdirs.make_branch(above.folder), above.generation + 1)
         branch = process.branch.folder if process.branch.folder != above.folder else None
-        return process, {"place": self._place(process, copy=window.copy) | {"branch": branch}}
+        place = self._place(process, copy=window.copy) | {"branch": branch}
+        return process, {"place": place} | ({"separate": False} if window.copy else self._separate(process))
 
     def _place(self, process: Process, *, copy: bool) -> dict[str, Any]:
         inherited = process.inherited
@@ -249,12 +201,30 @@ class Supervisor:
         return {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
 
     def _finish(self, pid: int) -> dict[str, Any]:
-        """Notes that a process has copied its original's files."""
+        """Looks whether a new process, which has copied its original's files if there were any, has let go of the original."""
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the new interpreter is gone"}
-        self.workdirs.finish(process.pidfd)
-        return {}
+        said = self._separate(process)
+        if process.separate and process.place is not None and process.place.original is not None:
+            self.workdirs.finish(process.pidfd)
+        return said
+
+    def _separate(self, process: Process) -> dict[str, Any]:
+        """Says whether a new process reaches nothing of its original's, and kills it if it does."""
+        original = process.original
+        if original is not None and self._processes.get(original.pid) is not original:
+            original = None
+        if self._separation is not None and process.inherited is not None:
+            try:
+                complaint = self._separation.complaint(process, original)
+            except Busy:
+                return {"separate": False}
+            if complaint is not None:
+                kill_by(process.pidfd)
+                return {"failed": f"the copy is not separate: {complaint}"}
+        process.separate, process.original = True, None
+        return {"separate": True}
 
     def _close_window(self, number: int) -> None:
         self._leave(self._windows.pop(number).family)
@@ -272,7 +242,10 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the checkpoint is gone"}
-        return {"place": self._place(process, copy=False) if process.place is None else None}
+        if process.place is not None:
+            return {"place": None, "separate": True}
+        process.original = None  # it is being killed
+        return {"place": self._place(process, copy=False)} | self._separate(process)
 
     def _usage(self, pid: int) -> dict[str, Any]:
         process = self._processes.get(pid)

@@ -45,11 +45,13 @@ class Place:
         path: where the session finds it.
         original: where the session finds that of its original, until `finish`; None if it shall copy nothing.
         top: a descriptor of it, where the path leads others elsewhere.
+        device: the number of its file system, if that is its own.
     """
 
     path: str
     original: str | None = None
     top: int = -1
+    device: int = -1
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class WorkDirs:
             except OSError:
                 self._remove_folder(folder, path)
                 raise
-        return Place(path, original.path if original is not None and copy else None)
+        device = os.stat(path).st_dev if self.bounded else -1
+        return Place(path, original.path if original is not None and copy else None, device=device)
 
     def finish(self, process: int) -> None:
         """Nothing is done when a copy is: a session stays away from its original's files by itself."""

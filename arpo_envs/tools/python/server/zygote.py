@@ -35,6 +35,7 @@ from .open_files import quiet
 from .places import OwnPlaces, Places
 from .processes import ProcessTable, close_all_but
 from .remover import Remover
+from .separation import Separation
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
 from .workdirs import Trash, WorkDirs, make_trash
@@ -97,7 +98,7 @@ def main(control_file: int, host_pid: int) -> int:
         place = isolate(wanted)
         template = _start_template(wanted, place)
         control.send({"ready": True, "folder": place.folder, "supervisor": os.getpid(), **_described(place)})
-        Supervisor(control, host, template, place.workdirs, place.table).run()
+        Supervisor(control, host, template, place.workdirs, place.table, _separation(place)).run()
     except Unavailable as missing:
         with contextlib.suppress(ChannelError):
             control.send({"unavailable": str(missing)})
@@ -150,6 +151,12 @@ def isolate(wanted: dict[str, Any]) -> Place:
     sessions = folder.sessions_of(path)
     workdirs = WorkDirs(sessions, None, None, _trash(sessions), wanted["inodes"])
     return Place(layers, unkept, [*paths, packages], listable, workdirs, ProcessTable(), path, installed)
+
+
+def _separation(place: Place) -> Separation | None:
+    if place.layers is None or not place.layers.seccomp:
+        return None
+    return Separation(place.table, place.workdirs.root, bounded=place.workdirs.bounded)
 
 
 def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:

@@ -11,7 +11,7 @@ Everything that is needed later is imported here: once the private root is enter
 files are out of sight.
 """
 
-from . import notifications
+from . import kernel, notifications
 from .confinement import Policy, confine
 from .landlock import restrict as restrict_files
 from .mounts import mount_workdir, unmount_workdir
@@ -33,6 +33,7 @@ __all__ = [
     "confine",
     "enter_namespaces",
     "enter_user_namespace",
+    "kernel",
     "mount_workdir",
     "notifications",
     "probe",
