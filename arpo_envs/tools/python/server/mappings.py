@@ -56,7 +56,7 @@ def file_mappings(maps: str, folder: str) -> list[FileMapping]:
         maps: the text of `/proc/PID/maps`.
         folder: a path without a slash at its end.
 
-    >>> line = "7f00-9f00 r--s 00001000 00:2a 7    /home/sub/a.npy"
+    >>> line = "7f00-9f00 r--s 00001000 00:2a 7    /mnt/sub/a.npy"
     >>> file_mappings(line, "/mnt")
     [FileMapping(start=32512, length=8192, protection=1, shared=True, offset=4096, number=7, name='sub/a.npy')]
     """
