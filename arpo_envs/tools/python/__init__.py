@@ -54,8 +54,8 @@ class PythonTool:
         output_characters: characters of a cell's text; of a longer one, beginning and end are kept.
         imports: modules that are imported beforehand. A cell sees their packages and numpy, sympy, scipy and pandas, with what
             these depend on, and no other installed ones: what generates a task's questions would tell the answers.
-        layers: "auto" for all isolation there is, "full" to insist on namespaces and Landlock, "no-namespaces" to do
-            without namespaces; "none" for no isolation at all, which needs `unsafe`.
+        layers: "auto" for all isolation there is, "full" to insist on namespaces, with mounts per session, and on Landlock,
+            "no-namespaces" to do without namespaces; "none" for no isolation at all, which needs `unsafe`.
         unsafe: run even where the minimum of isolation is missing.
 
     Raises:

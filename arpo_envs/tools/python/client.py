@@ -9,18 +9,21 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from ...errors import CloneError, ConfigError, ToolFault
 from .budget import Budget
 from .launch import ServerSettings, end, start
+from .process import Process, inner_pid
 from .server.frames import Channel, ChannelError, Closed, Overdue
 
 STARTING = 120.0
 """Seconds in which the server must have imported everything."""
 ANSWERING = 15.0
 """Seconds in which the server must answer, and a new process must say hello."""
+_PAUSE = 0.0005
+"""Seconds before the server is asked again whether a new process is separate; twice as long every time."""
 WATCHING = 0.2
 """Seconds between two looks at a cell that is watched while it runs."""
 
@@ -44,26 +47,6 @@ class SessionLost(ToolFault):
     def __init__(self, reason: str, *, overdue: bool = False) -> None:
         super().__init__(reason)
         self.overdue = overdue
-
-
-@dataclass(eq=False)
-class Process:
-    """A session process, as the host knows it.
-
-    Args:
-        channel: to the process.
-        pid: as this process sees it, from the kernel.
-        inner: as the server sees it.
-        budget: what it counts for.
-        pidfd: a descriptor of it, only where no process namespace dies with the server.
-    """
-
-    channel: Channel
-    pid: int
-    inner: int
-    budget: Budget
-    pidfd: int | None = None
-    ended: bool = False
 
 
 class ForkServer:
@@ -159,7 +142,7 @@ class ForkServer:
             ServerLost: the server is gone.
         """
         channel, theirs = _socket_pair(self.settings)
-        with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs) as window:
+        with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs, theirs) as window:
             theirs.close()
             return self._welcome(channel, window["window"], budget)
 
@@ -178,17 +161,51 @@ class ForkServer:
         """
         channel, theirs = _socket_pair(self.settings)
         request = {"op": "fork", "pid": source.inner, "kind": kind}
-        with _closing_on_error(channel), theirs, self._window(request) as window:
-            order = {"op": "fork"} | {key: window[key] for key in ("workdir", "branch", "copy")}
-            reply = self.ask(source, order, ANSWERING, [theirs.fileno()])
+        with _closing_on_error(channel), theirs, self._window(request, theirs) as window:
+            reply = self.ask(source, {"op": "fork", "copy": window["copy"]}, ANSWERING, [theirs.fileno()])
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
-            return self._welcome(channel, window["window"], source.budget), int(window["bytes"])
+            process = self._welcome(channel, window["window"], source.budget)
+            self._complete(process, copy=window["copy"])
+            return process, int(window["bytes"])
+
+    def _complete(self, process: Process, *, copy: bool) -> None:
+        """Has a new process copy its original's files, and the server look at both, as long as the original is idle."""
+        try:
+            if copy:
+                reply = self.ask(process, {"op": "settle"}, ANSWERING)
+                if "failed" in reply:
+                    raise CloneError(f"The new interpreter failed: {str(reply['failed'])[:200]}.")
+            self._separate(process)
+        except BaseException as error:
+            self.end(process)
+            if isinstance(error, SessionLost):
+                raise CloneError(f"The new interpreter was lost: {error}.") from None
+            raise
+
+    def _separate(self, process: Process) -> None:
+        """Waits until the server has found that a process reaches nothing of its original's.
+
+        Raises:
+            CloneError: it does, and was killed; or it does not come to rest, so that nobody can say.
+            ServerLost: the server is gone.
+        """
+        deadline, pause = time.monotonic() + ANSWERING, _PAUSE
+        while not process.separate:
+            process.separate = self._request({"op": "finish", "pid": process.inner})["separate"]
+            if not process.separate:
+                if time.monotonic() > deadline:
+                    raise CloneError("The new interpreter or its original did not come to rest.")
+                time.sleep(pause)
+                pause = min(2 * pause, WATCHING)
 
     @contextlib.contextmanager
-    def _window(self, request: dict[str, Any], file: socket.socket | None = None) -> Iterator[dict[str, Any]]:
+    def _window(
+        self, request: dict[str, Any], channel: socket.socket, file: socket.socket | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Asks for a fork, and gives it up if it does not come to be registered."""
+        request |= {"channel": os.fstat(channel.fileno()).st_ino}
         window = self._request(request, [] if file is None else [file.fileno()])
         try:
             yield window
@@ -211,14 +228,14 @@ class ForkServer:
         pid = channel.sender
         pidfd = None
         try:
-            inner = _inner_pid(pid) if self.namespaces else pid
+            inner = inner_pid(pid) if self.namespaces else pid
             pidfd = None if self.namespaces else os.pidfd_open(pid)
-            self._request({"op": "register", "window": window, "pid": inner})
+            answer = self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:
             if pidfd is not None:
                 os.close(pidfd)
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
-        process = Process(channel, pid, inner, budget, pidfd)
+        process = Process(channel, pid, inner, budget, pidfd, answer["place"], answer["separate"])
         with self._lock:
             self._processes[pid] = process
         budget.enter(pid)
@@ -249,7 +266,8 @@ class ForkServer:
         try:
             if process.channel.waiting():
                 raise SessionLost("it spoke without being asked")
-            process.channel.send(order | {"nonce": nonce}, files, deadline=deadline)
+            process.channel.send(order | {"place": process.place, "nonce": nonce}, files, deadline=deadline)
+            process.place = None
             reply = _receive(process.channel, deadline, watch)
             if reply.get("nonce") != nonce or process.channel.waiting():
                 raise SessionLost("its answer was forged")
@@ -258,9 +276,11 @@ class ForkServer:
             raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
         return reply
 
-    def settle(self, process: Process) -> str | None:
-        """Returns a working directory for a checkpoint that takes its original's place, or None if it has one."""
-        return self._request({"op": "settle", "pid": process.inner})["workdir"]  # type: ignore[no-any-return]  # str or None
+    def settle(self, process: Process) -> None:
+        """Gives a checkpoint that takes its original's place a working directory, if it has none."""
+        answer = self._request({"op": "settle", "pid": process.inner})
+        process.place, process.separate = answer["place"] or process.place, answer["separate"]
+        self._separate(process)
 
     def usage(self, process: Process) -> tuple[int, int]:
         """Returns the bytes and the number of files in a session's working directory."""
@@ -344,20 +364,6 @@ def _receive(channel: Channel, deadline: float, watch: Callable[[], None] | None
         except Overdue:
             watch()
     return channel.receive(deadline=deadline)
-
-
-def _inner_pid(pid: int) -> int:
-    """Returns the pid of a process in its own, innermost namespace.
-
-    Raises:
-        OSError: no descriptor is left.
-        CloneError: it is gone.
-    """
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        for line in status:
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    raise CloneError("The new interpreter died at once.")
 
 
 @contextlib.contextmanager

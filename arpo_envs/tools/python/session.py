@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
-from .client import ANSWERING, ForkServer, Process, SessionLost
+from .client import ANSWERING, ForkServer, SessionLost
 from .code import strip_fences
+from .process import Process
 
 GRACE = 1.0
 """Seconds after the time limit in which a cell must have stopped by itself, before its process is killed."""
@@ -186,9 +187,7 @@ class PythonSession:
         if self._closed:
             return self._lost()
         try:
-            workdir = self._server.settle(checkpoint)
-            if workdir is not None:
-                self._server.ask(checkpoint, {"op": "move", "workdir": workdir}, ANSWERING)
+            self._server.settle(checkpoint)
             checkpoint.budget.grew(checkpoint.pid, 0, self._server.usage(checkpoint)[0])
         except (ToolFault, CloneError) as error:
             self._give_up(error)

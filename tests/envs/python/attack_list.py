@@ -6,7 +6,8 @@ from attacks_outside import OUTSIDE
 from attacks_processes import PROCESSES
 from attacks_races import RACES
 from attacks_resources import RESOURCES
+from attacks_separation import SEPARATION
 from attacks_session import SESSION
 from attacks_waiting import WAITING
 
-ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *WAITING, *RACES)
+ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *SEPARATION, *WAITING, *RACES)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from syscall_headers import AARCH64_HEADERS, X86_64_HEADERS, numbers
 
-from arpo_envs.tools.python.server.forking import FLAGS
+from arpo_envs.tools.python.server.forking import FLAGS, FLAGS_WITH_MOUNTS
 from arpo_envs.tools.python.server.isolation.allowlist import session_filter, verdicts
 from arpo_envs.tools.python.server.isolation.bpf import (
     ALLOW,
@@ -137,9 +137,10 @@ def test_other_architectures_and_interfaces_kill_the_process(architecture: Archi
 
 @BOTH
 def test_one_kind_of_fork_is_asked_of_the_supervisor_and_everything_else_refused(architecture: Architecture) -> None:
-    sibling, os_fork = 0x01208011, 0x01200011
-    assert sibling == FLAGS
-    assert judge(architecture, "clone", sibling, 0, 0, 0x7000, 0x7000) == NOTIFY
+    sibling, os_fork, new_mounts = 0x01208011, 0x01200011, 0x00020000
+    assert (sibling, sibling | new_mounts) == (FLAGS, FLAGS_WITH_MOUNTS)
+    for flags in (sibling, sibling | new_mounts):
+        assert judge(architecture, "clone", flags, 0, 0, 0x7000, 0x7000) == NOTIFY
     assert judge(architecture, "clone", sibling, 0x7000) == EPERM, "with a stack of its own"
     assert judge(architecture, "clone", sibling, HIGH) == EPERM
     assert judge(architecture, "clone", sibling | HIGH) == EPERM
@@ -154,7 +155,9 @@ def test_one_kind_of_fork_is_asked_of_the_supervisor_and_everything_else_refused
         0x8011,
         sibling & ~0xFF,
         sibling - 1,
-        *(sibling ^ 1 << bit for bit in range(64)),
+        new_mounts,
+        os_fork | new_mounts,
+        *(sibling ^ 1 << bit for bit in range(64) if 1 << bit != new_mounts),
     ):
         assert judge(architecture, "clone", flags) == EPERM, hex(flags)
     notified = [name for name, outcome in verdicts().items() if outcome == NOTIFY]

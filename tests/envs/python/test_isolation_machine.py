@@ -43,19 +43,22 @@ def test_probing_changes_nothing() -> None:
     found = isolation.probe()
     assert Path("/proc/self/mounts").read_text(encoding="utf-8") == mounts
     names = [row.name for row in found.rows()]
-    assert set(names) >= {*report.NAMESPACES, *report.MINIMUM, report.LANDLOCK}
+    assert set(names) >= {*report.NAMESPACES, *report.MINIMUM, report.LANDLOCK, report.OWN_MOUNTS}
     assert all(row.what for row in found.rows())
     assert all(row.detail for row in found.rows() if not row.active)
 
 
 def _found(*missing: str, landlock: int = 7) -> isolation.Report:
-    names = (*report.NAMESPACES, *report.MINIMUM, report.LANDLOCK)
+    names = (*report.NAMESPACES, *report.MINIMUM, report.LANDLOCK, report.OWN_MOUNTS)
     return report.from_rows((Row(name, name not in missing, "what", f"why {name}") for name in names), landlock)
 
 
 def test_the_minimum_is_the_filter_and_one_way_to_keep_files_away() -> None:
     assert _found().missing_minimum() == []
-    assert _found().layers == Layers(True, 7, True, True, True)
+    assert _found().layers == Layers(True, 7, True, True, True, own_mounts=True)
+    assert _found("private root").layers.own_mounts is False
+    assert _found("mounts per session").missing_minimum() == []
+    assert _found("mounts per session").layers == Layers(True, 7, True, True, True, own_mounts=False)
     assert _found("Landlock").missing_minimum() == []
     assert _found("Landlock").layers.landlock == 0
     assert _found("user namespace").missing_minimum() == []
@@ -66,8 +69,9 @@ def test_the_minimum_is_the_filter_and_one_way_to_keep_files_away() -> None:
     assert [text.partition(" (")[0] for text in both] == ["Landlock", "process namespace"]
     same = report.from_rows((Row(name, False, "what", "why") for name in report.MINIMUM + report.NAMESPACES + ("Landlock",)), 0)
     assert len(same.missing_minimum()) == 1, "one reason is given once"
-    assert _found().unkept() == _found("user namespace").unkept() == []
-    [unkept] = _found("Landlock").unkept()
+    for kept in ((), ("user namespace",), ("Landlock",), ("mounts per session",)):
+        assert _found(*kept).unkept() == []
+    [unkept] = _found("Landlock", "mounts per session").unkept()
     assert unkept.startswith("Landlock is missing: ")
     assert unkept.endswith(". why Landlock")
 
@@ -99,6 +103,7 @@ print(json.dumps([{row.name: row.detail for row in found.rows() if not row.activ
         ("limit", 0, "user namespace", "ENOSPC). user.max_user_namespaces is 0"),
         ("unshare", errno.EPERM, "user namespace", "EPERM). This looks like a container"),
         ("open_tree", errno.ENOSYS, "private root", "ENOSYS). It needs Linux 5.12"),
+        ("setns", errno.EPERM, "mounts per session", "EPERM). This looks like a container"),
         ("landlock_create_ruleset", errno.ENOSYS, "Landlock", "ENOSYS). It needs Linux 5.13"),
         ("landlock_create_ruleset", errno.EPERM, "Landlock", "EPERM). A filter is in place already"),
         ("seccomp", errno.EPERM, "system call filter", "EPERM). A filter is in place already"),
@@ -113,7 +118,7 @@ def test_a_machine_that_lacks_something_is_told_what_and_why(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     inactive, missing = json.loads(done.stdout)
     assert expected in inactive.pop(row)
-    assert set(inactive.values()) <= {f"It needs the {row}."}
+    assert set(inactive.values()) <= {f"It needs the {name}." for name in (row, "private root")}
     assert len(missing) == (2 if row == "system call filter" else 0)
 
 

@@ -1,4 +1,7 @@
-"""What sessions leave is removed beside the supervisor, which answers everybody else meanwhile."""
+"""What sessions leave is removed beside the supervisor, which answers everybody else meanwhile.
+
+With mounts per session there is nothing to remove: the kernel lets go of a file system with its last user.
+"""
 
 import contextlib
 import os
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from python_sessions import MODES, alive, cloned, descendants, eventually, open_session, opened, run, text, usable_tool
+from python_sessions import alive, cloned, descendants, eventually, open_session, opened, run, text, usable_tool
 
 from arpo_envs.errors import ToolFault
 
@@ -17,9 +20,13 @@ MAKE_MANY = f"import os\nfor number in range({MANY}):\n    os.mkdir(str(number))
 NICE = 10
 
 
-@pytest.fixture(params=MODES)
-def tool(request):
-    tool = usable_tool(request.param, imports=(), inodes=1_000_000, disk_mb=1000)
+def _tool(mode):
+    return usable_tool(mode, imports=(), inodes=1_000_000, disk_mb=1000)
+
+
+@pytest.fixture
+def tool():
+    tool = _tool("no-namespaces")
     yield tool
     tool._server.close()
 
@@ -47,10 +54,8 @@ def _standing_still(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def _folder(tool, session) -> Path | None:
-    """Returns the server's folder, where the host has one."""
-    if tool._server.namespaces:
-        return None
+def _folder(session) -> Path:
+    """Returns the server's folder."""
     where = text(session, "import os; os.getcwd().encode().hex()").strip("'")
     return next(folder for folder in Path(bytes.fromhex(where).decode()).parents if folder.name.startswith("arpo-python-"))
 
@@ -73,7 +78,7 @@ def _entries(folder: Path) -> int:
 @pytest.mark.parametrize("end", ["closed", *(pytest.param(end, marks=pytest.mark.slow) for end in ("crashed", "cloned"))])
 def test_others_are_answered_before_what_a_session_left_is_removed(tool, end):
     with opened(tool) as peer:
-        folder = _folder(tool, peer)
+        folder = _folder(peer)
         with _standing_still(_remover(tool)):
             session = open_session(tool)
             text(session, MAKE_MANY)
@@ -85,24 +90,33 @@ def test_others_are_answered_before_what_a_session_left_is_removed(tool, end):
             session.close()
             with cloned(peer) as [twin], opened(tool) as newcomer:
                 assert [text(who, "6 * 7") for who in (peer, twin, newcomer)] == ["42"] * 3
-            if folder is not None:
-                assert eventually(lambda: _entries(_trash(folder)) >= MANY * (2 if end == "cloned" else 1), PATIENCE)
+            assert eventually(lambda: _entries(_trash(folder)) >= MANY * (2 if end == "cloned" else 1), PATIENCE)
             assert text(peer, "6 * 7") == "42"
-        assert folder is None or eventually(lambda: _entries(_trash(folder)) == 0, PATIENCE)
+        assert eventually(lambda: _entries(_trash(folder)) == 0, PATIENCE)
+
+
+def test_with_mounts_per_session_there_is_nothing_to_remove():
+    tool = _tool("full")
+    with opened(tool) as peer:
+        session = open_session(tool)
+        text(session, MAKE_MANY)
+        session.close()
+        assert run(peer, "6 * 7", timeout=1.0).text == "42"
+    assert not [pid for pid in descendants(tool._server._program.pid) if _nice(pid) == os.nice(0) + NICE], "there is no remover"
+    tool._server.close()
 
 
 def test_a_remover_that_was_killed_is_replaced_and_does_the_rest(tool):
     with opened(tool) as peer:
-        folder = _folder(tool, peer)
+        folder = _folder(peer)
         first = _remover(tool)
         os.kill(first, signal.SIGKILL)
         assert eventually(lambda: not alive(first))
         for _ in range(2):  # the first one may be moved away before the bell is found to be broken
             with opened(tool) as session:
                 text(session, "open('f', 'w').write('x')\nimport os; os.mkdir('d')")
-        if folder is not None:
-            assert eventually(lambda: _entries(_trash(folder)) == 0)
-            assert _remover(tool) != first
+        assert eventually(lambda: _entries(_trash(folder)) == 0)
+        assert _remover(tool) != first
         assert text(peer, "6 * 7") == "42"
 
 
@@ -117,25 +131,25 @@ def test_a_remover_that_is_busy_ends_with_the_server():
 
 def test_the_trash_ends_with_the_server(tool):
     with opened(tool) as session:
-        folder, remover = _folder(tool, session), _remover(tool)
+        folder, remover = _folder(session), _remover(tool)
         with _standing_still(remover):
             text(session, MAKE_MANY)
             session.close()
-            assert folder is None or eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
+            assert eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
             tool._server.close()
             assert eventually(lambda: not alive(remover), PATIENCE)
-            assert folder is None or not folder.exists()
+            assert not folder.exists()
 
 
 def test_the_trash_of_a_server_that_was_killed_is_removed_by_its_host(tool):
     with opened(tool) as session, opened(tool) as peer:
-        folder, remover = _folder(tool, session), _remover(tool)
+        folder, remover = _folder(session), _remover(tool)
         with _standing_still(remover):
             text(session, MAKE_MANY)
             session.close()
-            assert folder is None or eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
+            assert eventually(lambda: _entries(_trash(folder)) >= MANY, PATIENCE)
             os.kill(tool._server._program.pid, signal.SIGKILL)
             assert eventually(lambda: not alive(remover), PATIENCE)
             with pytest.raises(ToolFault):
                 run(peer, "1")
-            assert folder is None or eventually(lambda: not folder.exists(), PATIENCE)
+            assert eventually(lambda: not folder.exists(), PATIENCE)

@@ -1,4 +1,4 @@
-"""Where the kernel has no Landlock, nobody is left to believe in what only Landlock can keep."""
+"""Where the kernel lacks Landlock or mounts per session, nobody is left to believe in what only these can keep."""
 
 import errno
 import json
@@ -32,23 +32,52 @@ def user(request):
     return os.geteuid()
 
 
+def _said(user, code, *calls):
+    skip_if_missing(isolation.probe(), ALL)
+    command = [sys.executable, str(PROGRAM), str(user), str(code), *calls]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": os.environ.get("PATH", "")})
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout) | {"remedy": REMEDY[code]}
+
+
 @pytest.fixture(
     scope="module",
     params=[pytest.param(code, marks=[pytest.mark.slow] if code != errno.ENOSYS else []) for code in REMEDY],
     ids=errno.errorcode.get,
 )
 def said(request, user):
-    """What this program says without Landlock, and the remedy that it should name."""
-    skip_if_missing(isolation.probe(), ALL)
-    command = [sys.executable, str(PROGRAM), str(user), str(request.param)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": os.environ.get("PATH", "")})
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout) | {"remedy": REMEDY[request.param]}
+    """What this program says without Landlock and mounts per session, and the remedy that it should name."""
+    return _said(user, request.param, "landlock_create_ruleset", "setns")
+
+
+@pytest.fixture(scope="module")
+def said_with_mounts(user):
+    return _said(user, errno.ENOSYS, "landlock_create_ruleset")
+
+
+@pytest.fixture(scope="module")
+def said_with_landlock(user):
+    return _said(user, errno.EPERM, "setns")
+
+
+def test_mounts_per_session_keep_a_path_without_landlock(said_with_mounts):
+    assert said_with_mounts["auto"] == {"warned": [], "escaped": False}
+    assert "layers='full' needs namespaces and Landlock. Landlock: " in said_with_mounts["full"]["refused"]
+    assert said_with_mounts["doctor"]["status"] == 0
+
+
+def test_landlock_keeps_a_path_without_mounts_per_session(said_with_landlock):
+    assert said_with_landlock["auto"] == {"warned": [], "escaped": False}
+    assert "layers='full' needs namespaces and Landlock. mounts per session: " in said_with_landlock["full"]["refused"]
+    assert said_with_landlock["no-namespaces"] == {"warned": [], "escaped": False}
+    assert said_with_landlock["doctor"]["status"] == 0
+    assert "mounts per session" in said_with_landlock["doctor"]["shown"]
 
 
 def test_all_layers_are_refused_by_name_with_what_to_do(said):
     refused = said["full"]["refused"]
-    assert "layers='full' needs namespaces and Landlock. Landlock: " in refused
+    assert "layers='full' needs namespaces and Landlock. mounts per session: " in refused
+    assert "Landlock: " in refused
     assert said["remedy"] in refused
     assert "namespace: " not in refused, "what is there is not called missing"
     assert ".." not in refused

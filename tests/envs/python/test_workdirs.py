@@ -208,16 +208,21 @@ class _Place(WorkDirs):
         self.asked += 1
 
 
+def _made(folders, family):
+    return folders.make(family, -1, None, copy=False)
+
+
 def test_the_folders_above_are_closed_again(tmp_path):
     folders = _Place(tmp_path / "root")
     family = folders.make_family()
-    path = folders.make(family)
+    place = _made(folders, family)
+    path = place.path
     Path(path, "file").write_text("x")
-    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (folders.root, family)} == {0o111}
+    assert {stat.S_IMODE(os.stat(folder).st_mode) for folder in (folders.root, family)} == {workdirs.CLOSED}
     with workdirs._opened(family):  # as for those who are not root
         assert stat.S_IMODE(os.stat(family).st_mode) == 0o311
     assert stat.S_IMODE(os.stat(family).st_mode) == 0o111
-    folders.remove(path)
+    folders.remove(place)
     assert not os.path.exists(path)
     folders.remove_family(family)
     assert not os.path.exists(family)
@@ -227,9 +232,9 @@ def test_the_folders_above_are_closed_again(tmp_path):
 def test_what_is_removed_is_moved_as_it_is_and_empty_folders_need_nobody(tmp_path, monkeypatch):
     folders = _Place(tmp_path / "root")
     family = folders.make_family()
-    empty, full = folders.make(family), folders.make(family)
-    (Path(full) / "inner").mkdir()
-    number = os.stat(full).st_ino
+    empty, full = _made(folders, family), _made(folders, family)
+    (Path(full.path) / "inner").mkdir()
+    number = os.stat(full.path).st_ino
     folders.remove(empty)
     assert (folders.asked, list(folders.trash.iterdir())) == (0, [])
     monkeypatch.setattr(workdirs, "empty_folder", None)
@@ -245,10 +250,10 @@ def test_what_is_removed_is_moved_as_it_is_and_empty_folders_need_nobody(tmp_pat
 def test_a_link_in_the_place_of_a_working_directory_is_thrown_away_as_a_link(tmp_path, victim):
     folders = _Place(tmp_path / "root")
     family = folders.make_family()
-    path = folders.make(family)
-    os.rmdir(path)
-    os.symlink(victim, path)
-    folders.remove(path)
+    place = _made(folders, family)
+    os.rmdir(place.path)
+    os.symlink(victim, place.path)
+    folders.remove(place)
     [moved] = folders.trash.iterdir()
     assert moved.is_symlink()
     workdirs.empty_folder(str(folders.trash))
@@ -258,7 +263,7 @@ def test_a_link_in_the_place_of_a_working_directory_is_thrown_away_as_a_link(tmp
 
 def test_no_more_is_counted_than_a_working_directory_may_hold(tmp_path):
     folders = _Place(tmp_path / "root", entries=7)
-    path = folders.make(folders.make_family())
+    place = _made(folders, folders.make_family())
     for number in range(100):
-        Path(path, str(number)).mkdir()
-    assert folders.usage(path).entries == 8
+        Path(place.path, str(number)).mkdir()
+    assert folders.usage(place).entries == 8

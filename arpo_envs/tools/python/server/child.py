@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from typing import Any, NoReturn
 from .cell import Notebook
 from .copying import copy_tree
 from .frames import Channel, ChannelError
-from .open_files import detach, openings
+from .mappings import FileMapping
+from .open_files import Opening, detach, openings
 
 HELLO = {"hello": True}
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +35,6 @@ class SessionProcess:
     Args:
         channel: to the host.
         notebook: where cells run.
-        workdir: the working directory.
         parent: the process that every session is a child of.
         fork: forks a sibling.
         seed: makes all random generators a function of a number.
@@ -44,7 +45,6 @@ class SessionProcess:
         self,
         channel: Channel,
         notebook: Notebook,
-        workdir: str,
         parent: int,
         fork: Callable[[], int],
         seed: Callable[[int], None],
@@ -54,7 +54,7 @@ class SessionProcess:
         self.channel, self.notebook, self.parent, self._fork = channel, notebook, parent, fork
         self.workdir = ""
         self._seed = seed
-        self.move(workdir)
+        self._inherited: list[Opening] = []
 
     def loop(self) -> NoReturn:
         """Says hello, then obeys until the host is gone.
@@ -73,19 +73,23 @@ class SessionProcess:
             _exit(70)
 
     def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        what = order["op"]
+        if order.get("place") is not None:
+            try:
+                self._settle(order["place"])
+            except OSError as error:
+                return {"failed": f"the working directory could not be copied: {error.strerror}"}
+        if what == "settle":
+            return {}
         if self._branch and self._narrow is not None:  # not before it is needed: many copies are never used
             self._narrow(self._branch)
         self._branch = ""
-        what = order["op"]
         if what == "exec":
             return self._run(order)
         if what == "fork":
             return self._copy(order)
         if what == "seed":
             self._seed(order["seed"])
-            return {}
-        if what == "move":
-            self.move(order["workdir"])
             return {}
         raise ValueError(what)
 
@@ -99,7 +103,7 @@ class SessionProcess:
     # --- forks ------------------------------------------------------------------------------------
 
     def _copy(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Forks; the new process goes on with the channel and in the directory that it was given."""
+        """Forks; the new process goes on with the channel that it was given, and learns its working directory there."""
         file = self.channel.files.pop()
         found = openings({self.channel.sock.fileno(), file})
         try:
@@ -113,31 +117,44 @@ class SessionProcess:
         self.channel.close()
         self.channel = Channel(_socket(fileno=file), limit=self.channel.limit)
         die_with_parent(self.parent)
-        try:
-            old, new = self.workdir, order["workdir"]
-            if new is not None and order["copy"]:
-                copy_tree(old, new)
-            detach(found, old, new)
-            if new is not None:
-                self.move(new)
-            self._branch = order["branch"] or self._branch
-        except OSError as error:
-            return {"failed": f"the working directory could not be copied: {error.strerror}"}
+        if order["copy"]:
+            self._inherited = found
+        else:
+            detach(found, self.workdir, None)
+            _chdir("/")
         return HELLO
 
     # --- the working directory ------------------------------------------------------------------------
 
-    def move(self, workdir: str) -> None:
-        """Makes `workdir` the working directory, the home, and the place of temporary files and of imports.
+    def _settle(self, place: dict[str, Any]) -> None:
+        """Takes a working directory, with a copy of what was in the original's, if there was anything.
 
-        Whoever was in a folder of the old one is then in the same folder of the new one, if it is there.
+        Whoever was in a folder of the original's is then in the same folder of the copy, if it is there.
+
+        Raises:
+            OSError: there is no room, or something else that is not the original's fault.
         """
-        old, self.workdir = self.workdir, workdir
-        inside = self._inside(old)
+        original, workdir, inside = place["original"], place["workdir"], ""
+        if original is not None:
+            inside = self._inside(original)
+            copy_tree(original, workdir, self._numbered() if workdir == self.workdir else ())
+            detach(self._inherited, original, workdir, [FileMapping(*row) for row in place["mappings"]])
+            self._inherited = []
         _chdir(workdir)
         if inside:
             with contextlib.suppress(OSError):
                 _chdir(workdir + inside)
+        self._branch = place["branch"] or self._branch
+        if workdir != self.workdir:
+            self._move(workdir)
+
+    def _numbered(self) -> set[int]:
+        """Returns the numbers of the files with names that the original has open."""
+        return {each.kind.st_ino for each in self._inherited if stat.S_ISREG(each.kind.st_mode) and not each.is_deleted}
+
+    def _move(self, workdir: str) -> None:
+        """Makes `workdir` the home, and the place of temporary files and of imports."""
+        old, self.workdir = self.workdir, workdir
         self.notebook.hidden = (workdir, *self.notebook.hidden)
         with contextlib.suppress(Exception):  # a model's code may have replaced any of these
             os.environ["HOME"] = os.environ["TMPDIR"] = workdir

@@ -6,20 +6,23 @@ A session runs this after a model's code, so everything is bound at import to th
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT)
 _PIECE = 1 << 18
 _MODE = 0o1777
 """Bits of a mode that are copied; a session cannot make files with the others."""
+_MOST_SKIPPED = 4096
+"""Numbers of files that are used up to reach a wanted one; each takes some microseconds."""
 
 _scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
 _open, _read, _write, _close, _umask = os.open, os.read, os.write, os.close, os.umask
 _listdir, _rmdir, _stat, _fstat = os.listdir, os.rmdir, os.stat, os.fstat
 _lseek, _ftruncate, _utime = os.lseek, os.ftruncate, os.utime
+_lexists, _rename, _unlink = os.path.lexists, os.rename, os.unlink
 
 
-def copy_tree(source: str, target: str) -> None:
+def copy_tree(source: str, target: str, numbered: Collection[int] = ()) -> None:
     """Copies files, folders and symbolic links, holes and hard links as such.
 
     What is none of these, cannot be read, or lies so deep that no path leads there, is left out. Modes are given when a file
@@ -28,18 +31,86 @@ def copy_tree(source: str, target: str) -> None:
     Args:
         source: a folder.
         target: an empty folder.
+        numbered: files by their numbers (`st_ino`), which the copies shall have as well if they can: SQLite takes a file
+            with another number for another file. It takes a file system that counts, and `hold_number`.
 
     Raises:
         OSError: there is no room, or something else that is not the source's fault.
     """
     umask = _umask(0)
     try:
-        _copy_folders(source, target)
+        if numbered:
+            aside = f"{target}/{_free_name(source)}"
+            _mkdir(aside)
+            ready = _copy_numbered(source, aside, numbered)
+            _copy_folders(source, target, ready)
+            for path in ready.values():
+                _unlink(path)
+            _rmdir(aside)
+        else:
+            _copy_folders(source, target, {})
     finally:
         _umask(umask)
 
 
-def _copy_folders(source: str, target: str) -> None:
+def hold_number(folder: int) -> None:
+    """Uses up the first number of a new file system: `copy_tree` takes it for a folder that is gone in the end.
+
+    Args:
+        folder: a descriptor of its top.
+    """
+    _mkdir("held", dir_fd=folder)
+    _rmdir("held", dir_fd=folder)
+
+
+def _free_name(folder: str) -> str:
+    name = ".copying"
+    while _lexists(f"{folder}/{name}"):
+        name += "-"
+    return name
+
+
+def _copy_numbered(source: str, aside: str, numbered: Collection[int]) -> dict[int, str]:
+    """Copies some files, by numbers, to a folder of the same file system; returns where they are.
+
+    Numbers are given in ascending order, so this must come first.
+    """
+    ready, left = {}, _MOST_SKIPPED
+    for number, path in sorted(_paths(source, numbered).items()):
+        while left > 0 and _next_number(aside) < number - 1:
+            left -= 1
+        ready[number] = f"{aside}/{number}"
+        _copy_file(path, ready[number])
+    return ready
+
+
+def _next_number(folder: str) -> int:
+    """Uses up a number of the file system, and returns it."""
+    file = _open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        return _fstat(file).st_ino
+    finally:
+        _close(file)
+
+
+def _paths(folder: str, numbered: Collection[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    folders = [folder]
+    while folders and len(found) < len(numbered):
+        try:
+            with _scandir(folders.pop()) as listing:
+                for entry in listing:
+                    if entry.inode() in numbered:
+                        found[entry.inode()] = entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError as error:
+            if error.errno not in _UNREACHABLE:
+                raise
+    return found
+
+
+def _copy_folders(source: str, target: str, ready: dict[int, str]) -> None:
     newest_first = _lists_newest_first(target)
     folders = [(source, target)]
     copies: dict[int, str] = {}  # files with several names
@@ -54,30 +125,33 @@ def _copy_folders(source: str, target: str) -> None:
             if error.errno not in _UNREACHABLE:
                 raise
             continue
-        folders += _copy_entries(entries[::-1] if newest_first else entries, there, copies)
+        folders += _copy_entries(entries[::-1] if newest_first else entries, there, copies, ready)
     for folder, found in reversed(times):  # what is made in a folder changes its times
         _utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _lists_newest_first(folder: str) -> bool:
-    """Whether this file system lists what was made last first, as Linux's in memory does; `folder` is empty."""
+    """Whether this file system lists what was made last first, as Linux's in memory does; `folder` holds no such names."""
     names = ("1", "2")
     for name in names:
         _mkdir(f"{folder}/{name}")
     try:
-        return _listdir(folder) != list(names)
+        listed = _listdir(folder)
+        return listed.index(names[1]) < listed.index(names[0])
     finally:
         for name in names:
             _rmdir(f"{folder}/{name}")
 
 
-def _copy_entries(entries: "Sequence[os.DirEntry[str]]", there: str, copies: dict[int, str]) -> list[tuple[str, str]]:
+def _copy_entries(
+    entries: "Sequence[os.DirEntry[str]]", there: str, copies: dict[int, str], ready: dict[int, str]
+) -> list[tuple[str, str]]:
     """Copies what is in a folder, one after the other, and returns the folders among it with their copies."""
     folders = []
     for entry in entries:
         copied = f"{there}/{entry.name}"
         try:
-            if _copy_entry(entry, copied, copies):
+            if _copy_entry(entry, copied, copies, ready):
                 folders.append((entry.path, copied))
         except OSError as error:
             if error.errno not in _UNREACHABLE:
@@ -85,7 +159,7 @@ def _copy_entries(entries: "Sequence[os.DirEntry[str]]", there: str, copies: dic
     return folders
 
 
-def _copy_entry(entry: "os.DirEntry[str]", copied: str, copies: dict[int, str]) -> bool:
+def _copy_entry(entry: "os.DirEntry[str]", copied: str, copies: dict[int, str], ready: dict[int, str]) -> bool:
     """Copies what is not a folder, and says whether it is one."""
     kind = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(kind.st_mode):
@@ -98,7 +172,10 @@ def _copy_entry(entry: "os.DirEntry[str]", copied: str, copies: dict[int, str]) 
         if kind.st_ino in copies:
             _link(copies[kind.st_ino], copied)
             return False
-        _copy_file(entry.path, copied)
+        if kind.st_ino in ready:
+            _rename(ready.pop(kind.st_ino), copied)
+        else:
+            _copy_file(entry.path, copied)
         if kind.st_nlink > 1:
             copies[kind.st_ino] = copied
     return False

@@ -18,7 +18,7 @@ _LOCK = "lock"
 def make_folder() -> tuple[str, int]:
     """Returns the path of a new folder and the descriptor that holds its lock; stale ones are removed first."""
     remove_stale_folders()
-    path = tempfile.mkdtemp(prefix=PREFIX)
+    path = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX))  # as the kernel shows it
     lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.mkdir(sessions_of(path), CLOSED)

@@ -9,9 +9,11 @@ import ctypes
 import os
 import signal
 
-_CLONE_PARENT, _CHILD_SETTID, _CHILD_CLEARTID = 0x8000, 0x01000000, 0x00200000
+_CLONE_PARENT, _CHILD_SETTID, _CHILD_CLEARTID, _CLONE_NEWNS = 0x8000, 0x01000000, 0x00200000, 0x00020000
 FLAGS = _CLONE_PARENT | _CHILD_SETTID | _CHILD_CLEARTID | signal.SIGCHLD
 """What the kernel is asked for; a supervisor allows no other fork."""
+FLAGS_WITH_MOUNTS = FLAGS | _CLONE_NEWNS
+"""The same, where each session has a mount namespace of its own."""
 
 _PR_GET_TID_ADDRESS = 40
 _NUMBERS = {"x86_64": 56, "aarch64": 220}
@@ -22,11 +24,14 @@ class Forker:
 
     Make it before the process is confined; it works in the forks as well.
 
+    Args:
+        flags: `FLAGS` or `FLAGS_WITH_MOUNTS`.
+
     Raises:
         OSError: this is not a machine it knows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, flags: int = FLAGS) -> None:
         number = _NUMBERS.get(os.uname().machine)
         if number is None:
             raise OSError(f"forking a sibling is not known on {os.uname().machine}")
@@ -43,7 +48,7 @@ class Forker:
         library.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0)
         # x86_64 wants the place fourth, aarch64 fifth; the other one is not looked at. Without it, the number stays the
         # parent's, which only matters for locks between threads.
-        self._arguments = [ctypes.c_long(value) for value in (number, FLAGS, 0, 0, place.value or 0, place.value or 0)]
+        self._arguments = [ctypes.c_long(value) for value in (number, flags, 0, 0, place.value or 0, place.value or 0)]
 
     def __call__(self) -> int:
         """Returns the new process's id, and 0 in the new process.

@@ -6,11 +6,12 @@ everything anew, devices included, which would carry messages otherwise.
 
 import fcntl
 import os
-import select
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from .mappings import FileMapping, map_copies
 
 MOST_FILES = 64
 """Descriptors that a cell may have."""
@@ -25,12 +26,9 @@ _open, _close, _dup2, _fstat, _lseek, _unlink = os.open, os.close, os.dup2, os.f
 _pread, _write, _scandir, _fcntl = os.pread, os.write, os.scandir, fcntl.fcntl
 _stat, _samestat = os.stat, os.path.samestat
 
-_every_file = select.poll()
-for _file in range(MOST_FILES + RESERVED_FILES):
-    _every_file.register(_file, 0)
-
-_HARMLESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_DEVICES = {os.stat(path).st_rdev: path for path in _HARMLESS if os.path.exists(path)}
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+HARMLESS = {os.stat(path).st_rdev: path for path in _DEVICES if os.path.exists(path)}
+"""The devices that a session may have open, by their numbers."""
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -93,9 +91,15 @@ def openings(kept: Collection[int]) -> list[Opening]:
 
 
 def _open_files() -> list[int]:
-    """Returns all descriptors, by one system call."""
-    closed = {file for file, event in _every_file.poll(0) if event & select.POLLNVAL}
-    return [file for file in range(MOST_FILES + RESERVED_FILES) if file not in closed]
+    """Returns all descriptors; `poll` would be faster, and overlook those opened with O_PATH."""
+    found = []
+    for file in range(MOST_FILES + RESERVED_FILES):
+        try:
+            _fcntl(file, fcntl.F_GETFD)
+        except OSError:
+            continue
+        found.append(file)
+    return found
 
 
 def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
@@ -110,8 +114,8 @@ def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
         _fcntl(first, fcntl.F_SETFL, flags)
 
 
-def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
-    """Reopens everything: in the copy of a working directory, or the same device.
+def detach(found: Sequence[Opening], old: str, new: str | None, mappings: Sequence[FileMapping] = ()) -> None:
+    """Reopens and maps everything anew: in the copy of a working directory, or the same device.
 
     Where there is no copy (a pipe, a file elsewhere), the descriptor becomes useless but for closing it. It stays taken, so
     that a file object of the original's never means another file of the copy's.
@@ -120,15 +124,18 @@ def detach(found: Sequence[Opening], old: str, new: str | None) -> None:
         found: what the original had open.
         old: the working directory that was copied.
         new: the copy; None if there is none.
+        mappings: of files in the working directory.
     """
     copied = [opening for opening in found if not stat.S_ISCHR(opening.kind.st_mode)]
     with _named(copied, old, new) as paths:
         for opening in found:
-            path = paths.get(opening.identity, _DEVICES.get(opening.kind.st_rdev))
+            path = paths.get(opening.identity, HARMLESS.get(opening.kind.st_rdev))
             copy = _reopened(opening, path)
             for file in opening.files:
                 _dup2(copy, file, False)
             _close(copy)
+        if new is not None and mappings:
+            map_copies(mappings, old, new, {number: path for (_, number), path in paths.items()})
 
 
 @contextmanager

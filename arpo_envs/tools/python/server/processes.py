@@ -1,12 +1,20 @@
 """What the supervisor must know of processes, asked of the kernel and never of a session."""
 
 import contextlib
+import errno
+import math
 import os
 import signal
 import stat
 from collections.abc import Collection
 
+from .mappings import FileMapping, file_mappings
+
 _DELETED = " (deleted)"
+_WAITING = ("S", "T", "t")
+"""States of a process that does nothing: it sleeps, or it was stopped."""
+_MOST_MAPS = 1 << 20
+"""Bytes of a list of mappings that are read: some ten thousand lines; an honest session has some hundred."""
 
 
 class ProcessTable:
@@ -17,7 +25,7 @@ class ProcessTable:
     """
 
     def __init__(self, folder: int | None = None) -> None:
-        self._folder = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
+        self.folder = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
 
     def parent(self, pid: int) -> int | None:
         """Returns the parent of a process, None when it is gone or dead."""
@@ -41,7 +49,7 @@ class ProcessTable:
         with contextlib.suppress(OSError):  # it is gone
             for file in self._listed(f"{pid}/fd"):
                 with contextlib.suppress(OSError):  # it was closed
-                    kind = os.stat(f"{pid}/fd/{file}", dir_fd=self._folder)
+                    kind = os.stat(f"{pid}/fd/{file}", dir_fd=self.folder)
                     if stat.S_ISREG(kind.st_mode) and not kind.st_nlink:
                         found[kind.st_ino] = kind.st_blocks * 512
         return found
@@ -60,23 +68,63 @@ class ProcessTable:
         lines = (line.split(None, 5) for line in maps.splitlines() if line.endswith(_DELETED))
         return {int(line[4]) for line in lines if line[5].startswith(f"{below}/")}
 
+    def mapped(self, pid: int, folder: str) -> list[FileMapping]:
+        """Returns the mappings that a process has of files below a folder; see `maps`."""
+        return file_mappings(self.maps(pid), folder)
+
+    def maps(self, pid: int) -> str:
+        """Returns what a process has mapped, as the kernel prints it.
+
+        Raises:
+            OSError: it is gone, or has mapped so much that reading it would keep everybody waiting.
+        """
+        return self._read(f"{pid}/maps", _MOST_MAPS)
+
+    def rest(self, pid: int) -> str | None:
+        """Returns what stays the same as long as a process does nothing but wait; None if it does not wait.
+
+        Raises:
+            OSError: it is gone.
+        """
+        status = self._read(f"{pid}/status")
+        state = status.partition("\nState:\t")[2][:1]
+        return status.partition("voluntary_ctxt_switches:")[2] if state in _WAITING else None
+
+    def open_files(self, pid: int) -> list[int]:
+        """Returns the numbers of the descriptors of a process.
+
+        Raises:
+            OSError: it is gone, or cannot be looked at.
+        """
+        return [int(number) for number in self._listed(f"{pid}/fd")]
+
+    def target(self, path: str) -> tuple[os.stat_result, str]:
+        """Returns what a magic link of `/proc` leads to, and where that is.
+
+        Raises:
+            OSError: the process is gone, or has closed it.
+        """
+        return os.stat(path, dir_fd=self.folder), os.readlink(path, dir_fd=self.folder)
+
     def _all(self) -> list[int]:
         return [int(name) for name in self._listed(".") if name.isdigit()]
 
     def _listed(self, path: str) -> list[str]:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder)
         try:
             return os.listdir(folder)
         finally:
             os.close(folder)
 
-    def _read(self, path: str) -> str:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+    def _read(self, path: str, most: float = math.inf) -> str:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)
         try:
-            pieces = []
+            text = b""
             while piece := os.read(file, 1 << 16):
-                pieces.append(piece)
-            return b"".join(pieces).decode("utf-8", "replace")
+                text += piece
+                if len(text) > most:
+                    raise OSError(errno.E2BIG, "the interpreter has mapped too many pieces of memory")
+            return text.decode("utf-8", "surrogateescape")
         finally:
             os.close(file)
 

@@ -10,71 +10,22 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from .forking import FLAGS
+from .families import Branch, Family, Process, Window
 from .frames import Channel, ChannelError
 from .isolation import notifications
+from .mappings import as_message
 from .open_files import MOST_FILES, RESERVED_FILES
+from .places import Places
 from .processes import ProcessTable, kill_by
-from .workdirs import Usage, WorkDirs
+from .separation import Busy, Separation
+from .workdirs import Usage
 
 _GENERATIONS = 14
 """How many clones of clones get a branch of their own: the kernel stacks at most 16 layers of Landlock."""
 _ENDING = 1.0
 """Seconds in which the last process of a family ends; if its filter is in use after that, there are strays."""
-
-
-@dataclass(eq=False)
-class Family:
-    """Sessions that were cloned from one another; they share a seccomp filter, and so one listener."""
-
-    folder: str
-    members: int = 0
-    listener: int | None = None
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The folder in which a session, its checkpoints and its clones have their working directories.
-
-    Args:
-        folder: its path.
-        generation: how many branches it lies in.
-    """
-
-    folder: str
-    generation: int = 0
-
-
-@dataclass(eq=False)
-class Process:
-    """A registered session process."""
-
-    pid: int
-    pidfd: int
-    family: Family
-    branch: "Branch"
-    workdir: str | None
-
-
-@dataclass(eq=False)
-class Window:
-    """A fork that the host ordered and that is not registered yet.
-
-    Args:
-        source: who may fork, once; None when that was done, or when the template forks.
-        before_cell: who runs a cell when this fork is registered, its checkpoint; None for other forks.
-        branch: the new process's.
-        workdir: the new process's, if it needs one yet.
-    """
-
-    family: Family
-    branch: Branch
-    source: int | None
-    workdir: str | None
-    before_cell: int | None = None
 
 
 class Supervisor:
@@ -86,12 +37,19 @@ class Supervisor:
         template: the template's pid, the descriptor for its tokens, and the socket for its orders.
         workdirs: makes working directories.
         table: the kernel's process table.
+        separation: looks at new sessions; None where they are not confined.
     """
 
     def __init__(
-        self, control: Channel, host: int, template: tuple[int, int, socket.socket], workdirs: WorkDirs, table: ProcessTable
+        self,
+        control: Channel,
+        host: int,
+        template: tuple[int, int, socket.socket],
+        workdirs: Places,
+        table: ProcessTable,
+        separation: Separation | None,
     ) -> None:
-        self.control, self.workdirs, self.table = control, workdirs, table
+        self.control, self.workdirs, self.table, self._separation = control, workdirs, table, separation
         self.template, self._tokens, self._orders = template
         self._pid = os.getpid()
         self._processes: dict[int, Process] = {}
@@ -139,13 +97,15 @@ class Supervisor:
         what = request["op"]
         try:
             if what == "open":
-                return self._open(int(request["seed"]))
+                return self._open(int(request["seed"]), int(request["channel"]))
             if what == "fork":
-                return self._allow_fork(int(request["pid"]), str(request["kind"]))
+                return self._allow_fork(int(request["pid"]), str(request["kind"]), int(request["channel"]))
             if what == "register":
                 return self._register(int(request["window"]), int(request["pid"]))
             if what == "cancel":
                 return self._cancel(int(request["window"]))
+            if what == "finish":
+                return self._finish(int(request["pid"]))
             if what == "settle":
                 return self._settle(int(request["pid"]))
             if what == "usage":
@@ -155,15 +115,14 @@ class Supervisor:
             return {"failed": f"{error.strerror or error}"}
         return None
 
-    def _open(self, seed: int) -> dict[str, Any]:
+    def _open(self, seed: int, number: int) -> dict[str, Any]:
         to_host = self.control.files.pop(0)
         family = Family(self.workdirs.make_family())
         try:
-            workdir = self.workdirs.make(family.folder)
             mine, theirs = socket.socketpair()
             with theirs:
                 order = Channel(self._orders)
-                order.send({"seed": seed, "family": family.folder, "workdir": workdir}, [to_host, theirs.fileno()])
+                order.send({"seed": seed, "family": family.folder}, [to_host, theirs.fileno()])
             os.write(self._tokens, b"1")
         except BaseException:
             self.workdirs.remove_family(family.folder)
@@ -172,24 +131,19 @@ class Supervisor:
             os.close(to_host)
         channel = Channel(mine)
         self._watch(mine.fileno(), lambda events: self._take_listener(channel, family))
-        return self._new_window(Window(family, Branch(family.folder), None, workdir))
+        return self._new_window(Window(family, number))
 
-    def _allow_fork(self, pid: int, kind: str) -> dict[str, Any]:
-        """Opens a window for a "clone", which gets a branch of its own; "parked" and "checkpoint" stay in the source's."""
+    def _allow_fork(self, pid: int, kind: str, channel: int) -> dict[str, Any]:
+        """Opens a window for a copy of a session; see `_place_new` for its kinds."""
         source = self._processes.get(pid)
         if source is None:
             return {"failed": "the interpreter is gone"}
         usage = self._used(source)
-        copy = usage is None or usage.entries > 0
+        copy = usage is not None and usage.entries > 0
         with contextlib.suppress(ProcessLookupError):  # then it will not fork
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-        branch = source.branch
-        if kind == "clone" and branch.generation < _GENERATIONS:
-            branch = Branch(self.workdirs.make_branch(branch.folder), branch.generation + 1)
-        workdir = None if kind == "checkpoint" and not copy else self.workdirs.make(branch.folder)
-        reply = self._new_window(Window(source.family, branch, pid, workdir, pid if kind == "checkpoint" else None))
-        new = {"workdir": workdir, "branch": branch.folder if branch is not source.branch else None, "copy": copy}
-        return reply | new | {"bytes": usage.size if usage is not None else 0}
+        reply = self._new_window(Window(source.family, channel, pid, source, kind, copy))
+        return reply | {"copy": copy, "bytes": usage.size if usage is not None else 0}
 
     def _new_window(self, window: Window) -> dict[str, Any]:
         self._last_window += 1
@@ -208,18 +162,69 @@ class Supervisor:
             return {"failed": "the new process is not a session"}
         try:
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-            if window.before_cell is not None:
+            if window.kind == "checkpoint" and window.original is not None:
                 with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
-                    _allow_files(window.before_cell, MOST_FILES)
+                    _allow_files(window.original.pid, MOST_FILES)
+            process, said = self._place_new(window, pid, pidfd)
         except OSError:
             os.close(pidfd)
             raise
-        process = Process(pid, pidfd, window.family, window.branch, window.workdir)
         self._processes[pid] = process
         window.family.members += 1
         self._close_window(number)
         self._watch(pidfd, lambda events: self._forget(process))
-        return {}
+        return said
+
+    def _place_new(self, window: Window, pid: int, pidfd: int) -> tuple[Process, dict[str, Any]]:
+        """Gives a new process a working directory, and returns it with what it has to be told.
+
+        A "clone" gets a branch of its own; what is "parked" and a "checkpoint" stay in the original's. A checkpoint of a
+        session without files gets a working directory only when it takes its original's place.
+        """
+        original = window.original
+        process = Process(pid, pidfd, window.family, Branch(window.family.folder), window.channel, original=original)
+        if original is not None:
+            process.branch, process.inherited = original.branch, original.place or original.inherited
+        if window.kind == "checkpoint" and not window.copy:
+            return process, {"place": None, "separate": True}  # it will be asked when it takes its original's place
+        above = process.branch
+        if window.kind == "clone" and above.generation < _GENERATIONS:
+            process.branch = Branch(self.workdirs.make_branch(above.folder), above.generation + 1)
+        branch = process.branch.folder if process.branch.folder != above.folder else None
+        place = self._place(process, copy=window.copy) | {"branch": branch}
+        return process, {"place": place} | ({"separate": False} if window.copy else self._separate(process))
+
+    def _place(self, process: Process, *, copy: bool) -> dict[str, Any]:
+        inherited = process.inherited
+        mappings = self.table.mapped(process.pid, inherited.path) if copy and inherited is not None else []
+        place = process.place = self.workdirs.make(process.branch.folder, process.pidfd, inherited, copy=copy)
+        return {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
+
+    def _finish(self, pid: int) -> dict[str, Any]:
+        """Looks whether a new process, which has copied its original's files if there were any, has let go of the original."""
+        process = self._processes.get(pid)
+        if process is None:
+            return {"failed": "the new interpreter is gone"}
+        said = self._separate(process)
+        if process.separate and process.place is not None and process.place.original is not None:
+            self.workdirs.finish(process.pidfd)
+        return said
+
+    def _separate(self, process: Process) -> dict[str, Any]:
+        """Says whether a new process reaches nothing of its original's, and kills it if it does."""
+        original = process.original
+        if original is not None and self._processes.get(original.pid) is not original:
+            original = None
+        if self._separation is not None and process.inherited is not None:
+            try:
+                complaint = self._separation.complaint(process, original)
+            except Busy:
+                return {"separate": False}
+            if complaint is not None:
+                kill_by(process.pidfd)
+                return {"failed": f"the copy is not separate: {complaint}"}
+        process.separate, process.original = True, None
+        return {"separate": True}
 
     def _close_window(self, number: int) -> None:
         self._leave(self._windows.pop(number).family)
@@ -228,8 +233,6 @@ class Supervisor:
         """Gives up a fork: whatever has come of it is killed as soon as no other fork could be mistaken for it."""
         window = self._windows.get(number)
         if window is not None:
-            if window.workdir is not None:
-                self.workdirs.remove(window.workdir)
             self._close_window(number)
             self._must_sweep = True
         return {}
@@ -239,10 +242,10 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the checkpoint is gone"}
-        if process.workdir is not None:
-            return {"workdir": None}
-        process.workdir = self.workdirs.make(process.branch.folder)
-        return {"workdir": process.workdir}
+        if process.place is not None:
+            return {"place": None, "separate": True}
+        process.original = None  # it is being killed
+        return {"place": self._place(process, copy=False)} | self._separate(process)
 
     def _usage(self, pid: int) -> dict[str, Any]:
         process = self._processes.get(pid)
@@ -256,9 +259,9 @@ class Supervisor:
 
     def _used(self, process: Process) -> Usage | None:
         """Returns what a process's files take, with those that have no name any more; None if it needs no folder yet."""
-        if process.workdir is None:
+        if process.place is None:
             return None
-        usage = self.workdirs.usage(process.workdir)
+        usage = self.workdirs.usage(process.place)
         if self.workdirs.bounded:  # its file system counts them
             return usage
         nameless = self.table.nameless(process.pid)
@@ -297,7 +300,7 @@ class Supervisor:
             return  # who asked is dead
         if asked is None:
             return
-        allow = bool(asked.args[0] == FLAGS) and self._may_fork(family, asked.pid)
+        allow = bool(asked.args[0] == self.workdirs.fork_flags) and self._may_fork(family, asked.pid)
         with contextlib.suppress(OSError):
             notifications.answer(listener, asked.id, allow=allow)
 
@@ -313,8 +316,8 @@ class Supervisor:
         self._unwatch(process.pidfd)
         os.close(process.pidfd)
         del self._processes[process.pid]
-        if process.workdir is not None:
-            self.workdirs.remove(process.workdir)
+        if process.place is not None:
+            self.workdirs.remove(process.place)
         self._leave(process.family)
 
     def _leave(self, family: Family) -> None:

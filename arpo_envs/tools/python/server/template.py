@@ -48,6 +48,7 @@ class Settings:
         supervisor: this process's parent.
         search: where modules are looked for.
         aliases: paths, and the ones that texts show instead.
+        fork_flags: how sessions fork.
     """
 
     imports: Sequence[str]
@@ -56,6 +57,7 @@ class Settings:
     supervisor: int
     search: Sequence[str]
     aliases: Sequence[tuple[str, str]]
+    fork_flags: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def run_template(settings: Settings, tokens: int, orders: socket.socket, rights:
     die_with_parent(settings.supervisor)
     try:
         notebook, seed = _prepare(settings)
-        fork = Forker()
+        fork = Forker(settings.fork_flags)
     except BaseException as error:  # noqa: BLE001  # an import may fail in any way; the host says so
         orders.send(f"{type(error).__name__}: {error}".encode()[:4000])
         os._exit(0)
@@ -155,7 +157,7 @@ def _session(
     channel.close()
     to_host = Channel(socket.socket(fileno=host), limit=LIMIT)
     try:
-        process = SessionProcess(to_host, notebook, order["workdir"], parent, fork, seed, rights.narrow)
+        process = SessionProcess(to_host, notebook, parent, fork, seed, rights.narrow)
         seed(order["seed"])
         listener = rights.confine(order["family"])
         to_supervisor = Channel(socket.socket(fileno=supervisor))

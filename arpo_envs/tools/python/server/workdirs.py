@@ -2,7 +2,8 @@
 
 Where the server has a mount namespace, each is a memory file system with a size and a number of files of
 its own. Elsewhere it is a folder, and its size can only be asked for. The folders above are not readable and
-the names are random, so that no session can find or list another's.
+the names are random, so that no session can find or list another's. Where every session has a mount namespace
+too, see `places`.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from secrets import token_hex
+
+from .forking import FLAGS
 
 CLOSED = 0o111
 """Mode of the folders above: they can be passed through, and neither listed nor written to."""
@@ -32,6 +35,23 @@ class Usage:
 
     size: int
     entries: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A session's working directory.
+
+    Args:
+        path: where the session finds it.
+        original: where the session finds that of its original, until `finish`; None if it shall copy nothing.
+        top: a descriptor of it, where the path leads others elsewhere.
+        device: the number of its file system, if that is its own.
+    """
+
+    path: str
+    original: str | None = None
+    top: int = -1
+    device: int = -1
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,9 @@ class WorkDirs:
         self._mount, self._unmount = mount, unmount
         self._trash, self.entries = trash, entries
 
+    fork_flags = FLAGS
+    """How sessions fork."""
+
     @property
     def bounded(self) -> bool:
         """Whether the kernel bounds each directory's size."""
@@ -83,8 +106,18 @@ class WorkDirs:
         """Returns a new folder within a family's folder or a branch of it, for the directories of a clone and its clones."""
         return _make_below(folder, CLOSED)
 
-    def make(self, folder: str) -> str:
-        """Returns a new, empty working directory in a family's folder or a branch of it."""
+    def make(self, folder: str, process: int, original: Place | None, *, copy: bool) -> Place:
+        """Returns a new, empty working directory.
+
+        Args:
+            folder: of a family, or a branch of it.
+            process: a pidfd of the session it is for.
+            original: the working directory of the session that it was forked from; None if it was not forked.
+            copy: the session is going to copy that.
+
+        Raises:
+            OSError: there is no room, or the session is gone.
+        """
         path = _make_below(folder, 0o700 if self._mount is None else 0)  # nobody shall write below the mount
         if self._mount is not None:
             try:
@@ -92,10 +125,15 @@ class WorkDirs:
             except OSError:
                 self._remove_folder(folder, path)
                 raise
-        return path
+        device = os.stat(path).st_dev if self.bounded else -1
+        return Place(path, original.path if original is not None and copy else None, device=device)
 
-    def remove(self, path: str) -> None:
+    def finish(self, process: int) -> None:
+        """Nothing is done when a copy is: a session stays away from its original's files by itself."""
+
+    def remove(self, place: Place) -> None:
         """Removes a working directory and all it holds; one that is gone already is no error."""
+        path = place.path
         if self._unmount is not None:
             with contextlib.suppress(OSError):
                 self._unmount(path)
@@ -105,14 +143,9 @@ class WorkDirs:
         """Removes a family's folder, with everything that is still in it."""
         self._remove_folder(self.root, family)
 
-    def usage(self, path: str) -> Usage:
+    def usage(self, place: Place) -> Usage:
         """Returns what a directory holds; without a size-limited file system it is counted, until it is too much."""
-        if self.bounded:
-            with contextlib.suppress(OSError):
-                system = os.statvfs(path)
-                return Usage((system.f_blocks - system.f_bfree) * system.f_frsize, system.f_files - system.f_ffree - 1)
-            return Usage(0, 0)
-        return counted(path, self.entries)
+        return taken(place.path) if self.bounded else counted(place.path, self.entries)
 
     def _remove_folder(self, parent: str, path: str) -> None:
         """Removes a folder at once if it is empty, or moves it to the trash; what resists goes with the folders above it."""
@@ -236,6 +269,18 @@ def _empty_or_move(name: str, folder: int, top: int) -> bool:
         return True
     finally:
         os.close(inner)
+
+
+def taken(top: str | int) -> Usage:
+    """Returns what a file system holds, nameless files included; nothing if it is gone.
+
+    Args:
+        top: a path or a descriptor.
+    """
+    with contextlib.suppress(OSError):
+        system = os.statvfs(top)
+        return Usage((system.f_blocks - system.f_bfree) * system.f_frsize, system.f_files - system.f_ffree - 1)
+    return Usage(0, 0)
 
 
 def counted(path: str, most: int) -> Usage:

@@ -18,20 +18,24 @@ from . import folder
 from .frames import Channel, ChannelError
 from .isolation import (
     Layers,
+    OwnMounts,
     Policy,
     PrivateRoot,
     confine,
     enter_namespaces,
+    enter_user_namespace,
     mount_workdir,
     probe,
     python_paths,
     restrict_files,
     unmount_workdir,
 )
-from .isolation.report import LANDLOCK, NAMESPACES
+from .isolation.report import LANDLOCK, NAMESPACES, OWN_MOUNTS
 from .open_files import quiet
+from .places import OwnPlaces, Places
 from .processes import ProcessTable, close_all_but
 from .remover import Remover
+from .separation import Separation
 from .supervisor import Supervisor
 from .template import READY, Rights, Settings, run_template
 from .workdirs import Trash, WorkDirs, make_trash
@@ -70,7 +74,7 @@ class Place:
     unkept: Sequence[str]
     readable: Sequence[str]
     listable: Sequence[str]
-    workdirs: WorkDirs
+    workdirs: Places
     table: ProcessTable
     folder: str | None
     installed: str | None = None
@@ -94,7 +98,7 @@ def main(control_file: int, host_pid: int) -> int:
         place = isolate(wanted)
         template = _start_template(wanted, place)
         control.send({"ready": True, "folder": place.folder, "supervisor": os.getpid(), **_described(place)})
-        Supervisor(control, host, template, place.workdirs, place.table).run()
+        Supervisor(control, host, template, place.workdirs, place.table, _separation(place)).run()
     except Unavailable as missing:
         with contextlib.suppress(ChannelError):
             control.send({"unavailable": str(missing)})
@@ -130,9 +134,14 @@ def isolate(wanted: dict[str, Any]) -> Place:
     limits = {"megabytes": wanted["disk_mb"], "inodes": wanted["inodes"]}
     if layers is not None and layers.namespaces:
         root = PrivateRoot(readable.folders, readable.packages, readable.hidden)
-        table = ProcessTable(enter_namespaces(root))
-        workdirs = WorkDirs(root.work, partial(_mount, limits), unmount_workdir, _trash(root.work), wanted["inodes"])
-        return Place(layers, unkept, readable.paths, (), workdirs, table, None)
+        processes = enter_namespaces(root)
+        workdirs: Places
+        if layers.own_mounts:
+            mounts = OwnMounts(root.work, processes, partial(_mount, limits))
+            workdirs = OwnPlaces(root.work, mounts, wanted["inodes"])
+        else:
+            workdirs = WorkDirs(root.work, partial(_mount, limits), unmount_workdir, _trash(root.work), wanted["inodes"])
+        return Place(layers, unkept, readable.paths, (), workdirs, ProcessTable(processes), None)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     paths, apart = readable.without_hidden()
     listable = [path for path in apart if path in sys.path]  # where modules are looked for
@@ -144,6 +153,12 @@ def isolate(wanted: dict[str, Any]) -> Place:
     return Place(layers, unkept, [*paths, packages], listable, workdirs, ProcessTable(), path, installed)
 
 
+def _separation(place: Place) -> Separation | None:
+    if place.layers is None or not place.layers.seccomp:
+        return None
+    return Separation(place.table, place.workdirs.root, bounded=place.workdirs.bounded)
+
+
 def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
     """Returns the layers that shall be used, of those that this machine offers, and the promises that are then not kept.
 
@@ -152,8 +167,9 @@ def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
     """
     report = probe()
     if mode == "no-namespaces":
-        report = replace(report, layers=replace(report.layers, namespaces=False))
-    lacking = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in (*NAMESPACES, LANDLOCK) and not row.active]
+        report = replace(report, layers=replace(report.layers, namespaces=False, own_mounts=False))
+    full = (*NAMESPACES, OWN_MOUNTS, LANDLOCK)
+    lacking = [f"{row.name}: {row.detail}" for row in report.rows() if row.name in full and not row.active]
     if mode == "full" and lacking:
         raise Unavailable(f"layers='full' needs namespaces and Landlock. {' '.join(lacking)}")
     missing = report.missing_minimum()
@@ -185,7 +201,8 @@ def _allow_many_files() -> None:
 
 def _start_template(wanted: dict[str, Any], place: Place) -> tuple[int, int, socket.socket]:
     search, aliases = _searched(place)
-    settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid(), search, aliases)
+    flags = place.workdirs.fork_flags
+    settings = Settings(wanted["imports"], wanted["output_characters"], wanted["nice"], os.getpid(), search, aliases, flags)
     tokens, to_tokens = os.pipe2(os.O_CLOEXEC)
     orders, to_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -214,6 +231,8 @@ def _searched(place: Place) -> tuple[list[str], list[tuple[str, str]]]:
 def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
     try:
         quiet()  # nothing of sessions comes to the host's error file
+        if place.layers is not None and place.layers.own_mounts:
+            enter_user_namespace(place.table.folder)
         close_all_but({0, 1, 2, tokens, orders.fileno()})
         landlock = place.layers is not None and place.layers.landlock
         narrow = partial(restrict_files, place.readable, place.listable) if landlock else None

@@ -12,7 +12,7 @@ clone narrows itself with them, and all they can do is take rights away.
 import errno
 from collections.abc import Mapping
 
-from ..forking import FLAGS as FORK_FLAGS
+from ..forking import FLAGS, FLAGS_WITH_MOUNTS
 from .bpf import ALLOW, NOTIFY, Cases, Condition, Verdict, assemble, errno_verdict, word
 from .syscalls import Architecture
 
@@ -159,7 +159,7 @@ _DEPENDING: Mapping[str, Verdict] = {
     "getsockopt": _only((Condition(1, (_SOL_SOCKET,)), Condition(2, _SO_ASKED))),
     # The one fork that a server orders is asked of the supervisor; `os.fork`, threads and `vfork` have other flags. The C
     # library falls back to `clone` when `clone3`, whose flags a filter cannot see, does not exist.
-    "clone": Cases((((*word(0, FORK_FLAGS), *word(1, 0)), NOTIFY),), DEFAULT),
+    "clone": Cases(tuple(((*word(0, flags), *word(1, 0)), NOTIFY) for flags in (FLAGS, FLAGS_WITH_MOUNTS)), DEFAULT),
     "clone3": errno_verdict(errno.ENOSYS),
 }
 

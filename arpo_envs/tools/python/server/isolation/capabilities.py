@@ -1,9 +1,10 @@
-"""Gives up every capability of the calling process, also for programs it might start."""
+"""Gives up capabilities of the calling process, also for programs it might start."""
 
 import contextlib
 import ctypes
 import errno
 import struct
+from collections.abc import Collection
 
 from . import kernel
 
@@ -11,13 +12,18 @@ _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_SET_NO_NEW_PRIVS = 24, 47, 38
 _AMBIENT_CLEAR_ALL = 4
 _VERSION_3 = 0x20080522
 _MOST = 64  # the sets have 64 bits
+SYS_ADMIN = 21
+"""What a fork into a mount namespace of its own takes. A session has it in a user namespace that owns nothing but these."""
 
 
-def drop_all() -> None:
-    """Empties the bounding, ambient, permitted, effective and inheritable sets.
+def drop_all_but(kept: Collection[int] = ()) -> None:
+    """Empties the bounding, ambient, permitted, effective and inheritable sets, but for what is kept to be used.
 
     Emptying the bounding set itself takes a capability. A process that has none cannot, and need not:
     with no_new_privs, no program gives it any.
+
+    Args:
+        kept: capabilities that the process has and goes on having; a program that it starts would not.
 
     Raises:
         OSError: the kernel refuses.
@@ -31,7 +37,9 @@ def drop_all() -> None:
             break
     with contextlib.suppress(OSError):  # a kernel without ambient capabilities
         kernel.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
-    kernel.call("capset", struct.pack("=Ii", _VERSION_3, 0), bytes(24))
+    bits = sum(1 << capability for capability in kept)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    kernel.call("capset", struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", low, low, 0, high, high, 0))
 
 
 def forbid_new_privileges() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import capabilities, landlock, limits, seccomp
+from . import capabilities, kernel, landlock, limits, namespaces, seccomp
 from .report import Layers
 
 
@@ -47,9 +47,11 @@ def confine(policy: Policy) -> int | None:
     Raises:
         OSError: a layer that the policy wants could not be had; the process must not go on.
     """
+    if policy.layers.own_mounts:
+        kernel.call("unshare", namespaces.MOUNT)
     limits.apply(limits.Limits(policy.memory_bytes, policy.cpu_seconds, policy.file_bytes, policy.open_files))
     if policy.layers.capabilities_dropped:
-        capabilities.drop_all()
+        capabilities.drop_all_but((capabilities.SYS_ADMIN,) if policy.layers.own_mounts else ())
     if policy.layers.no_new_privs:
         capabilities.forbid_new_privileges()
     if policy.layers.landlock:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from . import kernel
 
+_open, _close, _fstat = os.open, os.close, os.fstat  # bound at import: a clone narrows itself after a model's code
+
 NEWEST = 7  # what this module knows; a newer kernel is used like this one
 
 _CREATE_VERSION = 1
@@ -80,14 +82,14 @@ def restrict(readable: Sequence[str], listable: Sequence[str], writable: str) ->
                 _allow(ruleset, path, allowed & rights)
         kernel.call("landlock_restrict_self", ruleset, _QUIETLY if version >= 7 else 0)
     finally:
-        os.close(ruleset)
+        _close(ruleset)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    file = _open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not stat.S_ISDIR(os.fstat(file).st_mode):
+        if not stat.S_ISDIR(_fstat(file).st_mode):
             rights &= _ON_FILES
         kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, file), 0)
     finally:
-        os.close(file)
+        _close(file)

@@ -7,7 +7,7 @@ from . import kernel
 
 NOSUID, NODEV, NOEXEC = 0x2, 0x4, 0x8  # the same numbers for `mount` and as attributes
 READ_ONLY = 0x1
-_RECURSIVE, _PRIVATE = 0x4000, 1 << 18
+_MOVE, _RECURSIVE, _PRIVATE = 0x2000, 0x4000, 1 << 18
 _DETACH, _NO_FOLLOW = 0x2, 0x8
 _HERE = -100  # AT_FDCWD: paths as usual
 _EMPTY_PATH, _WITH_SUBMOUNTS = 0x1000, 0x8000
@@ -37,6 +37,12 @@ def unmount_workdir(path: str) -> None:
         OSError: nothing is mounted there.
     """
     unmount(path)
+
+
+def move_aside(path: str, aside: str) -> None:
+    """Moves what is mounted at a path to another one, where it is read-only."""
+    kernel.call("mount", os.fsencode(path), os.fsencode(aside), None, _MOVE, None)
+    make_read_only(aside)
 
 
 def mount_memory(path: str, options: str, flags: int) -> None:

@@ -56,12 +56,13 @@ def enter_namespaces(root: PrivateRoot) -> int:
     return private_root.enter(root)
 
 
-def separate(namespaces: int, optional: int = 0) -> None:
+def separate(namespaces: int, optional: int = 0, processes: int | None = None) -> None:
     """Leaves the named namespaces for new ones, with the same user and group inside.
 
     Args:
         namespaces: flags, `USER` among them.
         optional: flags of those that a kernel may lack.
+        processes: a descriptor of the proc file system, where it is not mounted.
 
     Raises:
         OSError: the kernel refuses, or there are other threads (EINVAL).
@@ -76,7 +77,7 @@ def separate(namespaces: int, optional: int = 0) -> None:
             raise
         kernel.call("unshare", namespaces)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open(f"{'/proc/' if processes is None else ''}self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=processes)
         try:
             os.write(file, text.encode())
         finally:

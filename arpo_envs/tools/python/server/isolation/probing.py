@@ -4,6 +4,7 @@ The caller itself is never changed and never forks: all trials are children of a
 started for this purpose, so that it does not matter how many threads the caller has.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -18,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from ..forking import Forker
+from ..forking import FLAGS_WITH_MOUNTS, Forker
 from . import capabilities, kernel, landlock, limits, mounts, namespaces, notifications, seccomp
+from .own_mounts import OwnMounts, enter_user_namespace
 from .private_root import PrivateRoot
 from .reasons import Facts, facts, reason
 from .report import (
@@ -30,6 +32,7 @@ from .report import (
     LIMITS,
     NAMESPACES,
     NO_NEW_PRIVS,
+    OWN_MOUNTS,
     PRIVATE_ROOT,
     SUPERVISION,
     USER_NAMESPACE,
@@ -153,6 +156,51 @@ def _private_root() -> None:
         raise Failed("It could be entered, but the host's files can still be seen.")
 
 
+def _own_mounts() -> None:
+    """A fork gets a working directory of its own, at the path and with the content of its original's."""
+    root = PrivateRoot(())
+    processes = namespaces.enter_namespaces(root)
+    places = OwnMounts(root.work, processes, lambda path: mounts.mount_workdir(path, megabytes=1, inodes=8))
+    ours, theirs = socket.socketpair()
+    if not os.fork():
+        _fork_with_mounts(processes, theirs)
+    theirs.close()
+    place = places.give(_process_named(ours), first=True, keep=False)
+    os.mkdir("of the original", dir_fd=place)
+    ours.sendall(b" ")
+    fork = _process_named(ours)
+    place = places.give(fork, first=False, keep=True)
+    places.take_aside(fork)
+    with contextlib.suppress(FileNotFoundError):
+        os.stat("of the original", dir_fd=place)
+        raise Failed("They could be had, but a session sees the files of others.")
+
+
+def _process_named(ours: socket.socket) -> int:
+    said = int(ours.recv(16) or -errno.EIO)
+    if said < 0:
+        raise OSError(-said, "")
+    return os.pidfd_open(said)
+
+
+def _fork_with_mounts(processes: int, theirs: socket.socket) -> NoReturn:
+    """Forks as a session does, when it was given its place."""
+    try:
+        enter_user_namespace(processes)
+        kernel.call("unshare", namespaces.MOUNT)
+        capabilities.drop_all_but((capabilities.SYS_ADMIN,))
+        theirs.sendall(str(os.getpid()).encode())
+        theirs.recv(1)
+        fork = Forker(FLAGS_WITH_MOUNTS)()
+        if fork:
+            theirs.sendall(str(fork).encode())
+        signal.pause()
+    except OSError as error:
+        theirs.sendall(str(-(error.errno or errno.EIO)).encode())
+    finally:
+        os._exit(0)
+
+
 def _landlock() -> str:
     capabilities.forbid_new_privileges()
     landlock.restrict((), (), "/dev")
@@ -245,7 +293,7 @@ def _no_new_privileges() -> None:
 
 
 def _no_capabilities() -> None:
-    capabilities.drop_all()
+    capabilities.drop_all_but()
     if any(capabilities.held()):
         raise Failed("Some capabilities could not be given up.")
 
@@ -263,6 +311,7 @@ _TRIALS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     ("host name namespace", "the host's name is not seen", _namespace(namespaces.HOST_NAME)),
     (CGROUP_NAMESPACE, "the host's control groups are not seen (optional)", _namespace(namespaces.CGROUP)),
     (PRIVATE_ROOT, "files of the host do not exist; working directories have a size limit of their own", _private_root),
+    (OWN_MOUNTS, "a working directory has the same path in every clone, and leads nowhere else", _own_mounts),
     (LANDLOCK, "only Python's files and the working directory can be opened", _landlock),
     (FILTER, "only listed system calls can be made: no network, programs, threads or signals", _filter),
     (SUPERVISION, "a session forks only when the host has ordered it", _supervision),
@@ -271,5 +320,5 @@ _TRIALS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     (LIMITS, "memory, processor time, file size and open files are bounded", _limits),
 )
 
-_NEEDS = dict.fromkeys((*NAMESPACES[1:], CGROUP_NAMESPACE), USER_NAMESPACE) | {SUPERVISION: FILTER}
+_NEEDS = dict.fromkeys((*NAMESPACES[1:], CGROUP_NAMESPACE), USER_NAMESPACE) | {OWN_MOUNTS: PRIVATE_ROOT, SUPERVISION: FILTER}
 """What is not tried without something else, which is tried before."""

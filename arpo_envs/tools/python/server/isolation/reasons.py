@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .report import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NAMESPACES, NO_NEW_PRIVS, SUPERVISION, USER_NAMESPACE
+from .report import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NAMESPACES, NO_NEW_PRIVS, OWN_MOUNTS, SUPERVISION, USER_NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def reason(name: str, code: int, known: Facts) -> str:
 
 
 def _cause(name: str, code: int, known: Facts) -> str:
-    if name in NAMESPACES:
+    if name in (*NAMESPACES, OWN_MOUNTS):
         return _cause_of_namespaces(name, code, known)
     if name == LANDLOCK:
         return _cause_of_landlock(code, known)

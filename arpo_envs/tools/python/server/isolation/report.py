@@ -13,7 +13,8 @@ class Layers:
         landlock: the version of Landlock's interface; 0 for none.
         seccomp: the allow-list of system calls, with forks asked of a supervisor.
         no_new_privs: programs cannot give rights.
-        capabilities_dropped: the process has no capability.
+        capabilities_dropped: the process has no capability, or only that to fork into a mount namespace of its own.
+        own_mounts: each session has a mount namespace of its own, in a user namespace that owns nothing else.
     """
 
     namespaces: bool
@@ -21,6 +22,7 @@ class Layers:
     seccomp: bool
     no_new_privs: bool
     capabilities_dropped: bool
+    own_mounts: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,9 @@ class Report:
 
     def unkept(self) -> list[str]:
         """Returns the promises that sessions, should they start, would not keep here, each with the reason and what to do."""
-        return [
-            f"{row.name} is missing: {UNKEPT[row.name]}. {row.detail}"
-            for row in self.found
-            if row.name in UNKEPT and not row.active
-        ]
+        if self.layers.landlock or self.layers.own_mounts:
+            return []
+        return [f"{row.name} is missing: {UNKEPT}. {row.detail}" for row in self.found if row.name == LANDLOCK]
 
 
 USER_NAMESPACE, PRIVATE_ROOT, LANDLOCK = "user namespace", "private root", "Landlock"
@@ -94,8 +94,9 @@ NAMESPACES = (
     "host name namespace",
     PRIVATE_ROOT,
 )
-UNKEPT = {LANDLOCK: "a path that was stored before the clone leads to its original's files, for reading and for writing"}
-"""What is not as promised without a mechanism that is no part of the minimum, by its name."""
+OWN_MOUNTS = "mounts per session"
+UNKEPT = "a path that was stored before the clone leads to its original's files, for reading and for writing"
+"""What is not as promised without Landlock, unless each session has mounts of its own."""
 MINIMUM = (FILTER, SUPERVISION, NO_NEW_PRIVS, CAPABILITIES, LIMITS)
 
 
@@ -114,5 +115,6 @@ def from_rows(rows: Iterable[Row], landlock: int) -> Report:
         seccomp=active.issuperset((FILTER, SUPERVISION)),
         no_new_privs=NO_NEW_PRIVS in active,
         capabilities_dropped=CAPABILITIES in active,
+        own_mounts=active.issuperset((*NAMESPACES, OWN_MOUNTS)),
     )
     return Report(layers, found)

@@ -186,6 +186,8 @@ landlock_add_rule        445  445
 landlock_restrict_self   446  446
 capset                   126   91
 unshare                  272   97
+setns                    308  268
+kcmp                     312  272
 setgroups                116  159
 mount                    165   40
 umount2                  166   39
