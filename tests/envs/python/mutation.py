@@ -7,7 +7,6 @@ their own, where nothing of this machine can be changed, the checkout included.
 
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from apart import CHECKOUT, lay_changes_over, shut
@@ -27,29 +25,16 @@ _TESTS = HERE.relative_to(CHECKOUT)
 _COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "pyproject.toml")
 _LANE = "--lane"
 _LANES = 2
-"""Mutants that are judged at the same time."""
+"""Mutants that are made at the same time."""
 _MOST_SECONDS = 60.0
-"""After which a mutant is taken for found: it keeps its tests from ending."""
+"""After which a mutant is taken for noticed: it keeps its tests from ending."""
+_PATIENCE = 900.0
+"""Seconds for all tests without a mutant."""
 _PASSED, _FAILED = 0, 1
 """How pytest ends; other ends mean that nothing was tested."""
 _FEW_PROCESSES = 300
 _PR_SET_PDEATHSIG = 1
 _SIZE = "size=1g"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a mutant.
-
-    Args:
-        mutant: what was changed.
-        found: some test failed, or did not end.
-        said: the end of what the tests said.
-    """
-
-    mutant: Mutant
-    found: bool
-    said: str
 
 
 class Copy:
@@ -68,8 +53,13 @@ class Copy:
             else:
                 shutil.copy(CHECKOUT / name, folder / name)
 
-    def run(self, tests: Sequence[str]) -> tuple[int, str]:
-        """Runs tests in the copy as it is now; returns how pytest ended, and the end of what it said."""
+    def run(self, tests: Sequence[str], seconds: float) -> tuple[int, str]:
+        """Runs tests in the copy as it is now; returns how pytest ended, and the end of what it said.
+
+        Args:
+            tests: as for pytest.
+            seconds: after which it is a failure.
+        """
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(self._folder),
@@ -88,7 +78,7 @@ class Copy:
                 start_new_session=True,
             )
             try:
-                status = program.wait(_MOST_SECONDS)
+                status = program.wait(seconds)
             except subprocess.TimeoutExpired:
                 status = _FAILED
             finally:
@@ -96,8 +86,8 @@ class Copy:
             output.seek(0)
             return status, output.read()[-1500:]
 
-    def judge(self, mutant: Mutant) -> Outcome:
-        """Makes the mutant, runs its tests, and takes it back.
+    def survives(self, mutant: Mutant) -> bool:
+        """Makes the mutant, runs its tests, takes it back, and says whether no test has noticed.
 
         Raises:
             ValueError: it cannot be made, or nothing was tested.
@@ -108,12 +98,12 @@ class Copy:
             raise ValueError(f"{mutant}: its text is there {whole.count(mutant.old)} times")
         try:
             _write(path, whole.replace(mutant.old, mutant.new))
-            status, said = self.run(mutant.tests)
+            status, said = self.run(mutant.tests, _MOST_SECONDS)
         finally:
             _write(path, whole)
         if status not in (_PASSED, _FAILED):
             raise ValueError(f"{mutant}: pytest ended with {status}\n{said}")
-        return Outcome(mutant, status == _FAILED, said)
+        return status == _PASSED
 
 
 def _write(path: Path, text: str) -> None:
@@ -138,7 +128,7 @@ def _use_up_numbers() -> None:
 
 
 def _run_lane(mutants: Sequence[Mutant]) -> None:
-    """Judges mutants one after another in a place of their own, and writes what became of each.
+    """Makes mutants one after another in a place of their own, and writes which survive.
 
     Raises:
         OSError: there can be no such place.
@@ -154,12 +144,12 @@ def _run_lane(mutants: Sequence[Mutant]) -> None:
     lay_changes_over(os.path.dirname(os.__file__))  # tests try to write there, and look at what refuses it
     _use_up_numbers()
     copy = Copy(Path(tempfile.mkdtemp(dir="/tmp")))
-    status, said = copy.run(sorted({test for mutant in mutants for test in mutant.tests}))
+    status, said = copy.run(sorted({test for mutant in mutants for test in mutant.tests}), _PATIENCE)
     if status != _PASSED:
         raise ValueError(f"the tests fail without any mutant\n{said}")
     for mutant in mutants:
-        sys.stdout.write(json.dumps(asdict(copy.judge(mutant))) + "\n")
-        sys.stdout.flush()
+        if copy.survives(mutant):
+            sys.stdout.write(f"{mutant}\n")
 
 
 def survivors(mutants: Sequence[Mutant]) -> list[str]:
@@ -180,8 +170,7 @@ def survivors(mutants: Sequence[Mutant]) -> list[str]:
     left = []
     for lane in lanes:
         said, _ = lane.communicate()
-        outcomes = map(json.loads, said.splitlines())
-        left += [f"{one['mutant']}\n{one['said']}" for one in outcomes if not one["found"]]
+        left += said.splitlines()
     for lane in lanes:
         if lane.returncode:
             raise subprocess.CalledProcessError(lane.returncode, lane.args)
@@ -189,7 +178,7 @@ def survivors(mutants: Sequence[Mutant]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Judges the mutants that have one of the words, or all; returns the exit status."""
+    """Makes the mutants that have one of the words, or all; returns the exit status."""
     chosen = [one for one in MUTANTS if not words or any(word in f"{one.path} {one.old}" for word in words)]
     left = survivors(chosen)
     sys.stdout.write("\n".join([*left, f"{len(chosen)} mutants, {len(left)} survive\n"]))

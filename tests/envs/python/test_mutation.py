@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from apart import CHECKOUT
 from mutant_list import MUTANTS
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[2]
 
 
 def test_every_mutant_can_be_made() -> None:
