@@ -6,7 +6,8 @@ session has: no file, no mapping, no pipe, no opening that both use; and nobody 
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .processes import ProcessTable
 from .workdirs import Place
 
 _KCMP_FILE = 0
+_LOOKS, _MOMENT = 8, 0.0002
+"""How often, and after how many seconds, the supervisor looks again before it does something else."""
 
 
 class Busy(Exception):
@@ -58,14 +61,23 @@ class Separation:
         """
         both = (copy,) if original is None else (copy, original)
         try:
-            before = [self._table.rest(each.pid) for each in both]
+            before = self._rests(both)
             found = self._complaint(copy, original)
             after = [self._table.rest(each.pid) for each in both]
         except (FileNotFoundError, ProcessLookupError):  # something was closed, or one of them is dead
             raise Busy from None
-        if None in before or before != after:
+        if before != after:
             raise Busy
         return found
+
+    def _rests(self, both: Sequence[Process]) -> list[str | None]:
+        """Returns what stays the same while these do nothing; gives them a moment to get there, after their last answers."""
+        for _ in range(_LOOKS):
+            rests = [self._table.rest(each.pid) for each in both]
+            if None not in rests:
+                return rests
+            time.sleep(_MOMENT)
+        raise Busy
 
     def _complaint(self, copy: Process, original: Process | None) -> str | None:
         files = list(self._files(copy.pid))
