@@ -218,7 +218,8 @@ class Supervisor:
             original = None
         if self._separation is not None and process.inherited is not None:
             try:
-                complaint = self._separation.complaint(process, original)
+                usage = None if original is None else self._used(original)
+                complaint = self._separation.complaint(process, original, files=usage is None or usage.entries > 0)
             except Busy:
                 return {"separate": False}
             except OSError as error:
