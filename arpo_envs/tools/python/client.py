@@ -167,17 +167,18 @@ class ForkServer:
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
             process = self._welcome(channel, window["window"], source.budget)
-            self._complete(process, copy=window["copy"])
+            self._complete(process, copy=window["copy"], now=kind != "checkpoint")
             return process, int(window["bytes"])
 
-    def _complete(self, process: Process, *, copy: bool) -> None:
-        """Has a new process copy its original's files, and the server look at both, as long as the original is idle."""
+    def _complete(self, process: Process, *, copy: bool, now: bool) -> None:
+        """Has a new process copy its original's files and, if `now`, the server look at both; the original is idle."""
         try:
             if copy:
                 reply = self.ask(process, {"op": "settle"}, ANSWERING)
                 if "failed" in reply:
                     raise CloneError(f"The new interpreter failed: {str(reply['failed'])[:200]}.")
-            self._separate(process)
+            if now:
+                self._separate(process)
         except BaseException as error:
             self.end(process)
             if isinstance(error, SessionLost):

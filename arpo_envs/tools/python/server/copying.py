@@ -75,12 +75,18 @@ def _copy_numbered(source: str, aside: str, numbered: Collection[int]) -> dict[i
 
     Numbers are given in ascending order, so this must come first.
     """
-    ready, left = {}, _MOST_SKIPPED
+    ready, last, left = {}, _stat(aside).st_ino, _MOST_SKIPPED
     for number, path in sorted(_paths(source, numbered).items()):
-        while left > 0 and _next_number(aside) < number - 1:
-            left -= 1
-        ready[number] = f"{aside}/{number}"
-        _copy_file(path, ready[number])
+        while left > 0 and last < number - 1:
+            last, left = _next_number(aside), left - 1
+        copied = f"{aside}/{number}"
+        try:
+            _copy_file(path, copied)
+        except OSError as error:
+            if error.errno not in _UNREACHABLE:
+                raise
+            continue
+        ready[number], last = copied, _stat(copied).st_ino
     return ready
 
 

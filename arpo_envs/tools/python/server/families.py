@@ -36,7 +36,6 @@ class Process:
         place: its working directory; None if it needs none yet.
         original: the one that it was forked from, until it is known to be separate.
         inherited: the working directory that it was forked in.
-        separate: it reaches nothing of another session.
     """
 
     pid: int
@@ -47,7 +46,6 @@ class Process:
     place: Place | None = None
     original: "Process | None" = None
     inherited: Place | None = None
-    separate: bool = False
 
 
 @dataclass(eq=False)

@@ -185,7 +185,7 @@ def _reopened(opening: Opening, path: str | None) -> int:
     if path is not None:
         with suppress(OSError):
             copy = _open(path, opening.flags & _KEPT_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if stat.S_ISREG(opening.kind.st_mode) and not opening.flags & os.O_PATH:
+            if not stat.S_ISCHR(opening.kind.st_mode) and not opening.flags & os.O_PATH:  # listing a folder has a place as well
                 _lseek(copy, _lseek(opening.files[0], 0, os.SEEK_CUR), os.SEEK_SET)
             return copy
     return _open("/dev/null", os.O_PATH | os.O_CLOEXEC)

@@ -6,7 +6,8 @@ session has: no file, no mapping, no pipe, no opening that both use; and nobody 
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .processes import ProcessTable
 from .workdirs import Place
 
 _KCMP_FILE = 0
+_LOOKS, _MOMENT = 8, 0.0002
+"""How often, and after how many seconds, the supervisor looks again before it does something else."""
 
 
 class Busy(Exception):
@@ -45,12 +48,13 @@ class Separation:
     def __init__(self, table: ProcessTable, root: str, *, bounded: bool) -> None:
         self._table, self._root, self._bounded = table, root, bounded
 
-    def complaint(self, copy: Process, original: Process | None) -> str | None:
+    def complaint(self, copy: Process, original: Process | None, *, files: bool) -> str | None:
         """Returns how a copy, or its original, could still reach what is the other's; None if neither can.
 
         Args:
             copy: the new session.
             original: the one that it was forked from; None if that is gone.
+            files: the original has files; without any, nothing of them can be in memory.
 
         Raises:
             Busy: one of them was not waiting all the time.
@@ -58,21 +62,30 @@ class Separation:
         """
         both = (copy,) if original is None else (copy, original)
         try:
-            before = [self._table.rest(each.pid) for each in both]
-            found = self._complaint(copy, original)
+            before = self._rests(both)
+            found = self._complaint(copy, original, files=files)
             after = [self._table.rest(each.pid) for each in both]
         except (FileNotFoundError, ProcessLookupError):  # something was closed, or one of them is dead
             raise Busy from None
-        if None in before or before != after:
+        if before != after:
             raise Busy
         return found
 
-    def _complaint(self, copy: Process, original: Process | None) -> str | None:
-        files = list(self._files(copy.pid))
-        for file in files:
+    def _rests(self, both: Sequence[Process]) -> list[str | None]:
+        """Returns what stays the same while these do nothing; gives them a moment to get there, after their last answers."""
+        for _ in range(_LOOKS):
+            rests = [self._table.rest(each.pid) for each in both]
+            if None not in rests:
+                return rests
+            time.sleep(_MOMENT)
+        raise Busy
+
+    def _complaint(self, copy: Process, original: Process | None, *, files: bool) -> str | None:
+        mine = list(self._files(copy.pid))
+        for file in mine:
             if not self._is_harmless(file, copy):
                 return f"it kept {_described(file)} of its original's"
-        if self._has_foreign_mappings(copy):
+        if files and self._has_foreign_mappings(copy):
             return "it kept a file of its original's in its memory"
         if original is None:
             return None
@@ -81,7 +94,7 @@ class Separation:
                 return "its original kept the channel of a copy"
             if self._is_foreign(theirs, original.place, None):
                 return f"its original kept {_described(theirs)} of a copy's"
-            if any(self._is_shared(file, copy.pid, theirs, original.pid) for file in files):
+            if any(self._is_shared(file, copy.pid, theirs, original.pid) for file in mine):
                 return f"it shares {_described(theirs)} with its original"
         return None
 

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .families import Branch, Family, Process, Window
@@ -205,10 +206,10 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the new interpreter is gone"}
-        said = self._separate(process)
-        if process.separate and process.place is not None and process.place.original is not None:
+        if process.place is not None and process.place.original is not None:
             self.workdirs.finish(process.pidfd)
-        return said
+            process.place = replace(process.place, original=None)
+        return self._separate(process)
 
     def _separate(self, process: Process) -> dict[str, Any]:
         """Says whether a new process reaches nothing of its original's, and kills it if it does."""
@@ -217,13 +218,16 @@ class Supervisor:
             original = None
         if self._separation is not None and process.inherited is not None:
             try:
-                complaint = self._separation.complaint(process, original)
+                usage = None if original is None else self._used(original)
+                complaint = self._separation.complaint(process, original, files=usage is None or usage.entries > 0)
             except Busy:
                 return {"separate": False}
+            except OSError as error:
+                complaint = f"it cannot be looked at ({error.strerror})"
             if complaint is not None:
                 kill_by(process.pidfd)
                 return {"failed": f"the copy is not separate: {complaint}"}
-        process.separate, process.original = True, None
+        process.original = None
         return {"separate": True}
 
     def _close_window(self, number: int) -> None:
@@ -242,9 +246,9 @@ class Supervisor:
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the checkpoint is gone"}
-        if process.place is not None:
-            return {"place": None, "separate": True}
         process.original = None  # it is being killed
+        if process.place is not None:
+            return {"place": None} | self._finish(pid)
         return {"place": self._place(process, copy=False)} | self._separate(process)
 
     def _usage(self, pid: int) -> dict[str, Any]:
