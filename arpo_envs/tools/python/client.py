@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -9,20 +10,32 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, Literal
 
 from ...errors import CloneError, ConfigError, ToolFault
 from .budget import Budget
 from .launch import ServerSettings, end, start
+from .process import Process, inner_pid
 from .server.frames import Channel, ChannelError, Closed, Overdue
 
 STARTING = 120.0
 """Seconds in which the server must have imported everything."""
 ANSWERING = 15.0
-"""Seconds in which the server must answer, and a new process must say hello."""
+"""Seconds in which the server must answer, and a new session must say hello."""
+OBEYING = 5.0
+"""Seconds in which a session must obey an order that is not a cell, and a copy of it say hello: a machine may be very busy."""
+WORKING = 1.0
+"""Seconds of processor time that it may use for that; a thousandth of them is usual."""
+_COPYING = 10 << 20
+"""Bytes of files that a copy copies in a second at the least."""
 WATCHING = 0.2
-"""Seconds between two looks at a cell that is watched while it runs."""
+"""Seconds between two looks at a session that is watched while it runs."""
+_DYING = 1.0
+"""Seconds in which a process that was killed is dead."""
+_HELPERS = 8
+"""Threads for what is done in the shadow: nearly always one is enough."""
 
 
 class SandboxUnavailable(ConfigError):
@@ -46,26 +59,6 @@ class SessionLost(ToolFault):
         self.overdue = overdue
 
 
-@dataclass(eq=False)
-class Process:
-    """A session process, as the host knows it.
-
-    Args:
-        channel: to the process.
-        pid: as this process sees it, from the kernel.
-        inner: as the server sees it.
-        budget: what it counts for.
-        pidfd: a descriptor of it, only where no process namespace dies with the server.
-    """
-
-    channel: Channel
-    pid: int
-    inner: int
-    budget: Budget
-    pidfd: int | None = None
-    ended: bool = False
-
-
 class ForkServer:
     """A running fork server; use `fork_server` to share one.
 
@@ -81,6 +74,7 @@ class ForkServer:
         self.owner = os.getpid()
         self._lock = threading.RLock()  # a collected session may be ended in the middle of a request
         self._processes: dict[int, Process] = {}
+        self._helpers = ThreadPoolExecutor(_HELPERS, "arpo-python")
         self._lost = False
         self._end_of_server = ""
         folders: list[str] = []
@@ -161,7 +155,7 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs) as window:
             theirs.close()
-            return self._welcome(channel, window["window"], budget)
+            return self._welcome(channel, window["window"], budget, ANSWERING)
 
     def fork(self, source: Process, kind: Literal["clone", "parked", "checkpoint"]) -> tuple[Process, int]:
         """Returns a copy of a session that waits for orders, and the bytes in its working directory.
@@ -180,11 +174,12 @@ class ForkServer:
         request = {"op": "fork", "pid": source.inner, "kind": kind}
         with _closing_on_error(channel), theirs, self._window(request) as window:
             order = {"op": "fork"} | {key: window[key] for key in ("workdir", "branch", "copy")}
-            reply = self.ask(source, order, ANSWERING, [theirs.fileno()])
+            reply = self.order(source, order, [theirs.fileno()])
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
-            return self._welcome(channel, window["window"], source.budget), int(window["bytes"])
+            files = int(window["bytes"])
+            return self._welcome(channel, window["window"], source.budget, OBEYING + files / _COPYING), files
 
     @contextlib.contextmanager
     def _window(self, request: dict[str, Any], file: socket.socket | None = None) -> Iterator[dict[str, Any]]:
@@ -197,13 +192,13 @@ class ForkServer:
                 self._request({"op": "cancel", "window": window["window"]})
             raise
 
-    def _welcome(self, channel: Channel, window: int, budget: Budget) -> Process:
-        """Waits for a new process's hello, and has the server register it under the pid that the kernel says.
+    def _welcome(self, channel: Channel, window: int, budget: Budget, seconds: float) -> Process:
+        """Waits for a new process's hello, has the server register it under the pid that the kernel says, and stops it.
 
         The server refuses what is not a new child of the template.
         """
         try:
-            hello = channel.receive(deadline=time.monotonic() + ANSWERING)
+            hello = channel.receive(deadline=time.monotonic() + seconds)
         except ChannelError as error:
             raise CloneError(f"The new interpreter did not say hello: {error}.") from None
         if hello.get("hello") is not True or not channel.sender:
@@ -211,14 +206,15 @@ class ForkServer:
         pid = channel.sender
         pidfd = None
         try:
-            inner = _inner_pid(pid) if self.namespaces else pid
-            pidfd = None if self.namespaces else os.pidfd_open(pid)
+            inner = inner_pid(pid) if self.namespaces else pid
+            pidfd = os.pidfd_open(pid)
             self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:
             if pidfd is not None:
                 os.close(pidfd)
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
         process = Process(channel, pid, inner, budget, pidfd)
+        process.rest()
         with self._lock:
             self._processes[pid] = process
         budget.enter(pid)
@@ -232,7 +228,7 @@ class ForkServer:
         files: Sequence[int] = (),
         watch: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """Returns a session's reply to an order.
+        """Returns a session's reply to an order; before it and afterwards the session is stopped.
 
         Args:
             process: the session.
@@ -249,6 +245,7 @@ class ForkServer:
         try:
             if process.channel.waiting():
                 raise SessionLost("it spoke without being asked")
+            process.go_on()
             process.channel.send(order | {"nonce": nonce}, files, deadline=deadline)
             reply = _receive(process.channel, deadline, watch)
             if reply.get("nonce") != nonce or process.channel.waiting():
@@ -256,7 +253,45 @@ class ForkServer:
         except ChannelError as error:
             reason = "it crashed or ended itself" if isinstance(error, Closed) else str(error)
             raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
+        finally:
+            process.rest()
         return reply
+
+    def order(self, process: Process, order: dict[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
+        """Returns a session's reply to an order that is not a cell; a session that works on its own instead is lost.
+
+        Args:
+            process: the session.
+            order: what it shall do.
+            files: descriptors it gets with the order.
+
+        Raises:
+            SessionLost: there is no reply in time, or it cannot be one.
+        """
+        most = process.processor_time() + WORKING
+
+        def watch() -> None:
+            if process.processor_time() > most:
+                raise SessionLost("it worked on its own instead of obeying")
+
+        return self.ask(process, order, OBEYING, files, watch)
+
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether half of the descriptors that this process may have are left: spare interpreters shall not use up the rest."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            lowest = os.dup(self._control.sock.fileno())  # that is free
+        except OSError:
+            return False
+        os.close(lowest)
+        return lowest < limit // 2
+
+    def later(self, work: Callable[[], None]) -> "Future[None] | None":
+        """Has something done soon by another thread; None when this process ends."""
+        with contextlib.suppress(RuntimeError):
+            return self._helpers.submit(work)
+        return None
 
     def settle(self, process: Process) -> str | None:
         """Returns a working directory for a checkpoint that takes its original's place, or None if it has one."""
@@ -269,21 +304,28 @@ class ForkServer:
 
     def end(self, process: Process) -> None:
         """Kills a session's process; harmless when it is dead, and does nothing in a fork of this process."""
-        if process.ended:
+        if not self.is_mine:  # another thread may have held a lock when this process was forked, and will never release it
             return
-        process.ended = True
-        if self.is_mine:  # else another thread may have held a lock when this process was forked, and will never release it
-            with self._lock:
-                self._processes.pop(process.pid, None)
-            process.budget.leave(process.pid)
-            if process.pidfd is not None:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        with self._lock:
+            if process.ended:
+                return
+            process.ended = True
+            self._processes.pop(process.pid, None)
+            process.signal(signal.SIGKILL)
             with contextlib.suppress(ServerLost):
                 self._tell({"op": "drop", "pid": process.inner})
-        if process.pidfd is not None:
-            os.close(process.pidfd)
-            process.pidfd = None
+        process.budget.leave(process.pid)
+
+    def discard(self, process: Process) -> None:
+        """Ends a session's process for who alone uses it, and gives back what this process has of it."""
+        self.end(process)
+        process.close()
+
+    def remove(self, process: Process) -> None:
+        """Does the same, and waits until its memory is free."""
+        self.end(process)
+        process.has_ended(_DYING)
+        process.close()
 
     # --- the server itself ------------------------------------------------------------------------------
 
@@ -321,10 +363,9 @@ class ForkServer:
         self._last_words()
         if not self.is_mine:
             return
-        for process in list(self._processes.values()):
-            if process.pidfd is not None:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        with self._lock:
+            for process in self._processes.values():
+                process.signal(signal.SIGKILL)
         self._finalizer()
 
 
@@ -344,20 +385,6 @@ def _receive(channel: Channel, deadline: float, watch: Callable[[], None] | None
         except Overdue:
             watch()
     return channel.receive(deadline=deadline)
-
-
-def _inner_pid(pid: int) -> int:
-    """Returns the pid of a process in its own, innermost namespace.
-
-    Raises:
-        OSError: no descriptor is left.
-        CloneError: it is gone.
-    """
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        for line in status:
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    raise CloneError("The new interpreter died at once.")
 
 
 @contextlib.contextmanager

@@ -64,17 +64,17 @@ class Window:
     """A fork that the host ordered and that is not registered yet.
 
     Args:
-        source: who may fork, once; None when that was done, or when the template forks.
-        before_cell: who runs a cell when this fork is registered, its checkpoint; None for other forks.
+        source: who is forked; None when it is the template.
         branch: the new process's.
         workdir: the new process's, if it needs one yet.
+        is_used: the source has forked; it may do so once.
     """
 
     family: Family
     branch: Branch
     source: int | None
     workdir: str | None
-    before_cell: int | None = None
+    is_used: bool = False
 
 
 class Supervisor:
@@ -187,7 +187,7 @@ class Supervisor:
         if kind == "clone" and branch.generation < _GENERATIONS:
             branch = Branch(self.workdirs.make_branch(branch.folder), branch.generation + 1)
         workdir = None if kind == "checkpoint" and not copy else self.workdirs.make(branch.folder)
-        reply = self._new_window(Window(source.family, branch, pid, workdir, pid if kind == "checkpoint" else None))
+        reply = self._new_window(Window(source.family, branch, pid, workdir))
         new = {"workdir": workdir, "branch": branch.folder if branch is not source.branch else None, "copy": copy}
         return reply | new | {"bytes": usage.size if usage is not None else 0}
 
@@ -208,9 +208,6 @@ class Supervisor:
             return {"failed": "the new process is not a session"}
         try:
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-            if window.before_cell is not None:
-                with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
-                    _allow_files(window.before_cell, MOST_FILES)
         except OSError:
             os.close(pidfd)
             raise
@@ -222,7 +219,11 @@ class Supervisor:
         return {}
 
     def _close_window(self, number: int) -> None:
-        self._leave(self._windows.pop(number).family)
+        window = self._windows.pop(number)
+        self._leave(window.family)
+        if window.source is not None:
+            with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
+                _allow_files(window.source, MOST_FILES)
 
     def _cancel(self, number: int) -> dict[str, Any]:
         """Gives up a fork: whatever has come of it is killed as soon as no other fork could be mistaken for it."""
@@ -303,8 +304,8 @@ class Supervisor:
 
     def _may_fork(self, family: Family, pid: int) -> bool:
         for window in self._windows.values():
-            if window.family is family and window.source == pid:
-                window.source = None
+            if window.family is family and window.source == pid and not window.is_used:
+                window.is_used = True
                 return True
         return False
 
