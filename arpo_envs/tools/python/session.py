@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
 from .budget import anonymous_size
+from .checkpoints import Checkpoint
 from .client import ForkServer, SessionLost
 from .code import strip_fences
 from .process import Process
@@ -45,8 +46,8 @@ class PythonSession:
         self._busy = threading.Lock()
         self._closed = False
         self._end = ""  # what happened to it
-        self._spare: Process | None = None  # the next cell's checkpoint; the budget may have given it up
-        self._old: Process | None = None  # the last cell's, until there is a spare
+        self._spare = Checkpoint(server, self._budget)  # the next cell's
+        self._old = Checkpoint(server, self._budget)  # the last cell's, until there is a spare
         self._shadow: Future[None] | None = None  # what makes the spare
         self._must_prepare = False  # a spare: what made it was not begun, or it was one no longer
         self._news = ""  # what happened after the last cell
@@ -86,8 +87,8 @@ class PythonSession:
                     return self._lost()
                 return ToolResult(f"the cell was not run: {error}", "limit")
             except ToolFault as error:
-                self._give_up(error)
-                return self._lost()
+                self._undo(process, error)
+                return ToolResult(f"the cell was not run: {self._told()}", "died") if self._news else self._lost()
             return self._run(process, checkpoint, strip_fences(str(arguments["code"])), seconds)
 
     def clone(self, n: int = 1) -> "list[Session | CloneError]":
@@ -116,13 +117,13 @@ class PythonSession:
         with self._used() as process:
             if process is None:
                 return
-            if self._spare is not None:
-                self._drop_spare()
+            if self._spare.process is not None:
+                self._spare.drop()
                 self._must_prepare = True
             try:
                 self._server.order(process, {"op": "seed", "seed": seed})
             except ToolFault as error:
-                self._give_up(error)
+                self._undo(process, error)
 
     def close(self) -> None:
         """Ends the interpreter, in the middle of a cell if need be; copies of it live on."""
@@ -252,7 +253,7 @@ class PythonSession:
             CloneError: there is no room for one.
             SessionLost: the process did not obey.
         """
-        spare = self._claimed()
+        spare = self._spare.take()
         complaint = self._budget.room(copying=process.pid if spare is None else None)
         if complaint is not None:
             if spare is not None:
@@ -263,28 +264,22 @@ class PythonSession:
         checkpoint, files = self._server.fork(process, "checkpoint")
         for each in (process, checkpoint):
             self._budget.grew(each.pid, 0, files)
+        self._old.drop()
         return checkpoint
-
-    def _claimed(self) -> Process | None:
-        """Returns the spare if it is still there; it is then a spare no longer."""
-        spare, self._spare = self._spare, None
-        return spare if spare is not None and self._budget.claim(spare.pid) else None
-
-    def _drop_spare(self) -> None:
-        spare = self._claimed()
-        if spare is not None:
-            self._server.discard(spare)
 
     def _prepare(self, process: Process, old: Process | None = None) -> None:
         """Has the next cell's checkpoint made in the shadow; the last cell's is kept until then, if there is room for both."""
-        self._old, self._must_prepare = old, False
+        self._old.drop()
+        self._must_prepare = False
+        if old is not None:
+            self._old.put(old)
         if not self._budget.keep_place():
-            self._drop_old()
+            self._old.drop()
             if not self._budget.keep_place():
                 return
         self._shadow = self._server.later(partial(self._renew, process))
         if self._shadow is None:
-            self._end_shadow()
+            self._budget.give_place()
 
     def _renew(self, process: Process) -> None:
         """Makes the spare, and finds out what the process did instead of making one."""
@@ -293,40 +288,32 @@ class PythonSession:
             if self._budget.complaint() is not None or not self._server.has_descriptors:
                 return
             spare, files = self._server.fork(process, "checkpoint")
-            self._spare = spare
-            self._budget.offer(spare.pid, partial(self._server.remove, spare))
+            self._spare.put(spare)
             self._server.order(process, {"op": "rehearse"})
             for each in (process, spare):
                 self._budget.grew(each.pid, 0, files)
                 self._budget.ran(each.pid)
             if anonymous_size(process.pid) > before + _GROWING:
                 raise SessionLost("it took memory instead of obeying")
+            self._old.drop()
         except CloneError:  # there is no room; the next cell will say so, if there is none then either
             return
-        except SessionLost as lost:
-            self._undo(process, lost)
         except ToolFault as error:
-            self._give_up(error)
+            self._spare.drop()
+            self._undo(process, error)
         finally:
-            self._end_shadow()
+            self._budget.give_place()
 
-    def _undo(self, process: Process, lost: SessionLost) -> None:
-        """Goes back to before the last cell, whose code has gone on after its answer."""
-        self._drop_spare()
-        old, self._old = self._old, None
-        if old is None:
-            self._give_up(lost)
-        elif self._replace(process, old):
-            self._news = f"the interpreter did not obey after the last cell ({lost}); the state is as before that one"
-
-    def _drop_old(self) -> None:
-        old, self._old = self._old, None
-        if old is not None:
-            self._server.discard(old)
-
-    def _end_shadow(self) -> None:
-        self._drop_old()
-        self._budget.give_place()
+    def _undo(self, process: Process, reason: ToolFault) -> None:
+        """Goes back to the newest checkpoint there is: a process that does not obey is of no use."""
+        self._end = str(reason)
+        for back, state in ((self._spare.take(), "as it was"), (self._old.take(), "as before that cell")):
+            if back is not None and self._process is process and self._replace(process, back):
+                self._news = f"the interpreter did not obey after the last cell ({reason}); the state is {state}"
+            elif back is not None:
+                self._server.discard(back)
+        if not self._news:
+            self._give_up(reason)
 
     def _wait_for_shadow(self) -> None:
         shadow, self._shadow = self._shadow, None
@@ -334,7 +321,7 @@ class PythonSession:
             return
         if shadow.cancel():  # who needs the session now shall not wait for others
             self._must_prepare = True
-            self._end_shadow()
+            self._budget.give_place()
         else:
             shadow.result()
 
@@ -351,8 +338,8 @@ class PythonSession:
         except CloneError as error:
             return error.with_traceback(None)
         except ToolFault as error:
-            self._give_up(error)
-            return CloneError(f"The interpreter could not be cloned, and is lost: {error}.")
+            self._undo(process, error)
+            return CloneError(f"The interpreter was not cloned: {self._told() or f'it is lost ({error})'}.")
         self._budget.grew(twin.pid, 0, files)
         return type(self)(self._server, twin, self._timeout)
 
@@ -389,8 +376,8 @@ class PythonSession:
         self._tidy()
 
     def _tidy(self) -> None:
-        self._drop_spare()
-        self._drop_old()
+        self._spare.drop()
+        self._old.drop()
         if self._process is not None:
             self._server.discard(self._process)
             self._process = None

@@ -1,6 +1,7 @@
 """All attacks, in the order in which they are run."""
 
 from attacks import Attack
+from attacks_afterwards import AFTERWARDS
 from attacks_locks import LOCKS
 from attacks_outside import OUTSIDE
 from attacks_processes import PROCESSES
@@ -9,4 +10,4 @@ from attacks_resources import RESOURCES
 from attacks_session import SESSION
 from attacks_waiting import WAITING
 
-ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *WAITING, *RACES)
+ATTACKS: tuple[Attack, ...] = (*OUTSIDE, *LOCKS, *PROCESSES, *RESOURCES, *SESSION, *AFTERWARDS, *WAITING, *RACES)

@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG, _SIGKILL = 1, int(signal.SIGKILL)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = _libc.prctl
-_exit, _close, _getppid, _chdir, _socket = os._exit, os.close, os.getppid, os.chdir, socket.socket
+_exit, _close, _getppid, _chdir, _socket = os._exit, os.close, os.getppid, os.chdir, socket.SocketType
 _getcwd = os.getcwd
 
 
@@ -106,7 +106,7 @@ class SessionProcess:
     def _copy(self, order: dict[str, Any]) -> dict[str, Any]:
         """Forks; the new process goes on with the channel and in the directory that it was given."""
         file = self.channel.files.pop()
-        found = openings({self.channel.sock.fileno(), file})
+        found = openings({_socket.fileno(self.channel.sock), file})
         try:
             child = self._fork()
         except OSError as error:
