@@ -1,6 +1,6 @@
 """Attacks of cells that answer for themselves, or leave something behind, and go on when nobody is to run any more."""
 
-from attacks import Attack, Seen, not_cloned, one_of, shows
+from attacks import Attack, Seen, died, not_cloned, one_of, shows
 
 
 def _said(seen: Seen) -> str | None:
@@ -35,7 +35,7 @@ AFTERWARDS = (
     Attack("computing_in_C_after_the_answer", f"{ANSWER}\nanswer_alone()\n10 ** 10 ** 8", _said, after=None),
     Attack("sleeping_after_the_answer", f"{ANSWER}\nanswer_alone()\ntime.sleep(60)", _said, after=None, answering=1.0),
     Attack("memory_after_the_answer", f"{ANSWER}\nanswer_alone()\ntake()", _said, after=None),
-    Attack("ending_after_the_answer", f"{ANSWER}\nanswer_alone()\nos._exit(0)", _said, after=None),
+    Attack("ending_after_the_answer", f"{ANSWER}\nanswer_alone()\nos._exit(0)", one_of(_said, died), after=None),
     Attack(
         "what_comes_of_computing_after_the_answer",
         "counter",
@@ -78,7 +78,8 @@ AFTERWARDS = (
         "time.sleep(0.3)\nticks < 100",
         shows("True"),
         before="import _signal\nticks = 0\ndef tick(*_):\n    global ticks\n    ticks += 1\n"
-        "signal.signal(signal.SIGALRM, tick)\n_signal.setitimer(0, 0.001, 0.001)\nsignal.setitimer = _signal.setitimer = signal.signal = None",
+        "signal.signal(signal.SIGALRM, tick)\n_signal.setitimer(0, 0.001, 0.001)\n"
+        "signal.setitimer = _signal.setitimer = signal.signal = None",
     ),
     Attack(
         "functions_of_the_session_replaced",
