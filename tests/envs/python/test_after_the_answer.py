@@ -10,6 +10,8 @@ from python_sessions import MODES, cloned, opened, rest, run, text, usable_tool
 from arpo_envs import CloneError
 from arpo_envs.tools.python import client
 
+pytestmark = pytest.mark.timeout(120)
+"""Ten times what a test takes whose session works on until its deadline."""
 BACK = "the state is as before that cell"
 HELPERS = """
 import _signal, gc, json, os, signal, struct, sys, time
@@ -30,9 +32,8 @@ def answer_alone():
         type(channel).send = real_send
     answer()
     type(channel).send = send_once_not
-def spin(seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def spin(*_):
+    while True:
         pass
 def tick(*_):
     global ticks
@@ -87,9 +88,8 @@ def test_a_cell_does_not_notice(session):
     text(session, "seen = []; signal.signal(signal.SIGCONT, lambda *_: seen.append(1))\nNone")
     rest(session)
     assert text(session, "seen") == "[]"
-    start = time.monotonic()
-    assert text(session, "time.sleep(0.2); seen") == "[]"
-    assert time.monotonic() - start >= 0.2
+    sleeping = "start = time.monotonic(); time.sleep(0.2); seen, time.monotonic() - start >= 0.2"
+    assert text(session, sleeping) == "([], True)"
 
 
 def test_a_large_heap_is_no_offence(session):
@@ -117,12 +117,11 @@ GOING_ON = {
 def test_a_cell_that_computes_on_is_undone(session, what):
     shown = run(session, f"n = 2\nanswer_alone()\n{what}").text
     assert shown == "forged"
-    process, start = session._process, time.monotonic()
+    process = session._process
     used = process.processor_time()
     time.sleep(0.5)
     rest(session)
     assert process.processor_time() - used <= 1.5 * client.WORKING
-    assert time.monotonic() - start < 3 * client.OBEYING
     told = run(session, "n")
     assert told.error == "died"
     assert told.text.startswith("the cell was not run: the interpreter did not obey after the last cell (")
@@ -134,14 +133,12 @@ def test_a_cell_that_computes_on_is_undone(session, what):
 
 def test_who_sleeps_instead_of_obeying_is_undone_too(session, monkeypatch):
     monkeypatch.setattr(client, "OBEYING", 1.0)
-    assert run(session, "n = 2\nanswer_alone()\ntime.sleep(60)").text == "forged"
-    start = time.monotonic()
+    assert run(session, "n = 2\nanswer_alone()\ntime.sleep(600)").text == "forged"
     [twin] = session.clone()
     if isinstance(twin, CloneError):
         assert str(twin).endswith(f"{BACK}.")
     else:  # the cell had not been begun
         twin.close()
-    assert time.monotonic() - start < 4.0
     rest(session)
     run(session, "n")
     assert text(session, "n") == "1"
@@ -166,50 +163,45 @@ def test_memory_that_is_taken_after_the_answer(session, when):
 # --- orders ----------------------------------------------------------------------------------------------------
 
 WORKING = {
-    "in the fork": "def work(self, order):\n    spin(5)\n    return real_copy(self, order)\nkind._copy = work",
-    "before the order is read": "real_obey = kind._obey\nkind._obey = lambda *all: spin(5) or real_obey(*all)",
-    "when it goes on": "def settle(self):\n    real_settle(self)\n    _signal.signal(signal.SIGCONT, lambda *_: spin(5))\n"
+    "in the fork": "def work(self, order):\n    spin()\n    return real_copy(self, order)\nkind._copy = work",
+    "before the order is read": "real_obey = kind._obey\nkind._obey = lambda *all: spin() or real_obey(*all)",
+    "when it goes on": "def settle(self):\n    real_settle(self)\n    _signal.signal(signal.SIGCONT, lambda *_: spin())\n"
     "type(notebook)._settle = settle",
-    "in the rehearsal": "kind._obey = lambda self, order, real=kind._obey: spin(5) if order['op'] == 'rehearse' "
+    "in the rehearsal": "kind._obey = lambda self, order, real=kind._obey: spin() if order['op'] == 'rehearse' "
     "else real(self, order)",
-    "in a collection of garbage": "gc.callbacks.append(lambda *_: armed and not loop_frame() and spin(5))\n"
+    "in a collection of garbage": "gc.callbacks.append(lambda *_: armed and not loop_frame() and spin())\n"
     "gc.set_threshold(1); armed = True",
-    "by an audit hook": "armed = 0\nsys.addaudithook(lambda *_: armed and not loop_frame() and spin(5))\narmed = 1",
-    "in the closing of a file": "fork = session._fork\ndef work():\n    spin(5)\n    return fork()\nsession._fork = work",
+    "by an audit hook": "armed = 0\nsys.addaudithook(lambda *_: armed and not loop_frame() and spin())\narmed = 1",
+    "in the closing of a file": "fork = session._fork\ndef work():\n    spin()\n    return fork()\nsession._fork = work",
 }
 
 
 @pytest.mark.parametrize("spoil", WORKING.values(), ids=WORKING)
 def test_who_works_inside_an_order_is_undone_or_harmless(session, spoil):
     shown = run(session, f"n = 2\n{spoil}\nNone", timeout=2.0)
-    process, start = session._process, time.monotonic()
+    process = session._process
     used = process.processor_time()
     rest(session)
     assert process.processor_time() - used <= 1.5 * client.WORKING
     told = run(session, "n")
-    assert time.monotonic() - start < 3 * client.OBEYING
     if told.error is not None:
         assert told.text.endswith(BACK) or told.text.endswith("the state is as before this cell"), (shown, told)
         assert text(session, "n") in "12"
 
 
 def test_a_seed_is_an_order(session):
-    text(session, "session._seed = lambda number: spin(5)\nNone")
+    text(session, "session._seed = lambda number: spin()\nNone")
     rest(session)
-    start = time.monotonic()
     session.reseed(3)
-    assert time.monotonic() - start < client.OBEYING
     assert run(session, "n").error == "died"
 
 
 def test_a_clone_is_an_order(session):
     """The order for the checkpoint is obeyed, and the one for the clone is not."""
-    text(session, "kind._copy = lambda self, order: order['branch'] and spin(5) or real_copy(self, order); n = 2\nNone")
+    text(session, "kind._copy = lambda self, order: order['branch'] and spin() or real_copy(self, order); n = 2\nNone")
     rest(session)
-    start = time.monotonic()
     [twin] = session.clone()
     assert isinstance(twin, CloneError), twin
-    assert time.monotonic() - start < client.OBEYING
     assert text(session, "n") == "2"  # its checkpoint has taken its place
 
 
