@@ -174,7 +174,7 @@ def _small(config: ForkBench, tool: PythonTool, session: PythonSession, bare: Ba
         with _cloned(session, config.forks, clones, before=fork_barely) as twins:
             firsts += [_timed(partial(_run, twin, "1 + 1")) for twin in twins]
         cells += [_timed(lambda: _run(session, "1 + 1")) for _ in range(config.forks)]
-        for _ in range(2 * config.forks):
+        for _ in range(5 * config.forks):
             time.sleep(_PAUSE)
             spaced.append(_timed(lambda: _run(session, "1 + 1")))
     return {
