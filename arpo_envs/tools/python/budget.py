@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLONE = 2 << 20
@@ -19,6 +19,8 @@ class Budget:
     directories. Measuring it takes a millisecond per process, so it is done only when what may have been taken
     since the last time reaches the cap.
 
+    Checkpoints that wait for a cell are spare: they are given up as soon as anybody needs the room.
+
     Args:
         processes: live sessions, clones and checkpoints.
         memory: bytes of all of them together.
@@ -29,7 +31,9 @@ class Budget:
         self._files: dict[int, int] = {}  # bytes, by process
         self._measured = self._since = 0
         self._fewer = False  # than when it was measured
-        self._lock = threading.Lock()
+        self._spares: dict[int, Callable[[], None]] = {}  # what ends them, by process, the oldest first
+        self._places = 0  # that are kept for spares which are being made
+        self._lock = threading.Condition()
 
     def enter(self, pid: int) -> None:
         """Counts a process that was just made.
@@ -48,6 +52,37 @@ class Budget:
             self._fewer = True
             if not self._files:
                 self._measured = self._since = 0
+            self._lock.notify_all()
+
+    def keep_place(self) -> bool:
+        """Keeps a place for a spare that is about to be made, until `give_place`; False if there is none."""
+        with self._lock:
+            if len(self._files) + self._places >= self.processes:
+                return False
+            self._places += 1
+            return True
+
+    def give_place(self) -> None:
+        """Gives back a place that was kept."""
+        with self._lock:
+            self._places -= 1
+            self._lock.notify_all()
+
+    def offer(self, pid: int, end: Callable[[], None]) -> None:
+        """Notes that a process is spare, until `claim`.
+
+        Args:
+            pid: as the host sees it.
+            end: ends the process, and gives back what this process has of it; called at most once, by any thread.
+        """
+        with self._lock:
+            self._spares[pid] = end
+            self._lock.notify_all()
+
+    def claim(self, pid: int) -> bool:
+        """Whether a process that was spare is still there; from now on it is needed."""
+        with self._lock:
+            return self._spares.pop(pid, None) is not None
 
     def grew(self, pid: int, memory: int, files: int | None = None) -> None:
         """Notes what a process may have taken.
@@ -72,6 +107,23 @@ class Budget:
             taken = private_size(pid)
         self.grew(pid, taken)
 
+    def room(self, copying: int | None = None) -> str | None:
+        """Makes room by giving up spares, if need be; returns which cap is reached all the same, or None.
+
+        Args:
+            copying: a process that shall be copied, with its files; None if none shall.
+        """
+        while True:
+            with self._lock:
+                complaint = self.complaint(copying)
+                if complaint is None or not (self._spares or self._places):
+                    return complaint
+                if not self._spares:  # there will be one soon, or a place less is kept
+                    self._lock.wait()
+                    continue
+                end = self._spares.pop(next(iter(self._spares)))
+            end()
+
     def complaint(self, copying: int | None = None) -> str | None:
         """Returns which cap is reached, as a sentence, or None.
 
@@ -79,7 +131,7 @@ class Budget:
             copying: a process that shall be copied, with its files; None if none shall.
         """
         with self._lock:
-            if copying is not None and len(self._files) >= self.processes:
+            if copying is not None and len(self._files) + self._places >= self.processes:
                 return f"all {self.processes} interpreters that this environment may have at a time are in use"
             files = sum(self._files.values()) + (self._files.get(copying, 0) if copying is not None else 0)
             changed = self._fewer or self._since > self.memory // _SLACK

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -21,11 +23,21 @@ from .server.frames import Channel, ChannelError, Closed, Overdue
 STARTING = 120.0
 """Seconds in which the server must have imported everything."""
 ANSWERING = 15.0
-"""Seconds in which the server must answer, and a new process must say hello."""
+"""Seconds in which the server must answer, and a new session must say hello."""
+OBEYING = 5.0
+"""Seconds in which a session must obey an order that is not a cell, and a copy of it say hello: a machine may be very busy."""
+WORKING = 1.0
+"""Seconds of processor time that it may use for that; a thousandth of them is usual."""
+_COPYING = 10 << 20
+"""Bytes of files that a copy copies in a second at the least."""
 _PAUSE = 0.0005
 """Seconds before the server is asked again whether a new process is separate; twice as long every time."""
 WATCHING = 0.2
-"""Seconds between two looks at a cell that is watched while it runs."""
+"""Seconds between two looks at a session that is watched while it runs."""
+_DYING = 1.0
+"""Seconds in which a process that was killed is dead."""
+_HELPERS = 8
+"""Threads for what is done in the shadow: nearly always one is enough."""
 
 
 class SandboxUnavailable(ConfigError):
@@ -64,6 +76,7 @@ class ForkServer:
         self.owner = os.getpid()
         self._lock = threading.RLock()  # a collected session may be ended in the middle of a request
         self._processes: dict[int, Process] = {}
+        self._helpers = ThreadPoolExecutor(_HELPERS, "arpo-python")
         self._lost = False
         self._end_of_server = ""
         folders: list[str] = []
@@ -144,7 +157,7 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         with _closing_on_error(channel), self._window({"op": "open", "seed": seed}, theirs, theirs) as window:
             theirs.close()
-            return self._welcome(channel, window["window"], budget)
+            return self._welcome(channel, window["window"], budget, ANSWERING)
 
     def fork(self, source: Process, kind: Literal["clone", "parked", "checkpoint"]) -> tuple[Process, int]:
         """Returns a copy of a session that waits for orders, and the bytes in its working directory.
@@ -162,25 +175,26 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         request = {"op": "fork", "pid": source.inner, "kind": kind}
         with _closing_on_error(channel), theirs, self._window(request, theirs) as window:
-            reply = self.ask(source, {"op": "fork", "copy": window["copy"]}, ANSWERING, [theirs.fileno()])
+            reply = self.order(source, {"op": "fork", "copy": window["copy"]}, [theirs.fileno()])
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
-            process = self._welcome(channel, window["window"], source.budget)
-            self._complete(process, copy=window["copy"], now=kind != "checkpoint")
-            return process, int(window["bytes"])
+            size = int(window["bytes"])
+            process = self._welcome(channel, window["window"], source.budget, OBEYING)
+            self._complete(process, size if window["copy"] else None, now=kind != "checkpoint")
+            return process, size
 
-    def _complete(self, process: Process, *, copy: bool, now: bool) -> None:
-        """Has a new process copy its original's files and, if `now`, the server look at both; the original is idle."""
+    def _complete(self, process: Process, size: int | None, *, now: bool) -> None:
+        """Has a new process copy so many bytes of files, if any, and if `now` the server look at it; the original is idle."""
         try:
-            if copy:
-                reply = self.ask(process, {"op": "settle"}, ANSWERING)
+            if size is not None:
+                reply = self.order(process, {"op": "settle"}, more=size / _COPYING)
                 if "failed" in reply:
                     raise CloneError(f"The new interpreter failed: {str(reply['failed'])[:200]}.")
             if now:
                 self._separate(process)
         except BaseException as error:
-            self.end(process)
+            self.discard(process)
             if isinstance(error, SessionLost):
                 raise CloneError(f"The new interpreter was lost: {error}.") from None
             raise
@@ -215,13 +229,13 @@ class ForkServer:
                 self._request({"op": "cancel", "window": window["window"]})
             raise
 
-    def _welcome(self, channel: Channel, window: int, budget: Budget) -> Process:
-        """Waits for a new process's hello, and has the server register it under the pid that the kernel says.
+    def _welcome(self, channel: Channel, window: int, budget: Budget, seconds: float) -> Process:
+        """Waits for a new process's hello, has the server register it under the pid that the kernel says, and stops it.
 
         The server refuses what is not a new child of the template.
         """
         try:
-            hello = channel.receive(deadline=time.monotonic() + ANSWERING)
+            hello = channel.receive(deadline=time.monotonic() + seconds)
         except ChannelError as error:
             raise CloneError(f"The new interpreter did not say hello: {error}.") from None
         if hello.get("hello") is not True or not channel.sender:
@@ -230,7 +244,8 @@ class ForkServer:
         pidfd = None
         try:
             inner = inner_pid(pid) if self.namespaces else pid
-            pidfd = None if self.namespaces else os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             answer = self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:
             if pidfd is not None:
@@ -250,7 +265,7 @@ class ForkServer:
         files: Sequence[int] = (),
         watch: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """Returns a session's reply to an order.
+        """Returns a session's reply to an order; before it and afterwards the session is stopped.
 
         Args:
             process: the session.
@@ -267,6 +282,7 @@ class ForkServer:
         try:
             if process.channel.waiting():
                 raise SessionLost("it spoke without being asked")
+            process.go_on()
             process.channel.send(order | {"place": process.place, "nonce": nonce}, files, deadline=deadline)
             process.place = None
             reply = _receive(process.channel, deadline, watch)
@@ -275,7 +291,46 @@ class ForkServer:
         except ChannelError as error:
             reason = "it crashed or ended itself" if isinstance(error, Closed) else str(error)
             raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
+        finally:
+            process.rest()
         return reply
+
+    def order(self, process: Process, order: dict[str, Any], files: Sequence[int] = (), *, more: float = 0.0) -> dict[str, Any]:
+        """Returns a session's reply to an order that is not a cell; a session that works on its own instead is lost.
+
+        Args:
+            process: the session.
+            order: what it shall do.
+            files: descriptors it gets with the order.
+            more: seconds it gets beyond the usual ones.
+
+        Raises:
+            SessionLost: there is no reply in time, or it cannot be one.
+        """
+        most = process.processor_time() + WORKING + more
+
+        def watch() -> None:
+            if process.processor_time() > most:
+                raise SessionLost("it worked on its own instead of obeying")
+
+        return self.ask(process, order, OBEYING + more, files, watch)
+
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether half of the descriptors that this process may have are left: spare interpreters shall not use up the rest."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            lowest = os.dup(self._control.sock.fileno())  # that is free
+        except OSError:
+            return False
+        os.close(lowest)
+        return lowest < limit // 2
+
+    def later(self, work: Callable[[], None]) -> "Future[None] | None":
+        """Has something done soon by another thread; None when this process ends."""
+        with contextlib.suppress(RuntimeError):
+            return self._helpers.submit(work)
+        return None
 
     def settle(self, process: Process) -> None:
         """Gives a checkpoint that takes its original's place a working directory, if it has none."""
@@ -290,21 +345,28 @@ class ForkServer:
 
     def end(self, process: Process) -> None:
         """Kills a session's process; harmless when it is dead, and does nothing in a fork of this process."""
-        if process.ended:
+        if not self.is_mine:  # another thread may have held a lock when this process was forked, and will never release it
             return
-        process.ended = True
-        if self.is_mine:  # else another thread may have held a lock when this process was forked, and will never release it
-            with self._lock:
-                self._processes.pop(process.pid, None)
-            process.budget.leave(process.pid)
-            if process.pidfd is not None:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        with self._lock:
+            if process.ended:
+                return
+            process.ended = True
+            self._processes.pop(process.pid, None)
+            process.signal(signal.SIGKILL)
             with contextlib.suppress(ServerLost):
                 self._tell({"op": "drop", "pid": process.inner})
-        if process.pidfd is not None:
-            os.close(process.pidfd)
-            process.pidfd = None
+        process.budget.leave(process.pid)
+
+    def discard(self, process: Process) -> None:
+        """Ends a session's process for who alone uses it, and gives back what this process has of it."""
+        self.end(process)
+        process.close()
+
+    def remove(self, process: Process) -> None:
+        """Does the same, and waits until its memory is free."""
+        self.end(process)
+        process.has_ended(_DYING)
+        process.close()
 
     # --- the server itself ------------------------------------------------------------------------------
 
@@ -342,10 +404,9 @@ class ForkServer:
         self._last_words()
         if not self.is_mine:
             return
-        for process in list(self._processes.values()):
-            if process.pidfd is not None:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        with self._lock:
+            for process in self._processes.values():
+                process.signal(signal.SIGKILL)
         self._finalizer()
 
 

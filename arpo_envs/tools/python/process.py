@@ -1,6 +1,10 @@
 """A session's process, as the host knows it."""
 
 import contextlib
+import os
+import select
+import signal
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +12,20 @@ from ...errors import CloneError
 from .budget import Budget
 from .server.frames import Channel
 
+_PROCESSOR_TIME = 2
+"""The lowest bits of the kernel's name for the clock that counts a process's processor time."""
+
 
 @dataclass(eq=False)
 class Process:
-    """A session process, as the host knows it.
+    """A session's process, which is stopped whenever it has no order: so nothing that a cell leaves behind can go on.
 
     Args:
         channel: to the process.
         pid: as this process sees it, from the kernel.
         inner: as the server sees it.
         budget: what it counts for.
-        pidfd: a descriptor of it, only where no process namespace dies with the server.
+        pidfd: a descriptor of it, by which no other process can be meant.
         place: what it has to be told of its working directory, with its next order.
         separate: the server has found that it reaches nothing of its original's.
     """
@@ -27,10 +34,45 @@ class Process:
     pid: int
     inner: int
     budget: Budget
-    pidfd: int | None = None
+    pidfd: int
     place: dict[str, Any] | None = None
     separate: bool = True
     ended: bool = False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; nothing happens when it is dead."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except OSError:  # who expects an answer from it will see
+            return
+
+    def go_on(self) -> None:
+        """Lets it run, because it is to obey an order."""
+        self.signal(signal.SIGCONT)
+
+    def rest(self) -> None:
+        """Stops it, because it has obeyed."""
+        self.signal(signal.SIGSTOP)
+
+    def processor_time(self) -> float:
+        """Returns the seconds of processor time it has used so far; 0 when it is dead."""
+        try:
+            return time.clock_gettime(~self.pid << 3 | _PROCESSOR_TIME)
+        except OSError:
+            return 0.0
+
+    def has_ended(self, seconds: float) -> bool:
+        """Waits until it is dead and its memory free; says whether it is."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+
+    def close(self) -> None:
+        """Gives back what this process has of it; for who alone uses it."""
+        self.channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 def inner_pid(pid: int) -> int:

@@ -3,17 +3,23 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Literal
 
 from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
-from .client import ANSWERING, ForkServer, SessionLost
+from .budget import anonymous_size
+from .checkpoints import Checkpoint
+from .client import ForkServer, SessionLost
 from .code import strip_fences
 from .process import Process
 
 GRACE = 1.0
 """Seconds after the time limit in which a cell must have stopped by itself, before its process is killed."""
 _BEFORE = "the state is as before this cell"
+_GROWING = 8 << 20
+"""Bytes by which a session may grow between two cells; our own code takes hardly any."""
 
 
 class _OverLimit(Exception):
@@ -22,6 +28,9 @@ class _OverLimit(Exception):
 
 class PythonSession:
     """A live interpreter: the `Session` of `PythonTool`.
+
+    A cell needs a checkpoint to go back to. It is taken after the cell before, while the caller does something else: a
+    session that has run a cell holds a second process, its spare, until the room is needed.
 
     Args:
         server: where it runs.
@@ -33,9 +42,15 @@ class PythonSession:
         self._server = server
         self._process: Process | None = process
         self._timeout = timeout
+        self._budget = process.budget
         self._busy = threading.Lock()
         self._closed = False
         self._end = ""  # what happened to it
+        self._spare = Checkpoint(server, self._budget)  # the next cell's
+        self._old = Checkpoint(server, self._budget)  # the last cell's, until there is a spare
+        self._shadow: Future[None] | None = None  # what makes the spare
+        self._must_prepare = False  # a spare: what made it was not begun, or it was one no longer
+        self._news = ""  # what happened after the last cell
 
     @property
     def pid(self) -> int | None:
@@ -63,25 +78,24 @@ class PythonSession:
         with self._used() as process:
             if process is None:
                 return self._lost()
-            complaint = process.budget.complaint(copying=process.pid)
-            if complaint is not None:
-                return ToolResult(f"the cell was not run: {complaint}", "limit")
+            if self._news:
+                return ToolResult(f"the cell was not run: {self._told()}", "died")
             try:
-                checkpoint, files = self._server.fork(process, "checkpoint")
+                checkpoint = self._checkpoint(process)
             except CloneError as error:
                 if not self._server.usable:
                     return self._lost()
                 return ToolResult(f"the cell was not run: {error}", "limit")
             except ToolFault as error:
-                self._give_up(error)
-                return self._lost()
-            for each in (process, checkpoint):
-                each.budget.grew(each.pid, 0, files)
+                self._undo(process, error)
+                return ToolResult(f"the cell was not run: {self._told()}", "died") if self._news else self._lost()
             return self._run(process, checkpoint, strip_fences(str(arguments["code"])), seconds)
 
     def clone(self, n: int = 1) -> "list[Session | CloneError]":
         """Returns `n` copies of the live interpreter, each a fork of it with a copy of its files."""
         with self._used() as process:
+            if process is not None and self._news:
+                return [CloneError(f"The interpreter was not cloned: {self._told()}.")] * n
             return [self._copy(process, "clone") for _ in range(n)]
 
     def park(self) -> Session:
@@ -91,6 +105,8 @@ class PythonSession:
             CloneError: it could not be made.
         """
         with self._used() as process:
+            if process is not None and self._news:
+                raise CloneError(f"The interpreter was not copied: {self._told()}.")
             parked = self._copy(process, "parked")
         if isinstance(parked, CloneError):
             raise parked
@@ -101,22 +117,30 @@ class PythonSession:
         with self._used() as process:
             if process is None:
                 return
+            if self._spare.process is not None:
+                self._spare.drop()
+                self._must_prepare = True
             try:
-                self._server.ask(process, {"op": "seed", "seed": seed}, ANSWERING)
+                self._server.order(process, {"op": "seed", "seed": seed})
             except ToolFault as error:
-                self._give_up(error)
+                self._undo(process, error)
 
     def close(self) -> None:
         """Ends the interpreter, in the middle of a cell if need be; copies of it live on."""
         self._closed = True
+        if not self._server.is_mine:  # locks may be held here by threads that are not here
+            for each in (self._process, self._spare, self._old):
+                if each is not None:
+                    each.close()
+            return
         process = self._process
         if process is not None:
             self._server.end(process)
-        if self._busy.acquire(blocking=False):  # else who holds it tidies up
-            try:
-                self._tidy()
-            finally:
-                self._busy.release()
+        shadow = self._shadow
+        if shadow is None or shadow.cancel():
+            self._tidy_if_idle()
+        else:
+            shadow.add_done_callback(lambda _: self._tidy_if_idle())
 
     def __del__(self) -> None:
         if hasattr(self, "_closed"):
@@ -128,7 +152,7 @@ class PythonSession:
         """Runs the cell in one of two equal processes, and goes on with the other if the first is lost."""
         try:
             result = self._answer(process, checkpoint, code, seconds)
-            process.budget.ran(process.pid)
+            self._budget.ran(process.pid)
             self._check(process, checkpoint)
         except _OverLimit as over:
             return self._go_back(process, checkpoint, ToolResult(f"the cell was undone: {over}; {_BEFORE}", "limit"))
@@ -139,9 +163,9 @@ class PythonSession:
                 what = ToolResult(f"the interpreter died in this cell ({lost}); {_BEFORE}", "died")
             return self._go_back(process, checkpoint, what)
         except BaseException:
-            self._discard(checkpoint)
+            self._server.discard(checkpoint)
             raise
-        self._discard(checkpoint)
+        self._prepare(process, checkpoint)
         return result
 
     def _answer(self, process: Process, checkpoint: Process, code: str, seconds: float) -> ToolResult:
@@ -172,27 +196,31 @@ class PythonSession:
         with contextlib.suppress(ToolFault, CloneError):  # a lost server is noticed soon enough
             size, entries = self._server.usage(process)
             for each in (process, checkpoint):
-                each.budget.grew(each.pid, 0, size)
+                self._budget.grew(each.pid, 0, size)
             if size > settings.disk_mb << 20 or entries > settings.inodes:
                 bound = f"the working directory may hold {settings.disk_mb} MB in {settings.inodes} files"
                 raise _OverLimit(f"{bound}, deleted ones that are still in use included")
-        complaint = process.budget.complaint()
+        complaint = self._budget.room()
         if complaint is not None:
             raise _OverLimit(complaint)
 
     def _go_back(self, process: Process, checkpoint: Process, result: ToolResult) -> ToolResult:
         """Kills the process and lets its checkpoint take its place; returns the result, or that all is lost."""
-        self._discard(process)
-        self._process = checkpoint
+        return result if self._replace(process, checkpoint) else self._lost()
+
+    def _replace(self, process: Process, checkpoint: Process) -> bool:
+        """Kills the process and lets its checkpoint take its place; says whether that is well."""
+        self._server.discard(process)
+        self._process, self._must_prepare = checkpoint, True
         if self._closed:
-            return self._lost()
+            return False
         try:
             self._server.settle(checkpoint)
-            checkpoint.budget.grew(checkpoint.pid, 0, self._server.usage(checkpoint)[0])
+            self._budget.grew(checkpoint.pid, 0, self._server.usage(checkpoint)[0])
         except (ToolFault, CloneError) as error:
             self._give_up(error)
-            return self._lost()
-        return result
+            return False
+        return True
 
     def _lost(self) -> ToolResult:
         """Returns what the model is told when its code has cost it the interpreter.
@@ -206,12 +234,97 @@ class PythonSession:
             raise ToolFault("The interpreter was lost: its server has died, or belongs to another process.")
         return ToolResult(f"the interpreter was lost ({self._end}); nothing of its state is left", "died")
 
+    def _told(self) -> str:
+        news, self._news = self._news, ""
+        return news
+
+    # --- checkpoints ------------------------------------------------------------------------------------
+
+    def _checkpoint(self, process: Process) -> Process:
+        """Returns an equal process to go back to: the spare, or a new one.
+
+        Raises:
+            CloneError: there is no room for one.
+            SessionLost: the process did not obey.
+        """
+        spare = self._spare.take()
+        complaint = self._budget.room(copying=process.pid if spare is None else None)
+        if complaint is not None:
+            if spare is not None:
+                self._server.discard(spare)
+            raise CloneError(complaint)
+        if spare is not None:
+            return spare
+        checkpoint, files = self._server.fork(process, "checkpoint")
+        for each in (process, checkpoint):
+            self._budget.grew(each.pid, 0, files)
+        self._old.drop()
+        return checkpoint
+
+    def _prepare(self, process: Process, old: Process | None = None) -> None:
+        """Has the next cell's checkpoint made in the shadow; the last cell's is kept until then, if there is room for both."""
+        self._old.drop()
+        self._must_prepare = False
+        if old is not None:
+            self._old.put(old)
+        if not self._budget.keep_place():
+            self._old.drop()
+            if not self._budget.keep_place():
+                return
+        self._shadow = self._server.later(partial(self._renew, process))
+        if self._shadow is None:
+            self._budget.give_place()
+
+    def _renew(self, process: Process) -> None:
+        """Makes the spare, and finds out what the process did instead of making one."""
+        try:
+            before = anonymous_size(process.pid)
+            if self._budget.complaint() is not None or not self._server.has_descriptors:
+                return
+            spare, files = self._server.fork(process, "checkpoint")
+            self._spare.put(spare)
+            self._server.order(process, {"op": "rehearse"})
+            for each in (process, spare):
+                self._budget.grew(each.pid, 0, files)
+                self._budget.ran(each.pid)
+            if anonymous_size(process.pid) > before + _GROWING:
+                raise SessionLost("it took memory instead of obeying")
+            self._old.drop()
+        except CloneError:  # there is no room; the next cell will say so, if there is none then either
+            return
+        except ToolFault as error:
+            self._spare.drop()
+            self._undo(process, error)
+        finally:
+            self._budget.give_place()
+
+    def _undo(self, process: Process, reason: ToolFault) -> None:
+        """Goes back to the newest checkpoint there is: a process that does not obey is of no use."""
+        self._end = str(reason)
+        for back, state in ((self._spare.take(), "as it was"), (self._old.take(), "as before that cell")):
+            if back is not None and self._process is process and self._replace(process, back):
+                self._news = f"the interpreter did not obey after the last cell ({reason}); the state is {state}"
+            elif back is not None:
+                self._server.discard(back)
+        if not self._news:
+            self._give_up(reason)
+
+    def _wait_for_shadow(self) -> None:
+        shadow, self._shadow = self._shadow, None
+        if shadow is None:
+            return
+        if shadow.cancel():  # who needs the session now shall not wait for others
+            self._must_prepare = True
+            self._budget.give_place()
+        else:
+            shadow.result()
+
     # --- copies -----------------------------------------------------------------------------------------
 
     def _copy(self, process: Process | None, kind: Literal["clone", "parked"]) -> "Session | CloneError":
         if process is None or self._process is not process:
             return CloneError("The interpreter was lost: it cannot be cloned.")
-        complaint = process.budget.complaint(copying=process.pid)
+        complaint = self._budget.room(copying=process.pid)
         if complaint is not None:
             return CloneError(f"The interpreter was not cloned: {complaint}.")
         try:
@@ -219,9 +332,9 @@ class PythonSession:
         except CloneError as error:
             return error.with_traceback(None)
         except ToolFault as error:
-            self._give_up(error)
-            return CloneError(f"The interpreter could not be cloned, and is lost: {error}.")
-        process.budget.grew(twin.pid, 0, files)
+            self._undo(process, error)
+            return CloneError(f"The interpreter was not cloned: {self._told() or f'it is lost ({error})'}.")
+        self._budget.grew(twin.pid, 0, files)
         return type(self)(self._server, twin, self._timeout)
 
     # --- who holds what ---------------------------------------------------------------------------------
@@ -233,22 +346,32 @@ class PythonSession:
             yield None
             return
         with self._busy:
+            self._wait_for_shadow()
             usable = not self._closed and self._server.usable
             try:
                 yield self._process if usable else None
             finally:
                 if self._closed:
+                    self._wait_for_shadow()
                     self._tidy()
+                elif usable and self._must_prepare and self._process is not None:
+                    self._prepare(self._process)
 
-    def _discard(self, process: Process) -> None:
-        self._server.end(process)
-        process.channel.close()
+    def _tidy_if_idle(self) -> None:
+        if self._busy.acquire(blocking=False):  # else who holds it tidies up
+            try:
+                self._wait_for_shadow()
+                self._tidy()
+            finally:
+                self._busy.release()
 
     def _give_up(self, reason: Exception) -> None:
         self._end = self._end or str(reason)
         self._tidy()
 
     def _tidy(self) -> None:
+        self._spare.drop()
+        self._old.drop()
         if self._process is not None:
-            self._discard(self._process)
+            self._server.discard(self._process)
             self._process = None

@@ -363,7 +363,7 @@ def _patience(answering: float | None, grace: float | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module, name, seconds in (
             (client, "ANSWERING", answering),
-            (session, "ANSWERING", answering),
+            (client, "OBEYING", answering),
             (session, "GRACE", grace),
         ):
             if seconds is not None:

@@ -48,7 +48,7 @@ CONTROL = (
     Attack(
         "forged_reply_by_a_replaced_function",
         """json.dumps = lambda *arguments, **options: '{"text": "forged", "error": null, "nonce": null, "hello": true}'""",
-        died,
+        shows(""),
     ),
     Attack("frame_that_is_no_json", _forgery('"forged"'), died),
     Attack("frame_that_is_no_message", _forgery('"[1, 2]"'), died),
@@ -242,7 +242,7 @@ BETWEEN = (
         seconds=0.3,
     ),
     Attack("profile_function", "sys.setprofile(lambda *_: 1 / 0)", one_of(shows(""), fails("ZeroDivisionError"), died)),
-    Attack("module_json", "sys.modules['json'] = None\njson.dumps = json.loads = None", died),
+    Attack("module_json", "sys.modules['json'] = None\njson.dumps = json.loads = None", shows("")),
     Attack(
         "builtins_overwritten",
         "builtins.len = builtins.isinstance = builtins.bytes = builtins.memoryview = None",

@@ -37,7 +37,7 @@ class Host:
     """Two sessions and a clone of each, one with files."""
 
     def __init__(self, mode: str) -> None:
-        from python_sessions import open_session, text
+        from python_sessions import open_session, rest, text
 
         from arpo_envs.tools.python import PythonTool
 
@@ -47,6 +47,7 @@ class Host:
         for session in tuple(self.sessions):
             self.sessions += session.clone()
         where = bytes.fromhex(text(self.sessions[0], code("where")).strip("'")).decode()
+        rest(*self.sessions)
         assert self.tool._server is not None
         self.folder = "" if self.tool._server.namespaces else str(Path(where).parents[2])
         self.server = self.tool._server._program.pid
@@ -132,6 +133,7 @@ class Host:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 6, hard))
+        run(self.sessions[0], "1")  # uses up the checkpoint that it has already
         clones: list[Any] = [twin for _ in range(20) for twin in self.sessions[0].clone()]
         made = [twin for twin in clones if not isinstance(twin, CloneError)]
         errors = sorted({str(twin) for twin in clones if isinstance(twin, CloneError)})

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,13 @@ def text(session: PythonSession, code: str) -> str:
     result = run(session, code)
     assert result.error is None, result
     return result.text
+
+
+def rest(*sessions: PythonSession) -> None:
+    """Waits until the checkpoints of the next cells are there."""
+    for session in sessions:
+        if session._shadow is not None:
+            wait([session._shadow], 60)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

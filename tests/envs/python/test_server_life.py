@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from python_sessions import MODES, alive, cloned, descendants, eventually, open_session, opened, run, text, usable_tool
+from python_sessions import MODES, alive, cloned, descendants, eventually, open_session, opened, rest, run, text, usable_tool
 
 from arpo_envs import CloneError
 from arpo_envs.errors import ToolFault
@@ -63,6 +63,12 @@ def _no_idle_server():
     """A server that an earlier test left would end in the middle of a census."""
     close_idle_server()
     gc.collect()
+
+
+def settled() -> dict[str, int]:
+    """Returns what there is when what was ended is gone."""
+    found = census()
+    return settled() if eventually(lambda: census() != found, 0.2) else found
 
 
 def settles(before: dict[str, int]) -> bool:
@@ -267,9 +273,7 @@ def test_nothing_is_left_of_sessions(tool):
     with opened(tool) as kept:
         with opened(tool) as session:
             _mistreat(session)
-        settled = census()
-        eventually(lambda: len(descendants(os.getpid())) <= settled["processes"], 1.0)
-        before = census()
+        before = settled()
         for _ in range(3):
             with opened(tool) as session:
                 _mistreat(session)
@@ -288,7 +292,9 @@ def test_a_forgotten_session_ends(tool):
 
 def test_close_in_the_middle_of_a_cell(tool):
     with opened(tool) as kept:
-        before = census()
+        text(kept, "1")
+        rest(kept)
+        before = settled()
         session = open_session(tool)
         [child] = session.clone()
         results: list[Any] = []
@@ -299,6 +305,7 @@ def test_close_in_the_middle_of_a_cell(tool):
         cell.join(PATIENCE)
         assert results == ["fault"]
         assert text(child, "1") == text(kept, "1") == "1"
+        rest(kept)
         child.close()
         assert settles(before)
 

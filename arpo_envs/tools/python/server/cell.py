@@ -5,6 +5,7 @@ import __future__
 import ast
 import builtins
 import contextlib
+import importlib
 import inspect
 import linecache
 import mmap
@@ -20,12 +21,22 @@ from .output import NoInput, Output, Stream
 
 AGAIN = 0.1
 """Seconds after which a cell that went on after its time limit is interrupted again."""
+_REHEARSING = 1.0
+"""Seconds that a cell which does nothing may take."""
 
 _FEATURES = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 _RECURSION = 1000
 _DIGITS = 100_000
 _BALLAST = 4 << 20
 """Bytes of address space that are given up when memory runs out; never touched, so they cost nothing."""
+
+# bound at import, because what a cell puts in their places must not run, or be spared, after its answer
+_kernel = importlib.import_module("_signal")  # what `signal` calls by names that a cell can give to something else
+_setitimer, _handle, _sigmask = _kernel.setitimer, _kernel.signal, _kernel.pthread_sigmask
+_settrace, _setprofile = sys.settrace, sys.setprofile
+_getrecursionlimit, _setrecursionlimit = sys.getrecursionlimit, sys.setrecursionlimit
+_TIMERS = (int(signal.ITIMER_REAL), int(signal.ITIMER_VIRTUAL), int(signal.ITIMER_PROF))
+_ALARM, _GOING_ON, _DEFAULT, _UNBLOCK = int(signal.SIGALRM), int(signal.SIGCONT), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
 
 Result = tuple[str, str | None]
 """The text, and None, "error" or "timeout"."""
@@ -97,6 +108,13 @@ class Notebook:
             self._settle()
         return self._text(), error
 
+    def rehearse(self) -> None:
+        """Runs a cell that does nothing and is not counted: memory that a copy shares is copied before anybody waits for it."""
+        try:
+            self.run("0", _REHEARSING)
+        finally:
+            self.number -= 1
+
     # --- what runs under the time limit -----------------------------------------------------------
 
     def _guarded(self, code: str) -> str | None:
@@ -167,10 +185,10 @@ class Notebook:
 
     @contextlib.contextmanager
     def _limited(self, timeout: float) -> Iterator[None]:
-        signal.signal(signal.SIGALRM, self._interrupt)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        _handle(_ALARM, self._interrupt)
+        _sigmask(_UNBLOCK, (_ALARM,))
         self._running = True
-        signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001), AGAIN)
+        _setitimer(_TIMERS[0], max(timeout, 0.001), AGAIN)
         try:
             yield
         finally:
@@ -183,12 +201,13 @@ class Notebook:
     def _settle(self) -> None:
         """Takes back what a cell may have set that would run its code, or break ours, between two cells."""
         self._running = False
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0)
-        sys.settrace(None)
-        sys.setprofile(None)
-        if sys.getrecursionlimit() < _RECURSION:
-            sys.setrecursionlimit(_RECURSION)
+        for timer in _TIMERS:
+            _setitimer(timer, 0)
+        _handle(_GOING_ON, _DEFAULT)  # which every order begins with
+        _settrace(None)
+        _setprofile(None)
+        if _getrecursionlimit() < _RECURSION:
+            _setrecursionlimit(_RECURSION)
         self._throw_ballast()  # reading the next order needs memory as well
 
     # --- text ---------------------------------------------------------------------------------------

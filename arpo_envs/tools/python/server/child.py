@@ -22,10 +22,11 @@ from .mappings import FileMapping
 from .open_files import Opening, detach, openings
 
 HELLO = {"hello": True}
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _SIGKILL = 1, int(signal.SIGKILL)
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_exit, _close, _getppid, _chdir, _socket = os._exit, os.close, os.getppid, os.chdir, socket.socket
+_prctl = _libc.prctl
+_exit, _close, _getppid, _chdir, _socket = os._exit, os.close, os.getppid, os.chdir, socket.SocketType
 _getcwd = os.getcwd
 
 
@@ -88,6 +89,10 @@ class SessionProcess:
             return self._run(order)
         if what == "fork":
             return self._copy(order)
+        if what == "rehearse":
+            with contextlib.suppress(MemoryError):
+                self.notebook.rehearse()
+            return {}
         if what == "seed":
             self._seed(order["seed"])
             return {}
@@ -105,7 +110,7 @@ class SessionProcess:
     def _copy(self, order: dict[str, Any]) -> dict[str, Any]:
         """Forks; the new process goes on with the channel that it was given, and learns its working directory there."""
         file = self.channel.files.pop()
-        found = openings({self.channel.sock.fileno(), file})
+        found = openings({_socket.fileno(self.channel.sock), file})
         try:
             child = self._fork()
         except OSError as error:
@@ -177,6 +182,6 @@ class SessionProcess:
 
 def die_with_parent(parent: int) -> None:
     """Asks the kernel to kill this process when its parent ends; dies at once if it already has."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     if _getppid() != parent:
         _exit(0)

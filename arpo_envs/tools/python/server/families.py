@@ -54,10 +54,11 @@ class Window:
 
     Args:
         channel: the number of the new process's socket to the host.
-        source: who may fork, once; None when that was done, or when the template forks.
+        source: who is forked; None when it is the template.
         original: whose copy it is; None if it is the template's.
         kind: "open", "clone", "parked" or "checkpoint".
         copy: the new process shall copy its original's files.
+        is_used: the source has forked; it may do so once.
     """
 
     family: Family
@@ -66,3 +67,4 @@ class Window:
     original: Process | None = None
     kind: str = "open"
     copy: bool = False
+    is_used: bool = False

@@ -23,6 +23,14 @@ _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
 _ROOM_WITH_FILES = _ROOM + socket.CMSG_SPACE(4 * array.array("i").itemsize)
 _CHUNK = 1 << 16
 
+# A session uses this after a model's code has run, which can replace every function of `json` and `socket` that is written in
+# Python, and no method of a type that is not.
+_json: Any = json  # of which the types know only a part
+_writer = (None, json.JSONEncoder().default, _json.encoder.encode_basestring, None, ": ", ", ", False, False, True)
+_encode = _json.encoder.c_make_encoder(*_writer)  # what `json.dumps` ends in
+_decode = _json.JSONDecoder().scan_once  # what `json.loads` ends in
+_Socket = socket.SocketType
+
 
 class ChannelError(Exception):
     """Base of what can go wrong with a channel; after any of these it is of no use."""
@@ -49,7 +57,7 @@ class Channel:
         suspicious: ask the kernel which process sends (the first one to do so is the only one that may), and take no files.
     """
 
-    def __init__(self, sock: socket.socket, *, limit: int = LIMIT, suspicious: bool = False) -> None:
+    def __init__(self, sock: socket.SocketType, *, limit: int = LIMIT, suspicious: bool = False) -> None:
         self.sock = sock
         self.limit = limit
         self.sender: int | None = None
@@ -70,13 +78,13 @@ class Channel:
         Raises:
             ChannelError: it could not be sent whole.
         """
-        body = json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        body = "".join(_encode(message, 0)).encode("utf-8", "backslashreplace")
         data = memoryview(_HEADER.pack(len(body)) + body)
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())] if files else []
         flags = socket.MSG_NOSIGNAL | (socket.MSG_DONTWAIT if deadline is not None else 0)
         while data:
             try:
-                sent = self.sock.sendmsg([data], beside, flags)
+                sent = _Socket.sendmsg(self.sock, [data], beside, flags)
             except BlockingIOError:
                 self._wait(select.POLLOUT, deadline)
             except OSError as error:
@@ -101,9 +109,12 @@ class Channel:
         body = bytes(self._buffer[_HEADER.size : _HEADER.size + length])
         del self._buffer[: _HEADER.size + length]
         try:
-            message = json.loads(body)
-        except (ValueError, RecursionError):
+            text = body.decode()
+            message, end = _decode(text, 0)
+        except (ValueError, RecursionError, StopIteration):
             raise Forged("a frame that is not JSON") from None
+        if end != len(text):
+            raise Forged("a frame that is more than JSON")
         if not isinstance(message, dict):
             raise Forged("a frame that is not a message")
         return message
@@ -119,7 +130,7 @@ class Channel:
 
     def close(self) -> None:
         """Closes the socket and the files that nobody took."""
-        self.sock.close()
+        _Socket.close(self.sock)
         for file in self.files:
             with contextlib.suppress(OSError):
                 os.close(file)
@@ -130,7 +141,7 @@ class Channel:
             if deadline is not None:
                 self._wait(select.POLLIN, deadline)
             try:
-                data, beside, _, _ = self.sock.recvmsg(_CHUNK, self._room, socket.MSG_CMSG_CLOEXEC)
+                data, beside, _, _ = _Socket.recvmsg(self.sock, _CHUNK, self._room, socket.MSG_CMSG_CLOEXEC)
             except OSError as error:
                 raise Closed(f"receiving failed: {error}") from None
             if not data:
@@ -159,10 +170,10 @@ class Channel:
             raise Overdue("no answer in time")
 
 
-def _poll(sock: socket.socket, what: int, seconds: float | None) -> bool:
+def _poll(sock: socket.SocketType, what: int, seconds: float | None) -> bool:
     poller = select.poll()
     try:
-        poller.register(sock, what)
+        poller.register(_Socket.fileno(sock), what)
         return bool(poller.poll(None if seconds is None else seconds * 1000))
     except (OSError, ValueError) as error:  # the socket was closed by another thread
         raise Closed(f"waiting failed: {error}") from None

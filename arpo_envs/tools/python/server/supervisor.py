@@ -163,9 +163,6 @@ class Supervisor:
             return {"failed": "the new process is not a session"}
         try:
             _allow_files(pid, MOST_FILES + RESERVED_FILES)
-            if window.kind == "checkpoint" and window.original is not None:
-                with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
-                    _allow_files(window.original.pid, MOST_FILES)
             process, said = self._place_new(window, pid, pidfd)
         except OSError:
             os.close(pidfd)
@@ -231,7 +228,11 @@ class Supervisor:
         return {"separate": True}
 
     def _close_window(self, number: int) -> None:
-        self._leave(self._windows.pop(number).family)
+        window = self._windows.pop(number)
+        self._leave(window.family)
+        if window.source is not None:
+            with contextlib.suppress(ProcessLookupError):  # then its checkpoint will take its place
+                _allow_files(window.source, MOST_FILES)
 
     def _cancel(self, number: int) -> dict[str, Any]:
         """Gives up a fork: whatever has come of it is killed as soon as no other fork could be mistaken for it."""
@@ -310,8 +311,8 @@ class Supervisor:
 
     def _may_fork(self, family: Family, pid: int) -> bool:
         for window in self._windows.values():
-            if window.family is family and window.source == pid:
-                window.source = None
+            if window.family is family and window.source == pid and not window.is_used:
+                window.is_used = True
                 return True
         return False
 

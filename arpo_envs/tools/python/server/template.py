@@ -22,6 +22,7 @@ from .child import SessionProcess, die_with_parent
 from .forking import Forker
 from .frames import LIMIT, Channel, ChannelError
 from .open_files import quiet
+from .own import keep_own
 
 READY = b"ready"
 """The template's report when all went well; anything else is what went wrong."""
@@ -132,7 +133,9 @@ def _prepare(settings: Settings) -> tuple[Notebook, Callable[[int], None]]:
     seed = seeder()
     seed(0)
     notebook.install()
-    for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
+    ours = {name: sys.modules[name] for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]}
+    keep_own(ours.values())
+    for name in ours:
         del sys.modules[name]  # sessions cannot import this package
     os.nice(settings.nice)
     gc.collect()
