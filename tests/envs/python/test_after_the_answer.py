@@ -198,7 +198,12 @@ def test_a_seed_is_an_order(session):
 
 def test_a_clone_is_an_order(session):
     """The order for the checkpoint is obeyed, and the one for the clone is not."""
-    text(session, "kind._copy = lambda self, order: order['branch'] and spin() or real_copy(self, order); n = 2\nNone")
+    text(session, "import os\ncalls, me, n = [], os.getpid(), 2")
+    second = "(len(calls), os.getpid()) == (2, me)"
+    text(
+        session,
+        f"def copy(*order):\n    calls.append(1)\n    return spin() if {second} else real_copy(*order)\nkind._copy = copy",
+    )
     rest(session)
     [twin] = session.clone()
     assert isinstance(twin, CloneError), twin
