@@ -358,12 +358,12 @@ class Suite:
 @contextlib.contextmanager
 def _patience(answering: float | None, grace: float | None) -> Iterator[None]:
     """Shortens the time that a session has for anything but cells, and to stop a cell."""
-    from arpo_envs.tools.python import client, session
+    from arpo_envs.tools.python import client, orders, session
 
     with contextlib.ExitStack() as stack:
         for module, name, seconds in (
             (client, "ANSWERING", answering),
-            (client, "OBEYING", answering),
+            (orders, "OBEYING", answering),
             (session, "GRACE", grace),
         ):
             if seconds is not None:

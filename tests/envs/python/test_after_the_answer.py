@@ -8,7 +8,7 @@ import pytest
 from python_sessions import MODES, cloned, opened, rest, run, text, usable_tool
 
 from arpo_envs import CloneError
-from arpo_envs.tools.python import client
+from arpo_envs.tools.python import orders
 
 pytestmark = pytest.mark.timeout(120)
 """Ten times what a test takes whose session works on until its deadline."""
@@ -121,7 +121,7 @@ def test_a_cell_that_computes_on_is_undone(session, what):
     used = process.processor_time()
     time.sleep(0.5)
     rest(session)
-    assert process.processor_time() - used <= 1.5 * client.WORKING
+    assert process.processor_time() - used <= 1.5 * orders.WORKING
     told = run(session, "n")
     assert told.error == "died"
     assert told.text.startswith("the cell was not run: the interpreter did not obey after the last cell (")
@@ -132,7 +132,7 @@ def test_a_cell_that_computes_on_is_undone(session, what):
 
 
 def test_who_sleeps_instead_of_obeying_is_undone_too(session, monkeypatch):
-    monkeypatch.setattr(client, "OBEYING", 1.0)
+    monkeypatch.setattr(orders, "OBEYING", 1.0)
     assert run(session, "n = 2\nanswer_alone()\ntime.sleep(600)").text == "forged"
     [twin] = session.clone()
     if isinstance(twin, CloneError):
@@ -182,7 +182,7 @@ def test_who_works_inside_an_order_is_undone_or_harmless(session, spoil):
     process = session._process
     used = process.processor_time()
     rest(session)
-    assert process.processor_time() - used <= 1.5 * client.WORKING
+    assert process.processor_time() - used <= 1.5 * orders.WORKING
     told = run(session, "n")
     if told.error is not None:
         assert told.text.endswith(BACK) or told.text.endswith("the state is as before this cell"), (shown, told)
