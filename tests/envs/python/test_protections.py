@@ -18,10 +18,11 @@ from isolation_modes import ALONE, SERVER, skip_if_missing
 
 from arpo_envs.tools.python.server import folder, isolation, supervisor
 from arpo_envs.tools.python.server.child import die_with_parent
-from arpo_envs.tools.python.server.forking import FLAGS
+from arpo_envs.tools.python.server.families import Family, Window
+from arpo_envs.tools.python.server.forking import FLAGS, FLAGS_WITH_MOUNTS
 from arpo_envs.tools.python.server.frames import Channel
 from arpo_envs.tools.python.server.open_files import MOST_FILES, RESERVED_FILES
-from arpo_envs.tools.python.server.supervisor import Branch, Family, Supervisor, Window
+from arpo_envs.tools.python.server.supervisor import Supervisor
 from arpo_envs.tools.python.server.workdirs import Trash, WorkDirs, make_trash
 
 OTHER = 99
@@ -59,12 +60,12 @@ class Stage:
             (self.template, os.open("/dev/null", os.O_WRONLY), self.sockets[2]),
             self.workdirs,
             self.table,
+            None,
         )
         self.family = Family(self.workdirs.make_family())
 
     def order(self, source: int | None = None, family: Family | None = None) -> int:
-        family = family or self.family
-        window = Window(family, Branch(family.folder), source, self.workdirs.make(family.folder))
+        window = Window(family or self.family, 0, source, kind="open" if source is None else "parked")
         return int(self.supervisor._new_window(window)["window"])
 
     def close(self) -> None:
@@ -88,16 +89,17 @@ def stage(tmp_path):
 def test_only_a_child_of_the_template_becomes_a_session(stage):
     assert stage.supervisor._register(stage.order(), stage.other) == {"failed": "the new process is not a session"}
     assert stage.other not in stage.supervisor._processes
-    assert stage.supervisor._register(stage.order(), stage.child) == {}
+    assert "failed" not in stage.supervisor._register(stage.order(), stage.child)
+    assert stage.child in stage.supervisor._processes
 
 
 def test_no_process_is_two_sessions(stage):
-    assert stage.supervisor._register(stage.order(), stage.child) == {}
+    assert "failed" not in stage.supervisor._register(stage.order(), stage.child)
     assert "failed" in stage.supervisor._register(stage.order(), stage.child)
 
 
 def test_who_is_registered_may_have_few_descriptors(stage):
-    stage.supervisor._register(stage.order(), stage.child)
+    assert stage.supervisor._register(stage.order(), stage.child)["separate"]
     most = MOST_FILES + RESERVED_FILES
     assert resource.prlimit(stage.child, resource.RLIMIT_NOFILE) == (most, most)
 
@@ -113,7 +115,10 @@ def test_an_order_allows_one_fork_of_one_process_of_one_family(stage):
     assert [may_fork(stage.family, stage.child) for _ in range(3)] == [True, False, False]
 
 
-@pytest.mark.parametrize(("flags", "allowed"), [(FLAGS, True), (FLAGS & ~0x8000, False), (17, False), (FLAGS | 0x100, False)])
+@pytest.mark.parametrize(
+    ("flags", "allowed"),
+    [(FLAGS, True), (FLAGS & ~0x8000, False), (17, False), (FLAGS | 0x100, False), (FLAGS_WITH_MOUNTS, False)],
+)
 def test_only_the_fork_that_was_meant_is_allowed(stage, monkeypatch, flags, allowed):
     answers = []
     asked = isolation.Notification(1, stage.child, 56, (flags, 0, 0, 0, 0, 0))
@@ -138,13 +143,13 @@ def test_what_comes_of_a_fork_that_was_given_up_is_killed_and_sessions_are_not(s
     assert [sleeper.poll() for sleeper in stage.sleepers[:3]] == [None] * 3
 
 
-def test_the_folder_of_a_fork_that_was_given_up_is_removed_and_its_familys_is_not(stage):
-    stage.supervisor._register(stage.order(), stage.child)
-    number = stage.order(source=stage.child)
-    workdir = stage.supervisor._windows[number].workdir
+@pytest.mark.parametrize("last", [True, False])
+def test_the_folder_of_a_family_goes_with_its_last_fork_that_was_given_up_and_not_before(stage, last):
+    number = stage.order()
+    if not last:
+        stage.supervisor._register(stage.order(), stage.child)
     stage.supervisor._cancel(number)
-    assert not os.path.exists(workdir)
-    assert os.path.isdir(stage.family.folder)
+    assert os.path.isdir(stage.family.folder) != last
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -154,7 +159,7 @@ def test_the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last(stag
         stage.order(source=stage.child)
     process = stage.supervisor._processes[stage.child]
     stage.supervisor._forget(process)
-    assert not os.path.exists(process.workdir)
+    assert not os.path.exists(process.place.path)
     assert os.path.isdir(stage.family.folder) != last
 
 
