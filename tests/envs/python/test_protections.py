@@ -22,6 +22,7 @@ from arpo_envs.tools.python.server.families import Family, Window
 from arpo_envs.tools.python.server.forking import FLAGS, FLAGS_WITH_MOUNTS
 from arpo_envs.tools.python.server.frames import Channel
 from arpo_envs.tools.python.server.open_files import MOST_FILES, RESERVED_FILES
+from arpo_envs.tools.python.server.separation import Busy
 from arpo_envs.tools.python.server.supervisor import Supervisor
 from arpo_envs.tools.python.server.workdirs import Trash, WorkDirs, make_trash
 
@@ -41,6 +42,12 @@ class Table:
 
     def children(self, parent):
         return [pid for pid, its in self.parents.items() if its == parent]
+
+    def nameless(self, pid):
+        return {}
+
+    def mapped(self, pid, folder):
+        return []
 
 
 class Stage:
@@ -66,6 +73,11 @@ class Stage:
 
     def order(self, source: int | None = None, family: Family | None = None) -> int:
         window = Window(family or self.family, 0, source, kind="open" if source is None else "parked")
+        return int(self.supervisor._new_window(window)["window"])
+
+    def copy(self, kind: str, *, files: bool = False) -> int:
+        original = self.supervisor._processes[self.child]
+        window = Window(self.family, 0, self.child, original, kind, copy=files)
         return int(self.supervisor._new_window(window)["window"])
 
     def close(self) -> None:
@@ -161,6 +173,62 @@ def test_the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last(stag
     stage.supervisor._forget(process)
     assert not os.path.exists(process.place.path)
     assert os.path.isdir(stage.family.folder) != last
+
+
+# --- what is not separate ----------------------------------------------------------------------------------
+
+
+class Looking:
+    """Finds of a copy what it is told to find."""
+
+    def __init__(self, found: "str | Exception | None") -> None:
+        self.found = found
+
+    def complaint(self, copy, original, *, files):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+REFUSED = {
+    "seen": ("it kept a pipe", "it kept a pipe"),
+    "not to be looked at": (OSError(13, "Permission denied"), "it cannot be looked at (Permission denied)"),
+}
+
+
+@pytest.mark.parametrize(("found", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("kind", ["parked", "clone"])
+def test_a_copy_that_is_not_separate_is_refused_and_killed(stage, found, said, kind):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking(found)
+    stage.table.parents[stage.other] = stage.template
+    answer = stage.supervisor._register(stage.copy(kind), stage.other)
+    assert answer["failed"] == f"the copy is not separate: {said}"
+    assert stage.sleepers[2].wait(_SOON) == -signal.SIGKILL
+    assert stage.sleepers[1].poll() is None
+
+
+def test_of_a_copy_that_is_busy_nobody_says_that_it_is_separate(stage):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking(Busy())
+    stage.table.parents[stage.other] = stage.template
+    assert stage.supervisor._register(stage.copy("clone"), stage.other)["separate"] is False
+    assert stage.supervisor._finish(stage.other) == {"separate": False}
+    stage.supervisor._separation = Looking(None)
+    assert stage.supervisor._finish(stage.other) == {"separate": True}
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_a_checkpoint_is_looked_at_before_it_takes_its_originals_place(stage, files):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking("it kept a pipe")
+    stage.table.parents[stage.other] = stage.template
+    assert "failed" not in stage.supervisor._register(stage.copy("checkpoint", files=files), stage.other)
+    assert stage.supervisor._settle(stage.other)["failed"] == "the copy is not separate: it kept a pipe"
+    assert stage.sleepers[2].wait(_SOON) == -signal.SIGKILL
+
+
+# --- the end -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("who", ["host", "template", "control"])
