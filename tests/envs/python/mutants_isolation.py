@@ -38,7 +38,8 @@ RIGHTS = (
     *of(
         "server/isolation/confinement.py",
         ("    limits.apply(", "    (", in_("isolation", "limits_alone_bound_memory_and_files[root]")),
-        ("        capabilities.drop_all()\n", "        pass\n", _CAPABILITIES),
+        ("        capabilities.drop_all_but(", "        (", _CAPABILITIES),
+        ("(capabilities.SYS_ADMIN,) if policy.layers.own_mounts else ()", "(capabilities.SYS_ADMIN,)", _CAPABILITIES),
         ("        capabilities.forbid_new_privileges()\n", "        pass\n", _NO_PRIVILEGES),
         ("    if policy.layers.landlock:\n", "    if False:\n", _LANDLOCK),
         (
@@ -136,8 +137,8 @@ FILTER = (
         ("set_robust_list rseq", "mount set_robust_list rseq", _LISTED),
         ("landlock_restrict_self\n", "landlock_restrict_self seccomp\n", _LISTED),
         ('    "clone3": errno_verdict(errno.ENOSYS),\n', '    "clone3": ALLOW,\n', _FORK),
-        ("(*word(0, FORK_FLAGS), *word(1, 0))", "(*word(0, FORK_FLAGS),)", _FORK),
-        ("(*word(0, FORK_FLAGS), *word(1, 0))", "word(1, 0)", _FORK),
+        ("(*word(0, flags), *word(1, 0))", "word(0, flags)", _FORK),
+        ("(*word(0, flags), *word(1, 0))", "word(1, 0)", _FORK),
         ("(Condition(0, (0,)), *word(2, 0))", "(Condition(0, (0,)),)", _ARGUMENTS),
         ("(Condition(0, (0,)), *word(2, 0))", "word(2, 0)", _ARGUMENTS),
         ("*word(1, _SIGKILL))", ")", _ARGUMENTS),

@@ -10,29 +10,31 @@ _HANDS = in_("own_process", "a_session_holds_one_socket_and_nothing_else_of_the_
 _OWN_FILES = in_("clone_files", "open_files_of_a_clone_lead_into_its_own_copies[full]")
 _MESSAGES = in_("clone_files", "devices_and_standard_streams_carry_no_message_to_a_clone_or_another_episode[full]")
 _DEATH = in_("protections", "who_dies_with_its_parent_is_killed_by_the_kernel")
-_STORED_PATH = in_("clone_files", "a_path_stored_before_the_clone_never_leads_to_the_originals_file[full]")
+_STORED_PATH = in_("clone_files", "a_path_stored_before_the_clone_never_leads_to_the_originals_file[no-namespaces]")
+_EMPTY = in_("separation", "an_original_is_not_told_where_its_copy_is[full-]")
 _BUSY = in_("own_process", "a_busy_clone_ends_with_the_template_though_nobody_supervises_it")
 
 PROCESS = (
     *of(
         "server/cell.py",
-        ("            signal.setitimer(timer, 0)\n", "            pass\n", _TIMERS),
-        ("(signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)", "(signal.ITIMER_REAL,)", _TIMERS),
-        ("(signal.ITIMER_REAL, signal.ITIMER_VIRTUAL,", "(signal.ITIMER_VIRTUAL,", _TIMERS),
+        ("            _setitimer(timer, 0)\n", "            pass\n", _TIMERS),
+        ("        for timer in _TIMERS:\n", "        for timer in _TIMERS[:1]:\n", _TIMERS),
+        ("        for timer in _TIMERS:\n", "        for timer in _TIMERS[1:]:\n", _TIMERS),
         (
-            "        signal.signal(signal.SIGALRM, self._interrupt)\n",
+            "        _handle(_ALARM, self._interrupt)\n",
             "",
             in_("own_process", "the_time_limit_acts_again_in_the_next_cell[full-ignored]"),
         ),
         (
-            "        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})\n",
+            "        _sigmask(_UNBLOCK, (_ALARM,))\n",
             "",
             in_("own_process", "the_time_limit_acts_again_in_the_next_cell[full-blocked]"),
         ),
-        ("        sys.settrace(None)\n", "", in_("own_process", _BETWEEN.format("settrace"))),
-        ("        sys.setprofile(None)\n", "", in_("own_process", _BETWEEN.format("setprofile"))),
+        ("        _handle(_GOING_ON, _DEFAULT)", "        pass", in_("after_the_answer", "a_cell_does_not_notice[full]")),
+        ("        _settrace(None)\n", "", in_("own_process", _BETWEEN.format("settrace"))),
+        ("        _setprofile(None)\n", "", in_("own_process", _BETWEEN.format("setprofile"))),
         (
-            "            sys.setrecursionlimit(_RECURSION)\n",
+            "            _setrecursionlimit(_RECURSION)\n",
             "            pass\n",
             in_("own_process", "the_lowest_recursion_limit_costs_only_the_cell_that_sets_it[full]"),
         ),
@@ -48,6 +50,11 @@ PROCESS = (
             "        del sys.modules[name]  # sessions cannot import this package",
             "        pass",
             in_("own_process", "sessions_have_nothing_of_the_servers_own_code[full]"),
+        ),
+        (
+            "    keep_own(ours.values())\n",
+            "",
+            in_("after_the_answer", "what_a_cell_replaces_spoils_nothing_of_the_sessions_own"),
         ),
         ("    os.close(tokens)\n", "", _HANDS),
         ("            os.close(listener)\n", "", _HANDS),
@@ -74,9 +81,11 @@ PROCESS = (
             "",
             in_("protections", "who_has_another_parent_by_now_ends_at_once"),
         ),
-        ("    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)\n", "", _DEATH),
+        ("    _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)\n", "", _DEATH),
         ("        die_with_parent(self.parent)\n", "", _BUSY),
-        ("            detach(found, old, new)\n", "", _OWN_FILES),
+        ("            detach(self._inherited, original, workdir, [", "            ([", _OWN_FILES),
+        ("            detach(found, self.workdir, None)\n", "", _MESSAGES),
+        ('            _chdir("/")\n', "", _EMPTY),
         ("            self._narrow(self._branch)\n", "            pass\n", _STORED_PATH),
         (
             "        self.channel.close()\n        self.channel",
@@ -108,10 +117,10 @@ _NAMELESS = "files_without_a_name_count_for_the_working_directory[no-namespaces-
 SUPERVISOR = (
     *of(
         "server/supervisor.py",
-        ("                window.source = None\n", "", _ORDER),
+        ("                window.is_used = True\n", "", _ORDER),
         ("window.family is family and window.source == pid", "window.source == pid", _ORDER),
         ("window.family is family and window.source == pid", "window.family is family", _ORDER),
-        ("bool(asked.args[0] == FLAGS) and self._may_fork", "self._may_fork", _MEANT),
+        ("bool(asked.args[0] == self.workdirs.fork_flags) and self._may_fork", "self._may_fork", _MEANT),
         (" and self._may_fork(family, asked.pid)", "", _MEANT),
         ("        if self.table.parent(pid) != self.template:\n", "        if False:\n", _SESSION),
         (
@@ -123,9 +132,9 @@ SUPERVISOR = (
         ("            if pid not in self._processes:\n", "            if False:\n", _STRAYS),
         ("            if pid not in self._processes:\n", "            if True:\n", _STRAYS),
         (
-            "                self.workdirs.remove(window.workdir)\n",
-            "                pass\n",
-            in_("protections", "the_folder_of_a_fork_that_was_given_up_is_removed_and_its_familys_is_not"),
+            "        window = self._windows.pop(number)\n        self._leave(window.family)\n",
+            "        window = self._windows.pop(number)\n",
+            in_("protections", "the_folder_of_a_family_goes_with_its_last_fork_that_was_given_up_and_not_before[True]"),
         ),
         ("        self._watch(host, lambda events: self._stop())\n", "", in_("protections", _ENDS.format("host"))),
         (
@@ -135,14 +144,14 @@ SUPERVISOR = (
         ),
         ("        kill_by(self._template_pidfd)\n", "", in_("protections", _ENDS.format("host"))),
         (
-            "            _allow_files(pid, MOST_FILES + RESERVED_FILES)\n            if",
-            "            if",
+            "            _allow_files(pid, MOST_FILES + RESERVED_FILES)\n            process",
+            "            process",
             in_("protections", "who_is_registered_may_have_few_descriptors"),
         ),
-        ("                    _allow_files(window.before_cell, MOST_FILES)\n", "                    pass\n", _KEEPS_ALL),
+        ("                _allow_files(window.source, MOST_FILES)\n", "                pass\n", _KEEPS_ALL),
         (
-            "            _allow_files(pid, MOST_FILES + RESERVED_FILES)\n        branch",
-            "            pass\n        branch",
+            "            _allow_files(pid, MOST_FILES + RESERVED_FILES)\n        reply",
+            "            pass\n        reply",
             _KEEPS_ALL,
         ),
         ("usage.size + sum(nameless.values())", "usage.size", in_("shares", _NAMELESS.format("deleted"))),
@@ -151,14 +160,14 @@ SUPERVISOR = (
             "unknown = bool() and bool(",
             in_("shares", _NAMELESS.format("mapped")),
         ),
-        ('if kind == "clone" and branch.generation', "if False and branch.generation", _STORED_PATH),
+        ('if window.kind == "clone" and above.generation', "if False and above.generation", _STORED_PATH),
         (
             "            kill_by(process.pidfd)\n\n    # ---",
             "            pass\n\n    # ---",
             in_("own_process", "a_cell_that_had_to_be_stopped_is_stopped[full]"),
         ),
         (
-            "            self.workdirs.remove(process.workdir)\n",
+            "            self.workdirs.remove(process.place)\n",
             "            pass\n",
             in_("protections", "the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last[False]"),
         ),
@@ -168,9 +177,9 @@ SUPERVISOR = (
             in_("protections", "the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last[True]"),
         ),
         (
-            " and branch.generation < _GENERATIONS",
+            " and above.generation < _GENERATIONS",
             "",
-            in_("clone_files", "forty_generations_of_clones_and_of_parked_ones[full]"),
+            in_("clone_files", "forty_generations_of_clones_and_of_parked_ones[no-namespaces]"),
         ),
     ),
     *of(
@@ -195,6 +204,8 @@ _FORGED = "a_forged_reply_is_not_believed[full-{}]"
 _IMPOSSIBLE = "an_answer_that_no_cell_can_give_is_not_believed[full-{}]"
 _LONG = in_("frames", "a_long_frame_is_refused_before_it_is_read")
 _SENDER = in_("frames", "the_kernel_says_who_sends_and_only_the_first_may")
+_COMPUTES = in_("after_the_answer", "a_cell_that_computes_on_is_undone[full-computes]")
+_OBEYED_ONCE = in_("after_the_answer", "who_disobeys_after_its_checkpoint_was_taken_loses_nothing[full]")
 _FULL_DISK = in_("python_limits", "a_full_disk[no-namespaces-bytes]")
 
 HOST = (
@@ -222,7 +233,24 @@ HOST = (
         (
             "            if process.channel.waiting():\n",
             "            if False:\n",
-            in_("own_process", "who_speaks_between_cells_is_lost[full]"),
+            in_("own_process", "what_was_said_before_an_order_is_no_answer_to_it[full]"),
+        ),
+        (
+            "        finally:\n            process.rest()\n",
+            "        finally:\n            pass\n",
+            in_(
+                "after_the_answer", "a_session_its_checkpoint_a_clone_and_a_snapshot_are_stopped_while_they_have_no_order[full]"
+            ),
+        ),
+        (
+            "            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)\n",
+            "",
+            in_("after_the_answer", "who_has_had_no_order_yet_is_stopped_as_well[full]"),
+        ),
+        (
+            "            if process.processor_time() > most:\n",
+            "            if False:\n",
+            in_("after_the_answer", "who_works_inside_an_order_is_undone_or_harmless[full-in the fork]"),
         ),
         (", suspicious=True)", ", suspicious=False)", in_("python_tool", "nothing_is_run_again[full]")),
     ),
@@ -232,14 +260,22 @@ HOST = (
         ("len(text) > limit or ", "", in_("own_process", _IMPOSSIBLE.format("long"))),
         (' or error not in (None, "error", "timeout"):', ":", in_("own_process", _IMPOSSIBLE.format("another error"))),
         (
-            "        self._discard(process)\n        self._process = checkpoint",
-            "        self._process = checkpoint",
+            "        self._server.discard(process)\n        self._process, self",
+            "        self._process, self",
             in_("own_process", "a_cell_that_had_to_be_stopped_is_stopped[full]"),
         ),
+        (
+            "            if anonymous_size(process.pid) > before + _GROWING:\n",
+            "            if False:\n",
+            in_("after_the_answer", "memory_that_is_taken_after_the_answer[full-in a copy]"),
+        ),
+        ('(self._spare.take(), "as it was"),', '(None, ""),', _OBEYED_ONCE),
+        (', (self._old.take(), "as before that cell")):', ",):", _COMPUTES),
+        ("            self._old.put(old)\n", "            self._server.discard(old)\n", _COMPUTES),
         ("            if size > settings.disk_mb << 20 or", "            if", _FULL_DISK),
         (" or entries > settings.inodes:", ":", in_("python_limits", "a_full_disk[no-namespaces-files]")),
         (
-            "        complaint = process.budget.complaint()\n",
+            "        complaint = self._budget.room()\n",
             "        complaint = None\n",
             in_("python_limits", "memory_of_an_environment[full]"),
         ),
@@ -248,7 +284,21 @@ HOST = (
 
 BUDGET = of(
     "budget.py",
-    ("len(self._files) >= self.processes", "False", in_("python_limits", "number_of_interpreters_of_an_environment[full]")),
+    (
+        "copying is not None and len(self._files) + self._places >= self.processes",
+        "False",
+        in_("python_limits", "number_of_interpreters_of_an_environment[full]"),
+    ),
+    (
+        "            if len(self._files) + self._places >= self.processes:\n",
+        "            if False:\n",
+        in_("budget", "no_more_places_are_kept_than_there_are"),
+    ),
+    (
+        "self._spares.pop(pid, None) is not None",
+        "self._spares.get(pid) is not None",
+        in_("budget", "a_spare_that_was_claimed_is_needed"),
+    ),
     ("if self._measured + files <= self.memory", "if True", in_("python_limits", "memory_of_an_environment[full]")),
     ("sum(self._files.values()) + (", "(", in_("shares", "files_of_twelve_clones_count_together_after_each_cell[full]")),
 )

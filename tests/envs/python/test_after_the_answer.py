@@ -84,6 +84,14 @@ def test_a_session_its_checkpoint_a_clone_and_a_snapshot_are_stopped_while_they_
         assert text(session, "n") == text(twin, "n") == "1"
 
 
+def test_who_has_had_no_order_yet_is_stopped_as_well(tool):
+    with opened(tool) as fresh:
+        parked = fresh.park()
+        with contextlib.closing(parked), cloned(fresh) as [twin]:
+            time.sleep(0.05)
+            assert [state(one._process.pid) for one in (parked, twin)] == ["T", "T"]
+
+
 def test_a_cell_does_not_notice(session):
     text(session, "seen = []; signal.signal(signal.SIGCONT, lambda *_: seen.append(1))\nNone")
     rest(session)
@@ -208,6 +216,25 @@ def test_a_clone_is_an_order(session):
     [twin] = session.clone()
     assert isinstance(twin, CloneError), twin
     assert text(session, "n") == "2"  # its checkpoint has taken its place
+
+
+def test_who_disobeys_after_its_checkpoint_was_taken_loses_nothing(session):
+    disobey = """
+forks = []
+def once(self, order):
+    forks.append(1)
+    if len(forks) > 1:
+        spin()
+    reply = real_copy(self, order)
+    if "hello" in reply:
+        kind._copy = real_copy
+    return reply
+kind._copy, n = once, 2"""
+    text(session, disobey)
+    rest(session)
+    [twin] = session.clone()
+    assert str(twin).endswith("; the state is as it was.")
+    assert text(session, "n") == "2"
 
 
 # --- timers and handlers ---------------------------------------------------------------------------------------

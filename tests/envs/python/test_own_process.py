@@ -1,13 +1,15 @@
 """Single protections of a session from the code that shares its process, and of the host from what a session says."""
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
-from python_sessions import MODES, alive, cloned, eventually, opened, run, text, usable_tool
+from python_sessions import MODES, alive, cloned, eventually, opened, rest, run, text, usable_tool
 
+from arpo_envs.tools import ToolResult
 from arpo_envs.tools.python.launch import ENVIRONMENT
 
 
@@ -153,7 +155,7 @@ type(here.f_locals["self"].channel).send = send"""
     assert (result.error, "its answer was forged" in result.text) == ("died", True)
 
 
-def test_who_speaks_between_cells_is_lost(session):
+def test_who_speaks_between_cells_is_undone(session):
     """Whatever it says: it could be the answer to what is asked next."""
     ahead = """
 import json, os, sys, time
@@ -162,14 +164,29 @@ while "order" not in here.f_locals:
     here = here.f_back
 def twice(channel, message):
     body = json.dumps(message).encode()
-    for pause in (0.05, 0):
+    for pause in (0.5, 0):
         os.write(channel.sock.fileno(), len(body).to_bytes(4, "big") + body)
         time.sleep(pause)
+n = 2
 type(here.f_locals["self"].channel).send = twice"""
+    text(session, "n = 1")
+    pid = session.pid
     text(session, ahead)
-    time.sleep(0.3)
-    result = run(session, "1")
+    undone = "the interpreter did not obey after the last cell (its answer was forged); the state is as before that cell"
+    assert run(session, "n = 3") == ToolResult(f"the cell was not run: {undone}", "died")
+    assert (text(session, "n"), session.pid != pid) == ("1", True)
+
+
+def test_what_was_said_before_an_order_is_no_answer_to_it(session, monkeypatch):
+    """Even where nobody has to guess the order's nonce."""
+    text(session, "n = 1")
+    rest(session)
+    monkeypatch.setattr(os, "urandom", bytes)
+    forged = json.dumps({"text": "forged", "error": None, "nonce": bytes(8).hex()}).encode()
+    session._process.channel._buffer += len(forged).to_bytes(4, "big") + forged
+    result = run(session, "n = 2")
     assert (result.error, "it spoke without being asked" in result.text) == ("died", True)
+    assert text(session, "n") == "1"
 
 
 def test_a_working_directory_holds_no_programs_and_no_devices():

@@ -18,10 +18,12 @@ from isolation_modes import ALONE, SERVER, skip_if_missing
 
 from arpo_envs.tools.python.server import folder, isolation, supervisor
 from arpo_envs.tools.python.server.child import die_with_parent
-from arpo_envs.tools.python.server.forking import FLAGS
+from arpo_envs.tools.python.server.families import Family, Window
+from arpo_envs.tools.python.server.forking import FLAGS, FLAGS_WITH_MOUNTS
 from arpo_envs.tools.python.server.frames import Channel
 from arpo_envs.tools.python.server.open_files import MOST_FILES, RESERVED_FILES
-from arpo_envs.tools.python.server.supervisor import Branch, Family, Supervisor, Window
+from arpo_envs.tools.python.server.separation import Busy
+from arpo_envs.tools.python.server.supervisor import Supervisor
 from arpo_envs.tools.python.server.workdirs import Trash, WorkDirs, make_trash
 
 OTHER = 99
@@ -41,6 +43,12 @@ class Table:
     def children(self, parent):
         return [pid for pid, its in self.parents.items() if its == parent]
 
+    def nameless(self, pid):
+        return {}
+
+    def mapped(self, pid, folder):
+        return []
+
 
 class Stage:
     """A supervisor whose template and sessions only sleep."""
@@ -59,12 +67,17 @@ class Stage:
             (self.template, os.open("/dev/null", os.O_WRONLY), self.sockets[2]),
             self.workdirs,
             self.table,
+            None,
         )
         self.family = Family(self.workdirs.make_family())
 
     def order(self, source: int | None = None, family: Family | None = None) -> int:
-        family = family or self.family
-        window = Window(family, Branch(family.folder), source, self.workdirs.make(family.folder))
+        window = Window(family or self.family, 0, source, kind="open" if source is None else "parked")
+        return int(self.supervisor._new_window(window)["window"])
+
+    def copy(self, kind: str, *, files: bool = False) -> int:
+        original = self.supervisor._processes[self.child]
+        window = Window(self.family, 0, self.child, original, kind, copy=files)
         return int(self.supervisor._new_window(window)["window"])
 
     def close(self) -> None:
@@ -88,16 +101,17 @@ def stage(tmp_path):
 def test_only_a_child_of_the_template_becomes_a_session(stage):
     assert stage.supervisor._register(stage.order(), stage.other) == {"failed": "the new process is not a session"}
     assert stage.other not in stage.supervisor._processes
-    assert stage.supervisor._register(stage.order(), stage.child) == {}
+    assert "failed" not in stage.supervisor._register(stage.order(), stage.child)
+    assert stage.child in stage.supervisor._processes
 
 
 def test_no_process_is_two_sessions(stage):
-    assert stage.supervisor._register(stage.order(), stage.child) == {}
+    assert "failed" not in stage.supervisor._register(stage.order(), stage.child)
     assert "failed" in stage.supervisor._register(stage.order(), stage.child)
 
 
 def test_who_is_registered_may_have_few_descriptors(stage):
-    stage.supervisor._register(stage.order(), stage.child)
+    assert stage.supervisor._register(stage.order(), stage.child)["separate"]
     most = MOST_FILES + RESERVED_FILES
     assert resource.prlimit(stage.child, resource.RLIMIT_NOFILE) == (most, most)
 
@@ -113,7 +127,10 @@ def test_an_order_allows_one_fork_of_one_process_of_one_family(stage):
     assert [may_fork(stage.family, stage.child) for _ in range(3)] == [True, False, False]
 
 
-@pytest.mark.parametrize(("flags", "allowed"), [(FLAGS, True), (FLAGS & ~0x8000, False), (17, False), (FLAGS | 0x100, False)])
+@pytest.mark.parametrize(
+    ("flags", "allowed"),
+    [(FLAGS, True), (FLAGS & ~0x8000, False), (17, False), (FLAGS | 0x100, False), (FLAGS_WITH_MOUNTS, False)],
+)
 def test_only_the_fork_that_was_meant_is_allowed(stage, monkeypatch, flags, allowed):
     answers = []
     asked = isolation.Notification(1, stage.child, 56, (flags, 0, 0, 0, 0, 0))
@@ -138,13 +155,13 @@ def test_what_comes_of_a_fork_that_was_given_up_is_killed_and_sessions_are_not(s
     assert [sleeper.poll() for sleeper in stage.sleepers[:3]] == [None] * 3
 
 
-def test_the_folder_of_a_fork_that_was_given_up_is_removed_and_its_familys_is_not(stage):
-    stage.supervisor._register(stage.order(), stage.child)
-    number = stage.order(source=stage.child)
-    workdir = stage.supervisor._windows[number].workdir
+@pytest.mark.parametrize("last", [True, False])
+def test_the_folder_of_a_family_goes_with_its_last_fork_that_was_given_up_and_not_before(stage, last):
+    number = stage.order()
+    if not last:
+        stage.supervisor._register(stage.order(), stage.child)
     stage.supervisor._cancel(number)
-    assert not os.path.exists(workdir)
-    assert os.path.isdir(stage.family.folder)
+    assert os.path.isdir(stage.family.folder) != last
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -154,8 +171,64 @@ def test_the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last(stag
         stage.order(source=stage.child)
     process = stage.supervisor._processes[stage.child]
     stage.supervisor._forget(process)
-    assert not os.path.exists(process.workdir)
+    assert not os.path.exists(process.place.path)
     assert os.path.isdir(stage.family.folder) != last
+
+
+# --- what is not separate ----------------------------------------------------------------------------------
+
+
+class Looking:
+    """Finds of a copy what it is told to find."""
+
+    def __init__(self, found: "str | Exception | None") -> None:
+        self.found = found
+
+    def complaint(self, copy, original, *, files):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+REFUSED = {
+    "seen": ("it kept a pipe", "it kept a pipe"),
+    "not to be looked at": (OSError(13, "Permission denied"), "it cannot be looked at (Permission denied)"),
+}
+
+
+@pytest.mark.parametrize(("found", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("kind", ["parked", "clone"])
+def test_a_copy_that_is_not_separate_is_refused_and_killed(stage, found, said, kind):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking(found)
+    stage.table.parents[stage.other] = stage.template
+    answer = stage.supervisor._register(stage.copy(kind), stage.other)
+    assert answer["failed"] == f"the copy is not separate: {said}"
+    assert stage.sleepers[2].wait(_SOON) == -signal.SIGKILL
+    assert stage.sleepers[1].poll() is None
+
+
+def test_of_a_copy_that_is_busy_nobody_says_that_it_is_separate(stage):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking(Busy())
+    stage.table.parents[stage.other] = stage.template
+    assert stage.supervisor._register(stage.copy("clone"), stage.other)["separate"] is False
+    assert stage.supervisor._finish(stage.other) == {"separate": False}
+    stage.supervisor._separation = Looking(None)
+    assert stage.supervisor._finish(stage.other) == {"separate": True}
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_a_checkpoint_is_looked_at_before_it_takes_its_originals_place(stage, files):
+    stage.supervisor._register(stage.order(), stage.child)
+    stage.supervisor._separation = Looking("it kept a pipe")
+    stage.table.parents[stage.other] = stage.template
+    assert "failed" not in stage.supervisor._register(stage.copy("checkpoint", files=files), stage.other)
+    assert stage.supervisor._settle(stage.other)["failed"] == "the copy is not separate: it kept a pipe"
+    assert stage.sleepers[2].wait(_SOON) == -signal.SIGKILL
+
+
+# --- the end -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("who", ["host", "template", "control"])
