@@ -90,7 +90,7 @@ SEPARATION = (
         ("copy=False)} | self._separate(process)", 'copy=False)} | {"separate": True}', _CHECKPOINT),
         ('{"place": None} | self._finish(pid)', '{"place": None, "separate": True}', _CHECKPOINT),
         (
-            "files=usage is None or usage.entries > 0",
+            "files=self._had_files(process, original)",
             "files=False",
             in_("separation", "a_checkpoint_that_kept_a_mapping_does_not_take_its_originals_place"),
         ),

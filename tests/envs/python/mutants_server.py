@@ -228,31 +228,34 @@ HOST = (
     ),
     *of(
         "client.py",
-        ('reply.get("nonce") != nonce or ', "", in_("python_limits", _FORGED.format("a reply without the nonce"))),
-        (" or process.channel.waiting():", ":", in_("own_process", "an_answer_that_is_given_twice_is_not_believed[full]")),
-        (
-            "            if process.channel.waiting():\n",
-            "            if False:\n",
-            in_("own_process", "what_was_said_before_an_order_is_no_answer_to_it[full]"),
-        ),
-        (
-            "        finally:\n            process.rest()\n",
-            "        finally:\n            pass\n",
-            in_(
-                "after_the_answer", "a_session_its_checkpoint_a_clone_and_a_snapshot_are_stopped_while_they_have_no_order[full]"
-            ),
-        ),
         (
             "            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)\n",
             "",
             in_("after_the_answer", "who_has_had_no_order_yet_is_stopped_as_well[full]"),
         ),
+        (", suspicious=True)", ", suspicious=False)", in_("python_tool", "nothing_is_run_again[full]")),
+    ),
+    *of(
+        "orders.py",
+        ('reply.get("nonce") != nonce or ', "", in_("python_limits", _FORGED.format("a reply without the nonce"))),
+        (" or process.channel.waiting():", ":", in_("own_process", "an_answer_that_is_given_twice_is_not_believed[full]")),
         (
-            "            if process.processor_time() > most:\n",
-            "            if False:\n",
+            "        if process.channel.waiting():\n",
+            "        if False:\n",
+            in_("own_process", "what_was_said_before_an_order_is_no_answer_to_it[full]"),
+        ),
+        (
+            "    finally:\n        process.rest()\n",
+            "    finally:\n        pass\n",
+            in_(
+                "after_the_answer", "a_session_its_checkpoint_a_clone_and_a_snapshot_are_stopped_while_they_have_no_order[full]"
+            ),
+        ),
+        (
+            "        if process.processor_time() > most:\n",
+            "        if False:\n",
             in_("after_the_answer", "who_works_inside_an_order_is_undone_or_harmless[full-in the fork]"),
         ),
-        (", suspicious=True)", ", suspicious=False)", in_("python_tool", "nothing_is_run_again[full]")),
     ),
     *of(
         "session.py",
