@@ -17,23 +17,18 @@ from typing import Any, Literal
 from ...errors import CloneError, ConfigError, ToolFault
 from .budget import Budget
 from .launch import ServerSettings, end, start
+from .orders import OBEYING, WATCHING, SessionLost, order
 from .process import Process, inner_pid
-from .server.frames import Channel, ChannelError, Closed, Overdue
+from .server.frames import Channel, ChannelError
 
 STARTING = 120.0
 """Seconds in which the server must have imported everything."""
 ANSWERING = 15.0
 """Seconds in which the server must answer, and a new session must say hello."""
-OBEYING = 5.0
-"""Seconds in which a session must obey an order that is not a cell, and a copy of it say hello: a machine may be very busy."""
-WORKING = 1.0
-"""Seconds of processor time that it may use for that; a thousandth of them is usual."""
 _COPYING = 10 << 20
 """Bytes of files that a copy copies in a second at the least."""
 _PAUSE = 0.0005
 """Seconds before the server is asked again whether a new process is separate; twice as long every time."""
-WATCHING = 0.2
-"""Seconds between two looks at a session that is watched while it runs."""
 _DYING = 1.0
 """Seconds in which a process that was killed is dead."""
 _HELPERS = 8
@@ -46,19 +41,6 @@ class SandboxUnavailable(ConfigError):
 
 class ServerLost(ToolFault):
     """The fork server has died, and all its sessions with it."""
-
-
-class SessionLost(ToolFault):
-    """A session's process has died, or did what an obedient one never does.
-
-    Args:
-        reason: what happened.
-        overdue: it may still be busy.
-    """
-
-    def __init__(self, reason: str, *, overdue: bool = False) -> None:
-        super().__init__(reason)
-        self.overdue = overdue
 
 
 class ForkServer:
@@ -175,7 +157,7 @@ class ForkServer:
         channel, theirs = _socket_pair(self.settings)
         request = {"op": "fork", "pid": source.inner, "kind": kind}
         with _closing_on_error(channel), theirs, self._window(request, theirs) as window:
-            reply = self.order(source, {"op": "fork", "copy": window["copy"]}, [theirs.fileno()])
+            reply = order(source, {"op": "fork", "copy": window["copy"]}, [theirs.fileno()])
             theirs.close()
             if "failed" in reply:
                 raise CloneError(f"The interpreter could not be cloned: {str(reply['failed'])[:200]}.")
@@ -188,7 +170,7 @@ class ForkServer:
         """Has a new process copy so many bytes of files, if any, and if `now` the server look at it; the original is idle."""
         try:
             if size is not None:
-                reply = self.order(process, {"op": "settle"}, more=size / _COPYING)
+                reply = order(process, {"op": "settle"}, more=size / _COPYING)
                 if "failed" in reply:
                     raise CloneError(f"The new interpreter failed: {str(reply['failed'])[:200]}.")
             if now:
@@ -256,64 +238,6 @@ class ForkServer:
             self._processes[pid] = process
         budget.enter(pid)
         return process
-
-    def ask(
-        self,
-        process: Process,
-        order: dict[str, Any],
-        seconds: float,
-        files: Sequence[int] = (),
-        watch: Callable[[], None] | None = None,
-    ) -> dict[str, Any]:
-        """Returns a session's reply to an order; before it and afterwards the session is stopped.
-
-        Args:
-            process: the session.
-            order: what it shall do.
-            seconds: how long it may take.
-            files: descriptors it gets with the order.
-            watch: called a few times a second until the reply is there; what it raises is raised.
-
-        Raises:
-            SessionLost: there is no reply in time, or it cannot be one.
-        """
-        deadline = time.monotonic() + seconds
-        nonce = os.urandom(8).hex()
-        try:
-            if process.channel.waiting():
-                raise SessionLost("it spoke without being asked")
-            process.go_on()
-            process.channel.send(order | {"place": process.place, "nonce": nonce}, files, deadline=deadline)
-            process.place = None
-            reply = _receive(process.channel, deadline, watch)
-            if reply.get("nonce") != nonce or process.channel.waiting():
-                raise SessionLost("its answer was forged")
-        except ChannelError as error:
-            reason = "it crashed or ended itself" if isinstance(error, Closed) else str(error)
-            raise SessionLost(reason, overdue=isinstance(error, Overdue)) from None
-        finally:
-            process.rest()
-        return reply
-
-    def order(self, process: Process, order: dict[str, Any], files: Sequence[int] = (), *, more: float = 0.0) -> dict[str, Any]:
-        """Returns a session's reply to an order that is not a cell; a session that works on its own instead is lost.
-
-        Args:
-            process: the session.
-            order: what it shall do.
-            files: descriptors it gets with the order.
-            more: seconds it gets beyond the usual ones.
-
-        Raises:
-            SessionLost: there is no reply in time, or it cannot be one.
-        """
-        most = process.processor_time() + WORKING + more
-
-        def watch() -> None:
-            if process.processor_time() > most:
-                raise SessionLost("it worked on its own instead of obeying")
-
-        return self.ask(process, order, OBEYING + more, files, watch)
 
     @property
     def has_descriptors(self) -> bool:
@@ -417,15 +341,6 @@ def _socket_pair(settings: ServerSettings) -> tuple[Channel, socket.socket]:
         advice = "raise the limit, for example with `ulimit -n 8192`"
         raise CloneError(f"No descriptor is left for another interpreter ({error.strerror}): {advice}.") from None
     return Channel(mine, limit=6 * settings.output_characters + 4096, suspicious=True), theirs
-
-
-def _receive(channel: Channel, deadline: float, watch: Callable[[], None] | None) -> dict[str, Any]:
-    while watch is not None and time.monotonic() + WATCHING < deadline:
-        try:
-            return channel.receive(deadline=time.monotonic() + WATCHING)
-        except Overdue:
-            watch()
-    return channel.receive(deadline=deadline)
 
 
 @contextlib.contextmanager

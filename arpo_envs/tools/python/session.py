@@ -11,8 +11,9 @@ from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
 from .budget import anonymous_size
 from .checkpoints import Checkpoint
-from .client import ForkServer, SessionLost
+from .client import ForkServer
 from .code import strip_fences
+from .orders import SessionLost, ask, order
 from .process import Process
 
 GRACE = 1.0
@@ -121,7 +122,7 @@ class PythonSession:
                 self._spare.drop()
                 self._must_prepare = True
             try:
-                self._server.order(process, {"op": "seed", "seed": seed})
+                order(process, {"op": "seed", "seed": seed})
             except ToolFault as error:
                 self._undo(process, error)
 
@@ -175,9 +176,9 @@ class PythonSession:
             SessionLost: it is dead, has not answered, or what it said cannot be an answer.
             _OverLimit: it took too much.
         """
-        order = {"op": "exec", "code": code, "timeout": seconds}
+        cell = {"op": "exec", "code": code, "timeout": seconds}
         watch = None if self._server.namespaces else lambda: self._check(process, checkpoint)
-        reply = self._server.ask(process, order, seconds + GRACE, watch=watch)
+        reply = ask(process, cell, seconds + GRACE, watch=watch)
         text, error = reply.get("text"), reply.get("error")
         limit = self._server.settings.output_characters
         if not isinstance(text, str) or len(text) > limit or error not in (None, "error", "timeout"):
@@ -283,7 +284,7 @@ class PythonSession:
                 return
             spare, files = self._server.fork(process, "checkpoint")
             self._spare.put(spare)
-            self._server.order(process, {"op": "rehearse"})
+            order(process, {"op": "rehearse"})
             for each in (process, spare):
                 self._budget.grew(each.pid, 0, files)
                 self._budget.ran(each.pid)

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,10 @@ class Suite:
         return children(server)[0] if self.mode.namespaces else server
 
     def _census(self) -> dict[str, int]:
+        for session in (self.root, self.original, self.sibling, self.stranger):  # each has its next checkpoint, or may have
+            self._ask(session, "0")
+            if session._shadow is not None:
+                wait([session._shadow], _PATIENCE)
         supervisor = self._supervisor()
         counts = {
             "processes": len([pid for pid in descendants(os.getpid()) if is_alive(pid)]),
@@ -358,12 +363,13 @@ class Suite:
 @contextlib.contextmanager
 def _patience(answering: float | None, grace: float | None) -> Iterator[None]:
     """Shortens the time that a session has for anything but cells, and to stop a cell."""
-    from arpo_envs.tools.python import client, session
+    from arpo_envs.tools.python import client, orders, session
 
     with contextlib.ExitStack() as stack:
         for module, name, seconds in (
             (client, "ANSWERING", answering),
             (client, "OBEYING", answering),
+            (orders, "OBEYING", answering),
             (session, "GRACE", grace),
         ):
             if seconds is not None:

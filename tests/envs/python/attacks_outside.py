@@ -178,7 +178,7 @@ for path in (host["secret"], host["folder"], "..", "."):
     tried(os.chmod, path, 0o777), tried(os.chown, path, 65534, 65534)
 {"list above": tried(os.listdir, ".."), "list all": tried(os.listdir, "../.."),
  "beside": tried(os.mkdir, "../planted"), "attribute": called("setxattr", host["secret"].encode(), b"user.a", b"1", 1, 0)}""",
-        refused("EACCES", "EPERM", hidden=("EACCES", "EPERM", "ENOENT")),
+        refused("EACCES", "EPERM", hidden=("EACCES", "EPERM", "EROFS", "ENOENT")),
         host=lambda host: is_intact(host) or (None if host.secret.stat().st_mode & 0o777 == 0o644 else "its mode was changed"),
     ),
     Attack(
@@ -231,7 +231,7 @@ found = {
 }
 os.close(above)
 found""",
-        refused("EACCES", "EPERM", "EBUSY", "ENOTEMPTY", hidden=("EACCES", "EPERM", "EBUSY", "EROFS", "ENOTEMPTY")),
+        refused("EACCES", "EPERM", "EBUSY", "ENOTEMPTY", hidden=("EACCES", "EPERM", "EBUSY", "EROFS", "EXDEV", "ENOTEMPTY")),
     ),
     Attack(
         "devices",

@@ -91,9 +91,14 @@ SEPARATION = (
         ("copy=False)} | self._separate(process)", 'copy=False)} | {"separate": True}', _CHECKPOINT),
         ('{"place": None} | self._finish(pid)', '{"place": None, "separate": True}', _CHECKPOINT),
         (
-            "files=usage is None or usage.entries > 0",
+            "files=self._had_files(process, original)",
             "files=False",
             in_("separation", "a_checkpoint_that_kept_a_mapping_does_not_take_its_originals_place"),
+        ),
+        (
+            "return self.workdirs.bounded and self.workdirs.usage",
+            "return False and self.workdirs.usage",
+            in_("separation", "a_file_that_is_made_and_mapped_in_the_middle_of_a_fork_is_seen"),
         ),
     ),
     *of("server/zygote.py", ("    if place.layers is None or not place.layers.seccomp:\n", "    if True:\n", _KEPT)),

@@ -60,12 +60,18 @@ def _folder(session) -> Path:
     return next(folder for folder in Path(bytes.fromhex(where).decode()).parents if folder.name.startswith("arpo-python-"))
 
 
+def _mode(path: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError):  # a family's: its last process has just ended
+        return path.stat().st_mode & 0o777
+    return None
+
+
 def _trash(folder: Path) -> Path:
     """Returns where removed folders go: the one place beside the families that is not closed."""
     sessions = folder / "sessions"
     sessions.chmod(0o511)
     try:
-        [trash] = [path for path in sessions.iterdir() if path.stat().st_mode & 0o777 == 0o700]
+        [trash] = [path for path in sessions.iterdir() if _mode(path) == 0o700]
     finally:
         sessions.chmod(0o111)
     return trash

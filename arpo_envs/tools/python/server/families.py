@@ -36,6 +36,7 @@ class Process:
         place: its working directory; None if it needs none yet.
         original: the one that it was forked from, until it is known to be separate.
         inherited: the working directory that it was forked in.
+        copied: there were files in that.
     """
 
     pid: int
@@ -46,6 +47,7 @@ class Process:
     place: Place | None = None
     original: "Process | None" = None
     inherited: Place | None = None
+    copied: bool = False
 
 
 @dataclass(eq=False)

@@ -181,6 +181,7 @@ class Supervisor:
         """
         original = window.original
         process = Process(pid, pidfd, window.family, Branch(window.family.folder), window.channel, original=original)
+        process.copied = window.copy
         if original is not None:
             process.branch, process.inherited = original.branch, original.place or original.inherited
         if window.kind == "checkpoint" and not window.copy:
@@ -215,8 +216,7 @@ class Supervisor:
             original = None
         if self._separation is not None and process.inherited is not None:
             try:
-                usage = None if original is None else self._used(original)
-                complaint = self._separation.complaint(process, original, files=usage is None or usage.entries > 0)
+                complaint = self._separation.complaint(process, original, files=self._had_files(process, original))
             except Busy:
                 return {"separate": False}
             except OSError as error:
@@ -226,6 +226,12 @@ class Supervisor:
                 return {"failed": f"the copy is not separate: {complaint}"}
         process.original = None
         return {"separate": True}
+
+    def _had_files(self, process: Process, original: Process | None) -> bool:
+        """Whether a process could have anything of its original's in memory; where it is cheap, the original is asked again."""
+        if process.copied or original is None or original.place is None:
+            return True
+        return self.workdirs.bounded and self.workdirs.usage(original.place).entries > 0
 
     def _close_window(self, number: int) -> None:
         window = self._windows.pop(number)
