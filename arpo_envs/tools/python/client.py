@@ -277,8 +277,6 @@ class ForkServer:
             process.ended = True
             self._processes.pop(process.pid, None)
             process.signal(signal.SIGKILL)
-            with contextlib.suppress(ServerLost):
-                self._tell({"op": "drop", "pid": process.inner})
         process.budget.leave(process.pid)
 
     def discard(self, process: Process) -> None:
@@ -293,16 +291,6 @@ class ForkServer:
         process.close()
 
     # --- the server itself ------------------------------------------------------------------------------
-
-    def _tell(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if not self.usable:
-                raise self._loss()
-            try:
-                self._control.send(message, deadline=time.monotonic() + ANSWERING)
-            except ChannelError as error:
-                self._lose()
-                raise self._loss(str(error)) from None
 
     def _request(self, message: dict[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
         with self._lock:

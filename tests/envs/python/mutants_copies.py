@@ -6,6 +6,7 @@ from mutants import in_, of
 
 _DESCRIPTOR = in_("separation_alone", "a_descriptor_of_another_kind_is_seen")
 _FILE = in_("separation_alone", "a_file_in_another_working_directory_is_seen")
+_THIRD = in_("separation_alone", "a_file_of_a_third_working_directory_is_seen")
 _MAPPING = in_("separation_alone", "a_mapping_of_the_originals_file_is_seen_where_there_are_files")
 _ITS_ORIGINAL = in_("separation_alone", "an_original_with_a_copys_channel_or_files_is_seen")
 _OPENING = in_("separation_alone", "one_opening_of_both_is_seen")
@@ -28,11 +29,11 @@ SEPARATION = (
             "            return False and (place is None or not f",
             _FILE,
         ),
-        ("        return inside and (place is None or device", "        return False and (place is None or device", _FILE),
+        ("        return inside and (place is None or device", "        return False and (place is None or device", _THIRD),
         (
             'f"{file.path}/".startswith(f"{place.path}/")',
             "file.path.startswith(place.path)",
-            in_("separation_alone", "a_file_of_a_third_working_directory_is_seen"),
+            _THIRD,
         ),
         (
             "        if inherited is not None and device == inherited.device:\n",
@@ -93,6 +94,11 @@ SEPARATION = (
             "files=self._had_files(process, original)",
             "files=False",
             in_("separation", "a_checkpoint_that_kept_a_mapping_does_not_take_its_originals_place"),
+        ),
+        (
+            "return self.workdirs.bounded and self.workdirs.usage",
+            "return False and self.workdirs.usage",
+            in_("separation", "a_file_that_is_made_and_mapped_in_the_middle_of_a_fork_is_seen"),
         ),
     ),
     *of("server/zygote.py", ("    if place.layers is None or not place.layers.seccomp:\n", "    if True:\n", _KEPT)),
@@ -178,7 +184,7 @@ MAPPINGS = (
         (
             "                saved.add(path)\n",
             "",
-            in_("clone_mappings", "a_mapped_file_without_a_name_is_copied_as_well[full-mmap, whose file is closed]"),
+            in_("clone_mappings", "a_mapped_file_without_a_name_is_copied_as_well[full-several parts of one file]"),
         ),
     ),
 )

@@ -162,11 +162,6 @@ SUPERVISOR = (
         ),
         ('if window.kind == "clone" and above.generation', "if False and above.generation", _STORED_PATH),
         (
-            "            kill_by(process.pidfd)\n\n    # ---",
-            "            pass\n\n    # ---",
-            in_("own_process", "a_cell_that_had_to_be_stopped_is_stopped[full]"),
-        ),
-        (
             "            self.workdirs.remove(process.place)\n",
             "            pass\n",
             in_("protections", "the_folder_of_a_session_goes_with_it_and_its_familys_with_the_last[False]"),
@@ -205,7 +200,7 @@ _IMPOSSIBLE = "an_answer_that_no_cell_can_give_is_not_believed[full-{}]"
 _LONG = in_("frames", "a_long_frame_is_refused_before_it_is_read")
 _SENDER = in_("frames", "the_kernel_says_who_sends_and_only_the_first_may")
 _COMPUTES = in_("after_the_answer", "a_cell_that_computes_on_is_undone[full-computes]")
-_OBEYED_ONCE = in_("after_the_answer", "who_disobeys_after_its_checkpoint_was_taken_loses_nothing[full]")
+_OBEYED_ONCE = in_("after_the_answer", "a_clone_is_an_order[full]")
 _FULL_DISK = in_("python_limits", "a_full_disk[no-namespaces-bytes]")
 
 HOST = (
@@ -225,15 +220,6 @@ HOST = (
             "0",
             in_("frames", "who_does_not_read_cannot_block_the_sender"),
         ),
-    ),
-    *of(
-        "client.py",
-        (
-            "            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)\n",
-            "",
-            in_("after_the_answer", "who_has_had_no_order_yet_is_stopped_as_well[full]"),
-        ),
-        (", suspicious=True)", ", suspicious=False)", in_("python_tool", "nothing_is_run_again[full]")),
     ),
     *of(
         "orders.py",
@@ -256,6 +242,15 @@ HOST = (
             "        if False:\n",
             in_("after_the_answer", "who_works_inside_an_order_is_undone_or_harmless[full-in the fork]"),
         ),
+    ),
+    *of(
+        "client.py",
+        (
+            "            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)\n",
+            "",
+            in_("after_the_answer", "who_has_had_no_order_yet_is_stopped_as_well[full]"),
+        ),
+        (", suspicious=True)", ", suspicious=False)", in_("python_tool", "nothing_is_run_again[full]")),
     ),
     *of(
         "session.py",

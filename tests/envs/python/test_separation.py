@@ -97,6 +97,24 @@ def test_a_copy_has_nothing_mounted_but_its_own_working_directory(mounted, files
             assert working_directories(one) == 1
 
 
+@pytest.mark.parametrize("then", ["", "os.remove('late')"])
+def test_a_file_that_is_made_and_mapped_in_the_middle_of_a_fork_is_seen(mounted, then):
+    """When the fork was ordered, there was none."""
+    spoil = f"""
+fork = session._fork
+def late():
+    with open('late', 'wb+') as file:
+        file.write(b'mine'), file.flush()
+        called("mmap", 0, 4096, 1, 1, file.fileno(), 0)
+    {then}
+    return fork()
+session._fork = late
+None"""
+    text(mounted, spoil)
+    [twin] = mounted.clone()
+    assert "the copy is not separate: it kept a file of its original's in its memory" in str(twin)
+
+
 def test_two_sessions_never_see_one_another_at_their_common_path(mounted):
     with opened(usable_tool("full", imports=())) as stranger:
         path = text(mounted, "import os; print(os.getcwd() + '/f', file=open('f', 'w')); os.path.getsize('f')")

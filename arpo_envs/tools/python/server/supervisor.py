@@ -86,15 +86,13 @@ class Supervisor:
     def _serve(self) -> None:
         try:
             while self._running:
-                reply = self._answer(self.control.receive())
-                if reply is not None:
-                    self.control.send(reply)
+                self.control.send(self._answer(self.control.receive()))
                 if not self.control.buffered:
                     break
         except ChannelError:
             self._stop()
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         what = request["op"]
         try:
             if what == "open":
@@ -109,12 +107,9 @@ class Supervisor:
                 return self._finish(int(request["pid"]))
             if what == "settle":
                 return self._settle(int(request["pid"]))
-            if what == "usage":
-                return self._usage(int(request["pid"]))
-            self._drop(int(request["pid"]))
+            return self._usage(int(request["pid"]))
         except OSError as error:
             return {"failed": f"{error.strerror or error}"}
-        return None
 
     def _open(self, seed: int, number: int) -> dict[str, Any]:
         to_host = self.control.files.pop(0)
@@ -277,11 +272,6 @@ class Supervisor:
             return usage
         nameless = self.table.nameless(process.pid)
         return Usage(usage.size + sum(nameless.values()), usage.entries + len(nameless))
-
-    def _drop(self, pid: int) -> None:
-        process = self._processes.get(pid)
-        if process is not None:
-            kill_by(process.pidfd)
 
     # --- what the kernel reports ------------------------------------------------------------------------
 
