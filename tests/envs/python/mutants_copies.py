@@ -140,7 +140,6 @@ MOUNTS = (
     *of(
         "server/isolation/allowlist.py",
         ("getsockname landlock", "unshare setns getsockname landlock", _USELESS),
-        ("\nstat lstat", "\nmount umount2 pivot_root stat lstat", _USELESS),
     ),
     *of(
         "server/places.py",

@@ -5,6 +5,7 @@ from mutants import in_, of
 # --- a session's own process ----------------------------------------------------------------------------------
 
 _TIMERS = in_("own_process", "timers_end_with_their_cell[full]")
+_NO_TIMER = in_("after_the_answer", "no_timer_is_set_any_more_when_an_order_comes[full]")
 _BETWEEN = "nothing_of_a_cell_follows_what_is_done_between_cells[full-{}]"
 _HANDS = in_("own_process", "a_session_holds_one_socket_and_nothing_else_of_the_servers[full]")
 _OWN_FILES = in_("clone_files", "open_files_of_a_clone_lead_into_its_own_copies[full]")
@@ -19,7 +20,7 @@ PROCESS = (
         "server/cell.py",
         ("            _setitimer(timer, 0)\n", "            pass\n", _TIMERS),
         ("        for timer in _TIMERS:\n", "        for timer in _TIMERS[:1]:\n", _TIMERS),
-        ("        for timer in _TIMERS:\n", "        for timer in _TIMERS[1:]:\n", _TIMERS),
+        ("        for timer in _TIMERS:\n", "        for timer in _TIMERS[1:]:\n", _NO_TIMER),
         (
             "        _handle(_ALARM, self._interrupt)\n",
             "",

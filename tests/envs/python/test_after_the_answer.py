@@ -245,6 +245,20 @@ def test_no_handler_runs_between_two_cells_nor_in_a_snapshot(session, spoil):
     assert int(text(session, "ticks")) < 20
 
 
+def test_no_timer_is_set_any_more_when_an_order_comes(session):
+    watch = """
+seen, obey = [], kind._obey
+def watching(self, order):
+    seen.extend(_signal.getitimer(timer) for timer in range(3))
+    return obey(self, order)
+kind._obey = watching
+for timer in range(3):
+    _signal.setitimer(timer, 60, 60)"""
+    text(session, watch)
+    rest(session)
+    assert text(session, "set(seen), len(seen) > 3") == "({(0.0, 0.0)}, True)"
+
+
 SPOILT = [
     "signal.setitimer = signal.signal = signal.pthread_sigmask = None",
     "os.close = os.dup2 = os.open = os.chdir = os.fstat = os._exit = os.scandir = None",
