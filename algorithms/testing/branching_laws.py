@@ -172,5 +172,5 @@ def keeps(ground: Playground) -> Iterator[Finding]:
     for tree in (tree for batch in ground.batches for tree in batch):
         said = True if ground.algorithm.keep is None else ground.algorithm.keep(tree)
         if not isinstance(said, bool | np.bool_):
-            yield Finding(Law.KEEPS, f"keep returned {said!r}", "True or False", "See algorithms.filters.")
+            yield Finding(Law.KEEPS, f"keep returned {said!r}", "True or False", "See algorithms.rewards.")
             return

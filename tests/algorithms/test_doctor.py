@@ -7,7 +7,7 @@ import pytest
 from algorithms.cli import doctor
 from algorithms.cli import main as arpo
 from arpo_envs.tools.python.server.isolation import Report, probe
-from arpo_envs.tools.python.server.isolation.report import FILTER, LANDLOCK, USER_NAMESPACE, from_rows
+from arpo_envs.tools.python.server.isolation.report import FILTER, LANDLOCK, OWN_MOUNTS, USER_NAMESPACE, from_rows
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +53,16 @@ def test_it_says_what_is_weaker_without_namespaces(capsys, monkeypatch, report):
         assert line in shown
 
 
-def test_without_landlock_it_fails_and_says_what_is_not_kept(capsys, monkeypatch, report):
+def test_without_landlock_and_mounts_per_session_it_fails_and_says_what_is_not_kept(capsys, monkeypatch, report):
     if not report.layers.namespaces:
         pytest.skip("sessions cannot start without Landlock on this machine")
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(doctor, "probe", lambda: without(report, LANDLOCK))
+    lacking = without(report, LANDLOCK, OWN_MOUNTS)
+    monkeypatch.setattr(doctor, "probe", lambda: lacking)
     assert arpo(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "not all that is promised is kept here" in shown
-    assert without(report, LANDLOCK).unkept()[0] in shown
+    assert lacking.unkept()[0] in shown
     assert "cannot start" not in shown
 
 

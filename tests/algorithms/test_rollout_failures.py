@@ -139,7 +139,7 @@ def test_a_tools_own_timeout_error_does_not_cost_a_thread() -> None:
 def test_the_interpreter_ends_although_a_tool_hangs_for_ever() -> None:
     program = """
         import asyncio, threading
-        from algorithms.threads import ToolThreads
+        from algorithms.rollout.threads import ToolThreads
         async def main():
             pool = ToolThreads()
             try:
