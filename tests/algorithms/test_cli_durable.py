@@ -222,7 +222,7 @@ class Dying:
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), pytest.param(SystemExit(1), marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("where", some_slow(["init", "log", "summary", "close"], {"log"}))
+@pytest.mark.parametrize("where", some_slow(["init", "log", "summary", "close"], ()))
 def test_a_tracker_that_dies_is_reported_once_and_dropped(
     where,
     error,
@@ -388,6 +388,7 @@ def test_what_lies_in_a_run_stands_for_the_run(inside, whole, capsys):
     assert f"{whole}/: summary.json" in said(capsys)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_extended_to_what_a_longer_one_is(whole, tiny_policy, tmp_path, capsys):
     run, longer = tmp_path / "run", tmp_path / "longer"
     shutil.copytree(whole, run, symlinks=True)

@@ -208,7 +208,8 @@ def test_checkpoints_are_in_the_order_of_their_steps(whole, tmp_path):
     assert latest(tmp_path / "run").path.name == "step-1000000"
 
 
-@pytest.mark.parametrize("adapters", some_slow([(), ("--lora", "2")], {()}))
+@pytest.mark.slow
+@pytest.mark.parametrize("adapters", [(), ("--lora", "2")])
 def test_another_model_is_not_taken_for_the_one_the_run_began_with(adapters, whole, tiny_policy, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(arguments(tiny_policy, run, *adapters, steps=1)) == 0

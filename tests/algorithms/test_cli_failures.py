@@ -97,6 +97,7 @@ def test_an_environment_without_max_tool_calls_is_not_measured_without_tools(mod
     assert main(["train", "--resume", str(run)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ZeroDivisionError("no answers"), RolloutError("all paths failed")], ids=str)
 def test_a_figure_that_cannot_be_measured_ends_no_run(error, tiny_policy, tmp_path, monkeypatch, capsys):
     measure = train.evaluate
@@ -113,6 +114,7 @@ def test_a_figure_that_cannot_be_measured_ends_no_run(error, tiny_policy, tmp_pa
     assert f"not measured without tools: {type(error).__name__}: {error}" in said(capsys)
 
 
+@pytest.mark.slow
 def test_steps_in_which_every_path_fails_end_the_run_in_the_end_and_it_is_saved(tiny_policy, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(patience, "_PAUSES", (0.0,) * 4)
     run = tmp_path / "run"

@@ -23,7 +23,7 @@ REMEDY = {
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
 
-@pytest.fixture(scope="module", params=["root", "unprivileged"])
+@pytest.fixture(scope="module", params=[pytest.param("root", marks=pytest.mark.slow), "unprivileged"])
 def user(request):
     if os.geteuid() == 0:
         return 0 if request.param == "root" else NOBODY
