@@ -35,12 +35,13 @@ golden: .venv/installed
 
 # As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
 # `make test` has run them with one thread on this processor.
+NUMERIC = $(shell grep -ls 'pytest.mark.numeric' tests/*/test_*.py)
 PROCESSORS := NATIVE=1 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=default,MKL_CBWR=COMPATIBLE
 test-numbers: .venv/installed
 	@status=0; for processor in $(PROCESSORS); do for threads in 1 2; do \
 		[ "$$processor $$threads" != "NATIVE=1 1" ] || continue; \
 		set -- $$(echo $$processor | tr , ' ') OMP_NUM_THREADS=$$threads; echo "== $$*"; \
-		env "$$@" $(PYTEST) -q -m 'numeric and not slow' tests/algorithms $(ARGS) || status=1; \
+		env "$$@" $(PYTEST) -n 2 -q -m 'numeric and not slow' $(NUMERIC) $(ARGS) || status=1; \
 	done; done; exit $$status
 
 test-slow: .venv/installed

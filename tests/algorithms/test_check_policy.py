@@ -100,7 +100,6 @@ def text_of(ids: Any) -> str:
     return str(TOKENIZER.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_the_local_policy_conforms(family: str) -> None:
     mine, other = (tiny_model(family, seed=seed, dtype=torch.float64) for seed in (0, 5))

@@ -40,7 +40,6 @@ def test_a_server_is_evaluated(server: LoopbackServer, tmp_path: Path) -> None:
     assert server.loads == [], "an evaluation leaves the server's weights alone"
 
 
-@pytest.mark.numeric
 def test_a_server_is_trained_and_has_the_learners_weights_after_each_step(
     server: LoopbackServer, tiny_policy: Path, tmp_path: Path
 ) -> None:

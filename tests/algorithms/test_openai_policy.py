@@ -88,7 +88,6 @@ def ask(*servers: LoopbackServer, count: int = 1, tokens: int = 8, **options: An
 # --- the contract -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.numeric
 @pytest.mark.slow
 def test_the_policy_conforms(serve: Any, folder: Path, tmp_path: Path) -> None:
     other = tiny_model(seed=5)
@@ -353,7 +352,6 @@ def test_a_folder_that_the_server_does_not_see_is_explained(serve: Any, folder: 
     assert server.requests == []
 
 
-@pytest.mark.numeric
 def test_a_replica_that_was_away_gets_the_weights_before_it_is_used_again(serve: Any, folder: Path, tmp_path: Path) -> None:
     one, other = serve(), serve()
     new = tiny_model(seed=5)
