@@ -24,7 +24,6 @@ from algorithms.models.embedded.tokenizer import build_tokenizer, name_ids, phra
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
 
-
 MARKS = [f"<{slash}{name}>" for name in ("search", "answer", "think", "result") for slash in ("", "/")]
 
 
