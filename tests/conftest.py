@@ -58,11 +58,11 @@ LONG = 600
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with what takes longest, or no process would be left beside it at the end."""
+    """Begins with what takes longest, or other processes would wait for it at the end."""
 
-    def order(item: pytest.Item) -> tuple[bool, bool]:
+    def order(item: pytest.Item) -> tuple[float, bool]:
         limit = item.get_closest_marker("timeout")
-        return limit is None or limit.args[0] < LONG, _group(item.nodeid) is None
+        return -limit.args[0] if limit is not None and limit.args[0] >= LONG else 0.0, _group(item.nodeid) is None
 
     items.sort(key=order)
 
