@@ -45,7 +45,7 @@ test-numbers: .venv/installed
 	done; done; exit $$status
 
 test-slow: .venv/installed
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m 'slow and not live_e2b' $(ARGS)
 
 # Needs an NVIDIA GPU and a CUDA build of torch.
 test-cuda: .venv/installed
