@@ -316,7 +316,7 @@ _TRIALS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
     (FILTER, "only listed system calls can be made: no network, programs, threads or signals", _filter),
     (SUPERVISION, "a session forks only when the host has ordered it", _supervision),
     (NO_NEW_PRIVS, "no program gives a session more rights", _no_new_privileges),
-    (CAPABILITIES, "a session has none of root's rights", _no_capabilities),
+    (CAPABILITIES, "a session has none of root's rights over this machine", _no_capabilities),
     (LIMITS, "memory, processor time, file size and open files are bounded", _limits),
 )
 
