@@ -53,6 +53,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
             server.kill()
 
 
+@pytest.fixture(autouse=True)
+def none_has_ended(servers: dict[str, Server]) -> None:
+    """Says which server an earlier test has brought down, which a policy with another replica gets over."""
+    ended = {name: server.log.read_text(errors="replace")[-3000:] for name, server in servers.items() if not server.goes_on()}
+    assert not ended, ended
+
+
 @pytest.fixture
 def letters() -> Iterator[str]:
     """Returns the id of an environment in which a random model, too, earns something: the letters it writes."""
