@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from ..errors import ConfigError
@@ -87,11 +88,16 @@ def parse_quantity(text: str) -> Quantity | None:
         return None
     multiple, words = _multiple(without_latex(text[found.end() :]))
     behind = _behind(words, currency[2] if currency else "")
-    if behind is None or text.count("{") != text.count("}"):
+    if behind is None or not _groups_close(text):
         return None
     unit, rest, words = behind
     decimal = bool(found["decimal"] and ("." in found[0] or found["power"]))
     return Quantity(value * multiple, unit, words, rest, decimal, name[1] if name else "")
+
+
+def _groups_close(text: str) -> bool:
+    depths = list(accumulate((character == "{") - (character == "}") for character in text))
+    return not depths or (min(depths) >= 0 and depths[-1] == 0)
 
 
 def _spelt(text: str) -> str:

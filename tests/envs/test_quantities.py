@@ -1,5 +1,6 @@
 """Numbers with what stands behind them: units, money, nouns, and the same in mathematics."""
 
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -83,9 +84,15 @@ def test_long_texts_are_not_looked_at():
 def test_no_text_breaks_a_unit_or_earns_a_reward_by_a_power(text, value):
     unit, _ = leading_unit(text)
     assert unit is None or unit.factor > 0
-    if text.lstrip()[:1] in {"²", "^", "*", "-", "+", "{", "("}:
+    behind = re.sub(r"[{}\s]", "", text)  # a group changes nothing of what is in it, and an empty one is nothing
+    if behind[:1] in {"²", "^", "*", "-", "+", "("} or (text.lstrip()[:1] == "{" and behind[:1].isdigit()):
         quantity = parse_quantity(f"{value.numerator}{text}")
         assert quantity is None or quantity.value != value.numerator or quantity.unit is not None
+
+
+def test_groups_close_after_they_open():
+    assert [parse_quantity(text) for text in ("5}{", "5}{ km", "}5{", "5{}}{", "5{", "5}")] == [None] * 6
+    assert {parse_quantity(text).value for text in ("5{}", "5{} km", "5{km}", r"5\text{ km}")} == {5}
 
 
 def test_pint_is_imported_when_a_unit_is_met_and_not_before():

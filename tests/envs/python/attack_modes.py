@@ -186,7 +186,7 @@ class Suite:
         [self.original] = self.root.clone()
         self.sibling: Any = None
         self._renew_sibling()
-        self.before = self._census()
+        self.before = self._at_rest()
 
     def _renew_sibling(self) -> None:
         """Makes a sibling, in the place of one that an attack has reached: it shall not count against the next ones."""
@@ -338,6 +338,15 @@ class Suite:
         """Returns the supervisor's pid: the server's, or that of its child in the namespaces."""
         server: int = self.server._program.pid
         return children(server)[0] if self.mode.namespaces else server
+
+    def _at_rest(self) -> dict[str, int]:
+        """Returns the census once it stays the same: on a busy machine what was ended may take its time."""
+        seen = [self._census()]
+        deadline = time.monotonic() + _PATIENCE
+        while seen[-3:].count(seen[-1]) < 3 and time.monotonic() < deadline:
+            time.sleep(0.3)
+            seen.append(self._census())
+        return seen[-1]
 
     def _census(self) -> dict[str, int]:
         for session in (self.root, self.original, self.sibling, self.stranger):  # each has its next checkpoint, or may have
