@@ -7,8 +7,8 @@ ARGS ?=
 # Every process would compile this package and what pytest makes of the tests anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three processes on two cores: the one with the sandbox's tests mostly waits.
-PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+# Four processes on two cores: the two with the sandbox's tests mostly wait.
+PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
 .PHONY: train quick test golden test-numbers test-slow test-vllm test-cuda check bench format study clean
 
