@@ -27,7 +27,8 @@ if os.environ.get("ATEN_CPU_CAPABILITY") in _ONEDNN:
 TOGETHER = {
     "attacks": ("tests/envs/python/test_attacks.py",),  # programs of their own, which mostly wait
     "limits": tuple(  # of time, which is waited for
-        f"tests/envs/python/test_{name}.py" for name in ("after_the_answer", "python_limits", "server_life", "shares", "waiting")
+        f"tests/envs/python/test_{name}.py"
+        for name in ("after_the_answer", "python_limits", "server_life", "shares", "waiting")
     ),
     "sandbox": ("tests/envs/python/", "tests/envs/test_python_env.py"),  # time limits of their own, processes that are counted
     "leaks": (  # counted faster without torch
