@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from turns import marked, take_turns
 
 ROOT = Path(__file__).parents[1]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -60,9 +61,11 @@ LONG = 600
 """Seconds of a test's own limit from which on it begins before all others."""
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Begins with what takes longest, or other processes would wait for it at the end."""
+    take_turns(items, marked)
+    yield
 
     def order(item: pytest.Item) -> tuple[float, bool]:
         limit = item.get_closest_marker("timeout")

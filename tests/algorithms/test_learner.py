@@ -88,6 +88,7 @@ def updated(trees: list[RolloutTree], *, budget: int = 10**6, loss: Any = ClipLo
 # --- micro-batches -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("aggregation")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
 @pytest.mark.parametrize("kl", [0.0, 0.1])
@@ -153,6 +154,7 @@ def naive(
     return gradients(model)
 
 
+@pytest.mark.turns("aggregation")
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("correction", [None, TOKEN, SEQUENCE], ids=["to the sampler", "token", "sequence"])

@@ -64,6 +64,7 @@ def close_to(mine: Generation, other: Generation, family: str = "llama", dtype: 
 # --- exact numbers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("family")
 @FAMILIES
 @pytest.mark.parametrize("dtype", [F64, F32], ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
@@ -118,6 +119,7 @@ def test_tokens_are_drawn_with_the_models_probabilities() -> None:
 # --- batches -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("family")
 @FAMILIES
 def test_a_result_does_not_depend_on_who_else_is_there(family: str) -> None:
     mine = request(contexts(1, seed=9)[0], 12, seed=77)

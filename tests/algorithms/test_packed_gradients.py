@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_toys import some_slow, tiny_model
+from model_toys import tiny_model
 from packing_toys import random_tree
 from rounding import Numbers, check_equal, rounding
 from small_recipes import SMALL, small
@@ -98,7 +98,8 @@ def test_the_trees_are_deep_and_share() -> None:
     assert sum(len(tree.leaves()) for tree in TREES) >= 20
 
 
-@pytest.mark.parametrize("family", some_slow(FAMILIES, {"llama", "smollm2"}))
+@pytest.mark.turns("family")
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("case", SMALL)
 def test_the_gradient_on_trees_is_that_on_flat_rows(case: str, family: str) -> None:
     found = check_packed(small(case), toy(family))

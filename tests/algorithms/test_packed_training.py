@@ -87,6 +87,7 @@ def check_packed(
     return sharing
 
 
+@pytest.mark.turns("family")
 @pytest.mark.parametrize("dtype", [F64, F32], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])

@@ -274,6 +274,7 @@ MEGABYTE = 1 << 20
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.turns("dialect")
 @DIALECTS
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_hostile_megabyte_hangs_nothing(dialect, piece):

@@ -1,8 +1,6 @@
 """Which modes of the interpreter are always tested, and the two clouds that the tests of E2B run against."""
 
 import os
-import zlib
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from e2b_server import KEY, E2BServer
 from python_sessions import MODES
+from turns import take_turns
 
 from arpo_envs.tasks import Task
 from arpo_envs.tools import Session
@@ -25,22 +24,12 @@ TASK = Task("t", "What is 6 * 7?", ("42",))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests each law in one mode always, and in the other one with what is slow; the modes take turns."""
-    cases = defaultdict(list)
-    for item in items:
-        mode = _mode(item) if item.path.parent == Path(__file__).parent else None
-        if mode is not None:
-            name, _, parameters = item.nodeid.partition("[")
-            cases[name, parameters.replace(mode, "", 1)].append(item)
-    for case, modes in cases.items():
-        always = zlib.crc32("".join(case).encode()) % len(modes)
-        for other in modes[:always] + modes[always + 1 :]:
-            other.add_marker(pytest.mark.slow)
+    take_turns((item for item in items if item.path.parent == Path(__file__).parent), _mode)
 
 
 def _mode(item: pytest.Item) -> str | None:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return next((value for value in parameters.values() if isinstance(value, str) and value in MODES), None)
+    return next((name for name, value in parameters.items() if isinstance(value, str) and value in MODES), None)
 
 
 @dataclass
