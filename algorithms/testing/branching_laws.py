@@ -52,7 +52,7 @@ def plans(ground: Playground) -> Iterator[Finding]:
 
 def answers(ground: Playground) -> Iterator[Finding]:
     """What `on_result` said, while trees grew."""
-    for answer in ground.watched.answers:
+    for answer in ground.grown().answers:
         if not isinstance(answer, int | np.integer) or answer < 0:
             hint = "Return how many siblings to add."
             yield Finding(Law.ANSWERS, f"on_result returned {answer!r}", "a whole number, 0 or more", hint)
@@ -61,9 +61,10 @@ def answers(ground: Playground) -> Iterator[Finding]:
 
 def no_forks(ground: Playground) -> Iterator[Finding]:
     """A strategy that says it never forks is given environments that cannot be cloned."""
-    strategy, watched = ground.algorithm.branching, ground.watched
+    strategy = ground.algorithm.branching
     if strategy.forks:
         raise SkippedLaw("it declares that it forks")
+    watched = ground.grown()
     if watched.inside:
         hint = "Say forks = True: the environment is cloned for that."
         yield Finding(Law.NO_FORKS, f"forks is False, but a plan has {watched.inside[0]}", "roots only", hint)
@@ -74,7 +75,7 @@ def no_forks(ground: Playground) -> Iterator[Finding]:
 
 def roots(ground: Playground) -> Iterator[Finding]:
     """The first plan against `roots`."""
-    for started, wanted in ground.watched.first:
+    for started, wanted in ground.grown().first:
         if started != wanted:
             happened = f"the first plan starts {started} rollouts at the prompt; roots is {ground.algorithm.branching.roots}"
             yield Finding(Law.ROOTS, happened, f"{wanted}", "`roots_then_backfill` plans what `roots` says.")

@@ -188,6 +188,11 @@ class Playground:
         """The strategy as it is watched while `batches` grow."""
         return Watched(self.algorithm.branching)
 
+    def grown(self) -> Watched:
+        """Returns what the strategy was seen to do while `batches` grew."""
+        len(self.batches)  # they grow when first asked for
+        return self.watched
+
     @cached_property
     def batches(self) -> list[list[RolloutTree]]:
         """One batch for each seed."""

@@ -53,6 +53,7 @@ MODELS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.turns("name", always=5)
 @pytest.mark.parametrize("name", MODELS)
 def test_merged_weights_are_what_the_adapters_are(name: str) -> None:
     make, targets = MODELS[name]

@@ -170,6 +170,7 @@ FAULTS: list[tuple[Callable[[Any], None], str, str]] = [
 ]
 
 
+@pytest.mark.turns("dtype")
 @pytest.mark.parametrize(("fault", "name", "way"), FAULTS, ids=[f"{fault.__name__}-{name}" for fault, name, _ in FAULTS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_fault_planted_in_the_engine_is_found(fault: Callable[[Any], None], name: str, way: str, dtype: torch.dtype) -> None:

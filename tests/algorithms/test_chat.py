@@ -1,6 +1,7 @@
 """Chat models: N turns bridged are the template's rendering of N turns, and nothing from outside becomes a control token."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,8 +51,9 @@ def renderer(family: str, dialect: str = "json", **options: Any) -> ChatRenderer
     return ChatRenderer(family_tokenizer(family), dialect=dialect, **options)
 
 
-RENDERERS = {family: renderer(family) for family in KEEPING}
-TAGS = {family: renderer(family, "tags") for family in FAMILIES}
+@cache
+def shared(family: str, dialect: str = "json") -> ChatRenderer:
+    return renderer(family, dialect)
 
 
 def rendered(some: ChatRenderer, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> list[int]:
@@ -80,11 +82,12 @@ def first_messages(some: ChatRenderer, family: str) -> list[Mapping[str, Any]]:
 # --- N turns -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("family", always=5)
 @pytest.mark.parametrize("family", KEEPING)
 @given(turns=TURNS)
 @settings(max_examples=40, deadline=None)
 def test_bridging_n_turns_is_the_templates_rendering_of_n_turns(family: str, turns: list[tuple[bool, str, bool, str]]) -> None:
-    some = RENDERERS[family]
+    some = shared(family)
     tools = [COUNT] if family in NATIVE else []
     opened, _ = thought(some.template.generation_prompt)
     messages = first_messages(some, family)
@@ -115,7 +118,7 @@ def test_bridging_n_turns_is_the_templates_rendering_of_n_turns(family: str, tur
 
 @pytest.mark.parametrize("family", sorted(NATIVE))
 def test_a_call_written_out_is_what_the_template_makes_of_a_structured_one(family: str) -> None:
-    some = RENDERERS[family]
+    some = shared(family)
     written = some.calls.call("count", {"text": 'Köln "49" \n'})
     call = {"type": "function", "function": {"name": "count", "arguments": {"text": 'Köln "49" \n'}}}
     result = {"role": "tool", "name": "count", "content": "1"}
@@ -126,11 +129,12 @@ def test_a_call_written_out_is_what_the_template_makes_of_a_structured_one(famil
     assert bare == structured
 
 
+@pytest.mark.turns("family", always=5)
 @pytest.mark.parametrize("family", KEEPING)
 @given(text=OUTSIDE, ended=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_no_text_from_outside_becomes_a_control_token(family: str, text: str, ended: bool) -> None:
-    for some in (RENDERERS[family], TAGS[family]):
+    for some in (shared(family), shared(family, "tags")):
         dialect = make_dialect(some.dialect, [COUNT])
         ids = control_ids(some) | set(some.tokenizer.convert_tokens_to_ids(sorted(some._marks)))
         harmless, hostile = (
@@ -144,12 +148,13 @@ def test_no_text_from_outside_becomes_a_control_token(family: str, text: str, en
 # --- tags: one assistant turn -------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("family", always=5)
 @pytest.mark.parametrize("family", FAMILIES)
 @given(words=WORDS, outside=OUTSIDE)
 @settings(max_examples=20, deadline=None)
 def test_with_tags_an_episode_is_one_assistant_turn(family: str, words: str, outside: str) -> None:
     """The text of the whole is the template's prompt and one turn; each result has its own tokens, whatever stands beside."""
-    some = TAGS[family]
+    some = shared(family, "tags")
     tags = make_dialect("tags", [COUNT])
     action = f"<count>{some.harmless(words)}</count>"
     assume("\ufffd" not in words)
@@ -173,7 +178,7 @@ def test_a_turn_that_the_model_ended_is_opened_again() -> None:
         "r1-distill": "<｜Assistant｜><think>\n",
     }
     for family, header in expected.items():
-        some = TAGS[family]
+        some = shared(family, "tags")
         encoded = some.observation("<result>x</result>", 100, ended=True)
         assert some.tokenizer.decode(encoded.tokens) == header + "<result>x</result>"
         assert encoded.text == "<result>x</result>"
@@ -186,7 +191,7 @@ def test_a_turn_that_the_model_ended_is_opened_again() -> None:
 @given(body=OUTSIDE, limit=st.integers(0, 120), ended=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_a_cut_keeps_to_its_limit_and_keeps_the_turns_whole(family: str, body: str, limit: int, ended: bool) -> None:
-    some = RENDERERS[family]
+    some = shared(family)
     text = JSON.result(body * 5)
     encoded = some.observation(text, limit, ended=ended)
     assert len(encoded.tokens) <= limit
@@ -205,12 +210,12 @@ def test_a_cut_keeps_to_its_limit_and_keeps_the_turns_whole(family: str, body: s
 @pytest.mark.parametrize("body", ["Köln is in Germany. " * 50, '"\n\\' * 100])
 def test_a_cut_uses_the_room_there_is(body: str) -> None:
     for family in ("qwen2.5", "llama3.1", "llama3"):
-        encoded = RENDERERS[family].observation(JSON.result(body), 150)
+        encoded = shared(family).observation(JSON.result(body), 150)
         assert encoded.cut
         assert 120 <= len(encoded.tokens) <= 150
-        again = TAGS[family].observation(f"<result>{body}</result>", 150, ended=True)
+        again = shared(family, "tags").observation(f"<result>{body}</result>", 150, ended=True)
         assert 140 <= len(again.tokens) <= 150
-        assert TAGS[family].text(again.tokens).endswith(CUT_MARK + "</result>"), (
+        assert shared(family, "tags").text(again.tokens).endswith(CUT_MARK + "</result>"), (
             "an opened turn leaves less room for the result"
         )
 
@@ -239,14 +244,14 @@ def test_an_empty_thought_put_into_the_prompt_and_dropped_from_history_is_refuse
 
 def test_what_a_template_tidies_up_is_reported_and_sampled_tokens_stay() -> None:
     spaces = ["a turn that ends in spaces", "a turn that begins with spaces"]
-    assert [tidied.turn for tidied in RENDERERS["llama3.1"].normalises] == spaces
-    assert [tidied.turn for tidied in RENDERERS["qwen3"].normalises] == ["an empty thought"]
-    assert RENDERERS["qwen2.5"].normalises == ()
+    assert [tidied.turn for tidied in shared("llama3.1").normalises] == spaces
+    assert [tidied.turn for tidied in shared("qwen3").normalises] == ["an empty thought"]
+    assert shared("qwen2.5").normalises == ()
 
 
 @pytest.mark.parametrize("family", KEEPING)
 def test_templates_that_keep_history_are_not_refused(family: str) -> None:
-    some = RENDERERS[family]
+    some = shared(family)
     assert some.rewrites == ()
     assert isinstance(some, Renderer)
     assert (some._native, some._bridge.role) == ((True, "tool") if family in NATIVE else (False, "user"))

@@ -27,15 +27,18 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.turns("case", always=5)
 @pytest.mark.parametrize("case", SMALL)
 def test_every_recipe_passes(case: str) -> None:
     report = check_algorithm(small(case))
     assert set(report.skipped) <= {AlgorithmLaw.NO_FORKS, AlgorithmLaw.NEEDS, AlgorithmLaw.EQUAL}, str(report)
 
 
+@pytest.mark.parametrize("alone", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["alone", "among all"])
 @pytest.mark.parametrize(("law", "algorithm"), ALGORITHM_FAULTS, ids=lambda value: getattr(value, "name", ""))
-def test_algorithm_law_bites(law: AlgorithmLaw, algorithm: Algorithm) -> None:
-    report = check_algorithm(algorithm, raise_on_fail=False)
+def test_algorithm_law_bites(law: AlgorithmLaw, algorithm: Algorithm, alone: bool) -> None:
+    others = {other: "not now" for other in AlgorithmLaw if other is not law}
+    report = check_algorithm(algorithm, skip=others if alone else {}, raise_on_fail=False)
     assert law in report.failed, str(report)
 
 

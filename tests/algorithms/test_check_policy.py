@@ -36,15 +36,21 @@ def check(policy: type[Healthy], timeout: float = 30.0, **options: Any) -> Repor
     )
 
 
+def others(*laws: Law) -> dict[Law, str]:
+    return {other: "not now" for other in Law if other not in laws}
+
+
+ALONE_OR_NOT = pytest.mark.parametrize("alone", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["alone", "among all"])
 BITES = [
     pytest.param(law, policy, marks=pytest.mark.slow if policy.__name__ == "KeepsPlaces" else ())
     for law, policy in POLICY_FAULTS
 ]
 
 
+@ALONE_OR_NOT
 @pytest.mark.parametrize(("law", "policy"), BITES, ids=lambda value: getattr(value, "__name__", ""))
-def test_policy_law_bites(law: Law, policy: type[Healthy]) -> None:
-    report = check(policy, timeout=1.0 if law in HANGING else 30.0, raise_on_fail=False)
+def test_policy_law_bites(law: Law, policy: type[Healthy], alone: bool) -> None:
+    report = check(policy, timeout=1.0 if law in HANGING else 30.0, skip=others(law) if alone else {}, raise_on_fail=False)
     assert law in report.failed, str(report)
 
 
@@ -66,8 +72,7 @@ def test_a_broken_policy_raises_and_says_what_is_broken() -> None:
 
 @pytest.mark.parametrize(("policy", "words"), SAMPLING_FAULTS)
 def test_a_sampler_of_another_distribution_is_named(policy: type[Healthy], words: str) -> None:
-    others = {law: "not now" for law in Law if law not in (Law.SHAPES, Law.LOGPROBS, Law.DRAWS)}
-    report = check(policy, draws=6000, skip=others, raise_on_fail=False)
+    report = check(policy, draws=6000, skip=others(Law.SHAPES, Law.LOGPROBS, Law.DRAWS), raise_on_fail=False)
     assert report.failed == (Law.DRAWS,), str(report)
     assert words in str(report), str(report)
 
@@ -91,8 +96,8 @@ def test_a_policy_that_is_certain_is_not_judged_by_its_draws() -> None:
             super().__init__()
             self.table = self.table * 1000.0
 
-    others = {law: "not now" for law in Law if law not in (Law.SHAPES, Law.DRAWS)}
-    report = check_policy(Certain, encode=encode, decode=decode, reference=model(weights(0) * 1000.0), skip=others, draws=300)
+    skip = others(Law.SHAPES, Law.DRAWS)
+    report = check_policy(Certain, encode=encode, decode=decode, reference=model(weights(0) * 1000.0), skip=skip, draws=300)
     assert "so certain" in report.skipped[Law.DRAWS]
 
 

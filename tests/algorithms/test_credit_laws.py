@@ -69,6 +69,7 @@ def streams(credit: Credit, tree: int = 0) -> list[tuple[np.ndarray, ...]]:
     return given if credit.returns is None else [*given, credit.returns[tree]]
 
 
+@pytest.mark.turns("estimator", always=7)
 @EVERY
 @given(grown())
 @QUICK
@@ -86,6 +87,7 @@ def test_every_token_gets_one_finite_number_and_weight_only_where_the_policy_sam
         assert valid or not weight.any()
 
 
+@pytest.mark.turns("estimator", always=7)
 @EVERY
 @given(grown(), st.integers(0, 1000))
 @QUICK
@@ -100,6 +102,7 @@ def test_neither_arrival_nor_the_order_of_siblings_matters(estimator: AdvantageE
         assert all(one[path] == pytest.approx(two[path], abs=1e-6) for path in one)
 
 
+@pytest.mark.turns("estimator", always=7)
 @EVERY
 @given(grown(), grown())
 @QUICK
@@ -117,6 +120,7 @@ def test_what_a_failed_leaf_earned_changes_nothing(
             assert new[weight > 0].tolist() == pytest.approx(old[weight > 0].tolist(), abs=1e-9)
 
 
+@pytest.mark.turns("estimator", always=4)
 @EVERY
 def test_a_chain_of_two_hundred_forks(estimator: AdvantageEstimator) -> None:
     tree = comb(200)

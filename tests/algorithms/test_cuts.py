@@ -23,20 +23,25 @@ JAPANESE = "東京は日本の首都です。人口は約千四百万人、\U000
 BODIES = [JAPANESE, "The capital is Tokyo. " * 3, '"\n\\' * 12, "\ufffd" * 15, "ab\ufffd日\ufffd", "\U0001f1ef\U0001f1f5" * 6]
 
 
+PIECES = ("bytes", "fallback")
+RENDERERS = [
+    "scripted",
+    *(f"text, {pieces}{normaliser}" for pieces in PIECES for normaliser in ("", ", NFKC")),
+    *(f"{dialect}, {tokenizer}" for tokenizer in (*PIECES, *FAMILIES) for dialect in ("tags", "json")),
+]
+"""Every kind of renderer and template."""
+
+
 @cache
-def renderers() -> dict[str, Renderer]:
-    """Returns every kind of renderer and template."""
-    made: dict[str, Renderer] = {"scripted": ScriptedRenderer()}
-    for pieces in ("bytes", "fallback"):
-        made[f"text, {pieces}"] = TextRenderer(toy(pieces=pieces))
-        made[f"text, {pieces}, NFKC"] = TextRenderer(toy(NORMALISERS["NFKC"], pieces=pieces))
-        made[f"json, {pieces}"] = ChatRenderer(toy(pieces=pieces, normalized=pieces == "bytes", chat=True), dialect="json")
-        made[f"tags, {pieces}"] = ChatRenderer(toy(pieces=pieces, normalized=pieces == "bytes", chat=True))
-    for family in FAMILIES:
-        for dialect in ("tags", "json"):
-            options = {"dialect": dialect, "allow_rewriting_template": True}
-            made[f"{dialect}, {family}"] = ChatRenderer(family_tokenizer(family), **options)  # type: ignore[arg-type]
-    return made
+def renderer(name: str) -> Renderer:
+    if name == "scripted":
+        return ScriptedRenderer()
+    kind, tokenizer, *normaliser = name.split(", ")
+    if kind == "text":
+        return TextRenderer(toy(*(NORMALISERS[some] for some in normaliser), pieces=tokenizer))
+    if tokenizer in PIECES:
+        return ChatRenderer(toy(pieces=tokenizer, normalized=tokenizer == "bytes", chat=True), dialect=kind)
+    return ChatRenderer(family_tokenizer(tokenizer), dialect=kind, allow_rewriting_template=True)
 
 
 def whole_way(some: Renderer, encoded: Encoded, ended: bool) -> tuple[int, ...]:
@@ -60,12 +65,12 @@ def same(some: Renderer, tokens: tuple[int, ...], others: tuple[int, ...]) -> bo
     return tokens == others
 
 
-USUAL = {name for name in renderers() if name.endswith(("scripted", "bytes", "fallback", "NFKC", "qwen2.5", "gemma"))}
+USUAL = {name for name in RENDERERS if name.endswith(("scripted", "bytes", "fallback", "NFKC", "qwen2.5", "gemma"))}
 
 
-@pytest.mark.parametrize("name", some_slow(renderers(), USUAL))
+@pytest.mark.parametrize("name", some_slow(RENDERERS, USUAL))
 def test_an_observation_is_whole_or_does_not_fit(name: str) -> None:
-    some = renderers()[name]
+    some = renderer(name)
     dialect = make_dialect(some.dialect, [COUNT])
     several = name == "scripted" or name.split(", ")[1] in ("bytes", "fallback", "qwen2.5")
     bodies = BODIES if several else [JAPANESE[:9], '"\n\\' * 4]
@@ -97,10 +102,10 @@ def test_an_observation_is_whole_or_does_not_fit(name: str) -> None:
         assert fitted[-1]
 
 
-@given(body=st.text(max_size=40), limit=st.integers(0, 200), name=st.sampled_from(sorted(renderers())))
+@given(body=st.text(max_size=40), limit=st.integers(0, 200), name=st.sampled_from(sorted(RENDERERS)))
 @settings(max_examples=200, deadline=None)
 def test_the_text_of_a_cut_is_what_its_tokens_decode_to(body: str, limit: int, name: str) -> None:
-    some = renderers()[name]
+    some = renderer(name)
     encoded = some.observation(make_dialect(some.dialect, [COUNT]).result(body), limit)
     seen = encoded.text.removeprefix("<tool_response>").removesuffix("</tool_response>")
     assert len(encoded.tokens) <= limit
@@ -148,7 +153,7 @@ class Caller:
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("name", ["tags, qwen2.5", "json, qwen2.5", "json, gemma", "text, bytes"])
 def test_no_action_is_drawn_after_half_a_way(name: str, ended: bool) -> None:
-    some: Any = renderers()[name]
+    some: Any = renderer(name)
     start = len(some.start("", "Question a?", [COUNT]))
     refused = []
     for room in range(20, 200, 9):

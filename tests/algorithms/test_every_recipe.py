@@ -127,6 +127,7 @@ def test_groups_without_differences_are_skipped_and_counted() -> None:
     assert kept["trained_tokens"] > skipped["trained_tokens"] == 0.0
 
 
+@pytest.mark.turns("case", always=7)
 @EVERY
 def test_it_trains_a_tiny_model(case: str) -> None:
     some = trainer(small(case))

@@ -72,6 +72,7 @@ def test_names_on_paths_are_unambiguous(size: int | None) -> None:
         assert all(owners[fold(world.names[world.number(i)])] == 1 for i in ids)
 
 
+@pytest.mark.turns("facts")
 @pytest.mark.parametrize("facts", ["real", "counterfactual"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("split", SPLITS)
@@ -101,6 +102,7 @@ def test_answers_are_drawn_uniformly() -> None:
     assert min(count.values()) > 300 - 6 * 300**0.5
 
 
+@pytest.mark.turns("facts")
 @pytest.mark.parametrize("facts", ["real", "counterfactual"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("hops", HOPS)

@@ -79,6 +79,7 @@ def arguments_of(spec: ToolSpec, drawn: st.DataObject) -> dict[str, Any]:
     }
 
 
+@pytest.mark.turns("name")
 @EVERYWHERE
 @BOTH
 @given(drawn=st.data(), before=BEFORE)
@@ -93,6 +94,7 @@ def test_every_call_is_read_back(source: str, name: str, drawn: st.DataObject, b
         assert written.endswith(dialect.stop), "an engine that stops at the first one has the whole call"
 
 
+@pytest.mark.turns("name")
 @EVERYWHERE
 @BOTH
 @given(text=TEXTS)
@@ -108,6 +110,7 @@ def test_every_body_is_read_back(source: str, name: str, text: str) -> None:
             assert dialect.parse(dialect.call(call.tool, call.arguments)) == call
 
 
+@pytest.mark.turns("name")
 @EVERYWHERE
 @BOTH
 @given(text=TEXTS, before=BEFORE)

@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     take_turns((item for item in items if item.path.parent == Path(__file__).parent), _mode)
 
 
-def _mode(item: pytest.Item) -> str | None:
+def _mode(item: pytest.Item) -> tuple[str, int] | None:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return next((name for name, value in parameters.items() if isinstance(value, str) and value in MODES), None)
+    return next(((name, 1) for name, value in parameters.items() if isinstance(value, str) and value in MODES), None)
 
 
 @dataclass
