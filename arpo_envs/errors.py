@@ -1,7 +1,7 @@
-"""Every exception of the suite, and the one helper that suggests the closest name."""
+"""Every exception of the suite, and two helpers: the closest name for an unknown one, and arguments without effect."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ArpoError(Exception):
@@ -43,3 +43,23 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(names) if names else "none"
     return ConfigError(f"Unknown {kind} {name!r}. Known: {listed}.{hint}")
+
+
+def require_effect(arguments: Mapping[str, object], place: str, reason: str) -> None:
+    """Refuses arguments that would be ignored.
+
+    Args:
+        arguments: by name; None was not given.
+        place: where they have no effect, such as "beside corpus=".
+        reason: why they have none.
+
+    Raises:
+        ConfigError: one was given.
+
+    >>> require_effect({"world": "real", "hops": None}, "beside corpus=", "it chooses the documents")
+    Traceback (most recent call last):
+    arpo_envs.errors.ConfigError: world would have no effect beside corpus=: it chooses the documents. Leave one of them out.
+    """
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)} would have no effect {place}: {reason}. Leave one of them out.")

@@ -14,8 +14,8 @@ from rich.text import Text
 from arpo_envs import ConfigError, Plugin
 
 from ..algorithm import Algorithm
+from ..options import Finished, Recipe, described, required
 from ..recipes import ALGORITHMS, make, recipe
-from ..recipes.options import Finished, Recipe, described, required
 from .docstrings import argument_docs, first_sentence, source_note
 
 _USUAL = ("rollouts", "roots", "probe")

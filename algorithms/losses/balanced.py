@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .clip import check_clip
+from . import LossInputs, LossOutput, bounded, difference, with_reference_penalty
+from .clip import check_clip, surrogate
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,4 @@ class BalancedClipLoss:
         ratio_BT = bounded(difference(inputs.logp_BT, inputs.old_logp_BT)).exp()
         upper_BT = (1.0 + self.high) * difference(inputs.logp_BT, inputs.logp_BT.detach()).exp()  # ρ/sg[ρ], safe for any ρ
         bounded_BT = upper_BT.where(ratio_BT > 1.0 + self.high, ratio_BT.clamp(min=1.0 - self.low))
-        unclipped_BT = ratio_BT * inputs.advantage_BT
-        surrogate_BT = unclipped_BT.minimum(bounded_BT * inputs.advantage_BT)
-        clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
-        output = LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
-        return with_reference_penalty(output, inputs, self.kl)
+        return with_reference_penalty(surrogate(inputs, ratio_BT, bounded_BT), inputs, self.kl)

@@ -1,11 +1,15 @@
 """The clipped surrogate of PPO, with an optional KL penalty to a frozen reference."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from arpo_envs import ConfigError
 
 from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 from .checks import check_kl
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,28 @@ class ClipLoss:
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""
         ratio_BT = bounded(difference(inputs.logp_BT, inputs.old_logp_BT)).exp()
-        unclipped_BT = ratio_BT * inputs.advantage_BT
-        surrogate_BT = unclipped_BT.minimum(ratio_BT.clamp(1.0 - self.low, 1.0 + self.high) * inputs.advantage_BT)
-        if self.dual is not None:
-            floor_BT = self.dual * inputs.advantage_BT
-            surrogate_BT = surrogate_BT.maximum(floor_BT).where(inputs.advantage_BT < 0.0, surrogate_BT)
-        clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
-        output = LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
+        output = surrogate(inputs, ratio_BT, ratio_BT.clamp(1.0 - self.low, 1.0 + self.high), self.dual)
         return with_reference_penalty(output, inputs, self.kl, self.estimator)
+
+
+def surrogate(
+    inputs: LossInputs, ratio_BT: "torch.Tensor", clipped_ratio_BT: "torch.Tensor", dual: float | None = None
+) -> LossOutput:
+    """Returns −min(ρ A, clip(ρ) A) per token, with the share of tokens that are clipped.
+
+    Args:
+        inputs: of the loss; its advantages count.
+        ratio_BT: ρ, [B, T].
+        clipped_ratio_BT: clip(ρ), [B, T].
+        dual: c; where A < 0 the loss is at most c·|A|. None for no limit.
+    """
+    unclipped_BT = ratio_BT * inputs.advantage_BT
+    surrogate_BT = unclipped_BT.minimum(clipped_ratio_BT * inputs.advantage_BT)
+    if dual is not None:
+        floor_BT = dual * inputs.advantage_BT
+        surrogate_BT = surrogate_BT.maximum(floor_BT).where(inputs.advantage_BT < 0.0, surrogate_BT)
+    clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
+    return LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
 
 
 def check_clip(low: float, high: float, kl: float) -> None:

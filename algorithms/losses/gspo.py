@@ -5,8 +5,8 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
-from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .clip import check_clip
+from . import LossInputs, LossOutput, bounded, difference, with_reference_penalty
+from .clip import check_clip, surrogate
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,5 @@ class SequenceClipLoss:
         ratio_BT = ratio_B1.expand_as(log_ratio_BT)
         if self.level == "token":
             ratio_BT = ratio_B1.detach() * difference(inputs.logp_BT, inputs.logp_BT.detach()).exp()
-        unclipped_BT = ratio_BT * inputs.advantage_BT
-        surrogate_BT = unclipped_BT.minimum(ratio_BT.clamp(1.0 - self.low, 1.0 + self.high) * inputs.advantage_BT)
-        clipped_BT = (surrogate_BT.detach() != unclipped_BT.detach()).float()
-        output = LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
+        output = surrogate(inputs, ratio_BT, ratio_BT.clamp(1.0 - self.low, 1.0 + self.high))
         return with_reference_penalty(output, inputs, self.kl)

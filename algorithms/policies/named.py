@@ -7,7 +7,7 @@ from typing import Any
 
 from arpo_envs import ConfigError, Registry
 
-from ..recipes.options import checked
+from ..options import checked
 from . import Policy
 
 POLICIES = Registry("policy", "arpo.policies", {})

@@ -1,40 +1,20 @@
 """Named algorithms, one per file; each is a function that returns an `Algorithm`.
 
-To add one, write a file with such a function here and a line in `_BUILT_IN`, or offer it from a package
-of your own; see `docs/add-an-algorithm.md`.
+To add one, write a file here whose name is that of its function, or offer it from a package of your own; see
+`docs/add-an-algorithm.md`. What several share lies in files whose names begin with `_`.
 """
 
+import pkgutil
 from typing import Any
 
 from arpo_envs import ConfigError, Registry
 
 from ..algorithm import Algorithm
-from .options import Finished, Recipe, checked
+from ..options import Finished, Recipe, checked
 
-_BUILT_IN = {
-    "aepo": "aepo:aepo",
-    "arpo": "arpo:arpo",
-    "cispo": "cispo:cispo",
-    "dapo": "dapo:dapo",
-    "dr_grpo": "dr_grpo:dr_grpo",
-    "fixed_branching": "fixed_branching:fixed_branching",
-    "gigpo": "gigpo:gigpo",
-    "grpo": "grpo:grpo",
-    "gspo": "gspo:gspo",
-    "ppo": "ppo:ppo",
-    "random_branching": "random_branching:random_branching",
-    "reinforce_plus_plus": "reinforce_plus_plus:reinforce_plus_plus",
-    "reinforce_plus_plus_baseline": "reinforce_plus_plus_baseline:reinforce_plus_plus_baseline",
-    "rloo": "rloo:rloo",
-    "spo_tree": "spo_tree:spo_tree",
-    "tree_grpo": "tree_grpo:tree_grpo",
-    "tree_po": "tree_po:tree_po",
-    "tree_rl": "tree_rl:tree_rl",
-}
+_BUILT_IN = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
-ALGORITHMS = Registry(
-    "algorithm", "arpo.algorithms", {name: f"{__package__}.{place}" for name, place in sorted(_BUILT_IN.items())}
-)
+ALGORITHMS = Registry("algorithm", "arpo.algorithms", {name: f"{__package__}.{name}:{name}" for name in _BUILT_IN})
 """Those of this package, and what installed packages offer under the entry points `arpo.algorithms`."""
 
 

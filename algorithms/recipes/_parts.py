@@ -1,12 +1,13 @@
 """What several recipes share."""
 
-from collections.abc import Callable
-
 from arpo_envs import ConfigError
 
-from ..algorithm import Need
+from ..advantages import AdvantageEstimator
+from ..algorithm import Algorithm, Need
+from ..branching import BranchingStrategy
+from ..losses.aggregation import Aggregation
+from ..losses.clip import ClipLoss
 from ..rewards import unequal_rewards
-from ..tree import RolloutTree
 
 
 def needs_for(kl: float) -> frozenset[Need]:
@@ -24,6 +25,27 @@ def refuse_no_weight(name: str, weight: float) -> None:
         raise ConfigError(f"{name} = 0 ignores the entropy that decides where to fork; that is 'random_branching'.")
 
 
-def keep_unequal(skip: bool) -> Callable[[RolloutTree], bool] | None:
-    """Returns the filter that leaves out groups of equal rewards, if asked for."""
-    return unequal_rewards if skip else None
+def clipped(
+    name: str,
+    source: str,
+    branching: BranchingStrategy,
+    advantages: AdvantageEstimator,
+    *,
+    rollouts: int,
+    aggregation: Aggregation,
+    skip_equal: bool,
+    clip: float,
+    kl: float,
+) -> Algorithm:
+    """Returns an algorithm with PPO's surrogate, clipped alike on both sides; the options are those of `arpo`."""
+    return Algorithm(
+        name=name,
+        source=source,
+        branching=branching,
+        rollouts=rollouts,
+        advantages=advantages,
+        loss=ClipLoss(clip, clip, kl),
+        aggregation=aggregation,
+        needs=needs_for(kl),
+        keep=unequal_rewards if skip_equal else None,
+    )

@@ -10,9 +10,8 @@ from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching import Bernoulli, EntropyBranching, Normalisation, Threshold
 from ..losses.aggregation import Aggregation
-from ..losses.clip import ClipLoss
-from ._parts import keep_unequal, needs_for, refuse_no_weight
-from .arpo_reference import arpo_reference
+from ._arpo_reference import arpo_reference
+from ._parts import clipped, refuse_no_weight
 
 
 def arpo(
@@ -73,14 +72,14 @@ def arpo(
         )
     rule = Bernoulli(alpha, beta) if tau is None else Threshold(tau, alpha, beta)
     estimator = SoftAttribution if attribution == "soft" else HardAttribution
-    return Algorithm(
-        name="arpo",
-        source="ARPO, arXiv 2507.19849, Algorithm 1, Eq. 4-7",
-        branching=EntropyBranching(roots, rule, probe, siblings, normalisation),
+    return clipped(
+        "arpo",
+        "ARPO, arXiv 2507.19849, Algorithm 1, Eq. 4-7",
+        EntropyBranching(roots, rule, probe, siblings, normalisation),
+        estimator(shared_once, baseline),
         rollouts=rollouts,
-        advantages=estimator(shared_once, baseline),
-        loss=ClipLoss(clip, clip, kl),
         aggregation=aggregation,
-        needs=needs_for(kl),
-        keep=keep_unequal(skip_equal),
+        skip_equal=skip_equal,
+        clip=clip,
+        kl=kl,
     )

@@ -5,8 +5,7 @@ from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching import FixedBranching
 from ..losses.aggregation import Aggregation
-from ..losses.clip import ClipLoss
-from ._parts import keep_unequal, needs_for
+from ._parts import clipped
 
 
 def fixed_branching(
@@ -38,14 +37,14 @@ def fixed_branching(
 
     Source: the ablation that ARPO (arXiv 2507.19849) does not report.
     """
-    return Algorithm(
-        name="fixed_branching",
-        source="control for ARPO, arXiv 2507.19849: forks at fixed tool calls",
-        branching=FixedBranching(roots, at, siblings),
+    return clipped(
+        "fixed_branching",
+        "control for ARPO, arXiv 2507.19849: forks at fixed tool calls",
+        FixedBranching(roots, at, siblings),
+        SoftAttribution(shared_once, baseline),
         rollouts=rollouts,
-        advantages=SoftAttribution(shared_once, baseline),
-        loss=ClipLoss(clip, clip, kl),
         aggregation=aggregation,
-        needs=needs_for(kl),
-        keep=keep_unequal(skip_equal),
+        skip_equal=skip_equal,
+        clip=clip,
+        kl=kl,
     )

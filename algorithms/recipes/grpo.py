@@ -4,8 +4,7 @@ from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching import NoBranching
 from ..losses.aggregation import Aggregation
-from ..losses.clip import ClipLoss
-from ._parts import keep_unequal, needs_for
+from ._parts import clipped
 
 
 def grpo(
@@ -29,14 +28,14 @@ def grpo(
     Eq. 8, and ARPO's code), and in the numbers, 16 rollouts without a penalty (as in ARPO's comparison with it; the paper
     on mathematics has 64 and 0.04), so that the two algorithms differ in branching alone.
     """
-    return Algorithm(
-        name="grpo",
-        source="GRPO, arXiv 2402.03300, section 4.1",
-        branching=NoBranching(),
+    return clipped(
+        "grpo",
+        "GRPO, arXiv 2402.03300, section 4.1",
+        NoBranching(),
+        SoftAttribution(),
         rollouts=rollouts,
-        advantages=SoftAttribution(),
-        loss=ClipLoss(clip, clip, kl),
         aggregation=aggregation,
-        needs=needs_for(kl),
-        keep=keep_unequal(skip_equal),
+        skip_equal=skip_equal,
+        clip=clip,
+        kl=kl,
     )

@@ -5,8 +5,7 @@ from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching import RandomBranching
 from ..losses.aggregation import Aggregation
-from ..losses.clip import ClipLoss
-from ._parts import keep_unequal, needs_for
+from ._parts import clipped
 
 
 def random_branching(
@@ -38,14 +37,14 @@ def random_branching(
 
     Source: the ablation that ARPO (arXiv 2507.19849) does not report.
     """
-    return Algorithm(
-        name="random_branching",
-        source="control for ARPO, arXiv 2507.19849: beta = 0",
-        branching=RandomBranching(roots, probability, siblings),
+    return clipped(
+        "random_branching",
+        "control for ARPO, arXiv 2507.19849: beta = 0",
+        RandomBranching(roots, probability, siblings),
+        SoftAttribution(shared_once, baseline),
         rollouts=rollouts,
-        advantages=SoftAttribution(shared_once, baseline),
-        loss=ClipLoss(clip, clip, kl),
         aggregation=aggregation,
-        needs=needs_for(kl),
-        keep=keep_unequal(skip_equal),
+        skip_equal=skip_equal,
+        clip=clip,
+        kl=kl,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import RewardRule, ToolEnv
-from ..errors import ConfigError, unknown_name
+from ..errors import ConfigError, require_effect, unknown_name
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource
@@ -80,7 +80,7 @@ class PythonEnv(ToolEnv):
     ) -> None:
         about_questions = {"difficulty": difficulty, "families": families, "habits": habits}
         if tasks is None:
-            _refuse({"layout": layout}, "there is no tasks=", "it says how a file of tasks is laid out")
+            require_effect({"layout": layout}, "where there is no tasks=", "it says how a file of tasks is laid out")
             source: TaskSource = ComputationSource(
                 difficulty=1 if difficulty is None else difficulty,
                 split=split or "train",
@@ -88,7 +88,7 @@ class PythonEnv(ToolEnv):
                 habits=Habits(**habits) if isinstance(habits, dict) else habits,
             )
         else:
-            _refuse(about_questions, "tasks= is given", "they choose among the generated questions")
+            require_effect(about_questions, "where tasks= is given", "they choose among the generated questions")
             source = _source(tasks, split, layout)
         super().__init__(
             tasks=source,
@@ -109,11 +109,11 @@ def _source(tasks: TaskSource | str | Path, split: str | None, layout: str | Non
     if isinstance(tasks, str) and tasks.startswith(REASONING_GYM):
         from ..tasks.reasoning import ReasoningGymTasks
 
-        _refuse({"layout": layout}, f"tasks={tasks!r} is given", "it says how a file of tasks is laid out")
+        require_effect({"layout": layout}, f"where tasks={tasks!r} is given", "it says how a file of tasks is laid out")
         return ReasoningGymTasks(tasks.removeprefix(REASONING_GYM), split=split or "train")
-    _refuse({"split": split}, "tasks= is given", "the source, or the file, decides what is in it")
+    require_effect({"split": split}, "where tasks= is given", "the source, or the file, decides what is in it")
     if not isinstance(tasks, str | Path):
-        _refuse({"layout": layout}, "tasks= is a source", "it says how a file of tasks is laid out")
+        require_effect({"layout": layout}, "where tasks= is a source", "it says how a file of tasks is laid out")
         return tasks
     return _file(Path(tasks), layout)
 
@@ -167,9 +167,3 @@ def _check_names(name: str, tool: type[Tool], arguments: Mapping[str, Any]) -> N
     for argument in arguments:
         if argument not in known:
             raise unknown_name(f"argument of {name} in interpreter=", argument, known)
-
-
-def _refuse(arguments: Mapping[str, object], where: str, reason: str) -> None:
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)} would have no effect where {where}: {reason}. Leave one of them out.")

@@ -1,10 +1,10 @@
 """`ARPO/Search-v0`: questions of one to four hops, answered with a search engine, offline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import RewardRule, ToolEnv
-from ..errors import ConfigError
+from ..errors import ConfigError, require_effect
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.files import FileCorpus, FileTasks
@@ -79,11 +79,11 @@ class SearchEnv(ToolEnv):
         about_questions = {"hops": hops, "split": split, "relations": relations, "habits": habits}
         about_world = {"world": world, "cities_per_country": cities_per_country}
         if tasks is not None:
-            _refuse(about_questions, "tasks=", "they choose among the built-in questions")
+            require_effect(about_questions, "beside tasks=", "they choose among the built-in questions")
         if corpus is not None:
             if tasks is None:
                 raise ConfigError("corpus= needs tasks=: the built-in questions are about the built-in documents.")
-            _refuse(about_world, "corpus=", "they choose the built-in documents")
+            require_effect(about_world, "beside corpus=", "they choose the built-in documents")
         documents = _documents(corpus) if corpus is not None else load_world(cities_per_country, world or "real")
         if tasks is None:
             source: TaskSource = QuestionSource(
@@ -115,9 +115,3 @@ class SearchEnv(ToolEnv):
 
 def _documents(corpus: Corpus | str | Path) -> Corpus:
     return FileCorpus(Path(corpus)) if isinstance(corpus, str | Path) else corpus
-
-
-def _refuse(arguments: Mapping[str, object], beside: str, reason: str) -> None:
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)} would have no effect beside {beside}: {reason}. Leave one of them out.")

@@ -1,9 +1,11 @@
 """Named algorithms: the published numbers, the same code beneath, and mistakes that are told."""
 
 import inspect
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import pytest
 from rollout_toys import Plan, calls_then_answer, grow, varied
 
@@ -23,8 +25,8 @@ from algorithms.cli.docstrings import argument_docs, first_sentence
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.gspo import SequenceClipLoss
 from algorithms.metrics import fork_depths, summarise
+from algorithms.options import accepts
 from algorithms.recipes import recipe
-from algorithms.recipes.options import accepts
 from algorithms.rewards import OverlongPenalty
 from arpo_envs.errors import ConfigError
 
@@ -93,6 +95,40 @@ def test_every_option_is_explained_and_the_first_line_says_what_it_is(name: str)
     for option in inspect.signature(function).parameters.values():
         assert option.kind is option.KEYWORD_ONLY
         assert accepts(option.annotation, option.default)
+
+
+@dataclass(frozen=True)
+class Settings:
+    size: int = 1
+
+
+class Makes(Protocol):
+    def make(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("annotation", "taken", "refused"),
+    [
+        (int, 1, True),
+        (float, 1, True),
+        (float, np.float64(0.5), "0.5"),
+        (bool, False, 0),
+        (Literal["a", "b"], "a", "c"),
+        (tuple[int, ...], (1, 2), (1, 2.5)),
+        (tuple[int, float], (1, 2), (1,)),
+        (Literal["a"] | tuple[int, ...] | None, None, 2),
+        (Settings, Settings(), {"size": 1}),
+        (Callable[[int], int], abs, 3),
+    ],
+)
+def test_values_are_taken_as_annotated_and_never_converted(annotation: Any, taken: object, refused: object) -> None:
+    assert accepts(annotation, taken)
+    assert not accepts(annotation, refused)
+
+
+@pytest.mark.parametrize("annotation", [Any, inspect.Parameter.empty, "Unknown", Makes])
+def test_an_annotation_that_is_not_understood_allows_everything(annotation: Any) -> None:
+    assert accepts(annotation, object())
 
 
 def test_unknown_names_are_told_the_closest_match() -> None:

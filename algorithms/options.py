@@ -1,4 +1,4 @@
-"""What a recipe may be asked for: its keyword arguments, checked before it runs."""
+"""What a part may be asked for: the keyword arguments of what makes it, checked before it runs."""
 
 import inspect
 import types
@@ -70,25 +70,27 @@ def required(parameter: inspect.Parameter) -> bool:
 
 
 def accepts(kind: Any, value: object) -> bool:
-    """Whether an annotation allows a value; one that is not understood allows everything."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return any(value == part and type(value) is type(part) for part in parts)
-    if origin in (Union, types.UnionType):
-        return any(accepts(part, value) for part in parts)
-    if origin is tuple and parts[1:] == (...,):
-        return isinstance(value, tuple) and all(accepts(parts[0], item) for item in value)
-    if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(parts) and all(map(accepts, parts, value))
-    if kind is Any:
+    """Whether an annotation allows a value, without converting it; one that is not understood allows everything.
+
+    >>> accepts(float, 1), accepts(int, True), accepts(tuple[int, ...], (1, 2.5)), accepts(Literal["a"] | None, None)
+    (True, False, False, True)
+    """
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError  # slow to import
+    from pydantic_core import SchemaError
+
+    if kind is inspect.Parameter.empty or isinstance(kind, str):
         return True
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (None, types.NoneType):
-        return value is None
-    return isinstance(value, kind) if isinstance(kind, type) and kind is not inspect.Parameter.empty else True
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    except PydanticUserError:  # a class that pydantic would look into, or what is no type
+        return isinstance(value, kind) if isinstance(kind, type) else True
+    except SchemaError:  # a class that has no instances, such as a protocol
+        return True
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def described(kind: Any) -> str:
