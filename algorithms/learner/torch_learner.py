@@ -23,8 +23,7 @@ from ..losses import Loss, LossInputs
 from ..losses.aggregation import Aggregation, path_scales
 from ..metrics import combined
 from ..models.compiled import plain
-from ..models.logits import Logits
-from ..packing import PackedBatch, Packer, Row, rows_of, sampled_rows, score, without_faults
+from ..packing import PackedBatch, Packer, Row, Scorer, rows_of, sampled_rows, score, without_faults
 from ..tree import RolloutTree
 from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
 from .mismatch import Mismatch, TruncatedImportanceSampling
@@ -147,7 +146,7 @@ class TorchLearner:
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
         self.value_head = value_head(self.model) if values else None
-        self._logits = Logits(self.model)
+        self._scorer = Scorer(self.model, self.value_head)
         self._packer = Packer(self.model, config.token_budget, packing=config.packing)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         check_step(self._trained, config.learning_rate)
@@ -179,38 +178,38 @@ class TorchLearner:
         rows = sampled_rows(trees)
         reference = values = None
         if "reference" in needs:
-            with self._reference_logits() as logits:
-                reference = self._on_rows(trees, rows, "logp_BT", logits)
+            with self._reference_scorer() as scorer:
+                reference = self._on_rows(trees, rows, "logp_BT", scorer)
         if "values" in needs:
-            values = self._on_rows(trees, rows, "value_BT", self._logits)
+            values = self._on_rows(trees, rows, "value_BT", self._scorer)
         return Scores(*(None if found is None else _per_tree(trees, found) for found in (reference, values)))
 
     def logprobs(self, trees: Sequence[RolloutTree]) -> tuple[tuple[Array, ...], ...]:
         """Returns for each leaf of each tree the log-probability of every sampled token on its path, [T], nats; 0 elsewhere."""
-        return _per_tree(trees, self._on_rows(trees, sampled_rows(trees), "logp_BT", self._logits))
+        return _per_tree(trees, self._on_rows(trees, sampled_rows(trees), "logp_BT", self._scorer))
 
     def why_not_packable(self, length: int) -> str | None:
         """Returns why trees whose paths have up to so many tokens are trained as flat rows; None if they are packed."""
         return self._packer.check(length)
 
     @contextmanager
-    def _reference_logits(self) -> Iterator[Logits]:
+    def _reference_scorer(self) -> Iterator[Scorer]:
         if self.reference is not None:
-            yield Logits(self.reference)
+            yield Scorer(self.reference, at_once=self._scorer.at_once)
         else:
             with without_adapters(self.model):
-                yield self._logits
+                yield self._scorer
 
     @torch.no_grad()
     def _on_rows(
-        self, trees: Sequence[RolloutTree], rows: Sequence[Row], field: Literal["logp_BT", "value_BT"], logits: Logits
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], field: Literal["logp_BT", "value_BT"], scorer: Scorer
     ) -> list[Array]:
         """Returns one of a model's numbers for the tokens that count in every row, each [T]."""
         found: list[Array] = [np.zeros(len(row.tokens)) for row in rows]
-        head = self.value_head if field == "value_BT" else None
+        values = field == "value_BT"
         for batch, numbers in self._packer.batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
             with self._precision():
-                scored = score(logits, batch, batch.paths.weight_BT > 0, self.temperature, value_head=head)
+                scored = score(scorer, batch, batch.paths.weight_BT > 0, self.temperature, values=values)
             for line, i in zip(getattr(scored, field).double().cpu().numpy(), numbers, strict=True):
                 found[i] = line[: len(rows[i].tokens)]
         return found
@@ -232,7 +231,7 @@ class TorchLearner:
             log.warning("Credit or scores of %d of %d paths are no numbers; they are left out.", faulty, len(rows))
         parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
         if len(parts) > 1 and self.config.correction is not None:
-            before = self._on_rows(trees, rows, "logp_BT", self._logits)
+            before = self._on_rows(trees, rows, "logp_BT", self._scorer)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
         found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
         self._batches += 1  # at the end: an update that fails before its first step has not been
@@ -285,12 +284,12 @@ class TorchLearner:
         counted_BT = paths.weight_BT > 0
         with self._precision():
             scored = score(
-                self._logits,
+                self._scorer,
                 batch,
                 counted_BT,
                 self.temperature,
                 entropies=config.entropy_bonus > 0.0,
-                value_head=self.value_head if paths.return_BT is not None else None,
+                values=paths.return_BT is not None,
             )
         # with one optimizer step per batch, the weights have not moved yet
         start_BT = scored.logp_BT.detach() if paths.old_logp_BT is None else paths.old_logp_BT

@@ -29,24 +29,13 @@ class Logits:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._plain = _has_plain_head(model)
+        self._plain = has_plain_head(model)
 
     def __call__(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> torch.Tensor:
         """Returns logits [N, V] in `precision`, at the positions that `where` picks out of [B, T]."""
         if not self._plain:
             return _precise(self.model(**inputs).logits[where])
-        return self._head(self.model.base_model(**inputs).last_hidden_state[where])
-
-    def with_hidden(self, where: tuple[torch.Tensor, ...] | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the logits, and the last hidden states [N, H] that they come from, in the same precision."""
-        if not self._plain:
-            output = self.model(**inputs, output_hidden_states=True)
-            return _precise(output.logits[where]), _precise(output.hidden_states[-1][where])
-        hidden_NH = self.model.base_model(**inputs).last_hidden_state[where]
-        return self._head(hidden_NH), _precise(hidden_NH)
-
-    def _head(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        return _precise(self.model.get_output_embeddings()(hidden_NH))
+        return _precise(self.model.get_output_embeddings()(self.model.base_model(**inputs).last_hidden_state[where]))
 
 
 def _precise(some: torch.Tensor) -> torch.Tensor:
@@ -54,8 +43,8 @@ def _precise(some: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _has_plain_head(model: Any) -> bool:
-    """Compares the two ways on a few tokens."""
+def has_plain_head(model: Any) -> bool:
+    """Says whether logits are the last hidden states through a linear head; the two ways are compared on a few tokens."""
     head = model.get_output_embeddings()
     if head is None or model.base_model is model:
         return False

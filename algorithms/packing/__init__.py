@@ -1,11 +1,13 @@
 """Packing: trees as rows, each unique token computed once, and log-probabilities out per path.
 
-`flat.py` makes a row of every path and is the oracle; `layout.py` packs a tree, `forward.py` takes packed rows through the
-model, `packable.py` finds out whether a model can, and `packer.py` decides which paths share a row.
+`flat.py` makes a row of every path and is the oracle; `layout.py` packs a tree, `batch.py` makes a batch of packed rows and
+`forward.py` takes it through the model; `packable.py` finds out whether a model can, and `packer.py` decides which paths
+share a row.
 """
 
+from .batch import PackedBatch
 from .flat import Row, rows_of, sampled_rows, without_faults
-from .forward import PackedBatch, score
+from .forward import Scorer, score
 from .packer import Packer
 
-__all__ = ["PackedBatch", "Packer", "Row", "rows_of", "sampled_rows", "score", "without_faults"]
+__all__ = ["PackedBatch", "Packer", "Row", "Scorer", "rows_of", "sampled_rows", "score", "without_faults"]

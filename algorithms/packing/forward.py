@@ -4,128 +4,86 @@ Log-probabilities are scored by edge: token t is predicted at the place of its p
 lies in the row, so that a branching point predicts several tokens and none is repeated.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from ..models.attention import Reach, added, as_taken, reaches
-from ..models.logits import Logits, precision
-from .flat import FlatBatch, Row, pad
-from .layout import PackedRow, joined
+from ..models.logits import has_plain_head, precision
+from .batch import PackedBatch
 
-BLOCK = 128
-"""Tokens in a block of FlexAttention's masks; rows are padded to a multiple, or it would take kernels made for drawing."""
+AT_ONCE = 2**26
+"""Logits held at once; 256 MB in float32, several times that with what is made of them."""
 
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """A micro-batch: rows for the model, and where each path's tokens lie in them.
-
-    Args:
-        ids_RN: [R, N] ids, right-padded.
-        tree: what else the model needs if rows hold several paths: positions and mask; nothing if each holds one.
-        index_BT: [B, T], where token t of path b lies in `ids_RN`, counted through; 0 in padding.
-        paths: [B, T] tensors of the same paths, for the loss.
-        computed_tokens: how many tokens go through the model, padding not counted.
-    """
-
-    ids_RN: torch.Tensor
-    tree: dict[str, Any]
-    index_BT: torch.Tensor
-    paths: FlatBatch
-    computed_tokens: int
+Place = tuple[torch.Tensor, torch.Tensor]
 
 
-def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device: torch.device) -> PackedBatch:
-    """Returns packed rows as a batch; either all of them hold one leaf, or they get a mask.
+class Scorer(torch.nn.Module):
+    """From token ids to log-probabilities: what a learner runs, in one module that can be sharded as a whole.
 
-    For FlexAttention they become one row: blocks that nobody sees cost nothing, and it compiles for few shapes.
+    Logits of all tokens are never held at once: a few rows go through the head, and again in the backward pass. That takes
+    some time where there are many tokens of a large vocabulary, and changes nothing else.
 
     Args:
-        packed: R rows; their leaves are numbers of `rows`.
-        rows: every path of the batch of trees.
-        model: which says how it wants its mask.
-        device: where to.
+        model: a `transformers` causal language model.
+        value_head: from hidden states [U, H] to [U, 1]; None if there is none.
+        at_once: logits held at once.
     """
-    flex = _attention(model) == "flex_attention"
-    if flex:
-        packed = [joined(packed)]
-    longest = max(map(len, packed))
-    longest += -longest % BLOCK if flex else 0
-    shape = (len(packed), longest)
-    ids_RN, position_RN = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees itself alone
-    for r, row in enumerate(packed):
-        ids_RN[r, : len(row)], position_RN[r, : len(row)], end_RN[r, : len(row)] = row.tokens, row.position, row.end
-    paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device, precision(model.dtype))
-    index_BT = np.zeros(paths.ids_BT.shape, dtype=np.int64)
-    places = [(r, index) for r, row in enumerate(packed) for index in row.index]
-    for line, (r, index) in zip(index_BT, places, strict=True):
-        line[: len(index)] = r * longest + index
-    tree = {}
-    if flex or any(len(row.leaves) > 1 for row in packed):
-        end, position = torch.from_numpy(end_RN).to(device), torch.from_numpy(position_RN).to(device)
-        mask = as_taken(reaches(model.config), lambda reach: _as_wanted(end, position, reach, model))
-        tree = {"position_ids": position, "attention_mask": mask}
-    on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
-    return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
+
+    def __init__(self, model: Any, value_head: torch.nn.Module | None = None, at_once: int = AT_ONCE) -> None:
+        super().__init__()
+        self.model, self.value_head, self.at_once = model, value_head, at_once
+        self._plain = has_plain_head(model)
+
+    def forward(
+        self, where: Place, target_U: torch.Tensor, temperature: float, *, entropies: bool, values: bool, **inputs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Returns log-probabilities [U] and, if wanted, entropies [U] and values [U], in nats and units of reward.
+
+        Args:
+            where: row and column of the tokens [R, N] after which something is predicted, each [U].
+            target_U: ids of what came next.
+            temperature: of the softmax.
+            entropies: whether they are wanted.
+            values: whether they are wanted.
+            inputs: of the model.
+        """
+        if self._plain:
+            below_UX = hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
+        else:
+            output = self.model(**inputs, output_hidden_states=values)
+            below_UX, hidden_UH = output.logits[where], output.hidden_states[-1][where] if values else None
+        rows = max(1, self.at_once // self.model.config.get_text_config().vocab_size)
+        chunks = list(zip(torch.split(below_UX, rows), torch.split(target_U, rows), strict=True))
+        again = len(chunks) > 1 and torch.is_grad_enabled()
+        found = [
+            checkpoint(self._predicted, *chunk, temperature, entropies, use_reentrant=False)
+            if again
+            else self._predicted(*chunk, temperature, entropies)
+            for chunk in chunks
+        ]
+        logp_U, entropy_U = torch.cat([logp for logp, _ in found]), torch.cat([entropy for _, entropy in found])
+        value_U = None
+        if values:
+            assert self.value_head is not None
+            value_U = self.value_head(hidden_UH.to(precision(hidden_UH.dtype)))[:, 0].to(logp_U.dtype)
+        return logp_U, entropy_U if entropies else None, value_U
+
+    def _predicted(
+        self, below_CX: torch.Tensor, target_C: torch.Tensor, temperature: float, entropies: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns log-probabilities and entropies, each [C] (no entropy if they are not wanted), of some of the tokens."""
+        logits_CV = self.model.get_output_embeddings()(below_CX) if self._plain else below_CX
+        logits_CV = logits_CV.to(precision(logits_CV.dtype)) / temperature
+        total_C = logits_CV.logsumexp(-1)
+        logp_C = logits_CV.gather(1, target_C[:, None])[:, 0] - total_C
+        return logp_C, total_C - expected(logits_CV) if entropies else total_C[:0]
 
 
-def visible(end_RN: torch.Tensor) -> torch.Tensor:
-    """Returns which token sees which, [R, N, N] with queries before keys: k <= q < end[k].
-
-    >>> visible(torch.tensor([[4, 2, 4, 4]]))[0].int()  # a prompt, a leaf of one token, a leaf of two
-    tensor([[1, 0, 0, 0],
-            [1, 1, 0, 0],
-            [1, 0, 1, 0],
-            [1, 0, 1, 1]], dtype=torch.int32)
-    """
-    place_N = torch.arange(end_RN.shape[1], device=end_RN.device)
-    return (place_N[:, None] >= place_N) & (place_N[:, None] < end_RN[:, None, :])
-
-
-def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach = Reach()) -> Any:
-    """Returns the same for FlexAttention: blocks that nobody sees are never computed, and nobody holds the whole mask.
-
-    Args:
-        end_RN: [R, N]; N is a multiple of `BLOCK`.
-        position_RN: [R, N], of each token on its path.
-        reach: of the layers.
-    """
-    from torch.nn.attention.flex_attention import BlockMask
-
-    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        seen = (query >= key) & (query < end_RN[row, key])
-        hidden = reach.hides(position_RN[row, query], position_RN[row, key])
-        return seen if hidden is None else seen & ~hidden
-
-    (low_RC, high_RC), (first_RC, last_RC) = _extremes(end_RN), _extremes(position_RN)
-    start_C = torch.arange(0, end_RN.shape[1], BLOCK, device=end_RN.device)
-    later_CC = start_C[:, None] > start_C
-    some_RCC = later_CC & (high_RC[:, None] > start_C[:, None]) | (start_C[:, None] == start_C)
-    all_RCC = later_CC & (low_RC[:, None] >= start_C[:, None] + BLOCK)
-    if reach.window is not None:
-        some_RCC &= first_RC[:, :, None] - last_RC[:, None] < reach.window
-        all_RCC &= last_RC[:, :, None] - first_RC[:, None] < reach.window
-    elif reach.chunk is not None:
-        all_RCC = torch.zeros_like(some_RCC)
-    partial, whole = (_listed(blocks_RCC) for blocks_RCC in (some_RCC & ~all_RCC, all_RCC))
-    return BlockMask.from_kv_blocks(*partial, *whole, BLOCK_SIZE=BLOCK, mask_mod=sees)
-
-
-def _extremes(number_RN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the lowest and the highest number of each block, [R, C]."""
-    number_RCB = number_RN.reshape(len(number_RN), -1, BLOCK)
-    return number_RCB.amin(-1), number_RCB.amax(-1)
-
-
-def _listed(chosen_RCC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns how many blocks are chosen for each block of queries, [R, 1, C], and which come first, [R, 1, C, C]."""
-    order_RCC = chosen_RCC.int().argsort(dim=-1, descending=True, stable=True)
-    return chosen_RCC.sum(-1, dtype=torch.int32)[:, None], order_RCC.int()[:, None]
+def expected(logits_CV: torch.Tensor) -> torch.Tensor:
+    """Returns the mean logit of what is drawn, [C]; a token that is never drawn has no part in it, though its logit be −∞."""
+    p_CV = logits_CV.softmax(-1)
+    return (p_CV * logits_CV.masked_fill(p_CV == 0.0, 0.0)).sum(-1)
 
 
 class Scored(NamedTuple):
@@ -134,7 +92,7 @@ class Scored(NamedTuple):
     Args:
         logp_BT: log-probability of the token given those before it on its path, nats.
         entropy_BT: of the distribution it was drawn from, nats; None if nobody asked.
-        value_BT: what the value head expects from before the token on; None without a value head.
+        value_BT: what the value head expects from before the token on; None if nobody asked.
     """
 
     logp_BT: torch.Tensor
@@ -143,23 +101,23 @@ class Scored(NamedTuple):
 
 
 def score(
-    logits: Logits,
+    scorer: torch.nn.Module,
     batch: PackedBatch,
     scored_BT: torch.Tensor,
     temperature: float,
     *,
     entropies: bool = False,
-    value_head: torch.nn.Module | None = None,
+    values: bool = False,
 ) -> Scored:
     """Runs the model once over the rows and returns what it says of each scored token.
 
     Args:
-        logits: of the model.
+        scorer: a `Scorer`, or what wraps one.
         batch: from `lay_out`.
         scored_BT: [B, T], True where it is wanted; never at position 0, which nothing predicts.
         temperature: of the softmax.
         entropies: whether they are wanted.
-        value_head: from hidden states [N, H] to [N, 1].
+        values: whether they are wanted of the value head.
     """
     row_M, column_M = scored_BT.nonzero(as_tuple=True)
     place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]
@@ -167,36 +125,13 @@ def score(
     width = batch.ids_RN.shape[1]
     where = (previous_U // width, previous_U % width)
     inputs = {"input_ids": batch.ids_RN, "use_cache": False, **batch.tree}
-    logits_UV, hidden_UH = logits.with_hidden(where, **inputs) if value_head is not None else (logits(where, **inputs), None)
-    logits_UV = logits_UV / temperature
-    total_U = logits_UV.logsumexp(-1)
-    logp_U = logits_UV.gather(1, batch.ids_RN.flatten()[place_U][:, None])[:, 0] - total_U
+    target_U = batch.ids_RN.flatten()[place_U]
+    found = scorer(where, target_U, temperature, entropies=entropies, values=values, **inputs)
 
-    def on_paths(value_U: torch.Tensor) -> torch.Tensor:
+    def on_paths(value_U: torch.Tensor | None) -> torch.Tensor | None:
+        if value_U is None:
+            return None
         blank_BT = torch.zeros(scored_BT.shape, dtype=value_U.dtype, device=scored_BT.device)
         return blank_BT.index_put((row_M, column_M), value_U[edge_M])
 
-    entropy_BT = on_paths(total_U - _expected(logits_UV)) if entropies else None
-    value_BT = on_paths(value_head(hidden_UH)[:, 0].to(logp_U.dtype)) if value_head is not None else None
-    return Scored(on_paths(logp_U), entropy_BT, value_BT)
-
-
-def _expected(logits_UV: torch.Tensor) -> torch.Tensor:
-    """Returns the mean logit of what is drawn, [U]; a token that is never drawn has no part in it, though its logit be −∞."""
-    p_UV = logits_UV.softmax(-1)
-    return (p_UV * logits_UV.masked_fill(p_UV == 0.0, 0.0)).sum(-1)
-
-
-def _attention(model: Any) -> str:
-    return str(getattr(model.config, "_attn_implementation", "sdpa"))
-
-
-def _as_wanted(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach, model: Any) -> Any:
-    """Returns the mask of one kind of layer, as the model's attention takes it."""
-    implementation = _attention(model)
-    if implementation == "flex_attention":
-        return visible_blocks(end_RN, position_RN, reach)
-    seen_RNN = visible(end_RN)
-    hidden_RNN = reach.hides(position_RN[:, :, None], position_RN[:, None, :])  # on a path, positions tell how far
-    seen_R1NN = (seen_RNN if hidden_RNN is None else seen_RNN & ~hidden_RNN)[:, None]
-    return added(~seen_R1NN, model.dtype) if implementation == "eager" else seen_R1NN
+    return Scored(*map(on_paths, found))  # type: ignore[arg-type]

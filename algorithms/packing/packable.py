@@ -8,10 +8,10 @@ import torch
 from ..advantages import Credit, sampled_weights
 from ..models import own
 from ..models.attention import reaches
-from ..models.logits import Logits
 from ..tree import NO_PARENT, Node, RolloutTree, Status
+from .batch import lay_out
 from .flat import rows_of
-from .forward import lay_out, score
+from .forward import Scorer, score
 from .layout import pack
 
 ROOM = 1.5
@@ -82,7 +82,7 @@ def _scored(model: Any, length: int, count: int, *, packed: bool) -> torch.Tenso
     rows = rows_of([tree], Credit((blank,), (sampled_weights(tree),)))
     split = [leaves] if packed else [[leaf] for leaf in leaves]
     batch = lay_out([pack(tree, some) for some in split], rows, model, model.device)
-    return score(Logits(model), batch, batch.paths.weight_BT > 0, 1.0).logp_BT
+    return score(Scorer(model), batch, batch.paths.weight_BT > 0, 1.0).logp_BT
 
 
 def _tree(vocabulary_size: int, length: int, count: int) -> RolloutTree:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from ..tree import RolloutTree
+from .batch import PackedBatch, lay_out
 from .flat import Row
-from .forward import PackedBatch, lay_out
 from .layout import Cost, PackedRow, batches, plan
 from .packable import why_not_packable
 

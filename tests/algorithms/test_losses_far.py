@@ -12,7 +12,7 @@ from algorithms.losses.balanced import BalancedClipLoss
 from algorithms.losses.cispo import ClippedWeightLoss
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.gspo import SequenceClipLoss
-from algorithms.packing.forward import _expected
+from algorithms.packing.forward import expected
 
 MOST = math.exp(LIMIT)
 FAR = [120.0, 1000.0, math.inf]
@@ -149,7 +149,7 @@ def test_policy_kl_is_a_number() -> None:
 
 def test_an_entropy_with_tokens_that_are_never_drawn() -> None:
     logits = torch.tensor([[0.0, 1.0, -math.inf, -500.0], [0.0, 0.0, -math.inf, -math.inf]], requires_grad=True)
-    entropy = logits.logsumexp(-1) - _expected(logits)
+    entropy = logits.logsumexp(-1) - expected(logits)
     p = 1.0 / (1.0 + math.e)
     wanted = -p * math.log(p) - (1 - p) * math.log(1 - p)
     assert entropy.tolist() == pytest.approx([wanted, math.log(2.0)], rel=1e-5)

@@ -25,9 +25,10 @@ from algorithms.learner.model_changes import set_attention
 from algorithms.losses.aggregation import path_scales
 from algorithms.losses.clip import ClipLoss
 from algorithms.models.attention import Reach
-from algorithms.packing import forward, packable
+from algorithms.packing import batch as batches
+from algorithms.packing import packable
+from algorithms.packing.batch import visible, visible_blocks
 from algorithms.packing.flat import rows_of
-from algorithms.packing.forward import visible, visible_blocks
 from algorithms.packing.layout import Cost, PackedRow, cut, joined, pack
 from algorithms.packing.packable import difference, why_not_packable
 from algorithms.packing.packer import Packer
@@ -143,7 +144,7 @@ def long_row(seed: int, blocks: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns where each token's subtree ends, and its position, [1, N], of random trees in one row, and of padding."""
     trees = [random_tree(10 * seed + number, nodes=14, longest=40) for number in range(blocks)]
     row = joined([pack(tree, range(len(tree.leaves()))) for tree in trees])
-    length = len(row) + -len(row) % forward.BLOCK + forward.BLOCK
+    length = len(row) + -len(row) % batches.BLOCK + batches.BLOCK
     end, position = np.arange(1, length + 1), np.zeros(length, dtype=np.int64)
     end[: len(row)], position[: len(row)] = row.end, row.position
     return torch.from_numpy(end)[None], torch.from_numpy(position)[None]
@@ -158,7 +159,7 @@ def dense(blocks: Any, length: int) -> torch.Tensor:
     for counts, index, everything in ((part, part_index, False), (whole, whole_index, True)):
         for query, count in enumerate(counts[0, 0].tolist()):
             for key in index[0, 0, query, :count].tolist():
-                here = tuple(slice(block * forward.BLOCK, (block + 1) * forward.BLOCK) for block in (query, key))
+                here = tuple(slice(block * batches.BLOCK, (block + 1) * batches.BLOCK) for block in (query, key))
                 found[here] = True if everything else inside[here]
     return found
 
@@ -176,7 +177,7 @@ def test_blocks_that_nobody_sees_are_left_out_and_those_all_see_are_not_looked_i
     ends = [768] * 300 + [520] * 220 + [768] * 248  # a prompt and two branches
     end_1N, position_1N = torch.tensor([ends]), torch.tensor([[*range(520), *range(300, 548)]])
     blocks = visible_blocks(end_1N, position_1N)
-    seen_CBCB = visible(end_1N)[0].unflatten(1, (-1, forward.BLOCK)).unflatten(0, (-1, forward.BLOCK))
+    seen_CBCB = visible(end_1N)[0].unflatten(1, (-1, batches.BLOCK)).unflatten(0, (-1, batches.BLOCK))
     some_CC, all_CC = seen_CBCB.any(3).any(1), seen_CBCB.all(3).all(1)
     assert torch.equal(blocks.full_kv_num_blocks[0, 0], all_CC.sum(1))
     assert torch.equal(blocks.kv_num_blocks[0, 0], (some_CC & ~all_CC).sum(1))
@@ -197,7 +198,7 @@ def test_nobody_holds_the_whole_mask_of_blocks() -> None:
     end_1N = torch.full((1, length), length)
     with Watch():
         visible_blocks(end_1N, torch.arange(length)[None])
-    assert length <= largest <= (length // forward.BLOCK) * length
+    assert length <= largest <= (length // batches.BLOCK) * length
 
 
 def test_rows_for_flex_attention_are_one_row_of_whole_blocks() -> None:
@@ -207,8 +208,8 @@ def test_rows_for_flex_attention_are_one_row_of_whole_blocks() -> None:
     credit = SoftAttribution()(trees, Scores())
     rows = rows_of(trees, credit)
     packed = [pack(trees[0], [0, 1]), pack(trees[0], [2])]
-    batch = forward.lay_out(packed, rows, model, torch.device("cpu"))
-    assert batch.ids_RN.shape == (1, forward.BLOCK)
+    batch = batches.lay_out(packed, rows, model, torch.device("cpu"))
+    assert batch.ids_RN.shape == (1, batches.BLOCK)
     assert batch.computed_tokens == sum(map(len, packed))
     for line, leaf in zip(batch.index_BT, [0, 1, 2], strict=True):
         tokens = rows[leaf].tokens
@@ -275,7 +276,7 @@ def test_a_wrong_mask_is_caught_and_training_goes_on_flat(
     wrong: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     flat("llama", F64, (), ())
-    monkeypatch.setattr(forward, "visible", wrong)
+    monkeypatch.setattr(batches, "visible", wrong)
     with caplog.at_level(logging.WARNING):
         assert check_packed() == 1.0
     assert "differ by" in caplog.text
@@ -296,7 +297,7 @@ def test_in_half_precision_rounding_is_told_from_a_wrong_mask(
 ) -> None:
     model = tiny_model("qwen2", vocabulary=64, **SHAPES[shape]).to(dtype)
     assert why_not_packable(model) is None
-    monkeypatch.setattr(forward, "visible", off_by_one)
+    monkeypatch.setattr(batches, "visible", off_by_one)
     assert "differ by" in str(why_not_packable(model))
 
 
@@ -322,7 +323,7 @@ def test_wrong_positions_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_windows_are_packed_and_ignored_ones_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     windowed = tiny_model("qwen3", vocabulary=64, use_sliding_window=True, sliding_window=40, max_window_layers=1)
     assert why_not_packable(windowed, 96) is None
-    monkeypatch.setattr(forward, "reaches", lambda config: {"": Reach()})
+    monkeypatch.setattr(batches, "reaches", lambda config: {"": Reach()})
     assert why_not_packable(windowed, 32) is None, "paths shorter than the window say nothing"
     assert "differ by" in str(why_not_packable(windowed, 96))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from packing_toys import comb, random_tree
 from rollout_toys import build, node
 
-from algorithms.packing.forward import visible
+from algorithms.packing.batch import visible
 from algorithms.packing.layout import Cost, batches, cut, pack, plan
 from algorithms.tree import NO_PARENT, RolloutTree, Status
 
