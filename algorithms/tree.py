@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 NO_PARENT = -1
 
+Origin = Literal["", "root", "branch", "backfill"]
+
 
 class Status(enum.StrEnum):
     """How a trajectory ended; every leaf has one, no other node has."""
@@ -87,7 +89,7 @@ class Node:
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     text: str = ""
-    origin: Literal["", "root", "branch", "backfill"] = ""
+    origin: Origin = ""
     agent: str = ""
     seed: int = 0
     policy_version: int = 0
@@ -174,7 +176,12 @@ class RolloutTree:
 
     def tokens(self, leaf: int) -> list[int]:
         """Returns all token ids of a trajectory, [T]."""
-        return [token for node, stop in self.path(leaf) for token in self.nodes[node].tokens[:stop]]
+        return self.tokens_before(leaf, len(self.nodes[leaf].tokens))
+
+    def tokens_before(self, node: int, at: int) -> list[int]:
+        """Returns all token ids of a path up to the first `at` tokens of `node`: what a fork at this place continues."""
+        above = [token for index, stop in self.path(node)[:-1] for token in self.nodes[index].tokens[:stop]]
+        return [*above, *self.nodes[node].tokens[:at]]
 
     def sampled(self, leaf: int) -> list[bool]:
         """Returns for each token of a trajectory whether the policy drew it, [T] like `tokens`: the loss mask."""

@@ -1,7 +1,6 @@
 """`collect`: grows one tree per prompt, one coroutine per path, forks by cloning the environment.
 
-Only this file and the two below it (`growth.py`: a tree, `travel.py`: a path) see environment, policy
-and strategy together. It works without our trainer.
+It works without our trainer.
 """
 
 import asyncio
@@ -18,10 +17,13 @@ from ..branching import BranchingStrategy
 from ..policies import Policy
 from ..rendering import Renderer
 from ..tree import RolloutTree, Status
-from .clock import Clock, FreeClock, LogicalClock
+from .clock import FreeClock, LogicalClock
+from .environments import close_late
 from .failures import Failures
-from .growth import Growth, Run, close_late
+from .growth import Growth
 from .limits import Limits, MakeEnv, Start
+from .planting import grow
+from .run import Run
 from .threads import ToolThreads
 
 
@@ -126,23 +128,34 @@ async def try_collect(
     if algorithm.rollouts < 1:
         raise ConfigError(f"An algorithm needs at least one rollout per prompt, got {algorithm.rollouts}.")
     failures = failures or Failures()
-    clock: Clock = LogicalClock() if limits.mode == "deterministic" else FreeClock()
     threads = ToolThreads(limits.threads, partial(close_late, failures))
-    parts = (make_env, policy, renderer, algorithm.branching, algorithm.rollouts, seed, step, limits, clock, threads, failures)
     growths: list[Growth] = []
     try:
         async with asyncio.TaskGroup() as group:
-            growths += [Growth(Run(*parts, group), index, start) for index, start in enumerate(tasks)]
+            run = Run(
+                make_env=make_env,
+                policy=policy,
+                renderer=renderer,
+                branching=algorithm.branching,
+                rollouts=algorithm.rollouts,
+                seed=seed,
+                step=step,
+                limits=limits,
+                clock=LogicalClock() if limits.mode == "deterministic" else FreeClock(),
+                threads=threads,
+                failures=failures,
+                group=group,
+            )
+            growths += [Growth(run, index, start) for index, start in enumerate(tasks)]
             for growth in growths:
-                clock.join()
-                group.create_task(growth.grow())
+                run.launch(partial(grow, growth))
     except BaseExceptionGroup as errors:  # not `except*`, which would wrap what is raised here in a group again
         users, _ = errors.split(ArpoError)
         raise _first(users or errors) from None
     finally:
         threads.close()
         for growth in growths:
-            growth.close_leftovers()
+            growth.environments.close_leftovers()
     trees = [growth.tree for growth in growths]
     return Collected(trees, _mistake(growths) or (_lost(growths, trees) if all_failed(trees) else None))
 
@@ -154,7 +167,7 @@ def _mistake(growths: Sequence[Growth]) -> Exception | None:
     forks = [node for growth in growths for node in growth.tree.nodes if node.origin == "branch"]
     if any(fork.status is not Status.CLONE_FAILED for fork in forks):
         return None
-    return next((growth.unforkable for growth in growths if growth.unforkable is not None), None)
+    return next((growth.environments.unforkable for growth in growths if growth.environments.unforkable is not None), None)
 
 
 def _lost(growths: Sequence[Growth], trees: Sequence[RolloutTree]) -> Exception:

@@ -1,28 +1,39 @@
 """Two ways of letting paths run: a logical clock that makes order a fact, or no order at all."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 Order = tuple[int, ...]
 
 
 class Clock(Protocol):
-    """Paths join, tick before everything that others could notice, and leave."""
+    """Trees and their paths join, tick before everything that others could notice, and leave."""
 
     def join(self) -> None:
-        """Announces a path."""
+        """Announces one."""
         ...
 
     def leave(self) -> None:
-        """Says that a path ended."""
+        """Says that one ended."""
         ...
 
     async def tick(self, order: Order) -> None:
-        """Waits for this path's turn."""
+        """Waits for one's turn."""
         ...
 
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Leaves for as long as the block takes: nobody waits meanwhile."""
+        self.leave()
+        try:
+            yield
+        finally:
+            self.join()
 
-class FreeClock:
+
+class FreeClock(Clock):
     """No path ever waits for another."""
 
     def join(self) -> None:
@@ -35,8 +46,8 @@ class FreeClock:
         """Returns at once."""
 
 
-class LogicalClock:
-    """A tick is over when every live path has reached it; then all go on, in order of their keys.
+class LogicalClock(Clock):
+    """A tick is over when everyone who joined has reached it; then all go on, in order of their keys.
 
     Between two ticks a path does one thing (decode, run a tool, decide), so that what a batch holds
     and who takes from the shared budget first is a function of the seed alone.
@@ -47,20 +58,24 @@ class LogicalClock:
         self._waiting: list[tuple[Order, asyncio.Future[None]]] = []
 
     def join(self) -> None:
-        """Announces a path."""
+        """Announces one for whom the others wait from now on."""
         self._live += 1
 
     def leave(self) -> None:
-        """Says that a path ended; the others may have waited for it."""
-        self._live -= 1
-        self._release_if_complete()
+        """Says that one ended; the others may have waited for it."""
+        # not at once: whom the end has woken (the tree, by its last path) comes back before the others go on
+        asyncio.get_running_loop().call_soon(self._forget)
 
     async def tick(self, order: Order) -> None:
-        """Waits until every live path ticks."""
+        """Waits until everyone ticks."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((order, turn))
         self._release_if_complete()
         await turn
+
+    def _forget(self) -> None:
+        self._live -= 1
+        self._release_if_complete()
 
     def _release_if_complete(self) -> None:
         if self._waiting and len(self._waiting) >= self._live:

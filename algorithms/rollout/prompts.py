@@ -1,20 +1,15 @@
 """The first prompt of an episode: its tokens, and whether they leave room for an answer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from arpo_envs import ConfigError
 
 from ..policies import Policy
 from ..rendering import Renderer
+from .environments import attribute
 from .limits import Limits, MakeEnv, Start, TextEnv
 
 _LOOKED_AT = 4
-
-
-def attribute(env: TextEnv, name: str) -> Any:
-    """Returns an attribute of the outermost layer that has it, None if none has."""
-    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
 def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from rollout_toys import CountEnv, CountTool
 
-import algorithms.rollout.growth
+import algorithms.rollout.environments
 from algorithms.bench.counting import Counter, counted
 from algorithms.bench.sharing import ReExecuted, check
 from algorithms.cli import COMMANDS, main
@@ -375,7 +375,7 @@ def test_bench_sharing_notices_a_fork_that_runs_a_call_again(tiny_policy, monkey
             children[0].unwrapped.sessions[0].call("search", {"query": "x"}, timeout=1.0)
         return children
 
-    monkeypatch.setattr(algorithms.rollout.growth, "clone_many", again)
+    monkeypatch.setattr(algorithms.rollout.environments, "clone_many", again)
     assert main([*SHARING, "--policy", str(tiny_policy)]) == 2
     assert "A fork must never execute a call again" in said(capsys)
 

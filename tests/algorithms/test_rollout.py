@@ -152,6 +152,37 @@ def test_a_tick_wakes_everybody_in_order_the_last_to_come_included() -> None:
     assert asyncio.run(run([2, 1, 0])) == asyncio.run(run([1, 2, 0])) == [0, 1, 2] * 3
 
 
+def test_a_tree_that_its_last_path_wakes_comes_back_before_the_others_go_on() -> None:
+    async def run() -> list[str]:
+        clock, quiet, woken = LogicalClock(), asyncio.Event(), []
+
+        async def tree() -> None:
+            async with clock.away():
+                await quiet.wait()
+            await clock.tick((0,))
+            woken.append("tree")
+            clock.leave()
+
+        async def path() -> None:
+            await clock.tick((0, 0))
+            woken.append("path")
+            quiet.set()
+            clock.leave()
+
+        async def other() -> None:
+            for _ in range(2):
+                await clock.tick((1,))
+                woken.append("other")
+            clock.leave()
+
+        for _ in range(3):
+            clock.join()
+        await asyncio.gather(tree(), path(), other())
+        return woken
+
+    assert asyncio.run(run()) == ["path", "other", "tree", "other"]
+
+
 def test_step_and_position_enter_every_draw() -> None:
     plan = Plan(Coin(2, 0.5), 6)
     here, there = (bytes_of(grow(plan=plan, script=varied, step=step)) for step in (0, 1))

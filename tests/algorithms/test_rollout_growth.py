@@ -10,7 +10,7 @@ from rollout_toys import CountTool, Plan, grow, path_text, results, statuses
 
 from algorithms.branching import BranchPoint, Grow
 from algorithms.policies.scripted import ScriptedPolicy
-from algorithms.rollout import growth
+from algorithms.rollout import environments
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel, Snapshot, snapshot
@@ -55,7 +55,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken: list[Snapshot] = []
-        monkeypatch.setattr(growth, "snapshot", self._take)
+        monkeypatch.setattr(environments, "snapshot", self._take)
 
     def _take(self, env: Any) -> Snapshot:
         self.taken.append(snapshot(env))

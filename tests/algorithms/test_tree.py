@@ -60,6 +60,10 @@ def test_golden_values_of_the_crafted_tree() -> None:
     assert tree.tokens(6) == [1, 2, 10, 11, 12, 20, 32]
     assert tree.tokens(8) == [1, 2, 10, 13, 21, 22]
     assert tree.tokens(2) == [1, 2, 14]
+    assert [tree.tokens_before(0, at) for at in range(3)] == [[], [1], [1, 2]]
+    assert tree.tokens_before(4, 1) == [1, 2, 10, 11, 12, 20, 30]
+    assert tree.tokens_before(5, 0) == [1, 2, 10], "of an action that was forked inside, what the fork kept"
+    assert tree.tokens_before(8, 0) == tree.tokens(8)
     assert [tree.total_reward(leaf) for leaf in tree.leaves()] == [1.5, -0.5, -1.75, 3.0]
 
 

@@ -1,0 +1,135 @@
+"""The environments of one tree: the episode is opened, cloned for every fork, parked where it may fork later, and closed."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from arpo_envs import CloneError, ForkLevel, NotForkable, Snapshot, clone_many, fork_level, snapshot
+
+from .failures import Failures
+from .limits import Start, TextEnv
+from .run import Run
+
+
+class Environments:
+    """All environments of one tree; each trajectory gets one of its own.
+
+    Args:
+        run: makes them, and runs what may block.
+        start: the episode.
+    """
+
+    def __init__(self, run: Run, start: Start) -> None:
+        self._run, self._start = run, start
+        self.unforkable: NotForkable | None = None
+        """The first error for which a fork can never be made."""
+        self._first: TextEnv | None = None
+        self._live: set[TextEnv] = set()
+        self._parked: dict[int, Snapshot] = {}
+
+    async def open(self) -> tuple[TextEnv, str, dict[str, Any]]:
+        """Starts the episode; returns the environment, which stays at its beginning, with the task's text and `info`."""
+        env, text, info = await self._run.call(self._start_episode)
+        self._first = env
+        self._live.add(env)
+        return env, text, info
+
+    async def after(self, node: int, seeds: Sequence[int]) -> "list[TextEnv | CloneError]":
+        """Returns one environment per seed in the state after a node, the prompt or a parked one; a failure is a value."""
+        assert self._first is not None
+        if node == 0 and fork_level(self._first) is ForkLevel.NONE:
+            return list(await asyncio.gather(*(self._restarted() for _ in seeds)))
+        source = self._first if node == 0 else self._parked.get(node)
+        if source is None:
+            return [CloneError("No snapshot could be taken at this place.")] * len(seeds)
+        return await self.clone(source, seeds)
+
+    async def clone(self, source: TextEnv | Snapshot, seeds: Sequence[int]) -> "list[TextEnv | CloneError]":
+        """Returns one reseeded clone per seed; a failure is a value."""
+        try:
+            if isinstance(source, Snapshot):
+                envs: list[TextEnv | CloneError] = await self._run.call(source.spawn_many, seeds)
+            else:
+                envs = await self._run.call(clone_many, source, seeds)
+        except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
+            self._note_unforkable(error)
+            return [CloneError(f"Cloning failed: {error!r}")] * len(seeds)
+        self._live.update(env for env in envs if not isinstance(env, CloneError))
+        return envs
+
+    async def park(self, env: TextEnv, node: int) -> int:
+        """Keeps a snapshot of the state after a node, until the tree closes; returns the tool calls it took again."""
+        try:
+            parked: Snapshot = await self._run.call(snapshot, env)
+        except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
+            self._note_unforkable(error)
+            self._run.failures.note("no snapshot", error)
+            return 0
+        self._parked[node] = parked
+        return parked.replayed_calls
+
+    async def discard(self, env: TextEnv | Snapshot) -> None:
+        """Closes an environment that is needed no more."""
+        try:
+            await self._run.call(env.close)
+        except Exception as error:  # noqa: BLE001  # the episode is over either way
+            self._run.failures.note("not closed", error)
+        if not isinstance(env, Snapshot):
+            self._live.discard(env)
+
+    async def close(self) -> None:
+        """Closes what outlives the trajectories: the parked ones and the first."""
+        for parked in self._parked.values():
+            await self.discard(parked)
+        if self._first is not None:
+            await self.discard(self._first)
+
+    def close_leftovers(self) -> None:
+        """Closes what a cancelled tree could not."""
+        close_late(self._run.failures, [*self._live, *self._parked.values()])
+
+    def _start_episode(self) -> tuple[TextEnv, str, dict[str, Any]]:
+        env = self._run.make_env()
+        options = dict(self._start.options) if self._start.options is not None else None
+        try:
+            text, info = env.reset(seed=self._start.seed, options=options)
+            return env, str(text), dict(info)
+        except BaseException:
+            env.close()
+            raise
+
+    async def _restarted(self) -> "TextEnv | CloneError":
+        """Returns a fresh environment at the beginning of this episode; a failure is a value."""
+        try:
+            env: TextEnv = (await self._run.call(self._start_episode))[0]
+        except Exception as error:  # noqa: BLE001  # an environment may fail in any way; its leaf will say so
+            return CloneError(f"The episode could not be started again: {error!r}")
+        self._live.add(env)
+        return env
+
+    def _note_unforkable(self, error: Exception) -> None:
+        """Remembers that something can never be copied: if no other fork works either, the user must mend it."""
+        if isinstance(error, NotForkable):
+            self.unforkable = self.unforkable or error
+
+
+def attribute(env: TextEnv, name: str) -> Any:
+    """Returns an attribute of the outermost layer that has it, None if none has."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
+
+
+def replayed_calls(env: TextEnv) -> int:
+    """Returns the tool calls that were run again to make an environment."""
+    return int(getattr(env.unwrapped, "replayed_calls", 0))
+
+
+def close_late(failures: Failures, result: Any) -> None:
+    """Closes the environments in a result that nobody waits for any more."""
+    for item in result if isinstance(result, list | tuple) else [result]:
+        if isinstance(item, gym.Env | Snapshot):
+            try:
+                item.close()
+            except Exception as error:  # noqa: BLE001  # it is nobody's any more
+                failures.note("not closed", error)

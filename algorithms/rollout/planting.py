@@ -1,0 +1,134 @@
+"""One tree from its first prompt to its last leaf: the episode is opened, what the strategy plans is planted, all is closed."""
+
+from arpo_envs import ConfigError, ForkLevel, fork_level
+
+from ..branching.strategy import Grow
+from ..rendering.text import check_dialect
+from ..tree import NO_PARENT, Origin, RolloutTree, Status
+from .environments import attribute
+from .growth import Growth
+from .limits import TextEnv, split_evenly
+from .prompts import prompt, too_long
+from .run import Run
+from .trajectory import Trajectory
+
+
+async def grow(growth: Growth) -> None:
+    """Grows a tree to its budget, or until the strategy plans no more, and freezes it."""
+    clock = growth.run.clock
+    try:
+        if await _open(growth):
+            plans = 0
+            while growth.left > 0:
+                await clock.tick((growth.index,))
+                plan = _planned(growth, plans)
+                if not plan:
+                    break
+                for wish in plan:
+                    await _plant(growth, wish, _origin(wish, first=plans == 0))
+                plans += 1
+                if growth.running:
+                    async with clock.away():
+                        await growth.quiet()
+    finally:
+        async with clock.away():
+            await growth.environments.close()
+        growth.tree = growth.tree.freeze()
+
+
+async def _open(growth: Growth) -> bool:
+    """Starts the episode and adds the prompt; if that fails, all leaves are failed ones, and False is returned."""
+    run = growth.run
+    try:
+        env, text, info = await growth.environments.open()
+    except Exception as error:  # noqa: BLE001  # an environment may fail in any way; the other prompts go on
+        growth.add("prompt", (), NO_PARENT, 0, ())
+        growth.give_up(Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT, error)
+        return False
+    growth.tree.task = str(info.get("task", ""))
+    tokens: tuple[int, ...] = ()
+    fault: tuple[Status, Exception] | None = None
+    _check_fit(run, env)
+    try:
+        tokens = prompt(env, text, run.renderer)
+    except Exception as error:  # noqa: BLE001  # of one text; others may be rendered
+        fault = Status.RENDERER_FAULT, error
+    else:
+        long = too_long(len(tokens), run.limits.answer_reserve, run.policy.context_length)
+        if long is not None:
+            tokens, fault = (), (Status.PROMPT_TOO_LONG, long)
+    growth.add("prompt", (), NO_PARENT, 0, tokens, text=text)
+    if fault is not None:
+        growth.give_up(*fault)
+    return fault is None
+
+
+def _check_fit(run: Run, env: TextEnv) -> None:
+    """Refuses an environment that the renderer or the strategy can do nothing with.
+
+    Raises:
+        ConfigError: it speaks another dialect, or cannot be cloned for a strategy that forks.
+    """
+    dialect = attribute(env, "dialect")
+    if dialect is not None:
+        check_dialect(run.renderer, dialect)
+    if run.branching.forks and fork_level(env) is ForkLevel.NONE:
+        raise ConfigError(f"{env} cannot be cloned, but {run.branching} forks. Use an algorithm without forks.")
+
+
+def _planned(growth: Growth, plans: int) -> list[Grow]:
+    """Returns where to grow next; nothing, and failed leaves in the tree, if the strategy fails."""
+    branching = growth.run.branching
+    try:
+        plan = [wish for wish in branching.plan(growth.tree, growth.left, growth.generator("plan", plans)) if wish.count > 0]
+        for wish in plan:
+            _check_place(wish, growth.tree, inside=branching.keeps == "action")
+    except Exception as error:  # noqa: BLE001  # a strategy may fail in any way; the other trees go on
+        growth.give_up(Status.BRANCHING_FAULT, error)
+        return []
+    return plan
+
+
+def _check_place(wish: Grow, tree: RolloutTree, *, inside: bool) -> None:
+    """Refuses a place where nothing can grow.
+
+    Args:
+        wish: of the strategy.
+        tree: so far.
+        inside: whether snapshots are kept to grow from.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
+    if not 0 <= wish.node < len(tree.nodes):
+        raise ConfigError(f"{wish}: the tree has {len(tree.nodes)} nodes.")
+    node = tree.nodes[wish.node]
+    if wish.node != 0 and not inside:
+        raise ConfigError(f"{wish}: to grow inside a tree, a strategy must declare keeps='action'.")
+    within = node.kind == "action" and 0 < wish.at < len(node.tokens)
+    if not within and (node.kind == "action" or wish.at != len(node.tokens)):
+        raise ConfigError(f"{wish}: grow after the whole prompt or observation, or strictly inside an action.")
+
+
+def _origin(wish: Grow, *, first: bool) -> Origin:
+    """Returns how the trajectories of a plan come to be."""
+    if wish.node != 0:
+        return "branch"
+    return "root" if first or wish.fresh else "backfill"
+
+
+async def _plant(growth: Growth, wish: Grow, origin: Origin) -> None:
+    """Launches the trajectories of one `Grow`, each in the state before the action that it begins or goes on with."""
+    tree = growth.tree
+    base = wish.node
+    while tree.nodes[base].kind == "action":
+        base = tree.nodes[base].parent
+    keys = growth.allot(wish.node, min(wish.count, growth.left))
+    envs = await growth.environments.after(base, [growth.seed(key, "env") for key in keys])
+    context = tree.tokens_before(wish.node, wish.at)
+    forced = tuple(context[len(tree.tokens(base)) :])
+    quotas = split_evenly(growth.left, len(keys)) if origin == "root" else [0] * len(keys)
+    for key, env, quota in zip(keys, envs, quotas, strict=True):
+        Trajectory(
+            growth, key=key, parent=wish.node, parent_at=wish.at, origin=origin, quota=quota, context=[*context], prefix=forced
+        ).launch(env)
