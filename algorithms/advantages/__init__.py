@@ -83,12 +83,12 @@ def rewards(tree: RolloutTree) -> tuple[Array, NDArray[np.bool_]]:
     return reward_L, valid_L
 
 
-def spread(tree: RolloutTree, value_LK: Sequence[Sequence[float]]) -> tuple[Array, ...]:
+def spread(tree: RolloutTree, value_LD: Sequence[Sequence[float]]) -> tuple[Array, ...]:
     """Lifts one number per (leaf, node of its path) to one per token of the path.
 
     Args:
         tree: frozen.
-        value_LK: for each leaf, one number per node of its path, the prompt included.
+        value_LD: for each leaf, one number per node of its path, the prompt included.
 
     Returns:
         For each leaf, [T].
@@ -98,11 +98,11 @@ def spread(tree: RolloutTree, value_LK: Sequence[Sequence[float]]) -> tuple[Arra
     """
     require_frozen(tree)
     spreads = []
-    for leaf, value_K in zip(tree.leaves(), value_LK, strict=True):
-        lengths_K = [stop for _, stop in tree.path(leaf)]
-        if len(lengths_K) != len(value_K):
-            raise ValueError(f"Leaf {leaf} has {len(lengths_K)} nodes on its path, got {len(value_K)} numbers.")
-        spreads.append(np.repeat(np.asarray(value_K, dtype=np.float64), lengths_K))
+    for leaf, value_D in zip(tree.leaves(), value_LD, strict=True):
+        lengths_D = [stop for _, stop in tree.path(leaf)]
+        if len(lengths_D) != len(value_D):
+            raise ValueError(f"Leaf {leaf} has {len(lengths_D)} nodes on its path, got {len(value_D)} numbers.")
+        spreads.append(np.repeat(np.asarray(value_D, dtype=np.float64), lengths_D))
     return tuple(spreads)
 
 
@@ -124,7 +124,7 @@ def sampled_weights(tree: RolloutTree, *, shared_once: bool = False) -> tuple[Ar
     count_N = np.zeros(len(tree.nodes))
     for path, valid in zip(paths, valid_L, strict=True):
         count_N[path] += valid
-    weight_LK = [[1.0 / count_N[n] if shared_once else 1.0 for n in path] if valid else [0.0] * len(path)
+    weight_LD = [[1.0 / count_N[n] if shared_once else 1.0 for n in path] if valid else [0.0] * len(path)
                  for path, valid in zip(paths, valid_L, strict=True)]  # fmt: skip
     sampled = [np.concatenate([np.asarray(tree.nodes[n].sampled, dtype=np.float64) for n in path]) for path in paths]
-    return tuple(weight_T * sampled_T for weight_T, sampled_T in zip(spread(tree, weight_LK), sampled, strict=True))
+    return tuple(weight_T * sampled_T for weight_T, sampled_T in zip(spread(tree, weight_LD), sampled, strict=True))

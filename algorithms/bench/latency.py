@@ -27,13 +27,13 @@ class Workload:
 
     Args:
         turns_P: [P] tool calls of each path; an answer follows them.
-        generation_PT: [P, TURNS + 1], of each action.
-        tool_PT: [P, TURNS], of each call.
+        generation_PD: [P, TURNS + 1], of each action.
+        tool_PD: [P, TURNS], of each call.
     """
 
     turns_P: NDArray[np.int64]
-    generation_PT: NDArray[np.float64]
-    tool_PT: NDArray[np.float64]
+    generation_PD: NDArray[np.float64]
+    tool_PD: NDArray[np.float64]
 
     @property
     def starts(self) -> list[Start]:
@@ -44,7 +44,7 @@ class Workload:
     def critical_path(self) -> float:
         """No scheduler is faster, with machines without end: the longest path's own time."""
         spent_P = [
-            self.generation_PT[path, : turns + 1].sum() + self.tool_PT[path, :turns].sum()
+            self.generation_PD[path, : turns + 1].sum() + self.tool_PD[path, :turns].sum()
             for path, turns in enumerate(self.turns_P)
         ]
         return float(max(spent_P))
@@ -55,9 +55,9 @@ class Workload:
         total = 0.0
         for turn in range(TURNS + 1):
             total += max(
-                (float(self.generation_PT[p, turn]) for p, turns in enumerate(self.turns_P) if turns >= turn), default=0.0
+                (float(self.generation_PD[p, turn]) for p, turns in enumerate(self.turns_P) if turns >= turn), default=0.0
             )
-            total += max((float(self.tool_PT[p, turn]) for p, turns in enumerate(self.turns_P) if turns > turn), default=0.0)
+            total += max((float(self.tool_PD[p, turn]) for p, turns in enumerate(self.turns_P) if turns > turn), default=0.0)
         return total
 
 
@@ -71,21 +71,21 @@ def workload(kind: Kind, *, paths: int, seed: int, speed: float) -> Workload:
         speed: all durations are divided by this.
 
     >>> hangs = workload("hangs", paths=64, seed=1, speed=20.0)
-    >>> sorted(set(hangs.tool_PT.ravel().tolist()))
+    >>> sorted(set(hangs.tool_PD.ravel().tolist()))
     [0.05, 1.5]
     >>> hangs.critical_path < hangs.lockstep
     True
     """
     rng = seeds.generator(seed, "workload", kind)
     turns_P = rng.integers(1, TURNS + 1, size=paths)
-    generation_PT = rng.uniform(0.5, 2.0, size=(paths, TURNS + 1))
+    generation_PD = rng.uniform(0.5, 2.0, size=(paths, TURNS + 1))
     shape = (paths, TURNS)
-    tool_PT = {
+    tool_PD = {
         "constant": np.ones(shape),
         "lognormal": rng.lognormal(np.log(1.25) - 0.5, 1.0, size=shape),
         "hangs": np.where(rng.random(shape) < 0.05, 30.0, 1.0),
     }[kind]
-    return Workload(turns_P, generation_PT / speed, tool_PT / speed)
+    return Workload(turns_P, generation_PD / speed, tool_PD / speed)
 
 
 class Wait(Stateless):
@@ -101,7 +101,7 @@ class Wait(Stateless):
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
         """Waits for as long as "path turn" takes."""
         path, turn = map(int, arguments["place"].split())
-        if seconds := float(self.work.tool_PT[path, turn]):
+        if seconds := float(self.work.tool_PD[path, turn]):
             time.sleep(seconds)
         return ToolResult("Done.")
 
@@ -140,7 +140,7 @@ class TimedPolicy:
     ) -> Generation:
         """Waits, then writes; see `Policy.generate`."""
         path, turn = place("".join(map(chr, context)))
-        if seconds := float(self.work.generation_PT[path, turn]):
+        if seconds := float(self.work.generation_PD[path, turn]):
             await asyncio.sleep(seconds)
         return await self.script.generate(context, params, seed=seed, offset=offset, tail=tail)
 

@@ -73,8 +73,8 @@ Normalisation = Literal["nats", "log_vocabulary", "vocabulary"]
 
 
 def entropy_change(
-    probe_K: Sequence[float],
-    baseline_K: Sequence[float],
+    probe_T: Sequence[float],
+    baseline_T: Sequence[float],
     *,
     tokens: int,
     vocabulary_size: int,
@@ -83,8 +83,8 @@ def entropy_change(
     """Returns ΔH: how much more uncertain the policy is after a result than at the start of its path.
 
     Args:
-        probe_K: entropies of the tokens after the result, nats per token.
-        baseline_K: entropies of the first tokens of the path's root, nats per token.
+        probe_T: entropies of the tokens after the result, nats per token.
+        baseline_T: entropies of the first tokens of the path's root, nats per token.
         tokens: k; at most this many of each count.
         vocabulary_size: V.
         normalisation: "nats" takes the difference of means; "log_vocabulary" divides it by ln V
@@ -99,7 +99,7 @@ def entropy_change(
     >>> entropy_change([2.0, 1.0], [0.5, 0.5], tokens=20, vocabulary_size=100)
     1.0
     """
-    probe, baseline = list(probe_K[:tokens]), list(baseline_K[:tokens])
+    probe, baseline = list(probe_T[:tokens]), list(baseline_T[:tokens])
     if not probe or not baseline:
         return 0.0
     if normalisation == "vocabulary":

@@ -114,8 +114,8 @@ def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach
 
 def _extremes(number_RN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the lowest and the highest number of each block, [R, C]."""
-    number_RCB = number_RN.reshape(len(number_RN), -1, BLOCK)
-    return number_RCB.amin(-1), number_RCB.amax(-1)
+    number_RCW = number_RN.reshape(len(number_RN), -1, BLOCK)
+    return number_RCW.amin(-1), number_RCW.amax(-1)
 
 
 def _listed(chosen_RCC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

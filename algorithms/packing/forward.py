@@ -49,12 +49,12 @@ class Scorer(torch.nn.Module):
             inputs: of the model.
         """
         if self._plain:
-            below_UX = hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
+            below = hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
         else:
             output = self.model(**inputs, output_hidden_states=values)
-            below_UX, hidden_UH = output.logits[where], output.hidden_states[-1][where] if values else None
+            below, hidden_UH = output.logits[where], output.hidden_states[-1][where] if values else None
         rows = max(1, self.at_once // self.model.config.get_text_config().vocab_size)
-        chunks = list(zip(torch.split(below_UX, rows), torch.split(target_U, rows), strict=True))
+        chunks = list(zip(torch.split(below, rows), torch.split(target_U, rows), strict=True))
         again = len(chunks) > 1 and torch.is_grad_enabled()
         found = [
             checkpoint(self._predicted, *chunk, temperature, entropies, use_reentrant=False)
@@ -70,20 +70,20 @@ class Scorer(torch.nn.Module):
         return logp_U, entropy_U if entropies else None, value_U
 
     def _predicted(
-        self, below_CX: torch.Tensor, target_C: torch.Tensor, temperature: float, entropies: bool
+        self, below: torch.Tensor, target_U: torch.Tensor, temperature: float, entropies: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns log-probabilities and entropies, each [C] (no entropy if they are not wanted), of some of the tokens."""
-        logits_CV = self.model.get_output_embeddings()(below_CX) if self._plain else below_CX
-        logits_CV = logits_CV.to(precision(logits_CV.dtype)) / temperature
-        total_C = logits_CV.logsumexp(-1)
-        logp_C = logits_CV.gather(1, target_C[:, None])[:, 0] - total_C
-        return logp_C, total_C - expected(logits_CV) if entropies else total_C[:0]
+        """Returns log-probabilities and entropies, each [U] (no entropy if they are not wanted), of some of the tokens."""
+        logits_UV = self.model.get_output_embeddings()(below) if self._plain else below
+        logits_UV = logits_UV.to(precision(logits_UV.dtype)) / temperature
+        total_U = logits_UV.logsumexp(-1)
+        logp_U = logits_UV.gather(1, target_U[:, None])[:, 0] - total_U
+        return logp_U, total_U - expected(logits_UV) if entropies else total_U[:0]
 
 
-def expected(logits_CV: torch.Tensor) -> torch.Tensor:
-    """Returns the mean logit of what is drawn, [C]; a token that is never drawn has no part in it, though its logit be −∞."""
-    p_CV = logits_CV.softmax(-1)
-    return (p_CV * logits_CV.masked_fill(p_CV == 0.0, 0.0)).sum(-1)
+def expected(logits_UV: torch.Tensor) -> torch.Tensor:
+    """Returns the mean logit of what is drawn, [U]; a token that is never drawn has no part in it, though its logit be −∞."""
+    p_UV = logits_UV.softmax(-1)
+    return (p_UV * logits_UV.masked_fill(p_UV == 0.0, 0.0)).sum(-1)
 
 
 class Scored(NamedTuple):

@@ -130,7 +130,7 @@ class SlotCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores a layer's new keys and values [B, H, Q, D]; returns all of each row's, [B, H, K, D]."""
+        """Stores a layer's new keys and values [B, heads, Q, size]; returns all of each row's, [B, heads, K, size]."""
         rows = self._rows
         assert rows is not None
         batch, heads = key_states.shape[:2]

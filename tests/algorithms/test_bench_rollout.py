@@ -30,13 +30,13 @@ def test_both_schedulers_play_the_same_episodes(kind):
 def test_ideal_times_by_hand():
     work = workload("constant", paths=2, seed=0, speed=1.0)
     work.turns_P[:] = (1, 2)
-    work.generation_PT[:, :3] = ((1.0, 0.5, 9.0), (2.0, 0.5, 0.5))
-    assert work.tool_PT.shape == (2, TURNS)
+    work.generation_PD[:, :3] = ((1.0, 0.5, 9.0), (2.0, 0.5, 0.5))
+    assert work.tool_PD.shape == (2, TURNS)
     assert work.critical_path == 2.0 + 1.0 + 0.5 + 1.0 + 0.5
     assert work.lockstep == 2.0 + 1.0 + 0.5 + 1.0 + 0.5, "here the slower path is the slower one in every round"
-    work.generation_PT[0, 0] = 4.0
+    work.generation_PD[0, 0] = 4.0
     assert (work.critical_path, work.lockstep) == (5.5, 7.0)
-    work.tool_PT[0, 0] = 3.0
+    work.tool_PD[0, 0] = 3.0
     assert (work.critical_path, work.lockstep) == (7.5, 9.0)
 
 

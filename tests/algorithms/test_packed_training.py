@@ -177,8 +177,8 @@ def test_blocks_that_nobody_sees_are_left_out_and_those_all_see_are_not_looked_i
     ends = [768] * 300 + [520] * 220 + [768] * 248  # a prompt and two branches
     end_1N, position_1N = torch.tensor([ends]), torch.tensor([[*range(520), *range(300, 548)]])
     blocks = visible_blocks(end_1N, position_1N)
-    seen_CBCB = visible(end_1N)[0].unflatten(1, (-1, batches.BLOCK)).unflatten(0, (-1, batches.BLOCK))
-    some_CC, all_CC = seen_CBCB.any(3).any(1), seen_CBCB.all(3).all(1)
+    seen_CWCW = visible(end_1N)[0].unflatten(1, (-1, batches.BLOCK)).unflatten(0, (-1, batches.BLOCK))
+    some_CC, all_CC = seen_CWCW.any(3).any(1), seen_CWCW.all(3).all(1)
     assert torch.equal(blocks.full_kv_num_blocks[0, 0], all_CC.sum(1))
     assert torch.equal(blocks.kv_num_blocks[0, 0], (some_CC & ~all_CC).sum(1))
     assert int(all_CC.sum()) == 5 + 4 + 1, "blocks 0 and 1 are seen by all later ones, block 2 by the next"
