@@ -112,7 +112,7 @@ def save(
             raise
         raise Unsaved(
             f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
-            f"go on with: arpo train --resume {run}"
+            f"continue with: arpo train --resume {run}"
         ) from error
     for old in _numbered(home)[:-keep]:
         shutil.rmtree(old)

@@ -273,7 +273,7 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
     [
         ("train --policy slient", "Known: embedded, silent, smollm2. Did you mean 'silent'?"),
         ("eval --policy slient", "Did you mean 'silent'?"),
-        ("eval --policy silent", "Say with --model-folder which run or model silent shall draw from"),
+        ("eval --policy silent", "Say with --model-folder which run or model silent should sample from"),
         ("eval --policy silent --model-folder nowhere", "nowhere is neither a run"),
         ("train --policy silent --policy-args wrod=y", "Did you mean 'word'?"),
         ("train --policy silent --engine vllm", "--engine vllm would have no effect"),

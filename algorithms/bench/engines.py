@@ -1,4 +1,4 @@
-"""What a rollout through an engine costs, beside that engine's model alone: tokens per second, and tokens computed."""
+"""What a rollout through an engine costs, compared with that engine's model alone: tokens per second, and tokens computed."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""`arpo bench fork`: what a clone of a live interpreter costs, beside what one would do without it.
+"""`arpo bench fork`: what a clone of a live interpreter costs, compared with what one would do without it.
 
 Everything is measured in one run, a bare fork before each clone, so that the load of the machine is on both.
 """

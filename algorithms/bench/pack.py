@@ -1,4 +1,4 @@
-"""`arpo bench pack`: one update on trees beside the same update on flat rows, at fixed ratios of sharing, in one run."""
+"""`arpo bench pack`: one update on trees compared with the same update on flat rows, at fixed ratios of sharing, in one run."""
 
 import math
 import time
@@ -261,7 +261,7 @@ def _gradient_error(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.T
 def table(record: Mapping[str, Value]) -> Table:
     """Returns the table of a measurement."""
     shown = Table(
-        title=f"One update on trees, beside flat rows ({record['device']})", title_justify="left", caption_justify="left"
+        title=f"One update on trees, compared with flat rows ({record['device']})", title_justify="left", caption_justify="left"
     )
     for heading in ("tokens shared", "computed", "flat", "speed-up", "bound", "memory"):
         shown.add_column(heading, justify="right")

@@ -1,4 +1,4 @@
-"""`arpo bench rollout`: what our scheduler and engines cost, beside the alternatives, all as ratios within one run."""
+"""`arpo bench rollout`: what our scheduler and engines cost, compared with the alternatives, all as ratios within one run."""
 
 import asyncio
 import time

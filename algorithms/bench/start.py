@@ -1,4 +1,4 @@
-"""`arpo bench start`: what the first import and the built-in world cost a fresh process, beside what neither can do without."""
+"""`arpo bench start`: the first import and the built-in world in a fresh process, compared with what neither can do without."""
 
 import json
 import os

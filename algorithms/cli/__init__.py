@@ -10,9 +10,9 @@ COMMANDS = {
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
-    "study": "Repeat the main run over seeds and controls, and write the table.",
-    "bench": "Measure overhead and savings.",
-    "doctor": "Show what this machine offers: isolation of a model's code, optional packages, parts from others.",
+    "study": "Repeat the main run over seeds and controls, and write its table.",
+    "bench": "Measure what things cost and save.",
+    "doctor": "Show what works on this machine: isolation of model-written code, optional packages, plug-ins.",
 }
 
 
@@ -60,4 +60,4 @@ def _print_help() -> None:
     console = Console()
     console.print("Agentic reinforcement learning on forkable tool-use environments.\n")
     console.print(table)
-    console.print("\nEach command explains itself: [bold]arpo train --help[/]")
+    console.print("\nHelp for a command: [bold]arpo train --help[/]")

@@ -21,9 +21,9 @@ BENCHMARKS = {
     "start": "Time of the first import, and of the built-in world.",
     "text": "Growth of parsing and checking with the length of hostile text.",
     "sharing": "Tool calls that a tree saves, from one frozen policy.",
-    "fork": "Time and memory of a clone of a live Python interpreter, beside the alternatives.",
-    "rollout": "Our scheduler and engines beside a lock-step scheduler and bare generation.",
-    "pack": "Time and memory of an update on packed trees, beside flat rows.",
+    "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
+    "rollout": "Our scheduler and engines compared with a lock-step scheduler and bare generation.",
+    "pack": "Time and memory of an update on packed trees, compared with flat rows.",
 }
 ALL, CHECK = "all", "--check"
 
@@ -73,15 +73,16 @@ def _print_help() -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, line in BENCHMARKS.items():
         table.add_row(f"[bold cyan]arpo bench {name}[/]", line)
-    table.add_row(f"[bold cyan]arpo bench {ALL}[/]", "All of them, one after the other: ten minutes.")
+    table.add_row(f"[bold cyan]arpo bench {ALL}[/]", "All of them, one after the other; takes ten minutes.")
     table.add_row(
-        f"[bold cyan]arpo bench {ALL} {CHECK}[/]", "Small sizes, and whether all ratios keep within their bounds: two minutes."
+        f"[bold cyan]arpo bench {ALL} {CHECK}[/]",
+        "Small sizes, and whether all ratios keep their bounds; takes two minutes.",
     )
     console = Console()
     console.print("Measurements; each prints a table and writes a flat object with --json FILE.\n")
     console.print(table)
     console.print(
-        f"\nEach explains itself: [bold]arpo bench env --help[/]. [bold]{CHECK}[/] goes with each name, too. It compares "
+        f"\nHelp for a benchmark: [bold]arpo bench env --help[/]. [bold]{CHECK}[/] works with each name, too. It compares "
         "ratios within one run, never times. A benchmark that misses a bound is measured again, up to three times in all, "
         "because other work on the machine disturbs single measurements. If it misses each time, or a ratio cannot be measured "
         "here, the exit status is 1."

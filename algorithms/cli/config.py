@@ -17,121 +17,128 @@ from ..policies.named import policy_maker
 from ..policies.served import is_url
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
+from .docstrings import with_help
 from .environments import env_maker, parse_arguments
 from .paths import from_the_root
 from .policy_source import EMBEDDED, is_named, model_in, policy_folder
 
 
+@with_help
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a policy on an environment with an algorithm."""
 
     env: str = "ARPO/SearchMini-v0"
-    """Environment id, as for gym.make; `arpo envs` lists them, those of installed packages too. "package:Name-v0" imports
-    the package first."""
+    """Environment id, as for gym.make. `arpo envs` lists them all, those of installed packages included; "package:Name-v0"
+    imports the package first."""
     env_args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=1."""
     train_args: tuple[str, ...] = ("split=train",)
-    """More of them for the training environment only."""
+    """Further environment arguments, for training only."""
     eval_args: tuple[str, ...] = ("split=test",)
-    """More of them for the evaluation environment only."""
+    """Further environment arguments, for evaluation only."""
     policy: str = EMBEDDED
-    """Folder or hub id of a Hugging Face causal language model; the URL of a server of one, or several, comma-separated, for
-    its replicas; "smollm2"; "embedded": a small one built and cold-started here; or a policy of another package, by name or as
-    package.module:object."""
+    """One of: a folder or hub id of a Hugging Face causal language model; the URL of a server, or several URLs of replicas,
+    separated by commas; "smollm2"; "embedded", a small model that is built and cold-started here; or a policy from another
+    package, by name or as package.module:object."""
     policy_args: tuple[str, ...] = ()
-    """Arguments of a policy of another package, each NAME=VALUE."""
+    """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """With a URL: folder or hub id of the learner's model, where the server's own name for it means nothing here. With a
-    policy of another package: the model it draws from, "embedded" if left out."""
+    """Folder or hub id of the model to train. With a URL: needed if the server's name for its model means nothing on this
+    machine. With a policy from another package: the model it samples from (default: "embedded")."""
     weights_folder: Path | None = None
-    """With a URL: folder that the server sees under the same name, for new weights; "weights" in the run's, if left out."""
+    """With a URL: folder for new weights, which the server sees under the same path (default: "weights" in the run's
+    folder)."""
     engine: Literal["local", "vllm"] = "local"
-    """What draws the actions, unless the policy is behind a URL: our own engine, or vLLM in a process beside this one."""
+    """What samples the actions, unless the policy is behind a URL: our own engine, or vLLM in a separate process."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
-    """Name of the algorithm; `arpo algorithms` lists them, those of installed packages too. Or package.module:object."""
+    """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, those of installed packages
+    included."""
     rollouts: int | None = None
-    """M, rollouts per prompt; the algorithm's own number if left out."""
+    """M, rollouts per prompt (default: the algorithm's own)."""
     roots: int | None = None
-    """N, rollouts that start from the prompt; the algorithm's own share of M if left out."""
+    """N, rollouts that start from the prompt (default: the algorithm's own share of M)."""
     probe: int | None = None
-    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy, 20 otherwise."""
+    """k, tokens sampled after a tool result whose entropy decides about a fork (default: 4 for the embedded policy, otherwise
+    20)."""
     algorithm_args: tuple[str, ...] = ()
-    """More arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
+    """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 80
-    """Optimizer steps."""
+    """Training steps."""
     prompts: int = 24
     """Prompts per step."""
     learning_rate: float | None = None
-    """Of AdamW; 5e-4 for the embedded policy, 1e-6 otherwise."""
+    """Learning rate of AdamW (default: 5e-4 for the embedded policy, otherwise 1e-6)."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     adam_epsilon: float | None = None
-    """Of AdamW; 1 for the embedded policy, 1e-8 otherwise."""
+    """Epsilon of AdamW (default: 1 for the embedded policy, otherwise 1e-8)."""
     gradient_clip: float | None = None
-    """Largest global norm of the gradient; 10 for the embedded policy, 1 otherwise."""
+    """Maximum global norm of the gradient (default: 10 for the embedded policy, otherwise 1)."""
     micro_batch_tokens: int | None = None
-    """Padded tokens that go through the learner together, for memory's sake; 16384 for the embedded policy, 4096 otherwise."""
+    """Padded tokens per micro-batch; fewer need less memory and change nothing else (default: 16384 for the embedded policy,
+    otherwise 4096)."""
     temperature: float = 1.0
-    """Of sampling and of the learner's log-probabilities."""
+    """Sampling temperature; the learner computes its log-probabilities at the same one."""
     importance: Literal["token", "sequence", "none"] = "token"
-    """Truncated importance sampling where the sampler's probabilities are not the learner's: per token, per path, or not."""
+    """Truncated importance sampling, for samplers whose probabilities differ from the learner's: per token, per path, or
+    none."""
     importance_cap: float = 2.0
-    """Largest weight it gives."""
+    """Maximum importance weight."""
     warmup: int = 0
     """Optimizer steps over which the learning rate rises."""
     decay: Literal["constant", "linear", "cosine"] = "constant"
-    """How it falls after that, to 0 at the end of the run."""
+    """How the learning rate falls after the warm-up; linear and cosine end at 0."""
     epochs: int = 1
-    """How often the learner goes through each step's trees."""
+    """Passes of the learner over each step's trees."""
     minibatches: int = 1
     """Optimizer steps per epoch."""
     entropy_bonus: float = 0.0
-    """Coefficient of the entropy, which is added to what is maximised."""
+    """Coefficient of the entropy bonus."""
     lora: int | None = None
-    """Rank of the adapters that are trained instead of the model; needs the package peft."""
+    """Rank of LoRA adapters to train instead of the whole model; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
     """Precision of the learner's matrix products."""
     gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them."""
+    """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"
-    """Whether the learner computes what paths share once."""
+    """auto: tokens that paths share are computed once. flat: every path is a row of its own."""
     attention: Literal["as loaded", "flex_attention"] = "as loaded"
     """The learner's attention; FlexAttention needs CUDA."""
     action_tokens: int | None = None
-    """Longest action; 16 for the embedded policy, 512 otherwise."""
+    """Maximum tokens per action (default: 16 for the embedded policy, otherwise 512)."""
     context_length: int | None = None
-    """Longest episode in tokens; 512 for the embedded policy, 4096 otherwise."""
+    """Maximum tokens per episode (default: 512 for the embedded policy, otherwise 4096)."""
     engine_tolerance: float | None = None
-    """Nats by which the engine's log-probabilities may be off the model's own when a run begins; what rounding in the engine's
-    precision explains, if left out. A quantised engine needs more."""
+    """Maximum difference, in nats, between the log-probabilities of the engine and of the model itself, checked before a run
+    (default: what rounding at the engine's precision explains). A quantised engine needs more."""
     mode: Literal["deterministic", "free"] = "deterministic"
     """deterministic: same seed, same bytes. free: no path waits for another."""
     shuffle_rewards: bool = False
-    """The control in which rewards say nothing."""
+    """Control run: shuffle the rewards, so that they say nothing."""
     eval_questions: int = 300
-    """Held-out questions asked before and after."""
+    """Held-out questions asked before and after training."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     seed: int = 1
-    """Of everything."""
+    """Seed of everything random."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
-    """CPU threads of torch, of which sums and so all numbers depend; as many as torch takes by itself, if left out."""
+    """PyTorch CPU threads (default: PyTorch's own choice). Results are bit-identical only for the same number."""
     output: Path | None = None
-    """Folder of the run; runs/<algorithm>-seed<seed> with a number where that is taken, if left out."""
+    """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
-    """Folder of a run to go on with; its own configuration is used. With more --steps, a finished one is extended; where the
-    model was moved, --policy says where it is."""
+    """Folder of a run to continue with its own configuration. Give more --steps to extend a finished run, and --policy if the
+    model has moved."""
     track: Literal["none", "wandb"] = "none"
-    """Where metrics go beside metrics.jsonl; wandb runs offline when there is no key."""
+    """Where metrics go, in addition to metrics.jsonl; wandb runs offline if there is no API key."""
     wandb_project: str = "arpo-envs"
-    """Project of wandb."""
+    """Project in wandb."""
     dry_run: bool = False
-    """Build and check everything, print the plan, train nothing."""
+    """Build and check everything, print the plan, and train nothing."""
 
     def __post_init__(self) -> None:
         """Finds bad numbers before the long work starts."""
@@ -256,7 +263,7 @@ def check_policy_options(policy: str, arguments: Sequence[str], model_folder: st
     if named:
         policy_maker(policy, parse_arguments(arguments))
     elif arguments:
-        raise ConfigError("policy_args would have no effect: they belong to a policy of another package.")
+        raise ConfigError("policy_args would have no effect: they belong to a policy from another package.")
     if model_folder is not None and not named and not is_url(policy):
         raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or of another package.")
 
@@ -268,9 +275,9 @@ def check_engine(policy: str, engine: str, arguments: Sequence[str]) -> None:
         ConfigError: they do.
     """
     if engine != "local" and is_named(policy):
-        raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} draws by itself.")
+        raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} does its own sampling.")
     if engine != "local" and is_url(policy):
-        raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which draws by itself.")
+        raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which does its own sampling.")
     if arguments and engine == "local":
         raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
 

@@ -1,7 +1,11 @@
-"""Reads our own docstrings, so that what a class documents is what `arpo envs` shows."""
+"""Reads our own docstrings: what a class documents is what `arpo envs` and `--help` show."""
 
+import dataclasses
 import inspect
 import re
+from typing import Annotated, TypeVar, get_args, get_type_hints
+
+Options = TypeVar("Options", bound=type)
 
 
 def first_sentence(text: str | None) -> str:
@@ -50,3 +54,36 @@ def source_note(text: str | None) -> str:
     """
     found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", inspect.cleandoc(text or ""), re.MULTILINE | re.DOTALL)
     return " ".join(found[1].split()) if found is not None else ""
+
+
+def with_help(options: Options) -> Options:
+    """Gives the options of a command their help: their docstrings, as paragraphs, where tyro would keep the line breaks.
+
+    Where a docstring says what happens by default, "(default: …)", the help says that instead of "None".
+
+    Args:
+        options: a dataclass whose fields have docstrings.
+    """
+    import docstring_parser
+    import tyro
+
+    hints, usual = get_type_hints(options, include_extras=True), {one.name: one.default for one in dataclasses.fields(options)}
+    for parameter in docstring_parser.parse_from_object(options).params:
+        text, default = _split_default(" ".join((parameter.description or "").split()))
+        default = default or ("(default: none)" if usual[parameter.arg_name] in (None, ()) else None)
+        hint = hints[parameter.arg_name]
+        plain = [part for part in get_args(hint) if part is not type(None)]
+        optional = type(None) in get_args(hint) and len(plain) == 1
+        shown = tyro.conf.arg(help=text, help_behavior_hint=default, metavar=plain[0].__name__.upper() if optional else None)
+        options.__annotations__[parameter.arg_name] = Annotated[hint, shown]
+    return options
+
+
+def _split_default(text: str) -> tuple[str, str | None]:
+    """Returns a help text without what it says of the default, and that, None if it says nothing.
+
+    >>> _split_default("Threads (default: PyTorch's own choice). Numbers depend on them.")
+    ('Threads. Numbers depend on them.', "(default: PyTorch's own choice)")
+    """
+    found = re.search(r"\s*(\(default: [^()]*\))", text)
+    return (text, None) if found is None else (text[: found.start()] + text[found.end() :], found[1])

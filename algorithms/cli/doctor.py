@@ -46,7 +46,7 @@ class DoctorConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo doctor`; the status is 1 if Python sessions cannot start here, or not keep what is promised."""
-    tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what this machine offers.")
+    tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what works on this machine.")
     report = probe()
     console = Console()
     console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)

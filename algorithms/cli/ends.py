@@ -66,7 +66,7 @@ def _settings(name: str, file: str) -> Mapping[str, Any]:
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path} is no JSON object. Save the model again, or remove the file.")
+        raise ConfigError(f"{path} is not a JSON object. Save the model again, or remove the file.")
     return settings
 
 

@@ -23,6 +23,7 @@ from ..policies.local import LocalPolicy
 from ..policies.named import make_policy
 from ..policies.served import is_url
 from .config import TrainConfig, check_engine, check_policy_options
+from .docstrings import with_help
 from .engine import vllm_policy
 from .environments import env_maker, parse_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
@@ -32,44 +33,45 @@ from .results import Value, write_json
 from .transcript import transcript
 
 
+@with_help
 @dataclass(frozen=True)
 class EvalConfig:
     """Measure a policy on held-out tasks."""
 
     policy: str
-    """Folder of a run, folder or hub id of a Hugging Face causal language model, "smollm2", the URL of a server, or a policy
-    of another package, by name or as package.module:object."""
+    """One of: the folder of a run; a folder or hub id of a Hugging Face causal language model; "smollm2"; the URL of a server;
+    or a policy from another package, by name or as package.module:object."""
     policy_args: tuple[str, ...] = ()
-    """Arguments of a policy of another package, each NAME=VALUE."""
+    """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """With a URL: folder or hub id of the model it serves, where the server's own name for it means nothing here. With a
-    policy of another package: the run or model it draws from."""
+    """With a URL: folder or hub id of the model it serves, if the server's name for it means nothing on this machine. With a
+    policy from another package: the run or model it samples from."""
     env: str | None = None
-    """Environment id; the run's own, or ARPO/SearchMini-v0, if left out."""
+    """Environment id (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE; the run's evaluation arguments, or split=test, if left out."""
+    """Environment arguments, each NAME=VALUE (default: the run's evaluation arguments, or split=test)."""
     questions: int = 300
     """Questions to ask; the same ones for every policy."""
     temperature: float = 1.0
-    """Of sampling; 0 is greedy."""
+    """Sampling temperature; 0 is greedy."""
     samples: int = 1
     """Rollouts per question."""
     seed: int = 1
-    """Of the draws."""
+    """Seed of the sampling."""
     engine: Literal["local", "vllm"] = "local"
-    """What draws the actions, unless the policy is behind a URL: our own engine, or vLLM in a process beside this one."""
+    """What samples the actions, unless the policy is behind a URL: our own engine, or vLLM in a separate process."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     action_tokens: int | None = None
-    """Longest action; as in the run, or what `arpo train` would take, if left out."""
+    """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
     context_length: int | None = None
-    """Longest episode in tokens; as in the run, or what `arpo train` would take, if left out."""
+    """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
     device: str = "cpu"
     """cpu or cuda."""
     show: int = 0
-    """Transcripts to print."""
+    """Number of transcripts to print."""
     json: Path | None = None
-    """File for the result as one flat object."""
+    """File for the result, as one flat JSON object."""
 
     def __post_init__(self) -> None:
         """Finds bad numbers before the work starts."""
@@ -79,7 +81,7 @@ class EvalConfig:
         check_engine(self.policy, self.engine, self.engine_args)
         check_policy_options(self.policy, self.policy_args, self.model_folder)
         if self.model_folder is None and is_named(self.policy):
-            raise ConfigError(f"Say with --model-folder which run or model {self.policy} shall draw from.")
+            raise ConfigError(f"Say with --model-folder which run or model {self.policy} should sample from.")
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:

@@ -74,4 +74,4 @@ class Kept:
             error.add_note(f"Nor could step {self._at} be saved: {second}")
             return
         if self._saved is not None:
-            error.add_note(f"The run is saved as step {self._saved}. Go on with: arpo train --resume {self._run}")
+            error.add_note(f"The run is saved as step {self._saved}. Continue with: arpo train --resume {self._run}")

@@ -36,7 +36,7 @@ class Patience:
             first: whether nothing was learned before it; then a user's mistake is raised.
 
         Raises:
-            Exception: what a person must mend, who is there in the first step and may not be later.
+            Exception: a user error: in the first step somebody is there to fix it.
         """
         error = result.error
         if error is not None and first and _is_users(error):
@@ -56,7 +56,7 @@ class Patience:
         """Returns what to end a run with that is saved in a folder."""
         last = self._lost[-1]
         error = RolloutError(
-            f"Every path of the last {len(self._lost)} steps failed. {last} All is saved. Mend that, and go on with: "
+            f"Every path of the last {len(self._lost)} steps failed. {last} Everything is saved. Fix that, then continue with: "
             f"arpo train --resume {run}"
         )
         error.__cause__ = last

@@ -1,4 +1,4 @@
-"""What `--policy` may name: a folder, a model on the hub, SmolLM2, the URL of a server, or a policy of another package."""
+"""What `--policy` may name: a folder, a model on the hub, SmolLM2, the URL of a server, or a policy from another package."""
 
 import re
 from pathlib import Path

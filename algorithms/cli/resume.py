@@ -31,7 +31,7 @@ def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
         idle = [name for name in usual if name in idle or (name == "steps" and _has_steps(words))]
         names = ", ".join("--" + name.replace("_", "-") for name in idle)
         raise ConfigError(
-            f"{names} would have no effect beside --resume: a resumed run keeps its own configuration. More --steps, and "
+            f"{names} would have no effect with --resume: a resumed run keeps its own configuration. More --steps, and "
             "nothing else, extend it."
         )
     run = run_of(asked.resume)
@@ -66,8 +66,8 @@ def _extended(config: TrainConfig, steps: int) -> TrainConfig:
         return config
     if config.decay != "constant":
         raise ConfigError(
-            f"The learning rate of this run decays to its end at step {config.steps}, so that one of {steps} would have begun "
-            f"otherwise. Begin a new run from its policy: --policy {config.output} --steps {max(1, steps - done)}."
+            f"The learning rate of this run reaches its end at step {config.steps}; in a run of {steps} it would have been "
+            f"different from the start. Start a new run from it: --policy {config.output} --steps {max(1, steps - done)}."
         )
     return replace(config, steps=steps)
 

@@ -30,15 +30,15 @@ class StudyConfig:
     """Repeat the main run over seeds and controls, and write the table."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    """One set of runs for each."""
+    """Seeds; each gives one set of runs."""
     output: Path = Path("runs/study")
     """Folder of the runs; finished ones are kept, unfinished ones are resumed."""
     train: tuple[str, ...] = ()
-    """All that follows goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
+    """Everything after this goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
     readme: Path | None = Path("README.md")
-    """File in which the table is written between its two comments; None to print it only."""
+    """File to write the table into, between its two comments; None to print it only."""
     results: Path | None = Path("docs/measurements/study.json")
-    """File in which all summaries are kept; None to keep them in their runs only."""
+    """File for all summaries; None to keep them in their runs only."""
 
     def __post_init__(self) -> None:
         """Finds a study of nothing before the work starts."""
@@ -104,7 +104,7 @@ def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console
     status = subprocess.run(command, check=False).returncode
     if status != 0 or not (run / "summary.json").is_file():
         raise ConfigError(
-            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Mend what it says above, if "
+            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Fix what it says above, if "
             "anything; `arpo study` goes on from there when called again."
         )
 

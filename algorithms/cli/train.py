@@ -79,13 +79,13 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         if config.output is None or not (config.output / "config.json").is_file():
             raise
-        console.print(f"Interrupted. Go on with: [bold]arpo train --resume {config.output}[/]", highlight=False)
+        console.print(f"Interrupted. Continue with: [bold]arpo train --resume {config.output}[/]", highlight=False)
         return 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         reason = no_room(error)
         if reason is None or isinstance(error, Unsaved):
             raise
-        raise Unsaved(f"{reason} ({error}). Make room, and go on with: arpo train --resume {config.output}") from error
+        raise Unsaved(f"{reason} ({error}). Make room, then continue with: arpo train --resume {config.output}") from error
 
 
 async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
@@ -98,7 +98,7 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
             done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
         else:
             if run.exists() and any(run.iterdir()):
-                raise ConfigError(f"{run} is not empty. Go on with `arpo train --resume {run}`, or choose another --output.")
+                raise ConfigError(f"{run} is not empty. Continue with `arpo train --resume {run}`, or choose another --output.")
             _check(config)
             run.mkdir(parents=True, exist_ok=True)
             config.save(run)
@@ -120,7 +120,7 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
             _summarise(trackers, "before", before)
             if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
                 word = "Saved" if (run / "policy").exists() else "Interrupted"
-                console.print(f"{word}. Go on with: [bold]arpo train --resume {run}[/]", highlight=False)
+                console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
             after = await _measured(run / "after.json", config, parts, progress)
             progress.note(f"after:  {_brief(after)}")

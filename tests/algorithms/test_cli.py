@@ -394,3 +394,16 @@ def test_the_tools_own_count():
     assert tool.opened == tool.closed
     with pytest.raises(ReExecuted, match="ran 2 calls, the trees say 0"):
         check("arpo", 2, [])
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_help_is_in_whole_sentences_and_tells_what_happens_by_default(command, capsys, monkeypatch):
+    """tyro would keep the line breaks of docstrings, and say "None" where something else is meant."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert exit_status([command, "--help"]) == 0
+    lines = [line.strip("│| ") for line in said(capsys).partition(" options ")[2].splitlines()]
+    lines = [line for line in lines if line.strip("─-╮╰╯")]
+    lone = [line for line in lines if not line.startswith("-") and not line.endswith((")", "."))]
+    assert len(lines) > 15
+    assert lone == []
+    assert not [line for line in lines if "(default: None)" in line or "(default: )" in line or line.count("(default") > 1]

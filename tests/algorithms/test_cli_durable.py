@@ -63,7 +63,7 @@ def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: os.kill(os.getpid(), number))
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == 128 + number
-    assert f"Saved. Go on with: arpo train --resume {run}" in said(capsys)
+    assert f"Saved. Continue with: arpo train --resume {run}" in said(capsys)
     assert latest(run).step == len(logged(run)) == 2
     assert signal.getsignal(number) is before
     resumes_as(whole, run)
@@ -95,7 +95,7 @@ def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
         patched.setattr(TorchLearner, "update", counted)
         patched.setattr(LocalPolicy, "generate", generate)
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == status
-    assert f"Go on with: arpo train --resume {run}" in said(capsys)
+    assert f"Continue with: arpo train --resume {run}" in said(capsys)
     assert latest(run).step == len(logged(run)) == 2
     resumes_as(whole, run)
 
@@ -106,7 +106,7 @@ def test_a_signal_before_the_first_step_ends_the_run_where_it_is(name, whole, ti
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: os.kill(os.getpid(), number), "evaluate", at=0)
         assert main(arguments(tiny_policy, run, steps=STEPS)) == 128 + number
-    assert f"Interrupted. Go on with: arpo train --resume {run}" in said(capsys)
+    assert f"Interrupted. Continue with: arpo train --resume {run}" in said(capsys)
     resumes_as(whole, run)
 
 
@@ -133,7 +133,7 @@ def test_a_process_that_is_terminated_saves_and_says_how_to_go_on(tiny_policy, t
         finally:
             process.kill()
     assert process.returncode == 143, errors
-    assert f"Go on with: arpo train --resume {run}" in " ".join(output.split())
+    assert f"Continue with: arpo train --resume {run}" in " ".join(output.split())
     assert latest(run).step == len(logged(run)) >= 1
     assert "Traceback" not in errors
 
@@ -165,7 +165,7 @@ def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
         patched.setattr(TorchLearner, "update", fails)
         with pytest.raises(RuntimeError, match="out of memory") as caught:
             main(arguments(tiny_policy, run, "--checkpoint-every", "1" if where != "before the update" else "9", steps=STEPS))
-    assert caught.value.__notes__ == [f"The run is saved as step 2. Go on with: arpo train --resume {run}"]
+    assert caught.value.__notes__ == [f"The run is saved as step 2. Continue with: arpo train --resume {run}"]
     assert latest(run).step == 2
     resumes_as(whole, run)
 

@@ -77,7 +77,7 @@ def test_a_signal_while_it_saves_lets_it_finish_that(at, whole, tiny_policy, tmp
     with monkeypatch.context() as patched:
         patched.setattr(TorchLearner, "state_dict", pestered)
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 143
-    assert "Saved. Go on with" in said(capsys)
+    assert "Saved. Continue with" in said(capsys)
     assert latest(run).step == at
     resumes_as(whole, run)
 
@@ -87,7 +87,7 @@ def test_a_signal_in_the_first_step_does_not_say_that_anything_was_saved(tiny_po
     hangs_in_step(monkeypatch, 0)
     run = tmp_path / "run"
     assert main(arguments(tiny_policy, run, steps=STEPS)) == 143
-    assert f"Interrupted. Go on with: arpo train --resume {run}" in said(capsys)
+    assert f"Interrupted. Continue with: arpo train --resume {run}" in said(capsys)
     assert latest(run) is None
 
 

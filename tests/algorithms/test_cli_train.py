@@ -173,7 +173,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--eval-args split=tset", "Did you mean 'test'?"),
         ("--policy nowhere", "nowhere is not a model folder"),
         ("--resume nowhere", "nowhere holds no run"),
-        ("--resume nowhere --steps 9 --seed 4", "--steps, --seed would have no effect beside --resume"),
+        ("--resume nowhere --steps 9 --seed 4", "--steps, --seed would have no effect with --resume"),
     ],
 )
 def test_a_mistake_is_explained_before_any_work(words, hint, tmp_path, monkeypatch, capsys):
@@ -289,7 +289,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_policy, tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130, errors
-    assert f"Go on with: arpo train --resume {run}" in " ".join(output.split())
+    assert f"Continue with: arpo train --resume {run}" in " ".join(output.split())
     assert latest(run).step == len(logged(run)) >= 1
     assert "Traceback" not in errors
 
