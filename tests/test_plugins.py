@@ -249,18 +249,18 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
     install("good", {"arpo.policies": {"silent": "good:silent"}}, POLICY)
 
     def made(name: str, **options: object) -> object:
-        return make_policy(name, Path(), None, context_length=77, device="cpu", options=options)
+        return make_policy(name, options, folder=Path(), tokenizer=None, context_length=77, device="cpu")
 
     policy = made("silent", word="y")
     assert isinstance(policy, ScriptedPolicy)
     assert (policy.context_length, policy.script("", 0)) == (77, "y")
-    assert POLICIES.names() == ["silent"]
+    assert POLICIES.names() == ["local", "server", "silent", "vllm"]
     for name, options, words in (
         ("slient", {}, "Did you mean 'silent'?"),
         ("silent", {"wrod": "y"}, "Did you mean 'word'?"),
         ("silent", {"device": "cuda"}, "silent does nothing with 'device'"),
         ("silent", {"word": 7}, "silent takes word = a text"),
-        ("good:broken", {}, "returned 7, which is no policy"),
+        ("good:broken", {}, "returned 7, which is not a policy"),
         ("good:__name__", {}, "expected a function that returns a policy"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -271,7 +271,7 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("train --policy slient", "Known: embedded, silent, smollm2. Did you mean 'silent'?"),
+        ("train --policy slient", "Known: embedded, local, server, silent, smollm2, vllm. Did you mean 'silent'?"),
         ("eval --policy slient", "Did you mean 'silent'?"),
         ("eval --policy silent", "Say with --model-folder which run or model silent should sample from"),
         ("eval --policy silent --model-folder nowhere", "nowhere is neither a run"),
@@ -279,6 +279,8 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
         ("train --policy silent --engine vllm", "--engine vllm would have no effect"),
         ("train --policy embedded --policy-args word=y", "policy_args would have no effect"),
         ("train --policy embedded --model-folder x", "model_folder would have no effect"),
+        ("train --policy server", "The policy server needs urls: name it by its URLs"),
+        ("train --policy vllm --engine vllm", "--engine vllm would have no effect"),
         ("train --algorithm bold --algorithm-args rollouts=3 --rollouts 4", "rollouts is an option of its own: --rollouts 3"),
         ("train --algorithm bold", "bold needs a value for rollouts"),
         ("train --algorithm good:nothing", "The algorithm good:nothing does not exist"),
@@ -297,6 +299,43 @@ def test_mistakes_on_the_command_line_are_explained(
         status = end.code
     assert status == 2
     assert hint in said(capsys).replace(" │ │ ", " ")
+
+
+MODEL = """
+from pathlib import Path
+def found(*, say):
+    say("found it")
+    return Path(PLACE)
+def made(*, folder, make_env, seed, rehearsal):
+    import shutil
+    assert rehearsal and seed == 1 and make_env().unwrapped.spec.id == "ARPO/SearchMini-v0"
+    return Path(shutil.copytree(PLACE, folder))
+def nothing():
+    return 7
+"""
+
+
+@pytest.mark.parametrize("name", ["found", "made"])
+def test_a_model_of_another_package_is_trained_by_its_name(
+    name: str,
+    install: Install,
+    tiny_policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install("good", {"arpo.models": {name: f"good:{name}"}}, MODEL.replace("PLACE", repr(str(tiny_policy))))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--policy", name, "--dry-run"]) == 0
+    text = said(capsys)
+    assert "Everything fits together" in text
+    assert ("found it" in text) == (name == "found")
+
+
+def test_a_model_that_is_no_folder_is_refused(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("good", {"arpo.models": {"nothing": "good:nothing"}}, MODEL)
+    assert main(["train", "--policy", "nothing", "--dry-run"]) == 2
+    assert "The model nothing returned 7; expected the path of its folder." in said(capsys)
 
 
 def test_a_folder_keeps_its_name_whatever_is_installed(

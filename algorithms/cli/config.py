@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +12,12 @@ from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..durable import write_text
 from ..learner import Schedule
-from ..policies.named import policy_maker
-from ..policies.served import is_url
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
 from .docstrings import with_help
 from .environments import env_maker, parse_arguments
 from .paths import from_the_root
-from .policy_source import EMBEDDED, is_named, model_in, policy_folder
+from .policy_source import Source, source_of
 
 
 @with_help
@@ -37,7 +34,7 @@ class TrainConfig:
     """Further environment arguments, for training only."""
     eval_args: tuple[str, ...] = ("split=test",)
     """Further environment arguments, for evaluation only."""
-    policy: str = EMBEDDED
+    policy: str = "embedded"
     """One of: a folder or hub id of a Hugging Face causal language model; the URL of a server, or several URLs of replicas,
     separated by commas; "smollm2"; "embedded", a small model that is built and cold-started here; or a policy from another
     package, by name or as package.module:object."""
@@ -152,9 +149,7 @@ class TrainConfig:
             raise ConfigError(f"{self.prompts} prompts cannot be dealt out to {self.minibatches} minibatches.")
         if not self.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
-        check_engine(self.policy, self.engine, self.engine_args)
-        check_policy_options(self.policy, self.policy_args, self.model_folder)
-        if self.weights_folder is not None and not is_url(self.policy):
+        if self.source.urls is None and self.weights_folder is not None:
             raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
@@ -162,15 +157,26 @@ class TrainConfig:
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 
     @property
-    def model(self) -> str:
-        """What describes the model that is trained: `policy` itself, unless that only draws."""
-        return self.model_folder or (EMBEDDED if is_named(self.policy) else self.policy)
+    def source(self) -> Source:
+        """What samples the actions, and the model that is trained.
+
+        Raises:
+            ConfigError: the options that say so contradict each other.
+        """
+        return source_of(
+            self.policy,
+            policy_args=self.policy_args,
+            engine=self.engine,
+            engine_args=self.engine_args,
+            model_folder=self.model_folder,
+            usual="embedded",
+        )
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""
         import torch  # not before a run is wanted: `arpo envs` and `arpo play` are quick
 
-        small = self.model == EMBEDDED or (self._description() / MARK).is_file()
+        small = self.source.is_small
         fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
         options = inspect.signature(recipe(self.algorithm)).parameters
         usual = {name: options[name].default for name in ("rollouts", "roots") if name in options}
@@ -183,10 +189,6 @@ class TrainConfig:
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
         config = replace(config, **from_the_root(vars(config)))
         return config if config.output is not None else replace(config, output=_free_folder(config))
-
-    def _description(self) -> Path:
-        """Returns the folder of the policy; a server is asked for it."""
-        return policy_folder(self.model, weights=False) if is_url(self.policy) else model_in(Path(self.model))
 
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder."""
@@ -252,38 +254,6 @@ class TrainConfig:
         tokens = self.action_tokens or 512
         return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
 
-
-def check_policy_options(policy: str, arguments: Sequence[str], model_folder: str | None) -> None:
-    """Finds options that belong to a policy of another kind, or are none of its own.
-
-    Raises:
-        ConfigError: there are such.
-    """
-    named = is_named(policy)
-    if named:
-        policy_maker(policy, parse_arguments(arguments))
-    elif arguments:
-        raise ConfigError("policy_args would have no effect: they belong to a policy from another package.")
-    if model_folder is not None and not named and not is_url(policy):
-        raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or of another package.")
-
-
-def check_engine(policy: str, engine: str, arguments: Sequence[str]) -> None:
-    """Finds options of the engine that contradict each other.
-
-    Raises:
-        ConfigError: they do.
-    """
-    if engine != "local" and is_named(policy):
-        raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} does its own sampling.")
-    if engine != "local" and is_url(policy):
-        raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which does its own sampling.")
-    if arguments and engine == "local":
-        raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
-
-
-MARK = "embedded.json"
-"""File in a policy folder that says how to render for an embedded policy."""
 
 _LARGE: dict[str, Any] = {
     "action_tokens": 512,

@@ -15,6 +15,7 @@ from arpo_envs.envs.named import ENVS
 from arpo_envs.tools.named import TOOLS
 from arpo_envs.tools.python.server.isolation import Report, probe
 
+from ..models.named import MODELS
 from ..policies.named import POLICIES
 from ..recipes import ALGORITHMS
 
@@ -99,9 +100,9 @@ def _extras() -> RenderableType:
 
 def _plugins() -> RenderableType:
     """Returns what other packages offer; each part is imported, for this is how its author finds out."""
-    offered = [(registry, plugin) for registry in (ENVS, ALGORITHMS, POLICIES, TOOLS) for plugin in registry.plugins()]
+    offered = [(registry, plugin) for registry in (ENVS, ALGORITHMS, POLICIES, MODELS, TOOLS) for plugin in registry.plugins()]
     if not offered:
-        return Text("Installed packages offer no environments, algorithms, policies or tools.", style="dim")
+        return Text("Installed packages offer no environments, algorithms, policies, models or tools.", style="dim")
     table = Table(title="Parts from other packages", title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0))
     for heading in ("", "kind", "name", "from"):
         table.add_column(heading, overflow="fold")

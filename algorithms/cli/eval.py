@@ -17,18 +17,12 @@ from arpo_envs import ConfigError
 
 from ..evaluation import Evaluation, evaluate
 from ..models.devices import find_device
-from ..models.loading import load_policy, load_tokenizer
-from ..policies import Policy
-from ..policies.local import LocalPolicy
-from ..policies.named import make_policy
-from ..policies.served import is_url
-from .config import TrainConfig, check_engine, check_policy_options
+from ..models.loading import load_tokenizer
+from .config import TrainConfig
 from .docstrings import with_help
-from .engine import vllm_policy
 from .environments import env_maker, parse_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
-from .policy_source import SMOLLM2, is_named, policy_folder, unknown_policy
-from .remote import remote_policy
+from .policy_source import Source, measured_folder, source_of
 from .results import Value, write_json
 from .transcript import transcript
 
@@ -78,19 +72,27 @@ class EvalConfig:
         for name in ("questions", "samples", "action_tokens", "context_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        check_engine(self.policy, self.engine, self.engine_args)
-        check_policy_options(self.policy, self.policy_args, self.model_folder)
-        if self.model_folder is None and is_named(self.policy):
-            raise ConfigError(f"Say with --model-folder which run or model {self.policy} should sample from.")
+        _ = self.source
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
             raise ConfigError(f"Greedy samples are all alike: with --temperature 0, --samples {self.samples} would do nothing.")
 
     @property
-    def model(self) -> str:
-        """The run or model that is measured."""
-        return self.model_folder or self.policy
+    def source(self) -> Source:
+        """What samples the actions, and the run or model that is measured.
+
+        Raises:
+            ConfigError: the options that say so contradict each other.
+        """
+        return source_of(
+            self.policy,
+            policy_args=self.policy_args,
+            engine=self.engine,
+            engine_args=self.engine_args,
+            model_folder=self.model_folder,
+            usual=None,
+        )
 
     def resolved(self) -> "tuple[Path, str, tuple[str, ...]]":
         """Returns the folder of the model, the environment's id and its arguments.
@@ -98,21 +100,12 @@ class EvalConfig:
         Raises:
             ConfigError: there is no model folder.
         """
-        folder, env, arguments = Path(self.model), self.env, self.args
-        if is_url(self.policy):
-            folder = policy_folder(self.model, weights=False)
-        elif (folder / "policy").is_dir():
-            if env is None and (folder / "config.json").is_file():
-                run = TrainConfig.load(folder)
-                env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
-            folder = folder / "policy"
-        elif self.model != SMOLLM2 and (folder.exists() or "/" not in self.model) and not (folder / "config.json").is_file():
-            hint = "" if folder.exists() else f" {unknown_policy(self.model)}"
-            raise ConfigError(
-                f"{self.model} is neither a run with a policy in it nor a model folder (with a config.json).{hint}"
-            )
-        else:
-            folder = policy_folder(self.model)
+        source = self.source
+        home, env, arguments = Path(source.model), self.env, self.args
+        if env is None and (home / "policy").is_dir() and (home / "config.json").is_file():
+            run = TrainConfig.load(home)
+            env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
+        folder = measured_folder(source)
         return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
 
 
@@ -139,20 +132,14 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str]) -> Evaluation:
     sizes = _sizes(config, folder)
-    make_env = env_maker(env, parse_arguments(words))
-    if is_url(config.policy):
-        tokenizer = load_tokenizer(folder)
-        policy: Policy = remote_policy(config.policy, folder, tokenizer, context_length=sizes.context_length, strict=False)
-    elif is_named(config.policy):
-        tokenizer = load_tokenizer(folder)
-        length, options = sizes.context_length or 4096, parse_arguments(config.policy_args)
-        policy = make_policy(config.policy, folder, tokenizer, context_length=length, device=config.device, options=options)
-    elif config.engine == "vllm":
-        tokenizer = load_tokenizer(folder)
-        policy = vllm_policy(folder, tokenizer, sizes.context_length or 4096, config.engine_args)
-    else:
-        model, tokenizer = load_policy(folder)
-        policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
+    make_env, tokenizer = env_maker(env, parse_arguments(words)), load_tokenizer(folder)
+    policy = config.source.make(
+        folder=folder,
+        tokenizer=tokenizer,
+        context_length=sizes.context_length or 4096,
+        device=config.device,
+        training=False,
+    )
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
     try:
         return await evaluate(
@@ -171,7 +158,7 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
 
 def _sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     """Returns the lengths to evaluate with: those asked for, the run's, or what `arpo train` would choose."""
-    home = Path(config.model)
+    home = Path(config.source.model)
     is_run = folder == home / "policy" and (home / "config.json").is_file()
     run = TrainConfig.load(home) if is_run else TrainConfig()
     action_tokens, context_length = config.action_tokens or run.action_tokens, config.context_length or run.context_length

@@ -7,26 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import seeds
-from ..checkpoint import save_policy
-from ..durable import sync_all, write_text
 from ..learner import LearnerConfig, LoRA, TorchLearner, TruncatedImportanceSampling
+from ..models.built_in import MARK
 from ..models.devices import find_device
-from ..models.embedded.cold_start import ColdStartConfig, Report, build, cold_start
+from ..models.embedded.cold_start import Report, silent
 from ..models.loading import load_policy
+from ..models.named import make_model
 from ..policies import Policy
-from ..policies.local import LocalPolicy
-from ..policies.named import make_policy
-from ..policies.served import is_url
 from ..rendering import TextRenderer
 from ..rendering.chat import ChatRenderer
 from ..rollout import Failures, MakeEnv, Start
 from ..trainer import Trainer
-from .config import MARK, TrainConfig
+from .config import TrainConfig
 from .ends import end_ids, keep_ends
-from .engine import vllm_policy
-from .environments import parse_arguments
-from .policy_source import EMBEDDED, is_named, policy_folder
-from .remote import remote_policy
+from .policy_source import policy_folder
 
 
 @dataclass(frozen=True)
@@ -42,34 +36,25 @@ class Parts:
 
 
 def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
-    """Returns the folder of the policy a run starts from; cold-starts the embedded one where it is asked for.
+    """Returns the folder of the policy a run starts from; one that is made for the run is kept there.
 
-    The result is kept in the run's folder, so that a resumed run and the controls start from the same weights.
+    So a resumed run and the controls start from the same weights.
     """
-    if config.model != EMBEDDED:
-        return policy_folder(config.model)
-    folder = run / "cold_start"
-    if (folder / MARK).is_file():
-        return folder
+    source, folder = config.source, run / "cold_start"
+    if not source.is_made:
+        return policy_folder(source.model)
+    return folder if (folder / MARK).is_file() else _made(config, folder, report=report)
+
+
+def rehearsed_policy(config: TrainConfig, folder: Path) -> Path:
+    """Returns the folder of the policy a run would start from; one that would be made for it has learned nothing yet."""
+    source = config.source
+    return _made(config, folder, report=silent, rehearsal=True) if source.is_made else policy_folder(source.model)
+
+
+def _made(config: TrainConfig, folder: Path, **told: Any) -> Path:
     make_env = config.make_env(*config.train_args)
-    size = ColdStartConfig()
-    model, tokenizer = build(make_env, size, seed=config.seed, report=report)
-    renderer = TextRenderer(tokenizer, with_instructions=False)
-    lessons = (make_env, model, tokenizer, renderer, size)
-    cold_start(*lessons, seed=config.seed, report=report, device=find_device(config.device))
-    return _written(folder, model, tokenizer)
-
-
-def new_embedded(config: TrainConfig, folder: Path) -> Path:
-    """Returns the folder of an embedded policy that has learned nothing yet."""
-    return _written(folder, *build(config.make_env(*config.train_args), ColdStartConfig(), seed=config.seed))
-
-
-def _written(folder: Path, model: Any, tokenizer: Any) -> Path:
-    save_policy(folder, model, tokenizer)
-    sync_all(folder)
-    write_text(folder / MARK, json.dumps({"with_instructions": False}))  # last: it says the folder is whole
-    return folder
+    return make_model(config.source.model, folder=folder, make_env=make_env, seed=config.seed, device=config.device, **told)
 
 
 def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluating: bool = False) -> TextRenderer:
@@ -163,17 +148,16 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
-    """Returns what draws the actions: another package's policy, a server's, vLLM's, or our own engine with the model."""
-    context_length = config.context_length or 4096
-    if is_named(config.policy):
-        options, device = parse_arguments(config.policy_args), config.device
-        return make_policy(config.policy, folder, tokenizer, context_length=context_length, device=device, options=options)
-    if is_url(config.policy):
-        weights = config.weights_folder or (config.output or Path()) / "weights"
-        return remote_policy(config.policy, folder, tokenizer, context_length=context_length, weights_folder=weights)
-    if config.engine == "vllm":
-        return vllm_policy(folder, tokenizer, context_length, config.engine_args)
-    return LocalPolicy(model, tokenizer, device=find_device(config.device), context_length=context_length)
+    """Returns what samples the actions, from a model that is loaded already."""
+    return config.source.make(
+        folder=folder,
+        tokenizer=tokenizer,
+        model=model,
+        context_length=config.context_length or 4096,
+        device=config.device,
+        weights_folder=config.weights_folder or (config.output or Path()) / "weights",
+        training=True,
+    )
 
 
 def training_starts(config: TrainConfig, step: int, refill: int = 0) -> Sequence[Start]:

@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .policy_source import EMBEDDED, SMOLLM2
+from .policy_source import is_folder
 
 
 def from_the_root(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the paths among a `TrainConfig`'s fields from the root, so that a run goes on from wherever it is resumed."""
     names = {name: config[name] for name in ("policy", "model_folder")}
     found: dict[str, Any] = {
-        name: str(Path(value).absolute())
-        for name, value in names.items()
-        if value not in (None, EMBEDDED, SMOLLM2) and Path(value).is_dir()
+        name: str(Path(value).absolute()) for name, value in names.items() if value is not None and is_folder(value)
     }
     for name in ("env_args", "train_args", "eval_args", "policy_args", "engine_args"):
         found[name] = tuple(map(_with_absolute_path, config[name]))

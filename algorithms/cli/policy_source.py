@@ -1,7 +1,10 @@
 """What `--policy` may name: a folder, a model on the hub, SmolLM2, the URL of a server, or a policy from another package."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -9,50 +12,140 @@ from arpo_envs import ConfigError
 from arpo_envs.errors import unknown_name
 from arpo_envs.plugins import is_reference
 
-from ..policies.named import POLICIES
+from ..models.built_in import MARK
+from ..models.named import MODELS, is_made, make_model
+from ..policies import Policy
+from ..policies.built_in import served_root
+from ..policies.named import POLICIES, make_policy, policy_maker, require_policy
 from ..policies.served import is_url
-
-EMBEDDED = "embedded"
-"""Names the small model that is built and cold-started here."""
-SMOLLM2 = "smollm2"
-"""Names the model of `algorithms.models.smollm2`; a folder of that name is `./smollm2`."""
+from .environments import parse_arguments
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]
 _WEIGHTS = ["*.safetensors"]
 
 
-def is_named(name: str) -> bool:
-    """Whether a policy's name is that of one from another package, which draws the actions of a model named apart.
+@dataclass(frozen=True)
+class Source:
+    """What samples the actions, and which model it samples from: --policy, --engine and --model-folder together.
 
-    A folder keeps its name, whatever is installed.
+    Args:
+        sampler: one of `POLICIES`, or a reference.
+        options: the sampler's own.
+        model: one of `MODELS`, a folder, a hub id, or URLs; see `policy_folder`.
+        urls: of servers, where the policy is named by them.
     """
-    if name in (EMBEDDED, SMOLLM2) or is_url(name) or Path(name).exists():
+
+    sampler: str
+    options: Mapping[str, Any]
+    model: str
+    urls: str | None = None
+
+    def make(self, **told: Any) -> Policy:
+        """Returns the policy; see `make_policy`."""
+        return make_policy(self.sampler, self.options, **told, **self._urls)
+
+    def require(self) -> None:
+        """Finds out, before the long work, what would stop a run.
+
+        Raises:
+            ConfigError: something would.
+        """
+        require_policy(self.sampler, **self._urls)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the model is made for the run, instead of being found."""
+        return is_made(self.model)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the model is an embedded one, or one that was."""
+        if self.is_made:
+            return True
+        folder = policy_folder(self.model, weights=False) if self.urls is not None else model_in(Path(self.model))
+        return (folder / MARK).is_file()
+
+    @property
+    def _urls(self) -> dict[str, str]:
+        return {} if self.urls is None else {"urls": self.urls}
+
+
+def source_of(
+    policy: str,
+    *,
+    policy_args: Sequence[str],
+    engine: str,
+    engine_args: Sequence[str],
+    model_folder: str | None,
+    usual: str | None,
+) -> Source:
+    """Returns what --policy and the options that belong to it stand for.
+
+    Args:
+        policy: a model, for the engine; URLs of servers; or a policy that samples from a model named apart.
+        policy_args: NAME=VALUE, of a policy that is named.
+        engine: "local" or "vllm".
+        engine_args: NAME=VALUE, of vLLM.
+        model_folder: the model, where `policy` does not say.
+        usual: the model that a named policy samples from if `model_folder` is left out.
+
+    Raises:
+        ConfigError: an option would have no effect, or the policy does not take its own.
+    """
+    named, served = is_named(policy), is_url(policy)
+    if engine != "local" and named:
+        raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} does its own sampling.")
+    if engine != "local" and served:
+        raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which does its own sampling.")
+    if engine_args and engine == "local":
+        raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
+    if policy_args and not named:
+        raise ConfigError("policy_args would have no effect: they belong to a policy from another package.")
+    if model_folder is not None and not named and not served:
+        raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or from another package.")
+    if served:
+        return Source("server", {}, model_folder or policy, policy)
+    if not named:
+        return Source(engine, parse_arguments(engine_args), policy)
+    options = parse_arguments(policy_args)
+    policy_maker(policy, options)
+    if model_folder is None and usual is None:
+        raise ConfigError(f"Say with --model-folder which run or model {policy} should sample from.")
+    return Source(policy, options, model_folder or usual or "")
+
+
+def is_named(name: str) -> bool:
+    """Whether a policy is a sampler by name, its model named apart; a folder keeps its name, whatever is installed."""
+    if name in MODELS.names() or is_url(name) or Path(name).exists():
         return False
-    return is_reference(name) or any(plugin.name == name for plugin in POLICIES.plugins())
+    return is_reference(name) or name in POLICIES.names()
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder here; a model keeps its name, and a folder of that name is `./embedded`."""
+    return name not in MODELS.names() and Path(name).is_dir()
 
 
 def unknown_policy(name: str) -> ConfigError:
     """Returns the error for what is neither a folder nor a name."""
-    return unknown_name("policy", name, [EMBEDDED, SMOLLM2, *POLICIES.names()])
+    return unknown_name("policy", name, [*MODELS.names(), *POLICIES.names()])
 
 
 def policy_folder(name: str, *, weights: bool = True) -> Path:
     """Returns the folder of a model; one on the hub is fetched into the cache, unless it is there already.
 
     Args:
-        name: a folder of a model or of a run, a hub id "owner/name", "smollm2", or the URL of a server, which says what it
-            was started with.
+        name: a folder of a model or of a run, a hub id "owner/name", one of `MODELS` that is found, or the URL of a server,
+            which says what it was started with.
         weights: whether the weights are wanted too, or only its configuration and tokenizer.
 
     Raises:
         ConfigError: it is none of these, or the hub cannot be reached.
     """
-    if name == SMOLLM2:
-        from ..models.smollm2 import smollm2_folder
-
+    if name in MODELS.names():
         errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-        return smollm2_folder(lambda line: errors.print(line))
+        return make_model(name, say=lambda line: errors.print(line))
     if is_url(name):
         return _served_folder(name, weights=weights)
     folder = model_in(Path(name))
@@ -81,6 +174,24 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     return fetched
 
 
+def measured_folder(source: Source) -> Path:
+    """Returns the folder of the model that an evaluation is about: a run's policy, or a model by itself.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    name, home = source.model, Path(source.model)
+    if source.urls is not None:
+        return policy_folder(name, weights=False)
+    if (home / "policy").is_dir():
+        return home / "policy"
+    found = name in MODELS.names() and not source.is_made
+    if not found and (home.exists() or "/" not in name) and not (home / "config.json").is_file():
+        hint = "" if home.exists() else f" {unknown_policy(name)}"
+        raise ConfigError(f"{name} is neither a run with a policy in it nor a model folder (with a config.json).{hint}")
+    return policy_folder(name)
+
+
 def model_in(folder: Path) -> Path:
     """Returns the model folder that a folder stands for: the policy of a run, whose own config.json is none of a model."""
     policy = folder / "policy"
@@ -89,8 +200,6 @@ def model_in(folder: Path) -> Path:
 
 def _served_folder(names: str, *, weights: bool) -> Path:
     """Returns the folder of the model behind URLs, as this machine knows it."""
-    from .remote import served_root
-
     root = served_root(names)
     try:
         return policy_folder(root, weights=weights)

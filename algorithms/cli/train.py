@@ -25,14 +25,13 @@ from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
 from ..durable import sync, write_text
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
-from ..models.embedded.lessons import demonstrator
+from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
-from ..policies.served import is_url
+from ..models.named import require_model
 from ..rollout import Failures, check_prompts, reason
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import write_trees
-from .config import MARK, TrainConfig, describe_algorithm
-from .engine import require_vllm
+from .config import TrainConfig, describe_algorithm
 from .kept import Kept
 from .parts import (
     Parts,
@@ -40,15 +39,14 @@ from .parts import (
     dialect_of,
     evaluation_starts,
     learner_config,
-    new_embedded,
+    rehearsed_policy,
     renderer_for,
     starting_policy,
     training_starts,
 )
 from .patience import Patience
-from .policy_source import EMBEDDED, policy_folder
+from .policy_source import policy_folder
 from .progress import Progress
-from .remote import refuse_unsynced
 from .report import report
 from .results import write_json
 from .resume import resumed, start_of
@@ -237,19 +235,14 @@ def _check(config: TrainConfig) -> None:
     learner_config(config)
     if config.lora is not None:
         require_peft()
-    folder = policy_folder(config.model, weights=False) if config.model != EMBEDDED else None
-    if folder is not None and is_url(config.policy):
-        refuse_unsynced(config.policy)
-    make_env = config.make_env(*config.train_args)
-    if folder is not None:
-        renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
+    source, make_env = config.source, config.make_env(*config.train_args)
+    if source.is_made:
+        require_model(source.model, make_env)
     else:
-        env = make_env()
-        demonstrator(env)
-        env.close()
+        folder = policy_folder(source.model, weights=False)
+        renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
+    source.require()
     config.make_env(*config.eval_args)
-    if config.engine == "vllm":
-        require_vllm()
     if config.track == "wandb":
         require_wandb()
 
@@ -262,8 +255,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
     """
     with tempfile.TemporaryDirectory(prefix="arpo-dry-run-") as folder:
         config = replace(config, output=Path(folder))
-        start = policy_folder(config.model) if config.model != EMBEDDED else new_embedded(config, Path(folder) / "policy")
-        parts = assemble(config, start)
+        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
         try:
             check_prompts(parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, config.limits())
             await parts.policy.load(parts.learner.weights(), 0)

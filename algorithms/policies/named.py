@@ -1,29 +1,29 @@
-"""Policies of other packages, by name or reference: backends that draw a model's actions in a way of their own."""
+"""Policies by name or reference: those of this package and those of others."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from arpo_envs import ConfigError, Registry
 
-from ..options import checked
+from ..options import checked, required
 from . import Policy
 
-POLICIES = Registry("policy", "arpo.policies", {})
-"""What installed packages offer under the entry points `arpo.policies`; those of this package are not chosen by name."""
+POLICIES = Registry("policy", "arpo.policies", {name: f"{__package__}.built_in:{name}" for name in ("local", "server", "vllm")})
+"""Those of this package, and what installed packages offer under the entry points `arpo.policies`."""
 
-
-GIVEN = ("folder", "tokenizer", "context_length", "device")
-"""What a policy is told by the run, as far as it wants to know."""
+TOLD = ("folder", "tokenizer", "context_length", "device", "model", "urls", "weights_folder", "training")
+"""What a run tells the maker of a policy, as far as it asks for it: the folder of the model, its tokenizer, the maximum tokens
+per sequence, "cpu" or "cuda", the model itself where it is loaded, URLs where it was named by them, a folder for weights on
+their way, and whether the policy is for training."""
 
 
 def policy_maker(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     """Returns what makes a policy, its options filled in; mistakes in these are found before the long work.
 
     Args:
-        name: of an entry point, or "package.module:object".
-        options: what it shall be called with beside what every policy is given, see `make_policy`.
+        name: one of `POLICIES`, or "package.module:object".
+        options: its own, beside what every policy is told, see `TOLD`.
 
     Raises:
         ConfigError: the name is unknown, what it names cannot be called, or does not take these options.
@@ -31,34 +31,52 @@ def policy_maker(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     factory = POLICIES.find(name)
     if not callable(factory):
         raise ConfigError(f"The policy {name} is {factory!r}; expected a function that returns a policy.")
-    known = inspect.signature(factory).parameters
-    given = {name for name in GIVEN if name in known}
-    mine = checked(name, factory, options, given)
-    return lambda **told: factory(**{name: told[name] for name in given}, **mine)
+    mine = checked(name, factory, options, TOLD)
+    return lambda **told: factory(**_wanted(name, factory, told), **mine)
 
 
-def make_policy(
-    name: str, folder: Path, tokenizer: Any, *, context_length: int, device: str, options: Mapping[str, Any]
-) -> Policy:
-    """Returns a policy of another package.
+def make_policy(name: str, options: Mapping[str, Any], **told: Any) -> Policy:
+    """Returns a policy by name.
 
-    It is made by a function that takes whatever it needs of `folder`, `tokenizer`, `context_length` and `device`, and its
-    own options, all by keyword.
+    It is made by a function that takes whatever it needs of `TOLD`, and its own options, all by keyword.
 
     Args:
-        name: of an entry point, or "package.module:object".
-        folder: of the model whose actions it draws; its weights come later, through `Policy.load`.
-        tokenizer: of that model.
-        context_length: longest sequence in tokens.
-        device: cpu or cuda.
-        options: of its own.
+        name: one of `POLICIES`, or "package.module:object".
+        options: its own.
+        told: by the run, see `TOLD`.
 
     Raises:
         ConfigError: the name or an option is unknown, or what comes of it is no policy.
     """
-    maker = policy_maker(name, options)
-    policy = maker(folder=folder, tokenizer=tokenizer, context_length=context_length, device=device)
+    policy = policy_maker(name, options)(**told)
     if not isinstance(policy, Policy):
         members = "version, context_length, vocabulary_size, generate, load and close"
-        raise ConfigError(f"{name} returned {policy!r}, which is no policy: it needs {members}.")
+        raise ConfigError(f"{name} returned {policy!r}, which is not a policy: it needs {members}.")
     return policy
+
+
+def require_policy(name: str, **told: Any) -> None:
+    """Has the maker of a policy find out, before the long work, what would stop a run, if it can.
+
+    Args:
+        name: one of `POLICIES`, or "package.module:object".
+        told: by the run, see `TOLD`.
+
+    Raises:
+        ConfigError: something would.
+    """
+    require = getattr(POLICIES.find(name), "require", None)
+    if callable(require):
+        require(**_wanted(name, require, told))
+
+
+def _wanted(name: str, function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a function asks for of what a run tells.
+
+    Raises:
+        ConfigError: it cannot do without something that this run does not know.
+    """
+    asked = {one: parameter for one, parameter in inspect.signature(function).parameters.items() if one in TOLD}
+    if unknown := [one for one, parameter in asked.items() if required(parameter) and one not in told]:
+        raise ConfigError(f"The policy {name} needs {', '.join(unknown)}: name it by its URLs, --policy http://…")
+    return {one: told[one] for one in asked if one in told}

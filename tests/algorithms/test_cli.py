@@ -407,3 +407,13 @@ def test_help_is_in_whole_sentences_and_tells_what_happens_by_default(command, c
     assert len(lines) > 15
     assert lone == []
     assert not [line for line in lines if "(default: None)" in line or "(default: )" in line or line.count("(default") > 1]
+
+
+def test_an_engine_may_be_named_as_a_policy(tiny_policy, tmp_path, capsys):
+    def measured(name, *words):
+        assert main(["eval", *words, "--questions", "3", "--show", "3", "--json", str(tmp_path / f"{name}.json")]) == 0
+        record = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        return {key: value for key, value in record.items() if key not in ("policy", "seconds")}
+
+    by_model = measured("model", "--policy", str(tiny_policy))
+    assert measured("engine", "--policy", "local", "--model-folder", str(tiny_policy)) == by_model

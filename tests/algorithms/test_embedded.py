@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from algorithms.cli import parts
 from algorithms.cli.config import TrainConfig
+from algorithms.models import devices
+from algorithms.models.embedded import cold_start as lessons_of
 from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
 from algorithms.models.embedded.lessons import (
     Lesson,
@@ -196,8 +198,8 @@ def test_a_run_teaches_its_policy_on_its_own_device(tmp_path, monkeypatch):
     def learn(make_env, model, tokenizer, renderer, config, *, device, **others):
         taught.append(device)
 
-    monkeypatch.setattr(parts, "cold_start", learn)
-    monkeypatch.setattr(parts, "find_device", lambda name: torch.device(name))
+    monkeypatch.setattr(lessons_of, "cold_start", learn)
+    monkeypatch.setattr(devices, "find_device", lambda name: torch.device(name))
     config = TrainConfig(env_args=("cities_per_country=3",), device="cuda", output=tmp_path)
     parts.starting_policy(config, tmp_path, report=lambda *line: None)
     assert taught == [torch.device("cuda")]

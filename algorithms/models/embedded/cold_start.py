@@ -65,11 +65,11 @@ class ColdStartConfig:
     lessons: int = 2000
 
 
-def _silent(phase: str, done: int, total: int, accuracy: float | None) -> None:
-    pass
+def silent(phase: str, done: int, total: int, accuracy: float | None) -> None:
+    """Reports nothing."""
 
 
-def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int, report: Report = _silent) -> tuple[Any, Any]:
+def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int, report: Report = silent) -> tuple[Any, Any]:
     """Returns an untrained (model, tokenizer) for an environment.
 
     Args:
