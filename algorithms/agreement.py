@@ -21,7 +21,7 @@ from arpo_envs import ConfigError
 
 from .learner import TorchLearner
 from .models import own
-from .policies import Policy, Sampling
+from .policies import DTYPE, Policy, Sampling
 from .tree import NO_PARENT, Node, RolloutTree, Status
 
 ROOM = 4.0
@@ -225,7 +225,7 @@ class Texts:
         if length < 4 * _DRAWN:
             raise ConfigError(f"A context of {length} tokens holds no episode; give at least {4 * _DRAWN}.")
         dtypes = [model.dtype, torch.bfloat16] if learner.config.autocast == "bfloat16" else [model.dtype]
-        drawn_in = getattr(policy, "dtype", torch.bfloat16)  # the least precise usual one, if the engine does not say
+        drawn_in = DTYPE.of(policy) or torch.bfloat16  # the least precise usual one, if the engine does not say
         eps = max(own.eps(dtype, model.device) for dtype in dtypes)
         return cls(
             learner,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
-from .advantages import AdvantageEstimator, Credit, Scores
+from .advantages import COMPARES, AdvantageEstimator, Credit, Scores
 from .branching import BranchingStrategy
 from .losses import Loss
 from .losses.aggregation import Aggregation, check_aggregation
@@ -58,7 +58,7 @@ class Algorithm:
         roots = self.branching.roots
         if self.rollouts < 1:
             raise ConfigError(f"rollouts (M) must be at least 1, got {self.rollouts}.")
-        if self.rollouts < 2 and getattr(self.advantages, "compares", True):
+        if self.rollouts < 2 and COMPARES.of(self.advantages):
             raise ConfigError(f"rollouts (M) must be at least 2, because advantages compare siblings; got {self.rollouts}.")
         if roots is not None and roots > self.rollouts:
             raise ConfigError(f"roots (N) = {roots} exceeds rollouts (M) = {self.rollouts}.")

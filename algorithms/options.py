@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, members
 from arpo_envs.errors import unknown_name
 
 Recipe = Callable[..., Any]
+
+REQUIRE: members.Member[Callable[..., None] | None] = members.Member("require", None, method=True)
+"""Finds out, before the long work, what would stop what a maker of policies or models makes."""
 
 
 @dataclass(frozen=True)

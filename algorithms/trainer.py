@@ -12,8 +12,8 @@ from .advantages import Credit, Scores
 from .algorithm import Aggregation, Algorithm
 from .losses import Loss
 from .metrics import failed_by_status, summarise
-from .policies import Policy
-from .rendering import Renderer
+from .policies import SLEEP, Policy
+from .rendering import REWRITES, Renderer
 from .rewards import shuffle_rewards
 from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree
@@ -96,7 +96,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Refuses what may be evaluated, but not trained."""
-        if rewrites := getattr(self.renderer, "rewrites", ()):
+        if rewrites := REWRITES.of(self.renderer):
             raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it may only evaluate: {rewrites[0]}.")
 
     async def step(self, step: int) -> StepResult:
@@ -126,8 +126,7 @@ class Trainer:
         collected = time.perf_counter()
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
-        if (sleep := getattr(self.policy, "sleep", None)) is not None:
-            await sleep()  # an engine on the learner's GPU makes room; `load` wakes it
+        await SLEEP.of(self.policy)()  # an engine on the learner's GPU makes room; `load` wakes it
         scores = self.learner.score(trees, algorithm.needs)
         credit = algorithm.credit(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)

@@ -6,6 +6,7 @@
 >>> twin = arpo_envs.clone(env)
 """
 
+from . import members
 from .core import Outcome, RewardRule, Score, ToolEnv
 from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
@@ -50,6 +51,7 @@ __all__ = [
     "fork_level",
     "layers",
     "make_dialect",
+    "members",
     "register",
     "reseed",
     "restore",

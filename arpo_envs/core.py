@@ -17,6 +17,7 @@ import numpy as np
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
 from .errors import CloneError, ConfigError
 from .forking import ForkLevel
+from .members import REPLAYED_CALLS, TOOL_IDENTITY
 from .spaces import MAX_TEXT, TextSpace, reseeded
 from .tasks import Task, TaskSource
 from .tools import Session, Tool, ToolResult, ToolSpec
@@ -231,7 +232,7 @@ class ToolEnv(gym.Env[str, str]):
     @property
     def replayed_calls(self) -> int:
         """Tool calls that were run again to bring this environment's sessions into their state (level REPLAY)."""
-        return sum(int(getattr(session, "replayed_calls", 0)) for session in self.sessions.values())
+        return sum(int(REPLAYED_CALLS.of(session)) for session in self.sessions.values())
 
     def anchor(self) -> str | None:
         """Returns a name of the current state for step-level credit (GiGPO): the task and what was last seen.
@@ -249,7 +250,7 @@ class ToolEnv(gym.Env[str, str]):
         A tool whose arguments matter says so with an attribute `identity`.
         """
         limits = (self.max_turns, self.max_tool_calls, self.result_characters)
-        tools = ",".join(f"{name}={getattr(self.tools[index], 'identity', '')}" for name, index in self._owner.items())
+        tools = ",".join(f"{name}={TOOL_IDENTITY.of(self.tools[index])}" for name, index in self._owner.items())
         return f"{self.tasks.name}|{self.dialect.name}|{tools}|{limits}"
 
     def release(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.utils import EzPickle
 
 from .errors import ArpoError, CloneError, ForkError, NotForkable, SnapshotMismatch
+from .members import CONFIGURATION, COPIED_STATE, IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS, SHARED
 from .returned import last_returned
 from .spaces import reseeded
 
@@ -97,7 +98,7 @@ def clone_many(env: EnvT, seeds: Sequence[int | None]) -> "list[EnvT | CloneErro
         NotForkable: no child can be made at all.
     """
     _require_forkable(env)
-    sessions = getattr(env.unwrapped, "sessions", {})
+    sessions = SESSIONS.of(env.unwrapped)
     copies: dict[int, list[Any]] = {}
     try:
         for session in sessions.values():
@@ -131,7 +132,7 @@ def _child(env: EnvT, sessions: dict[int, Any], seed: int | None) -> EnvT:
     if failed is not None:
         raise failed
     child = _deepcopy(env, dict(sessions))
-    adopted = {id(session) for session in getattr(child.unwrapped, "sessions", {}).values()}
+    adopted = {id(session) for session in SESSIONS.of(child.unwrapped).values()}
     if not adopted.issuperset(map(id, sessions.values())):
         child.close()
         raise CloneError(f"{describe(env)} was closed while it was being cloned.")
@@ -154,8 +155,8 @@ def reseed(env: "gym.Env[Any, Any]", seed: int) -> None:
     """
     _ = env.unwrapped.np_random  # Gymnasium makes it when first used, from the machine's entropy
     for depth, layer in enumerate(layers(env)):
-        own = getattr(layer, "reseed", None)
-        if callable(own):
+        own = RESEED.of(layer)
+        if own is not None:
             own(int(np.random.SeedSequence([seed, depth]).generate_state(1)[0]))
             continue
         for index, name in enumerate(sorted(vars(layer))):
@@ -193,7 +194,7 @@ class Snapshot:
     @property
     def replayed_calls(self) -> int:
         """How many tool calls were run again to take it; 0 unless a tool's level is REPLAY."""
-        return int(getattr(self._usable().unwrapped, "replayed_calls", 0))
+        return REPLAYED_CALLS.of(self._usable().unwrapped)
 
     def spawn(self, *, seed: int | None = None) -> "gym.Env[Any, Any]":
         """Returns a live environment in the parked state; `seed` as in `clone`.
@@ -247,9 +248,10 @@ def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
     _require_forkable(env)
     parked: dict[int, Any] = {}
     try:
-        for session in getattr(env.unwrapped, "sessions", {}).values():
+        for session in SESSIONS.of(env.unwrapped).values():
             if id(session) not in parked:
-                parked[id(session)] = session.park() if hasattr(session, "park") else session.clone(1)[0]
+                park = PARK.of(session)
+                parked[id(session)] = park() if park is not None else session.clone(1)[0]
         return Snapshot(_child(env, parked, None))
     except BaseException:
         _close_sessions(parked)
@@ -282,11 +284,9 @@ def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, An
     returned = last_returned(frozen)
     memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
     states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
-    release = getattr(env.unwrapped, "release", None)
-    if callable(release):
-        release()
+    RELEASE.of(env.unwrapped)()
     for layer, state in zip(live, states, strict=True):
-        fixed: frozenset[str] = getattr(type(layer), "configuration", frozenset())
+        fixed = CONFIGURATION.of(type(layer))
         kept = {name: value for name, value in vars(layer).items() if name in fixed}
         vars(layer).clear()
         vars(layer).update({name: value for name, value in state.items() if name not in fixed} | kept)
@@ -308,8 +308,8 @@ def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
     stack = layers(env)
     names = [f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in stack]
     names += [_plain(getattr(layer, "_saved_kwargs", {})) for layer in stack[:-1]]
-    own = getattr(stack[-1], "identity", None)
-    return (*names, own() if callable(own) else _plain(getattr(stack[-1].spec, "kwargs", {})))
+    own = IDENTITY.of(stack[-1])
+    return (*names, own() if own is not None else _plain(getattr(stack[-1].spec, "kwargs", {})))
 
 
 def _plain(arguments: dict[str, Any]) -> str:
@@ -357,9 +357,8 @@ def _deepcopy(env: EnvT, memo: dict[int, Any]) -> EnvT:
 
 def _abandon(twin: Any) -> None:
     """Frees the sessions of a base environment that was copied before a wrapper around it failed."""
-    release = getattr(twin, "release", None)
-    if callable(release) and "sessions" in vars(twin):  # else it failed before it held anything
-        release()
+    if twin is not None and "sessions" in vars(twin):  # else it failed before it held anything
+        RELEASE.of(twin)()
 
 
 def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
@@ -367,7 +366,7 @@ def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
     stack = layers(env)
     for layer in stack:
         others = {id(other): other for other in stack}
-        cloned = {*getattr(layer, "shared", ()), "sessions"} if layer is env.unwrapped else set()  # never deep-copied
+        cloned = {*SHARED.of(layer), "sessions"} if layer is env.unwrapped else set()  # never deep-copied
         for name, value in vars(layer).items():
             if name in cloned:
                 continue
@@ -383,8 +382,8 @@ def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
 
 def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
     """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
-    copied = getattr(layer, "copied_state", None)
-    if callable(copied):
+    copied = COPIED_STATE.of(layer)
+    if copied is not None:
         return dict(copied(memo))
     if hasattr(type(layer), "__deepcopy__"):
         others = {key: value for key, value in memo.items() if key != id(layer)}

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from .errors import NotForkable
+from .members import LAST
 
 
 def last_returned(stack: "Sequence[gym.Env[Any, Any]]") -> tuple[Any, dict[str, Any]]:
@@ -22,7 +23,7 @@ def last_returned(stack: "Sequence[gym.Env[Any, Any]]") -> tuple[Any, dict[str, 
         NotForkable: no layer has a method `last`, or an `ObservationWrapper` outside of it steps in a way of its own, so that
             its observation may depend on more than the one inside.
     """
-    depth = next((i for i, layer in enumerate(stack) if callable(getattr(layer, "last", None))), None)
+    depth = next((i for i, layer in enumerate(stack) if LAST.of(layer) is not None), None)
     if depth is None:
         names = " around ".join(type(layer).__name__ for layer in stack)
         raise NotForkable(f"{names} has no method `last() -> (observation, info)`, which restore() returns.")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
-from arpo_envs import ConfigError, ForkLevel
+from arpo_envs import ConfigError, ForkLevel, members
 
 
 class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
@@ -68,8 +68,8 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         observation, info = self._spent(observation, info, over=terminated or truncated)
         if not (terminated or truncated) and self.tokens_left == 0:
             truncated = True
-            if self.env.has_wrapper_attr("forfeit"):  # an episode without an answer pays what the environment says
-                reward = self.env.get_wrapper_attr("forfeit")()
+            paid = members.FORFEIT.through(self.env)()  # an episode without an answer pays what the environment says
+            reward = reward if paid is None else paid
         return observation, reward, terminated, truncated, info
 
     def last(self) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypedDict
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
-from arpo_envs import ForkLevel
+from arpo_envs import ForkLevel, members
 
 
 class Message(TypedDict):
@@ -51,7 +51,7 @@ class Transcript(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts a new conversation."""
         observation, info = self.env.reset(seed=seed, options=options)
-        instructions = self.get_wrapper_attr("instructions") if self.has_wrapper_attr("instructions") else ""
+        instructions = members.INSTRUCTIONS.through(self)
         self._messages = []
         self._say("system", instructions)
         self._say("user", observation)

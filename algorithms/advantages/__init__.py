@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from arpo_envs import members
+
 from ..tree import RolloutTree
 from .rounding import snapped
 
@@ -45,6 +47,12 @@ class Credit:
     advantages: tuple[tuple[Array, ...], ...]
     weights: tuple[tuple[Array, ...], ...]
     returns: tuple[tuple[Array, ...], ...] | None = None
+
+
+COMPARES: members.Member[bool] = members.Member("compares", True)
+"""Whether an estimator compares rollouts of a prompt, so that one alone would teach nothing."""
+DISCOUNT: members.Member[float] = members.Member("discount", 1.0)
+"""By how much an estimator values what comes one step later."""
 
 
 class AdvantageEstimator(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from arpo_envs import CloneError, ConfigError, ForkLevel, Session, Task, Tool, ToolEnv, ToolResult, ToolSpec
+from arpo_envs import CloneError, ConfigError, ForkLevel, Session, Task, Tool, ToolEnv, ToolResult, ToolSpec, members
 
 from ..rollout import TextEnv
 
@@ -57,7 +57,7 @@ class _CountedSession:
     @property
     def replayed_calls(self) -> int:
         """The session's own."""
-        return int(getattr(self._session, "replayed_calls", 0))
+        return members.REPLAYED_CALLS.of(self._session)
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
         """Counts, then calls."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import arpo_envs
-from arpo_envs import ArpoError
+from arpo_envs import ArpoError, members
 from arpo_envs.envs.named import ENVS
 
 from ..rollout import TextEnv
@@ -60,7 +60,7 @@ def listed() -> Table:
             about.append(f"\nfrom {packages[name]}", style="dim")
         if preset := gym.registry[name].kwargs:
             about.append("\n" + ", ".join(f"{key}={_short(value)}" for key, value in preset.items()), style="dim")
-        specs = env.get_wrapper_attr("tool_specs") if env.has_wrapper_attr("tool_specs") else ()
+        specs = members.TOOL_SPECS.through(env)
         tools = ", ".join(spec.name for spec in specs)
         table.add_row(Text(name, style="bold cyan"), about, tools, arpo_envs.fork_level(env).value)
         env.close()
@@ -85,7 +85,7 @@ def _explained(name: str, env: TextEnv) -> Group:
     spec = env.spec
     question, _ = env.reset(seed=_EXAMPLE_SEED)
     tools = Table(title="Tools", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    for tool in env.get_wrapper_attr("tool_specs") if env.has_wrapper_attr("tool_specs") else ():
+    for tool in members.TOOL_SPECS.through(env):
         parameters = ", ".join(tool.parameters.get("properties", {}))
         tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), tool.description)
     table = Table(title="Arguments", title_justify="left")
@@ -93,7 +93,7 @@ def _explained(name: str, env: TextEnv) -> Group:
         table.add_column(heading, overflow="fold")
     for argument, default, meaning in _arguments(kind, spec.kwargs if spec is not None else {}):
         table.add_row(Text(argument, style="bold"), default, Text(meaning))
-    task = env.get_wrapper_attr("task") if env.has_wrapper_attr("task") else None
+    task = members.TASK.through(env)
     answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
     return Group(
         Text.assemble((name, "bold cyan"), f"  {first_sentence(kind.__doc__)}."),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import arpo_envs
-from arpo_envs import ConfigError, Dialect, ForkLevel, Snapshot
+from arpo_envs import ConfigError, Dialect, ForkLevel, Snapshot, members
 from arpo_envs.arguments import arguments_in, example
 from arpo_envs.errors import unknown_name
 
@@ -80,8 +80,8 @@ class Game:
         self.question = str(question)
         self.branches = [Branch(1, env, "the question", info=info)]
         self.current = self.branches[0]
-        self.dialect: Dialect | None = env.get_wrapper_attr("dialect") if env.has_wrapper_attr("dialect") else None
-        specs = env.get_wrapper_attr("tool_specs") if env.has_wrapper_attr("tool_specs") else ()
+        self.dialect: Dialect | None = members.DIALECT.through(env)
+        specs = members.TOOL_SPECS.through(env)
         self.tools = {spec.name: spec for spec in specs}
         self.forkable = arpo_envs.fork_level(env) is not ForkLevel.NONE
 
@@ -93,7 +93,7 @@ class Game:
     def answers(self) -> tuple[str, ...]:
         """Returns the accepted answers, empty if the environment does not tell."""
         env = self.current.env
-        task = env.get_wrapper_attr("task") if env.has_wrapper_attr("task") else None
+        task = members.TASK.through(env)
         return tuple(getattr(task, "answers", ()))
 
     def action(self, line: str) -> str | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arpo_envs import members
+
 from .. import seeds
 from ..learner import LearnerConfig, LoRA, TorchLearner, TruncatedImportanceSampling
 from ..models.built_in import MARK
@@ -78,7 +80,8 @@ def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluat
 def dialect_of(make_env: MakeEnv) -> str:
     """Returns the name of the dialect an environment speaks; "tags" where it has none of its own."""
     env = make_env()
-    name = env.get_wrapper_attr("dialect").name if env.has_wrapper_attr("dialect") else "tags"
+    dialect = members.DIALECT.through(env)
+    name = "tags" if dialect is None else dialect.name
     env.close()
     return str(name)
 

@@ -10,6 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from arpo_envs import members
+
 from .config import TrainConfig
 from .environments import arguments_of
 from .results import write_json
@@ -90,10 +92,9 @@ def summarise(
 def majority(config: TrainConfig) -> float | None:
     """Returns the success of always giving the one best answer, None where the tasks cannot tell."""
     env = config.make_env(*config.eval_args)()
-    tasks = env.get_wrapper_attr("tasks") if env.has_wrapper_attr("tasks") else None
-    baseline = getattr(tasks, "majority_baseline", None)
+    found = members.MAJORITY_BASELINE.of(members.TASKS.through(env))()
     env.close()
-    return float(baseline()) if callable(baseline) else None
+    return None if found is None else float(found)
 
 
 def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[str, Any]) -> Table:

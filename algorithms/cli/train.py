@@ -28,6 +28,7 @@ from ..learner import require_peft
 from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
 from ..models.named import require_model
+from ..policies import FORGET
 from ..rollout import Failures, check_prompts, reason
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import write_trees
@@ -282,8 +283,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
 
 async def _forget(parts: Parts) -> None:
     """Has an engine drop what it remembers, or what was asked before would show in the last bits of what comes."""
-    if (forget := getattr(parts.policy, "forget", None)) is not None:
-        await forget()
+    await FORGET.of(parts.policy)()
 
 
 async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str, failures: Failures) -> Evaluation:

@@ -6,6 +6,8 @@ from typing import Any
 
 from arpo_envs import ConfigError, Registry
 
+from ..options import REQUIRE
+
 MODELS = Registry("model", "arpo.models", {name: f"{__package__}.built_in:{name}" for name in ("embedded", "smollm2")})
 """Those of this package, and what installed packages offer under the entry points `arpo.models`."""
 
@@ -45,6 +47,6 @@ def require_model(name: str, make_env: Any) -> None:
     Raises:
         ConfigError: something would.
     """
-    require = getattr(MODELS.find(name), "require", None)
-    if callable(require):
+    require = REQUIRE.of(MODELS.find(name))
+    if require is not None:
         require(make_env)

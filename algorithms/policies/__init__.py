@@ -4,11 +4,11 @@ To add a policy, write one file here with a class that has the members of `Polic
 `docs/add-a-policy.md`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, members
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,18 @@ class Policy(Protocol):
     async def close(self) -> None:
         """Frees what the policy holds; later requests fail, and a second call does nothing."""
         ...
+
+
+async def _at_once() -> None:
+    """Stands for a method that would do nothing."""
+
+
+SLEEP: members.Member[Callable[[], Awaitable[None]]] = members.Member("sleep", _at_once, method=True)
+"""Makes room on the GPU for the learner; the policy's `load` wakes it."""
+FORGET: members.Member[Callable[[], Awaitable[None]]] = members.Member("forget", _at_once, method=True)
+"""Drops what a policy remembers of contexts, which may show in the last bits of what comes next."""
+DTYPE: members.Member[Any] = members.Member("dtype", None)
+"""The torch precision that a policy computes in; None if it does not say."""
 
 
 def check_request(

@@ -6,7 +6,7 @@ from typing import Any
 
 from arpo_envs import ConfigError, Registry
 
-from ..options import checked, required
+from ..options import REQUIRE, checked, required
 from . import Policy
 
 POLICIES = Registry("policy", "arpo.policies", {name: f"{__package__}.built_in:{name}" for name in ("local", "server", "vllm")})
@@ -65,8 +65,8 @@ def require_policy(name: str, **told: Any) -> None:
     Raises:
         ConfigError: something would.
     """
-    require = getattr(POLICIES.find(name), "require", None)
-    if callable(require):
+    require = REQUIRE.of(POLICIES.find(name))
+    if require is not None:
         require(**_wanted(name, require, told))
 
 

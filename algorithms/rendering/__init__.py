@@ -4,10 +4,11 @@
 outside holds no mark of the model's.
 """
 
-from .text import CUT_MARK, Encoded, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
+from .text import CUT_MARK, REWRITES, Encoded, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
 
 __all__ = [
     "CUT_MARK",
+    "REWRITES",
     "Encoded",
     "Renderer",
     "ScriptedRenderer",

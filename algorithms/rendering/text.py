@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from arpo_envs import ConfigError, Dialect, ToolSpec
+from arpo_envs import ConfigError, Dialect, ToolSpec, members
 
 from .spelling import Piece, Speller, pattern_of
 
@@ -37,6 +37,10 @@ class Encoded(NamedTuple):
 
 NO_ROOM = Encoded((), "", cut=True, fits=False)
 """What an observation is when there is no room for it."""
+
+
+REWRITES: members.Member[Sequence[str]] = members.Member("rewrites", ())
+"""Earlier turns that a renderer's chat template changes, in words; with any of them it may only evaluate."""
 
 
 @runtime_checkable

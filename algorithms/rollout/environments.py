@@ -115,16 +115,6 @@ class Environments:
             self.unforkable = self.unforkable or error
 
 
-def attribute(env: TextEnv, name: str) -> Any:
-    """Returns an attribute of the outermost layer that has it, None if none has."""
-    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
-
-
-def replayed_calls(env: TextEnv) -> int:
-    """Returns the tool calls that were run again to make an environment."""
-    return int(getattr(env.unwrapped, "replayed_calls", 0))
-
-
 def close_late(failures: Failures, result: Any) -> None:
     """Closes the environments in a result that nobody waits for any more."""
     for item in result if isinstance(result, list | tuple) else [result]:

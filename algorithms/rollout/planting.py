@@ -1,11 +1,10 @@
 """One tree from its first prompt to its last leaf: the episode is opened, what the strategy plans is planted, all is closed."""
 
-from arpo_envs import ConfigError, ForkLevel, fork_level
+from arpo_envs import ConfigError, ForkLevel, fork_level, members
 
 from ..branching.strategy import Grow
 from ..rendering.text import check_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
-from .environments import attribute
 from .growth import Growth
 from .limits import TextEnv, split_evenly
 from .prompts import prompt, too_long
@@ -69,7 +68,7 @@ def _check_fit(run: Run, env: TextEnv) -> None:
     Raises:
         ConfigError: it speaks another dialect, or cannot be cloned for a strategy that forks.
     """
-    dialect = attribute(env, "dialect")
+    dialect = members.DIALECT.through(env)
     if dialect is not None:
         check_dialect(run.renderer, dialect)
     if run.branching.forks and fork_level(env) is ForkLevel.NONE:

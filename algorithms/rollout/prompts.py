@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, members
 
 from ..policies import Policy
 from ..rendering import Renderer
-from .environments import attribute
 from .limits import Limits, MakeEnv, Start, TextEnv
 
 _LOOKED_AT = 4
@@ -14,8 +13,8 @@ _LOOKED_AT = 4
 
 def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:
     """Returns the tokens of an episode's first prompt."""
-    instructions = str(attribute(env, "instructions") or "")
-    return tuple(renderer.start(instructions, text, tuple(attribute(env, "tool_specs") or ())))
+    instructions = str(members.INSTRUCTIONS.through(env) or "")
+    return tuple(renderer.start(instructions, text, tuple(members.TOOL_SPECS.through(env) or ())))
 
 
 def too_long(length: int, reserve: int, context_length: int) -> ConfigError | None:

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from arpo_envs import CloneError
+from arpo_envs import CloneError, members
 
 from ..branching.strategy import BranchPoint
 from ..policies import Generation, Sampling
 from ..tree import Origin, RolloutTree, Status
 from . import door
-from .environments import attribute, replayed_calls
 from .failures import reason
 from .growth import Growth
 from .limits import TextEnv, split_evenly
@@ -78,7 +77,7 @@ class Trajectory:
         if isinstance(env, CloneError):
             self.run.launch(lambda: self._stillborn(env))
         else:
-            self.env, self.replayed = env, replayed_calls(env)
+            self.env, self.replayed = env, members.REPLAYED_CALLS.of(env.unwrapped)
             self.run.launch(self._travel)
 
     async def _stillborn(self, error: CloneError) -> None:
@@ -104,8 +103,7 @@ class Trajectory:
         """Acts once and appends what comes of it; returns whether the episode goes on."""
         action = await self.act()
         with self._blame(Status.TOOL_FAULT, action):
-            anchor = getattr(self.env.unwrapped, "anchor", None)
-            state = anchor() if callable(anchor) else None
+            state = members.ANCHOR.of(self.env.unwrapped)()
         with self._blame(Status.RENDERER_FAULT, action):
             text = self.run.renderer.text((*self.prefix, *action.tokens))
             call = self.run.renderer.action(text)
@@ -150,7 +148,7 @@ class Trajectory:
         run, tokens = self.run, drawn.tokens if drawn is not None else ()
         known = (*self.prefix, *tokens)
         with self._blame(Status.TOOL_FAULT, drawn):
-            dialect = attribute(self.env, "dialect")
+            dialect = members.DIALECT.through(self.env)
             stop = tuple(dialect.stop) if dialect is not None else ()
         with self._blame(Status.RENDERER_FAULT, drawn):
             tail = run.renderer.text(known) if known else ""
@@ -179,7 +177,7 @@ class Trajectory:
             text = renderer.text((*self.prefix, *action.tokens))
             call = renderer.action(text)
         with self._blame(Status.TOOL_FAULT, action):
-            dialect = attribute(self.env, "dialect")
+            dialect = members.DIALECT.through(self.env)
             if dialect is None or not any(stop in text for stop in dialect.stop):
                 return False
             return bool(getattr(dialect.parse(call), "unfinished", False))
@@ -274,8 +272,8 @@ class Trajectory:
     def _full(self) -> _Ended:
         """Returns the end of a trajectory whose context has no room, with what the environment pays for that."""
         with self._blame(Status.TOOL_FAULT):
-            forfeit = getattr(self.env.unwrapped, "forfeit", None)
-            reward = door.reward(forfeit()) if callable(forfeit) else None
+            paid = members.FORFEIT.of(self.env.unwrapped)()
+            reward = None if paid is None else door.reward(paid)
         return _Ended(Status.CONTEXT_FULL, reward=reward)
 
     def _readable(self, action: Generation | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from arpo_envs.testing import Finding, SkippedLaw
 
-from ..advantages import Array, Credit, rewards
+from ..advantages import COMPARES, DISCOUNT, Array, Credit, rewards
 from ..advantages.paths import column
 from ..advantages.rounding import are_equal
 from ..rewards import with_terms
@@ -135,9 +135,9 @@ def _turned(tree: RolloutTree) -> RolloutTree:
 
 def equal(ground: Playground) -> Iterator[Finding]:
     """Every path of the batch earns the same, as far as rewards alone are compared."""
-    if not getattr(ground.algorithm.advantages, "compares", True) or "values" in ground.algorithm.needs:
+    if not COMPARES.of(ground.algorithm.advantages) or "values" in ground.algorithm.needs:
         raise SkippedLaw("it does not compare the rollouts of a prompt with each other")
-    if getattr(ground.algorithm.advantages, "discount", 1.0) != 1.0:
+    if DISCOUNT.of(ground.algorithm.advantages) != 1.0:
         raise SkippedLaw("it discounts, so that equal rewards are not equal from everywhere")
     for batch, (one, other) in product(ground.batches, _EQUALS):
         trees = [with_rewards(tree, {leaf: (one, other)[i % 2] for i, leaf in enumerate(tree.leaves())}) for tree in batch]

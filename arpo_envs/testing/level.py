@@ -10,6 +10,7 @@ import gymnasium as gym
 from ..core import ToolEnv
 from ..errors import ArpoError, NotForkable, SnapshotMismatch
 from ..forking import ForkLevel, Snapshot, clone, clone_many, describe, restore, snapshot
+from ..members import SESSIONS
 from ..spaces import TextSpace
 from .bench import Bench, Case, compare
 from .laws import Law
@@ -99,7 +100,7 @@ def _counted_calls(env: Env) -> Iterator[list[str]]:
     """Lists the tool calls that any session of these classes runs meanwhile."""
     ran: list[str] = []
     with ExitStack() as patches:
-        for kind in {type(session) for session in getattr(env.unwrapped, "sessions", {}).values()}:
+        for kind in {type(session) for session in SESSIONS.of(env.unwrapped).values()}:
             original = kind.call
 
             def counting(self: Any, name: str, *args: Any, _original: Any = original, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..core import ToolEnv
+from ..members import FORFEIT
 from .bench import Bench, Script
 from .laws import Law
 from .report import Finding
@@ -60,8 +61,8 @@ def _paid(bench: Bench, seed: int, actions: Script) -> Iterator[Finding]:
 
 def _forfeit(env: Env) -> Any:
     """Returns what the environment would pay if the episode ended here without an answer; 0 if it does not tell."""
-    forfeit = getattr(env.unwrapped, "forfeit", None)
-    return forfeit() if callable(forfeit) else 0.0
+    paid = FORFEIT.of(env.unwrapped)()
+    return 0.0 if paid is None else paid
 
 
 def _lies_in(value: Any, least: float, most: float) -> bool:

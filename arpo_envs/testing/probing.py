@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..forking import layers
+from ..members import SHARED
 from .runs import Env
 
 _DEPTH, _VISITS = 7, 20_000  # enough for any state a person writes, and a bound for a huge one
@@ -78,7 +79,7 @@ def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | deque | set | frozenset):
         yield from ((f"[{i}]", part) for i, part in enumerate(list(value)))
     elif hasattr(value, "__dict__") and not callable(value):
-        hidden = {"env", *getattr(type(value), "shared", ())} if value is root else set()
+        hidden = {"env", *SHARED.of(type(value))} if value is root else set()
         yield from ((f".{name}", part) for name, part in list(vars(value).items()) if name not in hidden)
     slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
     yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from ..forking import clone, clone_many, layers, restore, snapshot
+from ..members import SESSIONS
 from .bench import Bench, Case
 from .laws import Law
 from .probing import child_processes, descriptors, live_objects, settled, threads
@@ -18,7 +19,7 @@ def no_object_leaks(bench: Bench) -> Iterator[Finding]:
     """Forking and closing many times leaves no environment, session or thread behind."""
     case = bench.cases[-1]
     with bench.at(case) as env:
-        sessions = getattr(env.unwrapped, "sessions", {}).values()
+        sessions = SESSIONS.of(env.unwrapped).values()
         kinds = tuple({type(thing) for thing in (*layers(env), *sessions)})
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         counts = {f"objects of {names}": lambda: live_objects(kinds), "threads": threads}

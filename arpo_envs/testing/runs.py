@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from ..forking import layers
+from ..members import LAST
 
 Env = gym.Env[Any, Any]
 
@@ -62,7 +63,7 @@ def act(env: Env, actions: Iterable[Any], watch: Watch | None = None) -> Trace:
 
 def last_return(env: Env) -> Any:
     """Returns a copy of what the stack says it last returned, or None if no layer keeps that."""
-    recorder = next((layer for layer in layers(env) if callable(getattr(layer, "last", None))), None)
+    recorder = next((layer for layer in layers(env) if LAST.of(layer) is not None), None)
     return None if recorder is None else copy.deepcopy(recorder.last())  # type: ignore[attr-defined]  # checked just now
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..core import ToolEnv
+from ..members import SECRETS
 from .bench import Bench
 from .laws import Law
 from .report import Finding, SkippedLaw
@@ -25,7 +26,7 @@ def out_of_reach(bench: Bench) -> Iterator[Finding]:
         base = env.unwrapped
         if not isinstance(base, ToolEnv):
             raise SkippedLaw("it is no ToolEnv")
-        secrets = tuple(getattr(base.tasks, "secrets", ()))
+        secrets = tuple(SECRETS.of(base.tasks))
         tools = [spec.name for spec in base.tool_specs if spec.text_parameter == _CODE]
         if not tools or not secrets:
             raise SkippedLaw("no tool runs code" if not tools else "its source of tasks names no secrets")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arpo_envs import ConfigError, Demonstrable
+from arpo_envs import ConfigError, Demonstrable, members
 
 from ... import seeds
 from ...rendering import TextRenderer
@@ -51,7 +51,8 @@ def demonstrator(env: TextEnv) -> Demonstrable:
     Raises:
         ConfigError: it cannot.
     """
-    source = env.get_wrapper_attr("tasks") if env.has_wrapper_attr("tasks") else env.unwrapped
+    tasks = members.TASKS.through(env)
+    source = env.unwrapped if tasks is None else tasks
     if not isinstance(source, Demonstrable):
         raise ConfigError(
             f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "

@@ -1,0 +1,96 @@
+"""What environments, wrappers, tools and sessions may have and need not have, and what holds without it.
+
+Each is asked for in one way: `MEMBER.of(owner)`, or `MEMBER.through(env)` where any layer of a stack may have it.
+`docs/optional-members.md` lists them all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Member(Generic[T]):
+    """A member that an object may have.
+
+    Args:
+        name: of the attribute or method.
+        usual: what holds without it.
+        method: whether it is one; an attribute that cannot be called does not count then.
+
+    >>> Member("limit", 7).of(object())
+    7
+    """
+
+    name: str
+    usual: T
+    method: bool = False
+
+    def of(self, owner: object) -> T:
+        """Returns the member of an object, or what holds without it."""
+        found = getattr(owner, self.name, self.usual)
+        return found if callable(found) or not self.method else self.usual
+
+    def through(self, env: "gym.Env[Any, Any]") -> T:
+        """Returns the member of the outermost layer of a stack that has it, or what holds without it."""
+        found: T = env.get_wrapper_attr(self.name) if env.has_wrapper_attr(self.name) else self.usual
+        return found if callable(found) or not self.method else self.usual
+
+
+def _nothing() -> None:
+    """Stands for a method that would do nothing, or return None."""
+
+
+# --- environments -------------------------------------------------------------------------------------------------
+
+ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=True)
+"""Returns a name of the state, for step-level credit; None where each state is its own."""
+FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)
+"""Returns what an episode is paid that has no room for an answer; None for nothing."""
+REPLAYED_CALLS: Member[int] = Member("replayed_calls", 0)
+"""Tool calls that were run again to make this environment, or this session."""
+SESSIONS: Member[Mapping[str, Any]] = Member("sessions", {})
+"""The sessions of an episode, by tool; a fork clones them, and a snapshot parks them."""
+RELEASE: Member[Callable[[], None]] = Member("release", _nothing, method=True)
+"""Closes the sessions, without which the environment cannot go on."""
+SHARED: Member[frozenset[str]] = Member("shared", frozenset())
+"""Attributes that a clone shares with its original instead of copying them."""
+IDENTITY: Member[Callable[[], str] | None] = Member("identity", None, method=True)
+"""Returns what two environments must share for a snapshot of one to fit the other; without it, the arguments of its spec."""
+DIALECT: Member[Any] = Member("dialect", None)
+"""How calls and answers are written; None for an environment that reads actions as they are."""
+TOOL_SPECS: Member[tuple[Any, ...]] = Member("tool_specs", ())
+"""The tools that a prompt offers."""
+INSTRUCTIONS: Member[str] = Member("instructions", "")
+"""How an action must be written, for the prompt."""
+TASK: Member[Any] = Member("task", None)
+"""The task of the episode."""
+TASKS: Member[Any] = Member("tasks", None)
+"""Where the tasks come from."""
+
+# --- layers: environments and wrappers ----------------------------------------------------------------------------
+
+LAST: Member[Callable[[], tuple[Any, dict[str, Any]]] | None] = Member("last", None, method=True)
+"""Returns what the layer last returned, (observation, info), for `restore`."""
+RESEED: Member[Callable[[int], None] | None] = Member("reseed", None, method=True)
+"""Makes all its randomness a function of a seed; without it, every NumPy generator among its attributes is replaced."""
+COPIED_STATE: Member[Callable[[dict[int, Any]], dict[str, Any]] | None] = Member("copied_state", None, method=True)
+"""Returns a copy of its attributes, given `deepcopy`'s memo; without it, they are copied deeply."""
+CONFIGURATION: Member[frozenset[str]] = Member("configuration", frozenset())
+"""Attributes that `restore` leaves as they are; of the class."""
+
+# --- tools, sessions, tasks ---------------------------------------------------------------------------------------
+
+PARK: Member[Callable[[], Any] | None] = Member("park", None, method=True)
+"""Returns a copy of a session that can only be cloned and closed; without it, a clone is kept."""
+TOOL_IDENTITY: Member[str] = Member("identity", "")
+"""What two tools must share for a snapshot of one to fit the other."""
+SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
+"""Packages that make a source's answers, which model-written code must not be able to import."""
+MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
+"""Returns the success of the best single answer to all questions of a source."""
