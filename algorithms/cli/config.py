@@ -2,7 +2,9 @@
 
 import inspect
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,9 +193,9 @@ class TrainConfig:
         return config if config.output is not None else replace(config, output=_free_folder(config))
 
     def save(self, run: Path) -> None:
-        """Writes the configuration into the run's folder."""
+        """Writes the configuration into the run's folder, with the versions of the packages it was written with."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        write_text(run / "config.json", json.dumps(values, indent=2) + "\n")
+        write_text(run / "config.json", json.dumps(values | {"versions": _versions()}, indent=2) + "\n")
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
@@ -215,6 +217,7 @@ class TrainConfig:
         if not cls.is_in(run):
             raise ConfigError(f"{run} holds no run: there is no config.json of `arpo train` in it.")
         values = json.loads(file.read_text(encoding="utf-8"))
+        values.pop("versions", None)  # a record, no setting
         for one in fields(cls):
             if isinstance(values.get(one.name), list):
                 values[one.name] = tuple(values[one.name])
@@ -275,6 +278,15 @@ _EMBEDDED: dict[str, Any] = {
     "gradient_clip": 10.0,
     "micro_batch_tokens": 16384,
 }
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of the packages that decide what a run comes to, of those that are installed."""
+    found = {}
+    for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _free_folder(config: TrainConfig) -> Path:

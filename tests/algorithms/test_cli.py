@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from importlib.metadata import version
 
 import gymnasium as gym
 import pytest
@@ -14,6 +15,7 @@ import algorithms.rollout.environments
 from algorithms.bench.counting import Counter, counted
 from algorithms.bench.sharing import ReExecuted, check
 from algorithms.cli import COMMANDS, main
+from algorithms.cli.config import TrainConfig
 from algorithms.cli.game import Game
 from algorithms.cli.results import write_json
 from algorithms.tree import Status
@@ -417,3 +419,16 @@ def test_an_engine_may_be_named_as_a_policy(tiny_policy, tmp_path, capsys):
 
     by_model = measured("model", "--policy", str(tiny_policy))
     assert measured("engine", "--policy", "local", "--model-folder", str(tiny_policy)) == by_model
+
+
+def test_a_run_says_with_which_versions_it_was_begun(tmp_path):
+    config = TrainConfig(seed=7, output=tmp_path, resume=tmp_path)
+    config.save(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert {name: version(name) for name in ("torch", "transformers", "gymnasium", "numpy")}.items() <= written[
+        "versions"
+    ].items()
+    assert TrainConfig.load(tmp_path) == config
+    del written["versions"]  # as before they were recorded
+    (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    assert TrainConfig.load(tmp_path) == config
