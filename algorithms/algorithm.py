@@ -9,7 +9,7 @@ from arpo_envs import ConfigError
 from .advantages import COMPARES, AdvantageEstimator, Credit, Scores
 from .branching import BranchingStrategy
 from .losses import Loss
-from .losses.aggregation import Aggregation, check_aggregation
+from .losses.aggregation import Aggregation, require_aggregation
 from .rewards import RewardTerm, with_terms
 from .tree import RolloutTree
 
@@ -64,7 +64,7 @@ class Algorithm:
             raise ConfigError(f"roots (N) = {roots} exceeds rollouts (M) = {self.rollouts}.")
         if roots is not None and self.branching.forks and roots == self.rollouts:
             raise ConfigError(f"roots = rollouts = {roots} leaves no budget for forks; that is 'grpo'.")
-        check_aggregation(self.aggregation)
+        require_aggregation(self.aggregation)
         if unknown := self.needs - {"reference", "values"}:
             raise ConfigError(f"needs may name 'reference' and 'values', got {sorted(unknown)}.")
         if self.refills < 0 or (self.refills and self.keep is None):

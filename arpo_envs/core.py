@@ -107,14 +107,14 @@ class ToolEnv(gym.Env[str, str]):
         self.max_turns, self.max_tool_calls = max_turns, max_tool_calls
         self.result_characters, self.tool_timeout = result_characters, tool_timeout
         self.render_mode = render_mode
-        self._check_arguments()
+        self._require_arguments()
         self.observation_space = TextSpace()
         self.action_space = TextSpace()
         self.sessions: dict[int, Session] = {}  # by the tool's index: names of one tool share one session
         self._task: Task | None = None
         self._begin(None)
 
-    def _check_arguments(self) -> None:
+    def _require_arguments(self) -> None:
         if len(self._owner) != len(self.tool_specs):
             names = [spec.name for spec in self.tool_specs]
             raise ConfigError(f"Two tools share a name: {', '.join(names)}. Give each call its own name.")

@@ -212,6 +212,19 @@ def test_a_newcomer_finds_few_rooms():
     assert len(rooms) <= 26
 
 
+def test_what_is_called_check_is_a_kit():
+    """What raises is called `require_…`, what judges is called what it judges."""
+    found = [
+        f"{path.relative_to(ROOT).as_posix()}: {node.name}"
+        for package in PACKAGES
+        for path in files(package)
+        if path.relative_to(ROOT).parts[1] != "testing"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.lstrip("_").startswith("check_")
+    ]
+    assert found == []
+
+
 def test_a_command_that_needs_torch_says_what_to_install():
     done = run_without(["torch"], "from algorithms.cli import main; sys.exit(main(['train', '--dry-run']))")
     assert done.returncode == 2, done.stderr

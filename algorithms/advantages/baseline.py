@@ -21,7 +21,7 @@ Baseline = Literal["leaves", "tree", "siblings"]
 siblings' means from the leaves up, so that a fork into copies moves nothing."""
 
 
-def check_comparison(baseline: Baseline, deviation: Deviation) -> None:
+def require_comparison(baseline: Baseline, deviation: Deviation) -> None:
     """Refuses what does not exist or does not go together.
 
     Raises:

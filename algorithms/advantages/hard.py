@@ -7,7 +7,7 @@ import numpy as np
 
 from ..tree import RolloutTree
 from . import Credit, Scores, rewards, sampled_weights, spread
-from .baseline import Baseline, check_comparison, leaf_advantages
+from .baseline import Baseline, leaf_advantages, require_comparison
 from .group import Deviation
 
 
@@ -33,7 +33,7 @@ class HardAttribution:
 
     def __post_init__(self) -> None:
         """Checks what is compared."""
-        check_comparison(self.baseline, self.deviation)
+        require_comparison(self.baseline, self.deviation)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

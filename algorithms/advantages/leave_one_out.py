@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..losses.checks import check_kl
+from ..losses.checks import require_kl
 from ..tree import RolloutTree
 from . import Array, Credit, Scores, along_paths, require_frozen, rewards, sampled_weights
 from .group import group_normalise
@@ -44,7 +44,7 @@ class LeaveOneOut:
 
     def __post_init__(self) -> None:
         """Checks the coefficient."""
-        check_kl(self.kl)
+        require_kl(self.kl)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

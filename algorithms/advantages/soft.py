@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..tree import RolloutTree
 from . import Credit, Scores, along_paths, sampled_weights
-from .baseline import Baseline, check_comparison, leaf_advantages
+from .baseline import Baseline, leaf_advantages, require_comparison
 from .group import Deviation
 
 
@@ -34,7 +34,7 @@ class SoftAttribution:
 
     def __post_init__(self) -> None:
         """Checks what is compared."""
-        check_comparison(self.baseline, self.deviation)
+        require_comparison(self.baseline, self.deviation)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
-from ..losses.checks import check_kl
+from ..losses.checks import require_kl
 from ..tree import RolloutTree
 from . import Credit, Scores, sampled_weights
 from .paths import column, paid, to_go
@@ -36,7 +36,7 @@ class TokenReturns:
         """Checks the numbers."""
         if not 0.0 <= self.discount <= 1.0:
             raise ConfigError(f"discount must lie in [0, 1], got {self.discount}.")
-        check_kl(self.kl)
+        require_kl(self.kl)
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

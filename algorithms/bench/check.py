@@ -100,7 +100,7 @@ def load(name: str) -> Benchmark[Options]:
     return found
 
 
-def check_all(names: Sequence[str], console: Console) -> int:
+def compare_all(names: Sequence[str], console: Console) -> int:
     """Compares the ratios of benchmarks with their bounds, and prints what came of it.
 
     Returns:

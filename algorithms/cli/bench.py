@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         if len(rest) > 1:
             raise ConfigError(f"{CHECK} has sizes of its own and takes no other options.")
         check = importlib.import_module("...bench.check", __name__)
-        return int(check.check_all(names, Console(highlight=False)))
+        return int(check.compare_all(names, Console(highlight=False)))
     if name == ALL and rest:
         raise ConfigError(f"arpo bench {ALL} takes no options but {CHECK}.")
     for one in names:

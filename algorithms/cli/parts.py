@@ -146,7 +146,7 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
         packing=config.packing,
         attention=config.attention,
     )
-    found.check_device(find_device(config.device))
+    found.require_device(find_device(config.device))
     return found
 
 

@@ -104,7 +104,7 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
     """
     try:
         start = usual()
-        _check_known(start, run / "start.json")
+        _require_known(start, run / "start.json")
     except ConfigError as error:
         if config.resume is None:
             raise
@@ -117,7 +117,7 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
     return start
 
 
-def _check_known(start: Path, file: Path) -> None:
+def _require_known(start: Path, file: Path) -> None:
     """Remembers a model by its files, or compares it with the one that is remembered.
 
     Raises:

@@ -29,7 +29,7 @@ from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
 from ..models.named import require_model
 from ..policies import FORGET
-from ..rollout import Failures, check_prompts, reason
+from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import write_trees
 from .config import TrainConfig, describe_algorithm
@@ -258,7 +258,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
         config = replace(config, output=Path(folder))
         parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
         try:
-            check_prompts(parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, config.limits())
+            require_prompts(parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, config.limits())
             await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:

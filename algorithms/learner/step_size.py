@@ -11,7 +11,7 @@ _SAMPLES = 300_000
 _LEAST = 0.5
 
 
-def check_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
+def require_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
     """Refuses a learning rate that rounding swallows: AdamW moves a weight by about as much, whatever its gradient.
 
     Args:

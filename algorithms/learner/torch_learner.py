@@ -29,7 +29,7 @@ from .adapters import LoRA, adapter_state, inject, merged_state, without_adapter
 from .mismatch import Mismatch, TruncatedImportanceSampling
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged, Schedule
-from .step_size import check_step
+from .step_size import require_step
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class LearnerConfig:
         if self.autocast not in ("none", "bfloat16"):
             raise ConfigError(f'autocast is "none" or "bfloat16", got {self.autocast!r}.')
 
-    def check_device(self, device: torch.device) -> None:
+    def require_device(self, device: torch.device) -> None:
         """Refuses a device that cannot do what is asked for.
 
         Raises:
@@ -135,7 +135,7 @@ class TorchLearner:
         if temperature <= 0.0:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
-        config.check_device(self.device)
+        config.require_device(self.device)
         self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as loaded":
             set_attention(self.model, config.attention)
@@ -149,7 +149,7 @@ class TorchLearner:
         self._scorer = Scorer(self.model, self.value_head)
         self._packer = Packer(self.model, config.token_budget, packing=config.packing)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        check_step(self._trained, config.learning_rate)
+        require_step(self._trained, config.learning_rate)
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon

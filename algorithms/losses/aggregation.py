@@ -14,7 +14,7 @@ whatever their lengths, so that every token counts the same from batch to batch.
 """
 
 
-def check_aggregation(aggregation: Aggregation) -> None:
+def require_aggregation(aggregation: Aggregation) -> None:
     """Refuses what is no aggregation.
 
     Raises:
@@ -44,7 +44,7 @@ def path_scales(weight_L: Sequence[float], aggregation: Aggregation) -> list[flo
     >>> path_scales([2.0, 6.0, 0.0], 10)
     [0.05, 0.05, 0.05]
     """
-    check_aggregation(aggregation)
+    require_aggregation(aggregation)
     paths = sum(weight > 0 for weight in weight_L)
     if paths == 0:
         return [0.0] * len(weight_L)

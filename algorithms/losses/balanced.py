@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from . import LossInputs, LossOutput, bounded, difference, with_reference_penalty
-from .clip import check_clip, surrogate
+from .clip import require_clip, surrogate
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BalancedClipLoss:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        check_clip(self.low, self.high, self.kl)
+        require_clip(self.low, self.high, self.kl)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""

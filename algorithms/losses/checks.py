@@ -5,7 +5,7 @@ import math
 from arpo_envs import ConfigError
 
 
-def check_kl(coefficient: float) -> None:
+def require_kl(coefficient: float) -> None:
     """Refuses what is no coefficient of a KL penalty.
 
     Args:
@@ -14,7 +14,7 @@ def check_kl(coefficient: float) -> None:
     Raises:
         ConfigError: it is negative or not finite.
 
-    >>> check_kl(-0.1)
+    >>> require_kl(-0.1)
     Traceback (most recent call last):
     arpo_envs.errors.ConfigError: kl is the coefficient of a penalty, at least 0 and finite; got -0.1.
     """

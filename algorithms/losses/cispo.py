@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from arpo_envs import ConfigError
 
 from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .checks import check_kl
+from .checks import require_kl
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ClippedWeightLoss:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        check_kl(self.kl)
+        require_kl(self.kl)
         if not 0.0 <= self.floor < 1.0 < self.cap:
             raise ConfigError(f"Need 0 <= floor < 1 < cap; got {self.floor} and {self.cap}.")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from arpo_envs import ConfigError
 
 from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .checks import check_kl
+from .checks import require_kl
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class ClipLoss:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        check_clip(self.low, self.high, self.kl)
+        require_clip(self.low, self.high, self.kl)
         if self.dual is not None and self.dual <= 1.0:
             raise ConfigError(f"dual must be above 1, or tokens of an unchanged policy would be cut; got {self.dual}.")
 
@@ -69,12 +69,12 @@ def surrogate(
     return LossOutput(-surrogate_BT, {"clipped": clipped_BT, "policy_kl": policy_kl(inputs)})
 
 
-def check_clip(low: float, high: float, kl: float) -> None:
+def require_clip(low: float, high: float, kl: float) -> None:
     """Refuses what is no clip.
 
     Raises:
         ConfigError: a number is out of range.
     """
-    check_kl(kl)
+    require_kl(kl)
     if not (0.0 < low < 1.0 and high > 0.0):
         raise ConfigError(f"Need 0 < low < 1 and high > 0; got {low} and {high}.")

@@ -6,7 +6,7 @@ from typing import Literal
 from arpo_envs import ConfigError
 
 from . import LossInputs, LossOutput, bounded, difference, with_reference_penalty
-from .clip import check_clip, surrogate
+from .clip import require_clip, surrogate
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SequenceClipLoss:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_clip(self.low, self.high, self.kl)
+        require_clip(self.low, self.high, self.kl)
         if self.level not in ("sequence", "token"):
             raise ConfigError(f'level is "sequence" or "token", got {self.level!r}.')
 

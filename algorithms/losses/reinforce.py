@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
-from .checks import check_kl
+from .checks import require_kl
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ReinforceLoss:
 
     def __post_init__(self) -> None:
         """Checks the number."""
-        check_kl(self.kl)
+        require_kl(self.kl)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Returns the loss of every token."""

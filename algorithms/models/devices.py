@@ -25,7 +25,7 @@ def find_device(name: str) -> torch.device:
     except RuntimeError:
         raise unknown_name("--device", name, _USUAL) from None
     if device.type == "cuda":
-        _check_cuda(device, name)
+        _require_cuda(device, name)
     try:
         (torch.ones(1, device=device) + 1).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # no such backend, not compiled in, no such module
@@ -43,7 +43,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _check_cuda(device: torch.device, name: str) -> None:
+def _require_cuda(device: torch.device, name: str) -> None:
     if not torch.cuda.is_available():
         raise ConfigError(
             f"--device {name}, but torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch."

@@ -93,7 +93,7 @@ DTYPE: members.Member[Any] = members.Member("dtype", None)
 """The torch precision that a policy computes in; None if it does not say."""
 
 
-def check_request(
+def require_request(
     policy: Policy, context: Sequence[int], params: Sampling, *, longer: str = "make the policy with a longer context_length"
 ) -> None:
     """Refuses what a backend would shorten, die of, or refuse in words of its own.

@@ -118,9 +118,9 @@ class Server:
         Raises:
             ConfigError: they cannot take weights.
         """
-        from .server_sync import check_sync
+        from .server_sync import require_sync
 
-        check_sync(ask(urls))
+        require_sync(ask(urls))
 
 
 vllm, server = VLLM(), Server()

@@ -21,7 +21,7 @@ from ..models.attention import reaches
 from ..models.compiled import plain
 from ..models.logits import Logits
 from ..seeds import uniforms
-from . import Generation, Sampling, check_request
+from . import Generation, Sampling, require_request
 from .slots import ELSEWHERE, SlotCache, bytes_per_token
 from .stopping import StopStrings
 
@@ -115,9 +115,9 @@ class LocalPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: see `check_request`.
+            ConfigError: see `require_request`.
         """
-        check_request(self, context, params)
+        require_request(self, context, params)
         loop = asyncio.get_running_loop()
         request = _Request(tuple(context), params, seed, offset, loop.create_future())
         self._waiting.append(request)
@@ -130,7 +130,7 @@ class LocalPolicy:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load, weights, version)
 
     def _load(self, weights: Mapping[str, Any], version: int) -> None:
-        self._check_idle("Weights were loaded")
+        self._require_idle("Weights were loaded")
         self.model.load_state_dict(weights)
         self._cache.forget()
         self.version = version
@@ -140,10 +140,10 @@ class LocalPolicy:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
 
     def _forget(self) -> None:
-        self._check_idle("Keys were dropped")
+        self._require_idle("Keys were dropped")
         self._cache.forget()
 
-    def _check_idle(self, what: str) -> None:
+    def _require_idle(self, what: str) -> None:
         self._drop_abandoned()
         if self._decoding:
             raise RuntimeError(f"{what} while generations were under way; await them first.")

@@ -17,12 +17,12 @@ from typing import Any
 from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
-from . import Generation, Sampling, check_request
+from . import Generation, Sampling, require_request
 from .dispatch import Dispatcher, Lost, wait_before
 from .export import export_weights
 from .replicas import Replica, Replicas
 from .served import Served, ServerFault, ask_servers, client_options, httpx_module, model_card
-from .server_sync import check_sync, push_weights
+from .server_sync import push_weights, require_sync
 from .stopping import StopStrings
 from .wire import Malformed, Piece, raise_for_answer, read_answer, request_body
 
@@ -113,10 +113,10 @@ class OpenAIPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: see `check_request`; or the server refuses the request.
+            ConfigError: see `require_request`; or the server refuses the request.
             ServerFault: all tries failed.
         """
-        check_request(self, context, params, longer="start the server with a larger --max-model-len")
+        require_request(self, context, params, longer="start the server with a larger --max-model-len")
         self._under_way += 1
         try:
             if self.strict and params.temperature not in (0.0, 1.0):
@@ -252,7 +252,7 @@ class OpenAIPolicy:
     async def _load(self, weights: Mapping[str, Any], version: int) -> None:
         if self.weights_folder is None or self.model_folder is None:
             raise ConfigError("Weights go to a server through a folder that both see; give model_folder and weights_folder.")
-        check_sync(self.served)
+        require_sync(self.served)
         # never a name twice: it is also the salt of the prefix cache
         folder = self.weights_folder.resolve() / f"version-{version:06d}-{secrets.token_hex(4)}"
         await asyncio.to_thread(export_weights, self.model_folder, weights, folder)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import Generation, Sampling, check_request
+from . import Generation, Sampling, require_request
 
 Script = Callable[[str, int], str]
 """(everything before the action, seed) -> the whole action."""
@@ -36,12 +36,12 @@ class ScriptedPolicy:
         """Returns the next characters of the scripted action; see `Policy.generate`.
 
         Raises:
-            ConfigError: see `check_request`.
+            ConfigError: see `require_request`.
             RuntimeError: the policy was closed.
         """
         if self._closed:
             raise RuntimeError("The policy was closed.")
-        check_request(self, context, params)
+        require_request(self, context, params)
         before = "".join(map(chr, context[: len(context) - offset]))
         action = self.script(before, seed)
         entropies = list(self.entropy(before, seed)) if self.entropy is not None else []

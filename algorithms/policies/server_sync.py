@@ -17,7 +17,7 @@ _RESETS = 20
 _PAUSE = 0.1
 
 
-def check_sync(served: Served) -> None:
+def require_sync(served: Served) -> None:
     """Finds out whether a server can take weights.
 
     Args:

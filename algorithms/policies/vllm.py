@@ -18,7 +18,7 @@ from typing import Any, Literal
 from arpo_envs import ConfigError
 
 from .. import seeds
-from . import Generation, Sampling, check_request
+from . import Generation, Sampling, require_request
 from .entropies import entropy_bounds
 from .export import export_weights, is_tied, model_config
 from .stopping import StopStrings
@@ -122,13 +122,13 @@ class VLLMPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: see `check_request`.
+            ConfigError: see `require_request`.
             RuntimeError: the policy was closed, or is asleep.
         """
-        check_request(self, context, params)
+        require_request(self, context, params)
         async with self._loading:
             pass  # weights that are on their way arrive first
-        self._check_awake()
+        self._require_awake()
         name = next(self._names)
         drawn = _Drawn(list(context[len(context) - offset :]))
         stream: AsyncGenerator[Any, None] = self.engine.generate(
@@ -146,7 +146,7 @@ class VLLMPolicy:
         finally:
             self._under_way.discard(name)
         if not drawn.finish:
-            self._check_awake()
+            self._require_awake()
             raise RuntimeError("The engine aborted the request.")
         return Generation(tuple(drawn.tokens), tuple(drawn.logprobs), tuple(drawn.entropies), drawn.finish, self.version)
 
@@ -160,7 +160,7 @@ class VLLMPolicy:
             RuntimeError: generations are under way, or the policy was closed.
         """
         async with self._loading:
-            self._check_idle("Weights were loaded")
+            self._require_idle("Weights were loaded")
             await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self.dtype)
             if self._state == "asleep":
                 await self.engine.wake_up(tags=["weights"])
@@ -182,7 +182,7 @@ class VLLMPolicy:
         if not self._colocated or self._state == "asleep":
             return
         async with self._loading:
-            self._check_idle("The engine was put to sleep")
+            self._require_idle("The engine was put to sleep")
             await self.engine.sleep(level=2)
             self._state = "asleep"
 
@@ -193,7 +193,7 @@ class VLLMPolicy:
             RuntimeError: generations are under way, or the policy was closed.
         """
         async with self._loading:
-            self._check_idle("Keys were dropped")
+            self._require_idle("Keys were dropped")
             await self._forget()
 
     async def close(self) -> None:
@@ -247,13 +247,13 @@ class VLLMPolicy:
 
     # --- the engine -----------------------------------------------------------------------------------
 
-    def _check_awake(self) -> None:
+    def _require_awake(self) -> None:
         if self._state == "closed":
             raise RuntimeError("The policy was closed.")
         if self._state == "asleep":
             raise RuntimeError("The engine sleeps, without weights. Load some to wake it.")
 
-    def _check_idle(self, what: str) -> None:
+    def _require_idle(self, what: str) -> None:
         if self._state == "closed":
             raise RuntimeError("The policy was closed.")
         if self._under_way:

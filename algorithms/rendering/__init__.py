@@ -4,7 +4,7 @@
 outside holds no mark of the model's.
 """
 
-from .text import CUT_MARK, REWRITES, Encoded, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
+from .text import CUT_MARK, REWRITES, Encoded, Renderer, ScriptedRenderer, TextRenderer, closing_mark, require_dialect
 
 __all__ = [
     "CUT_MARK",
@@ -13,6 +13,6 @@ __all__ = [
     "Renderer",
     "ScriptedRenderer",
     "TextRenderer",
-    "check_dialect",
     "closing_mark",
+    "require_dialect",
 ]

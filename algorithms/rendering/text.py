@@ -267,7 +267,7 @@ class TextRenderer:
         return self._speller.encode(text)
 
 
-def check_dialect(renderer: Renderer, dialect: Dialect) -> None:
+def require_dialect(renderer: Renderer, dialect: Dialect) -> None:
     """Refuses an environment and a renderer that speak different dialects.
 
     Raises:

@@ -11,7 +11,7 @@ everything that enters a tree is checked. It works without our trainer.
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
 from .failures import Failures, place, reason
 from .limits import Limits, MakeEnv, Start, TextEnv
-from .prompts import check_prompts
+from .prompts import require_prompts
 
 __all__ = [
     "Collected",
@@ -23,9 +23,9 @@ __all__ = [
     "Start",
     "TextEnv",
     "all_failed",
-    "check_prompts",
     "collect",
     "place",
     "reason",
+    "require_prompts",
     "try_collect",
 ]

@@ -3,7 +3,7 @@
 from arpo_envs import ConfigError, ForkLevel, fork_level, members
 
 from ..branching.strategy import Grow
-from ..rendering.text import check_dialect
+from ..rendering.text import require_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
 from .growth import Growth
 from .limits import TextEnv, split_evenly
@@ -47,7 +47,7 @@ async def _open(growth: Growth) -> bool:
     growth.tree.task = str(info.get("task", ""))
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
-    _check_fit(run, env)
+    _require_fit(run, env)
     try:
         tokens = prompt(env, text, run.renderer)
     except Exception as error:  # noqa: BLE001  # of one text; others may be rendered
@@ -62,7 +62,7 @@ async def _open(growth: Growth) -> bool:
     return fault is None
 
 
-def _check_fit(run: Run, env: TextEnv) -> None:
+def _require_fit(run: Run, env: TextEnv) -> None:
     """Refuses an environment that the renderer or the strategy can do nothing with.
 
     Raises:
@@ -70,7 +70,7 @@ def _check_fit(run: Run, env: TextEnv) -> None:
     """
     dialect = members.DIALECT.through(env)
     if dialect is not None:
-        check_dialect(run.renderer, dialect)
+        require_dialect(run.renderer, dialect)
     if run.branching.forks and fork_level(env) is ForkLevel.NONE:
         raise ConfigError(f"{env} cannot be cloned, but {run.branching} forks. Use an algorithm without forks.")
 
@@ -81,14 +81,14 @@ def _planned(growth: Growth, plans: int) -> list[Grow]:
     try:
         plan = [wish for wish in branching.plan(growth.tree, growth.left, growth.generator("plan", plans)) if wish.count > 0]
         for wish in plan:
-            _check_place(wish, growth.tree, inside=branching.keeps == "action")
+            _require_place(wish, growth.tree, inside=branching.keeps == "action")
     except Exception as error:  # noqa: BLE001  # a strategy may fail in any way; the other trees go on
         growth.give_up(Status.BRANCHING_FAULT, error)
         return []
     return plan
 
 
-def _check_place(wish: Grow, tree: RolloutTree, *, inside: bool) -> None:
+def _require_place(wish: Grow, tree: RolloutTree, *, inside: bool) -> None:
     """Refuses a place where nothing can grow.
 
     Args:

@@ -33,7 +33,7 @@ def too_long(length: int, reserve: int, context_length: int) -> ConfigError | No
     )
 
 
-def check_prompts(
+def require_prompts(
     make_env: MakeEnv, tasks: Sequence[Start], policy: Policy, renderer: Renderer, limits: Limits = Limits()
 ) -> None:
     """Finds out, before the long work, whether prompts fit into the context: one of the first few must.

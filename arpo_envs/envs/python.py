@@ -150,7 +150,7 @@ def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
     if backend == "local":
         from ..tools.python import PythonTool
 
-        _check_names("PythonTool", PythonTool, arguments)
+        _require_names("PythonTool", PythonTool, arguments)
         return PythonTool(**{"unsafe": unsafe, **arguments})
     from ..tools.python.e2b import E2BTool
 
@@ -158,11 +158,11 @@ def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
         raise ConfigError("unsafe would have no effect beside backend='e2b': nothing runs on this machine. Leave it out.")
     if "api_key" in arguments:
         raise ConfigError("A key does not belong in an environment's arguments, which are printed and saved. Set E2B_API_KEY.")
-    _check_names("E2BTool", E2BTool, arguments)
+    _require_names("E2BTool", E2BTool, arguments)
     return E2BTool(**arguments)
 
 
-def _check_names(name: str, tool: type[Tool], arguments: Mapping[str, Any]) -> None:
+def _require_names(name: str, tool: type[Tool], arguments: Mapping[str, Any]) -> None:
     known = [parameter for parameter in inspect.signature(tool).parameters if parameter != "self"]
     for argument in arguments:
         if argument not in known:

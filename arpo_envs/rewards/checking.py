@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from ..errors import ConfigError, unknown_name
 from ..tasks import Task
 from .answers import compare
-from .choices import check_choice
-from .mathematics.judge import check_math
-from .quantities import check_number
+from .choices import judge_choice
+from .mathematics.judge import judge_math
+from .quantities import judge_number
 from .verdict import Verdict
 from .worker import Overrun, Raised, shared_worker
 
@@ -39,7 +39,7 @@ def check(task: Task, answer: str) -> Verdict:
     """
     scorer = task.meta.get("scorer")
     if scorer is not None:
-        return _check_with(scorer, task, answer)
+        return _judged_by(scorer, task, answer)
     kind = task.meta.get("answer_type", "text")
     if not isinstance(kind, str) or kind not in CHECKERS:
         raise unknown_name("answer type", str(kind), CHECKERS)
@@ -51,22 +51,22 @@ def _text(task: Task, answer: str) -> Verdict:
 
 
 def _math(task: Task, answer: str) -> Verdict:
-    return check_math(answer, task.answers, task.question)
+    return judge_math(answer, task.answers, task.question)
 
 
 def _number(task: Task, answer: str) -> Verdict:
-    return check_number(answer, task.answers, task.meta, task.question)
+    return judge_number(answer, task.answers, task.meta, task.question)
 
 
 def _choice(task: Task, answer: str) -> Verdict:
-    return check_choice(answer, task.answers, task.meta)
+    return judge_choice(answer, task.answers, task.meta)
 
 
 CHECKERS: Mapping[str, Callable[[Task, str], Verdict]] = {"text": _text, "math": _math, "number": _number, "choice": _choice}
 """The checkers by answer type."""
 
 
-def _check_with(scorer: object, task: Task, answer: str) -> Verdict:
+def _judged_by(scorer: object, task: Task, answer: str) -> Verdict:
     if (
         not isinstance(scorer, str)
         or not all(part.isidentifier() for part in scorer.replace(":", ".", 1).split("."))

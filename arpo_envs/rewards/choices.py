@@ -38,7 +38,7 @@ _OTHERS = (
 """How another letter is named: in brackets, first of all, as a capital that stands alone (but "A village"), as "a)"."""
 
 
-def check_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
+def judge_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]) -> Verdict:
     """Returns whether an answer names an accepted option, by its letter, its text, or both.
 
     Args:
@@ -49,7 +49,7 @@ def check_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
     Raises:
         ConfigError: the options are not texts, or an accepted answer is none of them.
 
-    >>> [check_choice(text, ("B",), {"options": ["Rome", "Paris"]}).success for text in ("(b)", "Paris", "B) Rome", "A or B")]
+    >>> [judge_choice(text, ("B",), {"options": ["Rome", "Paris"]}).success for text in ("(b)", "Paris", "B) Rome", "A or B")]
     [True, True, False, False]
     """
     options = _options(meta)

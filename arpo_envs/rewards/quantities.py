@@ -195,7 +195,7 @@ class Tolerance:
         return gap == 0 or (decimal and expected.denominator != 1 and gap <= _ROUNDING * max(abs(given), abs(expected)))
 
 
-def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any], question: str = "") -> Verdict:
+def judge_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any], question: str = "") -> Verdict:
     """Returns whether an answer is one of the accepted numbers.
 
     Behind the number may stand a unit, a currency, a percent sign, or what the task counts (`is_counted`); nothing else. A
@@ -211,9 +211,9 @@ def check_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
     Raises:
         ConfigError: an accepted answer is no number, or the tolerance makes no sense.
 
-    >>> check_number("12 km", ("12000 m",), {}).success, check_number("3.1", ("3.14",), {"tolerance": 0.05}).success
+    >>> judge_number("12 km", ("12000 m",), {}).success, judge_number("3.1", ("3.14",), {"tolerance": 0.05}).success
     (True, True)
-    >>> [check_number(text, ("5",), {}, "How many apples?").success for text in ("5 apples", "5 pears", "5!", "5 dozen")]
+    >>> [judge_number(text, ("5",), {}, "How many apples?").success for text in ("5 apples", "5 pears", "5!", "5 dozen")]
     [True, False, False, False]
     """
     tolerance = Tolerance.of(meta)

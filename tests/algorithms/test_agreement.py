@@ -281,7 +281,7 @@ def test_flex_attention_that_is_off_is_to_be_left_out(monkeypatch: pytest.Monkey
     def raises(self: Any, trees: Any) -> Any:
         raise RuntimeError("no kernel for this\n  and a page of its innards")
 
-    monkeypatch.setattr(LearnerConfig, "check_device", lambda self, device: None)
+    monkeypatch.setattr(LearnerConfig, "require_device", lambda self, device: None)
     monkeypatch.setattr(TorchLearner, "logprobs", raises)
     said = str(compared(tiny_model("llama"), config=LearnerConfig(attention="flex_attention")).refusal)
     assert "it raises RuntimeError: no kernel for this. You can leave out --attention flex_attention; or train another" in said

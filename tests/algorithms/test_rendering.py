@@ -13,7 +13,7 @@ from tokenizer_toys import MARKS, toy
 from transformers import ByT5Tokenizer
 
 from algorithms.policies import Generation, Sampling
-from algorithms.rendering import CUT_MARK, Renderer, ScriptedRenderer, TextRenderer, check_dialect, closing_mark
+from algorithms.rendering import CUT_MARK, Renderer, ScriptedRenderer, TextRenderer, closing_mark, require_dialect
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.dialects import make_dialect
 from arpo_envs.errors import ConfigError
@@ -229,9 +229,9 @@ def test_history_is_never_rendered_again() -> None:
 
 
 def test_dialects_must_agree() -> None:
-    check_dialect(renderer(dialect="json"), make_dialect("json", [COUNT]))
+    require_dialect(renderer(dialect="json"), make_dialect("json", [COUNT]))
     with pytest.raises(ConfigError, match=r"speaks 'tags', the environment 'json'.*dialect='tags'"):
-        check_dialect(renderer(), make_dialect("json", [COUNT]))
+        require_dialect(renderer(), make_dialect("json", [COUNT]))
 
 
 def test_a_tokenizer_without_an_end_is_refused() -> None:

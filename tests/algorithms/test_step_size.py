@@ -6,7 +6,7 @@ from model_toys import tiny_model
 
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.learner.adapters import LoRA
-from algorithms.learner.step_size import check_step
+from algorithms.learner.step_size import require_step
 from arpo_envs import ConfigError
 
 HALF = torch.bfloat16
@@ -36,24 +36,24 @@ def test_only_what_is_trained_counts_and_a_value_head_is_no_excuse() -> None:
 @pytest.mark.parametrize(("dtype", "swallowed", "kept"), [(HALF, 2**-9, 2**-7), (torch.float16, 2**-12, 2**-10)])
 def test_the_share_is_that_of_all_weights(dtype: torch.dtype, swallowed: float, kept: float) -> None:
     weights = [torch.full((1000, 700), 1.25, dtype=dtype), torch.full((300,), 1e-4, dtype=dtype)]
-    check_step(weights, kept)
+    require_step(weights, kept)
     with pytest.raises(ConfigError, match=r"would move 0\.04\d*% of the trained weights"):
-        check_step(weights, swallowed)
+        require_step(weights, swallowed)
 
 
 def test_weights_are_sampled_from_all_over() -> None:
     stuck, free = torch.ones(500_000, dtype=HALF), torch.zeros(500_000, dtype=HALF)
-    check_step([torch.cat([stuck[:-1000], free])], 1e-6)
+    require_step([torch.cat([stuck[:-1000], free])], 1e-6)
     with pytest.raises(ConfigError, match=r"would move (50|4\d)%"):
-        check_step([torch.cat([free[:-9000], stuck])], 1e-6)
+        require_step([torch.cat([free[:-9000], stuck])], 1e-6)
     with pytest.raises(ConfigError, match=r"would move 4\d%"):
-        check_step([stuck, *free[:-90_000].split(1000)], 1e-6)
+        require_step([stuck, *free[:-90_000].split(1000)], 1e-6)
 
 
 def test_in_full_precision_the_advice_is_another() -> None:
     with pytest.raises(ConfigError, match=r"float32 has too few digits\. Raise the learning rate\."):
-        check_step([torch.ones(10)], 1e-9)
+        require_step([torch.ones(10)], 1e-9)
 
 
 def test_nothing_to_train_is_none_of_its_business() -> None:
-    check_step([], 1e-3)
+    require_step([], 1e-3)

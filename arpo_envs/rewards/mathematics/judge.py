@@ -23,7 +23,7 @@ _SIGNS = re.compile(r"[\d\\^=+*/<>(){}\[\]|%°√π∞±∅-]")
 _WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
 
 
-def check_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Verdict:
+def judge_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Verdict:
     r"""Returns whether an answer is mathematically equal to an accepted one.
 
     Args:
@@ -34,7 +34,7 @@ def check_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Ve
     Raises:
         ConfigError: `math-verify` is not installed.
 
-    >>> check_math(r"\boxed{\frac{2}{4}}", ("0.5",)).success, check_math("-3", ("3",)).success
+    >>> judge_math(r"\boxed{\frac{2}{4}}", ("0.5",)).success, judge_math("-3", ("3",)).success
     (True, False)
     """
     _require_library()
