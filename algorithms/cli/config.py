@@ -126,6 +126,9 @@ class TrainConfig:
     resume: Path | None = None
     """Folder of a run to go on with; its own configuration is used. With more --steps, a finished one is extended; where the
     model was moved, --policy says where it is."""
+    keep_trees: Literal["all", "none"] | int = "all"
+    """How many steps' rollout trees stay in trees.jsonl.zst: all, none, or those of the last N steps (while a run goes on, up
+    to twice as many)."""
     track: Literal["none", "wandb"] = "none"
     """Where metrics go beside metrics.jsonl; wandb runs offline when there is no key."""
     wandb_project: str = "arpo-envs"
@@ -139,6 +142,8 @@ class TrainConfig:
         for name in (*counts, "micro_batch_tokens", "action_tokens", "context_length", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if isinstance(self.keep_trees, int) and self.keep_trees < 1:
+            raise ConfigError(f"keep_trees must be all, none or at least 1 step, got {self.keep_trees}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.minibatches > self.prompts:

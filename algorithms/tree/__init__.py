@@ -4,7 +4,15 @@ A tree is flat and append-only, with parents by index. A node stores only the to
 from a leaf to the root. What a tree holds per token lies in a few arrays; its nodes have views of them.
 """
 
-from .files import read_trees, write_trees
+from .files import (
+    compress_trees,
+    count_trees,
+    forget_trees_before,
+    keep_trees_before,
+    read_tree,
+    read_trees,
+    write_trees,
+)
 from .rollout_tree import NO_PARENT, Node, RolloutTree, Segment, Status, ToolCalls, total_tool_calls
 from .spans import COLUMNS, Span, concatenated
 
@@ -17,7 +25,12 @@ __all__ = [
     "Span",
     "Status",
     "ToolCalls",
+    "compress_trees",
     "concatenated",
+    "count_trees",
+    "forget_trees_before",
+    "keep_trees_before",
+    "read_tree",
     "read_trees",
     "total_tool_calls",
     "write_trees",
