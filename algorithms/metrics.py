@@ -40,21 +40,16 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
     reward_L = np.concatenate(groups) if groups else np.zeros(0)
     success = [leaf.success or 0.0 for leaf in leaves if leaf.status is not None and leaf.status.is_model]
     origins = Counter(node.origin for tree in trees for node in tree.nodes)
-    sampled = [
-        (e, p)
-        for tree in trees
-        for node in tree.nodes
-        if node.kind == "action"
-        for e, p in zip(node.entropies, node.logprobs, strict=True)
-    ]
+    actions = [np.asarray(node.entropies) for tree in trees for node in tree.nodes if node.kind == "action"]
+    entropy_T = np.concatenate([np.zeros(0), *actions])  # in float64
     prompts = max(1, len(trees))
     calls = total_tool_calls(trees)
     depths = fork_depths(trees)
     return {
         "reward": float(reward_L.mean()) if len(reward_L) else 0.0,
         "success": float(np.mean(success)) if success else 0.0,
-        "entropy": float(np.mean([e for e, _ in sampled])) if sampled else 0.0,
-        "sampled_tokens": float(len(sampled)),
+        "entropy": float(entropy_T.mean()) if len(entropy_T) else 0.0,
+        "sampled_tokens": float(len(entropy_T)),
         "executed_tool_calls_per_prompt": calls.executed / prompts,
         "inherited_tool_calls_per_prompt": calls.inherited / prompts,
         "replayed_tool_calls_per_prompt": calls.replayed / prompts,

@@ -55,7 +55,7 @@ class OverlongPenalty:
 
     def __call__(self, tree: RolloutTree, leaf: int) -> float:
         """Returns the penalty of a path."""
-        length = sum(sum(tree.nodes[node].sampled[:stop]) for node, stop in tree.path(leaf))
+        length = int(np.count_nonzero(tree.along(leaf, "sampled")))
         return -min(1.0, max(0.0, (length - (self.longest - self.cache)) / self.cache))
 
 

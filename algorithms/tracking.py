@@ -162,7 +162,7 @@ def keep_steps_before(path: Path, step: int) -> None:
     """Drops the lines of steps from `step` on: a resumed run writes them again.
 
     Args:
-        path: of a JSONL file whose lines have "step" at the top or in "meta"; may be missing.
+        path: of a JSONL file whose lines have a "step"; may be missing.
         step: the first step to drop.
     """
     if not path.is_file():
@@ -185,7 +185,7 @@ def _is_before(line: bytes, step: int) -> bool:
         record = None
     if not isinstance(record, dict):
         return False  # a line cut off by a kill, or by a full disk and written on later
-    return int(record.get("step", record.get("meta", {}).get("step", 0))) < step
+    return int(record.get("step", 0)) < step
 
 
 def log_all(trackers: Sequence[Tracker], step: int, metrics: Mapping[str, float]) -> None:

@@ -137,7 +137,7 @@ def test_importing_the_environments_imports_no_package_but_gymnasium_and_what_it
 
 
 WORKSHOPS = (
-    *(f"algorithms.{room}" for room in ("rollout", "packing", "learner", "evaluation")),
+    *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "evaluation")),
     *(f"arpo_envs.{room}" for room in ("tasks.world", "tasks.computations", "rewards.worker")),
 )
 """Folders with a door: what others may use, their `__init__.py` hands out."""

@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_leaves_behind_what_the_readme_says(run: Path) -> None:
-    for name in ("config.json", "summary.json", "metrics.jsonl", "trees.jsonl", "training.png", "policy/config.json"):
+    for name in ("config.json", "summary.json", "metrics.jsonl", "trees.jsonl.zst", "training.png", "policy/config.json"):
         assert (run / name).exists(), f"{name} was not left behind"
     steps = json.loads((run / "config.json").read_text(encoding="utf-8"))["steps"]
     assert len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == steps

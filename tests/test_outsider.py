@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from pages import ROOT, blocks
 
+from algorithms.tree import count_trees
+
 pytestmark = pytest.mark.slow
 
 OUTSIDER = ROOT / "tests" / "outsider"
@@ -58,7 +60,7 @@ def test_its_stack_and_algorithm_train_to_a_summary(tiny_policy: Path, tmp_path:
     said = train(tmp_path, OUTSIDER, tiny_policy, *env, *algorithm)
     assert summary(tmp_path)["algorithm"] == "outsider.algorithm:careful"
     assert "forks per prompt" in said
-    assert len((tmp_path / "run" / "trees.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    assert count_trees(tmp_path / "run" / "trees.jsonl.zst") == 4
 
 
 def test_the_metres_of_the_page_train_to_a_summary(tiny_policy: Path, tmp_path: Path) -> None:

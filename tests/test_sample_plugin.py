@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.tree import count_trees
+
 pytestmark = pytest.mark.slow
 
 PARTS = ["--env-args", "cities_per_country=4", "tools=convert", "--prompts", "2", "--rollouts", "4", "--eval-questions", "2"]
@@ -132,7 +134,7 @@ def test_its_algorithm_policy_and_tool_train(named: Path, folder: Path) -> None:
     # before the run it is compared, with its own weights and with others
     assert versions == [*["version 0"] * 3, "version 1", "version 2"], "it drew, and got all weights"
     assert json.loads((named / "summary.json").read_text(encoding="utf-8"))["algorithm"] == "median_grpo"
-    assert (named / "trees.jsonl").read_bytes().count(b"\n") == 4
+    assert count_trees(named / "trees.jsonl.zst") == 4
 
 
 def test_its_policy_measures_what_our_own_does(arpo, named: Path, folder: Path) -> None:
@@ -146,6 +148,6 @@ def test_a_killed_run_with_its_parts_by_reference_goes_on_exactly(arpo, named: P
     arpo(*training(tiny_policy, "killed", *BY_REFERENCE), code=KILLED, status=-signal.SIGKILL)
     assert not (folder / "killed" / "summary.json").exists()
     arpo("train", "--resume", "killed")
-    assert (folder / "killed" / "trees.jsonl").read_bytes() == (named / "trees.jsonl").read_bytes()
+    assert (folder / "killed" / "trees.jsonl.zst").read_bytes() == (named / "trees.jsonl.zst").read_bytes()
     summary = json.loads((folder / "killed" / "summary.json").read_text(encoding="utf-8"))
     assert summary["algorithm"] == "sample_plugin.algorithm:median_grpo"

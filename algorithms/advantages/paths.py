@@ -10,8 +10,7 @@ from . import Array, require_frozen
 
 def column(tree: RolloutTree, leaf: int, name: Literal["logprobs", "entropies", "sampled"]) -> Array:
     """Returns what the nodes store per token, along a path, [T]."""
-    values = [value for node, stop in tree.path(leaf) for value in getattr(tree.nodes[node], name)[:stop]]
-    return np.array(values, dtype=np.float64)
+    return tree.along(leaf, name).astype(np.float64)
 
 
 def paid(tree: RolloutTree, leaf: int) -> Array:
@@ -20,15 +19,14 @@ def paid(tree: RolloutTree, leaf: int) -> Array:
     What an action without tokens earned (a forfeit) is paid at the last token sampled before it, or lost if there is none.
     """
     require_frozen(tree)
-    rewards: list[float] = []
-    sampled: list[bool] = []
+    reward_T, length = np.zeros(tree.length(leaf)), 0
+    drawn = np.flatnonzero(tree.along(leaf, "sampled"))
     for node, stop in tree.path(leaf):
-        rewards += [0.0] * stop
-        sampled += tree.nodes[node].sampled[:stop]
-        place = next((t for t in range(len(sampled) - 1, -1, -1) if sampled[t]), None)
-        if tree.nodes[node].reward is not None and place is not None:
-            rewards[place] += float(tree.nodes[node].reward or 0.0)
-    return np.array(rewards, dtype=np.float64)
+        length += stop
+        before = np.searchsorted(drawn, length)
+        if tree.nodes[node].reward is not None and before:
+            reward_T[drawn[before - 1]] += float(tree.nodes[node].reward or 0.0)
+    return reward_T
 
 
 def to_go(reward_T: Array, sampled_T: Array, discount: float) -> Array:

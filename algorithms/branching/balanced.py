@@ -88,7 +88,7 @@ def monitored_entropies(tree: RolloutTree, tokens: int) -> tuple[float, float]:
     """
     path = [tree.nodes[node] for node, _ in tree.path(tree.leaves()[0])]
     heads = [node.entropies[:tokens] for node in path if node.kind == "action"]
-    means = [float(np.mean(head)) for head in heads if head]
+    means = [float(np.mean(head, dtype=np.float64)) for head in heads if head]
     if not means:
         return 0.0, 0.0
     return means[0], float(np.mean(means[1:])) if len(means) > 1 else means[0]

@@ -74,8 +74,9 @@ class EntropyTree:
             node = tree.nodes[i]
             if node.kind != "action" or (node.status is not None and not node.status.is_model):
                 continue
-            for j in range(len(node.tokens)):
-                value = node.entropies[j] if self.uncertainty == "entropy" else -node.logprobs[j]
+            by_entropy = self.uncertainty == "entropy"
+            for j, number in enumerate(node.entropies if by_entropy else node.logprobs):
+                value = number if by_entropy else -number
                 if j and (i, j) not in children:
                     yield value, i, j
                 elif not j and node.parent and children[node.parent, node.parent_at] == 1:

@@ -132,6 +132,8 @@ class TrainConfig:
     resume: Path | None = None
     """Folder of a run to continue with its own configuration. Give more --steps to extend a finished run, and --policy if the
     model has moved."""
+    keep_trees: Literal["all", "none"] | int = "all"
+    """Steps whose rollout trees stay in trees.jsonl.zst: all, none, or the last N (up to 2 N while the run goes on)."""
     track: Literal["none", "wandb"] = "none"
     """Where metrics go, in addition to metrics.jsonl; wandb runs offline if there is no API key."""
     wandb_project: str = "arpo-envs"
@@ -145,6 +147,8 @@ class TrainConfig:
         for name in (*counts, "micro_batch_tokens", "action_tokens", "context_length", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if isinstance(self.keep_trees, int) and self.keep_trees < 1:
+            raise ConfigError(f"keep_trees must be all, none or at least 1 step, got {self.keep_trees}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.minibatches > self.prompts:

@@ -49,7 +49,7 @@ def report(
     console.print(table(before, after, summary))
     for line in advice(summary, arguments_of(config.env)):
         console.print(f"• {line}", highlight=False)
-    console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl, policy/", highlight=False)
+    console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl.zst, policy/", highlight=False)
 
 
 def _logged(file: Path) -> list[dict[str, float]]:

@@ -31,7 +31,7 @@ from ..models.named import require_model
 from ..policies import FORGET
 from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
-from ..tree import write_trees
+from ..tree import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .config import TrainConfig, describe_algorithm
 from .kept import Kept
 from .parts import (
@@ -53,7 +53,8 @@ from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
 
-_LINES = ("metrics.jsonl", "trees.jsonl")
+TREES = "trees.jsonl.zst"
+_GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -169,12 +170,13 @@ async def _loop(
 ) -> bool:
     """Takes the steps that are left; False if it was interrupted (and saved)."""
     first = done.step if done is not None else 0
-    for name in _LINES:
-        keep_steps_before(run / name, first)
+    keep_steps_before(run / "metrics.jsonl", first)
+    compress_trees(run / "trees.jsonl", run / TREES)  # of a run that an earlier version began
+    keep_trees_before(run / TREES, first)
     await _forget(parts)
 
     def checkpoint(step: int) -> None:
-        for name in _LINES:
+        for name in _GROWING:
             if (run / name).is_file():
                 sync(run / name)
         beside, weights = [start / MARK], parts.learner.weights() if config.lora is not None else None
@@ -188,7 +190,10 @@ async def _loop(
             with kept.during(step, parts.learner):
                 result = await signals.breaking_off(parts.trainer.learn(step))
                 patience.count(step, result, first=done is None and step == first)
-                write_trees(run / "trees.jsonl", result.trees)
+                if config.keep_trees != "none":
+                    write_trees(run / TREES, result.trees)
+                if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, config.steps):
+                    forget_trees_before(run / TREES, step + 1 - config.keep_trees)
                 log_all(trackers, step, result.metrics)
             await signals.breaking_off(parts.trainer.load(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
@@ -205,6 +210,11 @@ async def _loop(
         return not signals.is_urgent
     await signals.tidy()
     return False
+
+
+def _is_time_to_forget(kept: int, done: int, steps: int) -> bool:
+    """Whether old trees go now: at the end, and otherwise so seldom that each tree is copied about once."""
+    return done % kept == 0 or done == steps
 
 
 def _trackers(config: TrainConfig, run: Path, progress: Progress) -> list[Tracker]:

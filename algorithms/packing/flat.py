@@ -53,12 +53,10 @@ def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Score
         if not len(leaves) == len(credit.advantages[t]) == len(credit.weights[t]):
             raise ValueError(f"Tree {t} has {len(leaves)} leaves, credit has {len(credit.advantages[t])}.")
         for position, leaf in enumerate(leaves):
-            segments = tree.path(leaf)
-            behaviour_logp = [p for node, stop in segments for p in tree.nodes[node].logprobs[:stop]]
             rows.append(
                 Row(
-                    np.asarray(tree.tokens(leaf), dtype=np.int64),
-                    np.asarray(behaviour_logp),
+                    tree.along(leaf, "tokens").astype(np.int64),
+                    tree.along(leaf, "logprobs").astype(np.float64),
                     credit.advantages[t][position],
                     credit.weights[t][position],
                     *(None if one is None else one[t][position] for one in (scores.reference, scores.values, credit.returns)),
@@ -69,7 +67,7 @@ def rows_of(trees: Sequence[RolloutTree], credit: Credit, scores: Scores = Score
 
 def sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:
     """Returns all rows, in which every sampled token counts."""
-    blank = tuple(tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
+    blank = tuple(tuple(np.zeros(tree.length(leaf)) for leaf in tree.leaves()) for tree in trees)
     return rows_of(trees, Credit(blank, tuple(sampled_weights(tree) for tree in trees)))
 
 

@@ -92,7 +92,7 @@ def pack(tree: RolloutTree, leaves: Sequence[int]) -> PackedRow:
         parent = tree.nodes[node].parent
         depth[node] = 0 if parent == NO_PARENT else depth[parent] + length[parent]
     return PackedRow(
-        tokens=np.array([token for node in kept for token in tree.nodes[node].tokens], dtype=np.int64),
+        tokens=np.concatenate([np.asarray(tree.nodes[node].tokens, dtype=np.int64) for node in kept]),
         position=np.concatenate([np.arange(depth[node], depth[node] + length[node]) for node in kept]),
         end=np.repeat([offset[node] + below[node] for node in kept], [length[node] for node in kept]),
         leaves=tuple(leaves),

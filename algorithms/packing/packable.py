@@ -78,7 +78,7 @@ def _scored(model: Any, length: int, count: int, *, packed: bool) -> torch.Tenso
     """Returns the log-probabilities of a tree's paths, [B, T]."""
     tree = _tree(int(model.config.get_text_config().vocab_size), length, count)
     leaves = range(len(tree.leaves()))
-    blank = tuple(np.zeros(len(tree.tokens(leaf))) for leaf in tree.leaves())
+    blank = tuple(np.zeros(tree.length(leaf)) for leaf in tree.leaves())
     rows = rows_of([tree], Credit((blank,), (sampled_weights(tree),)))
     split = [leaves] if packed else [[leaf] for leaf in leaves]
     batch = lay_out([pack(tree, some) for some in split], rows, model, model.device)

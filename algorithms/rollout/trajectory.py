@@ -324,7 +324,7 @@ def _own_actions_entropies(tree: RolloutTree, index: int) -> tuple[tuple[float, 
     actions: list[tuple[float, ...]] = []
     for node, _ in reversed(tree.path(index)):
         if tree.nodes[node].kind == "action":
-            actions.append(tree.nodes[node].entropies)
+            actions.append(tuple(tree.nodes[node].entropies))
             if tree.nodes[node].origin:
                 break
     return tuple(reversed(actions))

@@ -8,7 +8,7 @@ those of the model, so that some ratios are clipped.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from small_recipes import SMALL, small
 from algorithms.algorithm import Algorithm
 from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.policies.scripted import ScriptedPolicy
-from algorithms.tree import RolloutTree, write_trees
+from algorithms.tree import COLUMNS, Node, RolloutTree
 
 FOLDER = Path(__file__).parents[1] / "golden"
 UPDATES = FOLDER / "updates.json"
@@ -47,6 +47,17 @@ def trees_of(algorithm: Algorithm, prompts: int = 2) -> list[RolloutTree]:
     plan = Plan(algorithm.branching, algorithm.rollouts)
     tool = CountTool()
     return grow(tool, plan, ScriptedPolicy(player, uncertainty), prompts=prompts, seed=7, env=lambda: CountEnv(tool))
+
+
+def readable(tree: RolloutTree) -> str:
+    """Returns a tree as one line of JSON in which a person can read the numbers, as files of trees once were."""
+    blank = {field.name: field.default for field in fields(Node)}
+    nodes = [
+        {name: list(value) if name in COLUMNS else value for name, value in vars(node).items() if value != blank[name]}
+        for node in tree.nodes
+    ]
+    record = {"task": tree.task, "meta": tree.meta, "frozen": tree.frozen, "nodes": nodes}
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 def learned_from(algorithm: Algorithm) -> list[RolloutTree]:
@@ -83,9 +94,8 @@ def update(algorithm: Algorithm, some: Any) -> Mapping[str, torch.Tensor]:
 def main() -> None:
     """Writes them."""
     for name in GROWN:
-        path = FOLDER / f"{name}.jsonl"
-        path.unlink(missing_ok=True)  # or they would be added to what is there
-        write_trees(path, trees_of(small(name)))
+        lines = [readable(tree) + "\n" for tree in trees_of(small(name))]
+        (FOLDER / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     found = {case: {name: float(value) for name, value in update(small(case), model()).items()} for case in SMALL}
     UPDATES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

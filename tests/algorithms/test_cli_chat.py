@@ -70,7 +70,7 @@ def test_a_chat_model_trains_in_both_dialects(chat_policy, tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2
     assert max(line["gradient_norm"] for line in lines) > 0, "some paths earned more than others"
-    nodes = [node for tree in read_trees(run / "trees.jsonl") for node in tree.nodes]
+    nodes = [node for tree in read_trees(run / "trees.jsonl.zst") for node in tree.nodes]
     calls = [node for node in nodes if node.tool == "search"]
     assert calls, "calls in the model's own format reach the environment"
     wanted = '"parameters": {' if dialect == "json" else "<search>"

@@ -415,7 +415,7 @@ def test_what_is_evaluated_before_changes_nothing_of_the_training(whole, tiny_po
     run = tmp_path / "run"
     words = [word if word != "4" or previous != "--eval-questions" else "11" for previous, word in pairs(tiny_policy, run)]
     assert main(words) == 0
-    assert (run / "trees.jsonl").read_bytes() == (whole / "trees.jsonl").read_bytes()
+    assert (run / "trees.jsonl.zst").read_bytes() == (whole / "trees.jsonl.zst").read_bytes()
     assert all((weights(run)[name] == value).all() for name, value in weights(whole).items())
 
 

@@ -22,6 +22,7 @@ from algorithms.cli.config import TrainConfig
 from algorithms.learner import TorchLearner
 from algorithms.policies.local import LocalPolicy
 from algorithms.tracking import keep_steps_before
+from algorithms.tree import RolloutTree, count_trees, keep_trees_before, write_trees
 from arpo_envs.core import ToolEnv
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
@@ -141,7 +142,7 @@ def test_an_update_that_moved_nothing_is_an_update_all_the_same(tiny_policy, tmp
         return step(self, trees, rows, part, loss, aggregation)
 
     def full(file: Path, trees: Any) -> None:
-        if file.exists() and file.read_bytes().count(b"\n") == 4:
+        if file.exists() and count_trees(file) == 4:
             raise RuntimeError("the second step cannot be written down")
         write(file, trees)
 
@@ -164,16 +165,21 @@ def test_what_was_measured_and_is_damaged_is_measured_again(file, whole, tmp_pat
 
 
 def test_a_file_is_cut_back_without_room_for_a_copy(tmp_path):
-    file = tmp_path / "trees.jsonl"
-    file.write_text("".join(json.dumps({"meta": {"step": step}, "text": "y" * 1000}) + "\n" for step in range(9)))
+    file, trees = tmp_path / "metrics.jsonl", tmp_path / "trees.jsonl.zst"
+    file.write_text("".join(json.dumps({"step": step, "text": "y" * 1000}) + "\n" for step in range(9)))
+    write_trees(trees, [RolloutTree(os.urandom(1000).hex(), {"step": step}) for step in range(9)])
+    index = trees.with_name("trees.jsonl.zst.index")
+    index.write_bytes(index.read_bytes() * 999)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, usual[1]))
     try:
         keep_steps_before(file, 8)
+        keep_trees_before(trees, 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert len(file.read_text().splitlines()) == 8
-    assert [path.name for path in tmp_path.iterdir()] == ["trees.jsonl"]
+    assert (count_trees(trees), index.stat().st_size) == (8, 64)
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, trees.name, index.name}
 
 
 # --- what is not this run's ----------------------------------------------------------------------------------

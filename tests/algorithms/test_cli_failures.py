@@ -71,7 +71,7 @@ def test_questions_longer_than_the_context_cost_their_prompts_and_no_resume(tiny
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert sum(line["failed_prompt_too_long"] for line in lines) > 0
     assert all(line["failed_leaves"] == line["failed_prompt_too_long"] for line in lines)
-    faults = {node.fault[:27] for tree in read_trees(run / "trees.jsonl") for node in tree.nodes if node.fault}
+    faults = {node.fault[:27] for tree in read_trees(run / "trees.jsonl.zst") for node in tree.nodes if node.fault}
     assert faults == {"ConfigError: The prompt has"}
     assert main(["train", "--resume", str(run)]) == 0
 

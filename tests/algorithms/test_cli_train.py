@@ -89,7 +89,7 @@ def test_a_run_leaves_a_summary_metrics_trees_a_plot_and_a_policy(finished):
     assert [line["step"] for line in logged(finished)] == [0, 1, 2]
     assert logged(finished)[0]["gradient_norm"] > 0, "else the tests below would compare runs that never learned"
     assert logged(finished)[1]["gradient_norm"] > 0
-    trees = list(read_trees(finished / "trees.jsonl"))
+    trees = list(read_trees(finished / "trees.jsonl.zst"))
     assert [tree.meta["step"] for tree in trees] == [0] * 4 + [1] * 4 + [2] * 4
     assert all(tree.frozen and len(tree.leaves()) == 6 for tree in trees)
     assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")
@@ -134,8 +134,8 @@ def test_shuffled_rewards_train_something_else_on_the_same_trees(finished, tiny_
     run = tmp_path / "shuffled"
     assert main(arguments(tiny_policy, run, "--shuffle-rewards", steps=1)) == 0
     assert summary(run)["algorithm"] == "arpo-shuffled"
-    count = len((run / "trees.jsonl").read_bytes())
-    assert (run / "trees.jsonl").read_bytes() == (finished / "trees.jsonl").read_bytes()[:count]
+    count = len((run / "trees.jsonl.zst").read_bytes())
+    assert (run / "trees.jsonl.zst").read_bytes() == (finished / "trees.jsonl.zst").read_bytes()[:count]
     shuffled, true = logged(run)[0], logged(finished)[0]
     assert shuffled["reward"] == true["reward"]
     assert shuffled["gradient_norm"] != true["gradient_norm"]
@@ -228,7 +228,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def assert_equal_runs(left: Path, right: Path) -> None:
-    assert (left / "trees.jsonl").read_bytes() == (right / "trees.jsonl").read_bytes()
+    assert (left / "trees.jsonl.zst").read_bytes() == (right / "trees.jsonl.zst").read_bytes()
     assert logged(left) == logged(right)
     assert same(weights(left), weights(right))
     states = [latest(run).learner_state()["optimizer"]["state"] for run in (left, right)]
@@ -244,7 +244,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(finished, t
     assert main(arguments(tiny_policy, again, "--checkpoint-every", "7", steps=3)) == 0
     assert_equal_runs(finished, again)
     assert main(arguments(tiny_policy, other, "--seed", "2", steps=1)) == 0
-    assert not (finished / "trees.jsonl").read_bytes().startswith((other / "trees.jsonl").read_bytes())
+    assert not (finished / "trees.jsonl.zst").read_bytes().startswith((other / "trees.jsonl.zst").read_bytes())
 
 
 @pytest.mark.slow
@@ -255,8 +255,8 @@ def test_a_killed_run_goes_on_exactly(finished, tiny_policy, tmp_path, capsys):
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [line["step"] for line in logged(run)] == [0, 1]
     assert latest(run).step == 1, "killed after step 2 was logged, before it was saved"
-    with (run / "trees.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"task":"torn')
+    with (run / "trees.jsonl.zst").open("ab") as file:
+        file.write((run / "trees.jsonl.zst").read_bytes()[:99])
     assert main(["train", "--resume", str(run)]) == 0
     assert "2/3" in said(capsys)
     assert_equal_runs(finished, run)

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes(attention: str, tiny_policy: Path, t
     for name in ("one", "other"):
         run = ["--policy", str(tiny_policy), "--output", str(tmp_path / name), "--steps", "3", "--device", "cuda"]
         assert main(["train", *run, *SMALL, "--attention", attention]) == 0
-    one, other = ((tmp_path / name / "trees.jsonl").read_bytes() for name in ("one", "other"))
+    one, other = ((tmp_path / name / "trees.jsonl.zst").read_bytes() for name in ("one", "other"))
     assert one == other
     one, other = ((tmp_path / name / "policy" / "model.safetensors").read_bytes() for name in ("one", "other"))
     assert one == other

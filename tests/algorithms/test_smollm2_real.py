@@ -145,7 +145,9 @@ def test_it_trains_two_steps_and_its_weights_reach_the_sampler(tmp_path):
     for line in lines:  # the second step's draws come from the weights that the first one left
         assert abs(line["mismatch_kl"]) <= kl(bound)
         assert line["mismatch_ratio_max"] <= math.exp(bound)
-    versions = {node.policy_version for tree in read_trees(run / "trees.jsonl") for node in tree.nodes if node.kind == "action"}
+    versions = {
+        node.policy_version for tree in read_trees(run / "trees.jsonl.zst") for node in tree.nodes if node.kind == "action"
+    }
     assert versions == {0, 1}
     trained, _ = load_policy(run / "policy")
     before, _ = load_policy(smollm2_folder(lambda line: None))

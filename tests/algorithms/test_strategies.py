@@ -198,8 +198,11 @@ def test_what_the_first_path_shows() -> None:
         freeze=False,
     )
     assert monitored_entropies(tree, 2) == (1.5, (5.0 + 3.0) / 2)
-    alone = build(node((), NO_PARENT, [1]), node((0,), 0, [2], entropies=(0.7,), status=DONE), freeze=False)
-    assert monitored_entropies(alone, 2) == (0.7, 0.7)
+    alone = build(node((), NO_PARENT, [1]), node((0,), 0, [2], entropies=(0.75,), status=DONE), freeze=False)
+    assert monitored_entropies(alone, 2) == (0.75, 0.75)
+    uneven = node((0,), 0, range(5), entropies=(2.0**25, *(1.0,) * 4), status=DONE)
+    mean, _ = monitored_entropies(build(node((), NO_PARENT, [1]), uneven, freeze=False), 9)
+    assert mean == (2**25 + 4) / 5, "added up in double precision"
     mute = build(node((), NO_PARENT, [1]), node((0,), 0, [], status=Status.POLICY_FAULT), freeze=False)
     assert monitored_entropies(mute, 2) == (0.0, 0.0)
 

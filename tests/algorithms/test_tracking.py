@@ -12,7 +12,6 @@ from rich.console import Console
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.report import report
 from algorithms.tracking import JsonlTracker, WandbTracker, has_key, keep_steps_before, log_all
-from algorithms.tree import RolloutTree, write_trees
 from arpo_envs import ConfigError
 
 
@@ -54,26 +53,14 @@ def test_a_report_reads_what_was_no_number(tmp_path):
 @pytest.mark.parametrize("torn", [b"", b'{"step": 2, "rew', b'{"step": 1, "reward": 1.0}', b'{"step": 1, "text": "\xc3'])
 def test_steps_to_come_and_a_torn_last_line_are_dropped(torn, tmp_path):
     file = tmp_path / "metrics.jsonl"
-    whole = "".join(f'{{"step": {step}, "text": "ü"}}\n' for step in range(4))
-    file.write_bytes(whole.encode() + torn)
+    # a line separator of Unicode inside a text does not end the line of a JSONL file
+    lines = [f'{{"step": {step}, "text": "ü\u2028"}}\n' for step in range(4)]
+    file.write_bytes("".join(lines).encode() + torn)
     keep_steps_before(file, 2)
-    assert file.read_text(encoding="utf-8") == "".join(whole.splitlines(keepends=True)[:2])
+    assert file.read_text(encoding="utf-8") == "".join(lines[:2])
     keep_steps_before(file, 0)
     assert file.read_text(encoding="utf-8") == ""
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
-def test_trees_are_cut_by_the_step_in_their_meta(tmp_path):
-    file = tmp_path / "trees.jsonl"
-    # a line separator of Unicode inside a text does not end the line of a JSONL file
-    trees = [RolloutTree(f"t{step}\u2028", {"step": step}) for step in (0, 0, 1, 2)]
-    write_trees(file, trees)
-    keep_steps_before(file, 2)
-    assert [RolloutTree.from_json(line).meta["step"] for line in file.read_text(encoding="utf-8").split("\n") if line] == [
-        0,
-        0,
-        1,
-    ]
 
 
 def test_a_file_that_is_not_there_stays_so(tmp_path):

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
@@ -81,7 +82,8 @@ def test_stored_logprobs_are_the_learners(temperature: float, family: str, dtype
             sampled = [(s, p) for n, stop in nodes for s, p in zip(n.sampled[:stop], n.logprobs[:stop], strict=True)]
             for (drawn, mine), other in zip(sampled, theirs, strict=True):
                 if drawn:
-                    assert mine == pytest.approx(other, abs=toy_nats(family, dtype, temperature))
+                    held = float(np.spacing(np.float32(abs(other)))) / 2  # what a tree rounds off: it has single precision
+                    assert mine == pytest.approx(other, abs=toy_nats(family, dtype, temperature) + held)
                     compared += 1
     assert compared > 100
 

@@ -1,17 +1,17 @@
-"""The rollout tree: flat, append-only, parents by index; a shared prefix is stored once.
+"""The rollout tree: flat, append-only, parents by index; a shared prefix is stored once."""
 
-A node stores only the tokens it adds. A trajectory is the walk from a leaf to the root. There is no
-algorithm in this file.
-"""
-
+import base64
 import dataclasses
 import enum
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from .spans import COLUMNS, Array, Buffer, Span, moved, span
 
 NO_PARENT = -1
 
@@ -54,6 +54,9 @@ class Status(enum.StrEnum):
 class Node:
     """Some tokens, and what happened after them.
 
+    What it holds for each token may be given as any sequence, and is then a `Span`: log-probabilities and entropies as float32
+    holds them. It equals a tuple of the same numbers, but has no `+`.
+
     Args:
         key: ordinals of the children from the root down; the node's identity, never its arrival order.
         parent: index of the parent, `NO_PARENT` for the prompt.
@@ -84,10 +87,10 @@ class Node:
     parent: int
     parent_at: int
     kind: Literal["prompt", "action", "observation"]
-    tokens: tuple[int, ...] = ()
-    sampled: tuple[bool, ...] = ()
-    logprobs: tuple[float, ...] = ()
-    entropies: tuple[float, ...] = ()
+    tokens: Sequence[int] = ()
+    sampled: Sequence[bool] = ()
+    logprobs: Sequence[float] = ()
+    entropies: Sequence[float] = ()
     text: str = ""
     origin: Origin = ""
     agent: str = ""
@@ -101,6 +104,15 @@ class Node:
     reward: float | None = None
     success: float | None = None
     anchor: str | None = None
+
+    def __post_init__(self) -> None:
+        """Takes the numbers into arrays.
+
+        Raises:
+            ValueError: they are no numbers, or token ids that have more than 32 bits.
+        """
+        for name in COLUMNS:
+            object.__setattr__(self, name, span(getattr(self, name), name))
 
 
 class Segment(NamedTuple):
@@ -118,6 +130,14 @@ class ToolCalls(NamedTuple):
     replayed: int
 
 
+def _columns(node: Node) -> tuple[Span[Any], ...]:
+    return tuple(getattr(node, name) for name in COLUMNS)
+
+
+def _buffers() -> dict[str, Buffer]:
+    return {name: Buffer(dtype) for name, dtype in COLUMNS.items()}
+
+
 @dataclass
 class RolloutTree:
     """All rollouts of one prompt.
@@ -132,6 +152,23 @@ class RolloutTree:
     meta: dict[str, Any] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     frozen: bool = False
+    _buffers: dict[str, Buffer] = field(default_factory=_buffers, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy needs: each node brings its numbers along."""
+        return {name: value for name, value in vars(self).items() if name != "_buffers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes the nodes of another tree, and their numbers into buffers of its own."""
+        vars(self).update(state, _buffers=_buffers())
+        self.nodes = [self._taken_in(node) for node in self.nodes]
+        self._trim()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the numbers of the tokens occupy, room to grow included."""
+        sources = {id(one.source): one.source for node in self.nodes for one in _columns(node)}
+        return sum(source.nbytes for source in sources.values())
 
     def add(self, node: Node) -> int:
         """Appends a node and returns its index.
@@ -145,7 +182,8 @@ class RolloutTree:
         if len(lengths) != 1:
             raise ValueError(f"Node {node.key}: tokens, sampled, logprobs and entropies must be equally long, got {lengths}.")
         paid = [number for number in (node.reward, node.success) if number is not None]
-        if not all(map(math.isfinite, (*node.logprobs, *node.entropies, *paid))):
+        per_token = (np.asarray(node.logprobs), np.asarray(node.entropies))
+        if not (all(map(math.isfinite, paid)) and all(np.isfinite(numbers).all() for numbers in per_token)):
             raise ValueError(f"Node {node.key}: log-probabilities, entropies, reward and success must be finite.")
         if (node.parent == NO_PARENT) != (not self.nodes):
             raise ValueError("The first node, and no other, is the prompt and has no parent.")
@@ -155,8 +193,18 @@ class RolloutTree:
             length = len(self.nodes[node.parent].tokens)
             if not (0 < node.parent_at <= length or node.parent_at == length):
                 raise ValueError(f"Node {node.key}: offset {node.parent_at} is outside its parent's {length} tokens.")
-        self.nodes.append(node)
+        self.nodes.append(self._taken_in(node))
         return len(self.nodes) - 1
+
+    def _taken_in(self, node: Node) -> Node:
+        """Returns a node whose numbers lie in the tree's own buffers."""
+        own: dict[str, Any] = {name: moved(getattr(node, name), buffer) for name, buffer in self._buffers.items()}
+        return dataclasses.replace(node, **own)
+
+    def _trim(self) -> None:
+        """Gives back the room to grow."""
+        for buffer in self._buffers.values():
+            buffer.trim()
 
     def roots(self) -> list[int]:
         """Returns the first nodes after the prompt."""
@@ -174,25 +222,36 @@ class RolloutTree:
             segments.append(Segment(node.parent, node.parent_at))
         return segments[::-1]
 
+    def along(self, leaf: int, name: Literal["tokens", "sampled", "logprobs", "entropies"]) -> Array:
+        """Returns what the nodes hold per token, along a trajectory, [T]: an array of the caller's own."""
+        return np.concatenate([np.asarray(getattr(self.nodes[node], name)[:stop]) for node, stop in self.path(leaf)])
+
+    def length(self, leaf: int) -> int:
+        """Returns how many tokens a trajectory has."""
+        return sum(stop for _, stop in self.path(leaf))
+
     def tokens(self, leaf: int) -> list[int]:
         """Returns all token ids of a trajectory, [T]."""
-        return self.tokens_before(leaf, len(self.nodes[leaf].tokens))
+        ids: list[int] = self.along(leaf, "tokens").tolist()
+        return ids
 
     def tokens_before(self, node: int, at: int) -> list[int]:
         """Returns all token ids of a path up to the first `at` tokens of `node`: what a fork at this place continues."""
-        above = [token for index, stop in self.path(node)[:-1] for token in self.nodes[index].tokens[:stop]]
-        return [*above, *self.nodes[node].tokens[:at]]
+        ids: list[int] = self.along(node, "tokens").tolist()
+        return ids[: len(ids) - len(self.nodes[node].tokens) + at]
 
     def sampled(self, leaf: int) -> list[bool]:
         """Returns for each token of a trajectory whether the policy drew it, [T] like `tokens`: the loss mask."""
-        return [drawn for node, stop in self.path(leaf) for drawn in self.nodes[node].sampled[:stop]]
+        mask: list[bool] = self.along(leaf, "sampled").tolist()
+        return mask
 
     def logprobs(self, leaf: int) -> list[float]:
         """Returns the log-probability of each token of a trajectory, in nats, [T] like `tokens`.
 
         It is that under the policy that drew the token, and 0 where nobody drew one (`sampled` is False there).
         """
-        return [logprob for node, stop in self.path(leaf) for logprob in self.nodes[node].logprobs[:stop]]
+        nats: list[float] = self.along(leaf, "logprobs").tolist()
+        return nats
 
     def total_reward(self, leaf: int) -> float:
         """Returns the sum of the rewards along a trajectory; an action forked from its middle paid nothing there."""
@@ -235,21 +294,38 @@ class RolloutTree:
             if stop < len(node.tokens):
                 following.insert(0, (index, stop))
             stack += [(c, at, mine, (*key, i)) for i, (c, at) in reversed(list(enumerate(following)))]
+        frozen._trim()
         frozen.frozen = True
         return frozen
 
     def to_json(self) -> str:
-        """Returns the tree as one line of JSON."""
-        nodes = [{name: value for name, value in vars(node).items() if value != _DEFAULTS.get(name)} for node in self.nodes]
-        record = {"task": self.task, "meta": self.meta, "frozen": self.frozen, "nodes": nodes}
+        """Returns the tree as one line of JSON: what its nodes hold per token is in "arrays", one after another.
+
+        Each array is in base64; its numbers are those of `COLUMNS`. A node's "length" says how many of them are its own.
+        """
+        arrays = {}
+        for name, dtype in COLUMNS.items():
+            columns = [np.asarray(getattr(node, name)) for node in self.nodes]
+            arrays[name] = base64.b64encode(np.concatenate([np.empty(0, dtype), *columns]).tobytes()).decode("ascii")
+        nodes = [_written(node) for node in self.nodes]
+        record = {"task": self.task, "meta": self.meta, "frozen": self.frozen, "nodes": nodes, "arrays": arrays}
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> "RolloutTree":
-        """Reads what `to_json` wrote; the tree is equal to the one written."""
+        """Reads what `to_json` wrote, now or when it wrote numbers as text; the tree is equal to the one written."""
         record: Mapping[str, Any] = json.loads(line)
-        nodes = [_read_node(fields) for fields in record["nodes"]]
-        return cls(record["task"], dict(record["meta"]), nodes, record["frozen"])
+        tree, at = cls(record["task"], dict(record["meta"])), 0
+        given: Mapping[str, str] = record.get("arrays", {})
+        arrays = {name: np.frombuffer(base64.b64decode(text), COLUMNS[name]) for name, text in given.items()}
+        for fields in record["nodes"]:
+            length = fields.get("length", 0)
+            own = {name: array[at : at + length] for name, array in arrays.items()}
+            tree.nodes.append(tree._taken_in(_read_node({**fields, **own})))
+            at += length
+        tree._trim()
+        tree.frozen = record["frozen"]
+        return tree
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is not dataclasses.MISSING}
@@ -270,24 +346,18 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
     return dataclasses.replace(node, **changes)
 
 
+def _written(node: Node) -> dict[str, Any]:
+    """Returns what a node is apart from its arrays, without what says nothing."""
+    fields = {name: value for name, value in vars(node).items() if name not in COLUMNS and value != _DEFAULTS.get(name)}
+    return {**fields, "length": len(node.tokens)}
+
+
 def _read_node(fields: Mapping[str, Any]) -> Node:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    values = {name: value for name, value in fields.items() if name != "length"}
+    values["key"] = tuple(values["key"])
     if "status" in values:
         values["status"] = Status(values["status"])
     return Node(**values)
-
-
-def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
-    """Appends trees to a JSONL file, one per line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(tree.to_json() + "\n" for tree in trees)
-
-
-def read_trees(path: Path) -> Iterator[RolloutTree]:
-    """Yields the trees of a JSONL file."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield RolloutTree.from_json(line)
 
 
 def total_tool_calls(trees: Sequence[RolloutTree]) -> ToolCalls:

@@ -1,0 +1,261 @@
+"""What a node holds per token: an array that looks like a tuple, takes little room and cannot be changed."""
+
+import copy
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rollout_toys import build, node
+from test_tree import crafted, prompt, trees
+
+from algorithms.tree import COLUMNS, NO_PARENT, Node, RolloutTree, Span, Status, concatenated
+from algorithms.tree.spans import Buffer
+
+VALUES = {
+    "tokens": st.integers(-(2**31) + 1, 2**31 - 1),
+    "sampled": st.booleans(),
+    "logprobs": st.floats(allow_nan=False, allow_infinity=False, width=32),
+}
+
+
+@st.composite
+def columns(draw: st.DrawFn, size: int | None = None) -> tuple[str, tuple[int | float, ...]]:
+    """A name, and values of its type; often a run of a single one."""
+    name = draw(st.sampled_from(sorted(VALUES)))
+    limits = {"max_size": 9} if size is None else {"min_size": size, "max_size": size}
+    if draw(st.booleans()):
+        return name, (draw(VALUES[name]),) * draw(st.integers(0, 9) if size is None else st.just(size))
+    return name, tuple(draw(st.lists(VALUES[name], **limits)))
+
+
+def held(name: str, values: Sequence[int | float]) -> Span[int]:
+    """Returns values as a tree holds them, between others in its buffers."""
+    blank = {column: (0,) * len(values) for column in COLUMNS}
+    tree = build(
+        prompt(), Node((0,), 0, 2, "action", **blank), Node((0, 0), 1, len(values), "action", **blank | {name: values})
+    )
+    return getattr(tree.nodes[2], name)
+
+
+@given(columns(), st.slices(9))
+def test_a_span_is_a_sequence_like_the_tuple_it_was_made_of(column, part):
+    name, values = column
+    span = held(name, values)
+    assert isinstance(span, Span)
+    assert (span == values, values == span, span == list(values), span != values) == (True, True, True, False)
+    assert (list(span), len(span), hash(span), repr(span)) == (list(values), len(values), hash(values), repr(values))
+    assert [type(one) for one in span] == [type(one) for one in values], "plain numbers"
+    assert [span[i] for i in range(-len(values), len(values))] == [*values, *values]
+    assert span[part] == values[part]
+    assert isinstance(span[part], Span)
+    assert span[part][1:] == values[part][1:]
+    assert list(reversed(span)) == list(reversed(values))
+    for place in (len(values), -len(values) - 1):
+        with pytest.raises(IndexError):
+            span[place]
+
+
+@given(columns(3), columns(3))
+def test_spans_are_equal_exactly_if_their_numbers_are(one, other):
+    left, right = held(*one), held(*other)
+    assert (left == right) == (one[1] == other[1]) == (left == other[1])
+    if left == right:
+        assert hash(left) == hash(right)
+    assert left != left[:2]
+    assert left != "abc"
+
+
+@given(columns())
+def test_an_array_of_a_span_is_a_view_that_nobody_can_write_to(column):
+    name, values = column
+    span = held(name, values)
+    array = np.asarray(span)
+    assert array.dtype == COLUMNS[name]
+    assert array.tolist() == list(values)
+    assert np.asarray(span, np.float64).dtype == np.float64
+    assert np.shares_memory(array, span.array) or not len(values)
+    assert np.shares_memory(array[1:], span[1:].array) or len(values) < 2
+    for some in (array, span[1:].array, span.array):
+        assert not some.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            some[:] = 0
+    again = np.array(span)
+    again[:] = 0
+    assert list(span) == list(values), "a copy is its own"
+
+
+def test_the_nodes_of_a_tree_share_its_buffers():
+    tree = crafted()
+    one, other = (tree.nodes[i].tokens for i in (0, 1))
+    assert one.source is other.source
+    assert one.array.base is other.array.base
+    assert tree.nodes[1].logprobs.source is tree.nodes[4].logprobs.source
+
+
+def test_a_node_keeps_its_numbers_while_its_tree_grows():
+    tree = RolloutTree()
+    tree.add(Node((), NO_PARENT, 0, "prompt", (1, 2), (False,) * 2, (0.0,) * 2, (0.0,) * 2))
+    first, view = tree.nodes[0].tokens, tree.nodes[0].tokens.array
+    for i in range(200):
+        tree.add(node((*(0,) * i, 0), i, range(i, i + 9), parent_at=len(tree.nodes[i].tokens)))
+    assert (first, view.tolist()) == ((1, 2), [1, 2])
+    assert tree.tokens(200) == [1, 2, *(token for i in range(200) for token in range(i, i + 9))]
+
+
+def test_what_a_caller_does_with_its_own_numbers_does_not_change_a_node():
+    ids, nats = np.array([3, 4], np.int32), np.array([-1.0, -2.0], np.float32)
+    made = Node((0,), 0, 2, "action", ids, (True, True), nats, nats)
+    tree = build(prompt(), made)
+    ids[:], nats[:] = 0, 0
+    for one in (made, tree.nodes[1]):
+        assert (one.tokens, one.logprobs, one.entropies) == ((3, 4), (-1.0, -2.0), (-1.0, -2.0))
+
+
+def test_spans_have_no_plus():
+    """Of arrays it would add up the numbers; and a tuple must not quietly win where a span was meant."""
+    one = crafted().nodes[1].tokens
+    for added in (lambda: one + one, lambda: one + (1,), lambda: one + [1], lambda: one + np.ones(3)):  # noqa: RUF005
+        with pytest.raises(TypeError, match="concatenated"):
+            added()
+    with pytest.raises(TypeError):
+        (1,) + one  # noqa: RUF005
+    ids = [9]
+    ids += one
+    assert ids == [9, *one], "a list is extended, as by anything"
+    with pytest.raises(TypeError):
+        one[0] = 3
+    with pytest.raises(TypeError):
+        del one[0]
+
+
+@given(columns(), st.data())
+def test_joined_spans_hold_the_numbers_of_both(column, data):
+    name, values = column
+    others = tuple(data.draw(st.lists(VALUES[name], max_size=4)))
+    whole = concatenated(held(name, values), held(name, others))
+    assert whole == values + others
+    assert whole.array.dtype == COLUMNS[name]
+
+
+def test_only_spans_of_one_type_are_joined():
+    some = crafted().nodes[1]
+    for wrong in ((some.tokens, some.logprobs), (some.tokens, (1, 2)), ()):
+        with pytest.raises(TypeError, match="one type"):
+            concatenated(*wrong)
+
+
+@given(columns())
+def test_spans_are_copied_and_sent_without_what_lies_beside_them(column):
+    span = held(*column)
+    assert copy.copy(span) is span
+    assert copy.deepcopy(span) is span
+    sent = pickle.dumps(span)
+    back = pickle.loads(sent)
+    assert (back, back.array.dtype, back.array.flags.writeable) == (span, span.array.dtype, False)
+    assert len(sent) < 400
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("tokens", (1.5,), "tokens must be a sequence of integers"),
+        ("tokens", ("a",), "tokens must be a sequence of integers"),
+        ("tokens", (None,), "tokens must be a sequence of integers"),
+        ("tokens", ((1, 2),), "tokens must be a sequence of integers"),
+        ("tokens", (2**31,), "32 bits"),
+        ("tokens", (-(2**40),), "32 bits"),
+        ("tokens", (2**70,), "tokens must be a sequence of integers"),
+        ("sampled", (0.5,), "sampled must be a sequence of truths"),
+        ("logprobs", ("a",), "logprobs must be a sequence of numbers"),
+        ("entropies", (1j,), "entropies must be a sequence of numbers"),
+    ],
+)
+def test_a_node_takes_only_numbers_that_it_can_hold(column, values, said):
+    with pytest.raises(ValueError, match=said):
+        replace(node((0,), 0, [1]), **{column: values})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e39])
+def test_a_tree_takes_no_number_that_is_none_in_single_precision(number):
+    with pytest.raises(ValueError, match="finite"):
+        build(prompt(), replace(node((0,), 0, [1]), logprobs=(number,)))
+
+
+def test_numbers_are_rounded_as_they_come_in():
+    made = build(prompt(), replace(node((0,), 0, [1, 2]), logprobs=(-0.1, -0.2), status=Status.ANSWERED))
+    assert made.nodes[1].logprobs == tuple(np.array([-0.1, -0.2], np.float32).tolist()) != (-0.1, -0.2)
+    assert made.logprobs(1)[2:] == list(made.nodes[1].logprobs)
+
+
+@given(trees())
+def test_a_tree_of_nodes_of_a_tree_is_that_tree(tree: RolloutTree):
+    """Freezing and reading back are laws of the tree; here what nodes hold moves from tree to tree, as tuples and as spans."""
+    for form in (lambda span: span, tuple, list, np.asarray):
+        again = RolloutTree(tree.task, dict(tree.meta))
+        for one in tree.nodes:
+            again.add(replace(one, **{name: form(getattr(one, name)) for name in COLUMNS}))
+        assert again == tree
+        assert [hash(one) for one in again.nodes] == [hash(one) for one in tree.nodes]
+        assert again.freeze() == tree.freeze()
+        assert pickle.loads(pickle.dumps(again)) == copy.deepcopy(again) == tree
+
+
+@given(trees())
+def test_a_column_along_a_path_is_what_its_nodes_hold(tree: RolloutTree):
+    for leaf in tree.leaves():
+        for name, dtype in COLUMNS.items():
+            array = tree.along(leaf, name)
+            assert array.tolist() == [
+                one for at, stop in tree.path(leaf) for one in tuple(getattr(tree.nodes[at], name))[:stop]
+            ]
+            assert array.dtype == dtype
+            array[:] = 0
+    assert tree.freeze() == tree.freeze(), "the array was the caller's own"
+
+
+def long_path(tokens: int, *, freeze: bool) -> RolloutTree:
+    """Returns one path of long actions and observations, in turns."""
+    rng, each = np.random.default_rng(1), 250
+    tree = build(prompt(), freeze=False)
+    for i in range(tokens // each):
+        drawn = i % 2 == 0
+        nats = {name: rng.standard_normal(each) if drawn else (0.0,) * each for name in ("logprobs", "entropies")}
+        kind, at = "action" if drawn else "observation", len(tree.nodes[i].tokens)
+        tree.add(Node((0,) * (i + 1), i, at, kind, rng.integers(0, 99, each), (drawn,) * each, **nats))
+    return tree.freeze() if freeze else tree
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_token_takes_few_bytes(freeze):
+    tree = long_path(100_000, freeze=freeze)
+    least = 8 * 100_000  # an id each, two numbers for every other one
+    runs = 3 * 8 * len(tree.nodes)
+    assert least <= tree.nbytes <= (1 if freeze else 1.25) * least + runs, "a growing tree has room for a quarter as much again"
+    assert RolloutTree.from_json(tree.to_json()).nbytes <= least + runs
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda tree: pickle.loads(pickle.dumps(tree))], ids=["copy", "pickle"])
+def test_a_copy_has_its_numbers_once_and_in_buffers_of_its_own(copied):
+    tree = long_path(100_000, freeze=True)
+    twin = copied(tree)
+    assert twin == tree
+    assert twin.nbytes == tree.nbytes
+    held = {id(source) for node in tree.nodes for source in sources(node)}
+    assert not held & {id(source) for node in twin.nodes for source in sources(node)}
+    assert len(pickle.dumps(tree)) < 1.1 * tree.nbytes, "nothing is sent twice"
+
+
+def sources(node):
+    """Returns the buffers in which a node's numbers lie, without those of one value, which all trees share."""
+    return [source for name in COLUMNS if isinstance(source := getattr(node, name).source, Buffer)]
+
+
+def test_nobody_can_make_a_view_writeable():
+    tree = long_path(1000, freeze=True)
+    for name in COLUMNS:
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            getattr(tree.nodes[1], name).array.flags.writeable = True
