@@ -1,6 +1,7 @@
 """Numbers of nodes as arrays: a tree's growing buffers, and the views of them that its nodes hold."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -230,4 +231,10 @@ def _fresh(array: Array) -> Span[Any]:
     """Returns a span of an array that nobody else has."""
     if array.tobytes() != array[:1].tobytes() * len(array):  # by their bytes: −0 is not 0
         return Span(Buffer.of(array), 0, len(array))
-    return Span(Constant(array[:1].copy() if len(array) else np.zeros(1, array.dtype)), 0, len(array))
+    value = array[:1] if len(array) else np.zeros(1, array.dtype)
+    return Span(_constant(value.tobytes(), array.dtype), 0, len(array))
+
+
+@lru_cache(64)  # almost all are of 0, True and False: an object of its own for each would take more than its numbers
+def _constant(value: bytes, dtype: np.dtype[Any]) -> Constant:
+    return Constant(np.frombuffer(value, dtype))
