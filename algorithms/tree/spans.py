@@ -180,6 +180,9 @@ class Span(Sequence[Value], Generic[Value]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self._source, Constant):
+            one = self._source.view(0, 1)
+            return _repeated, (one.tobytes(), one.dtype.str, len(self))
         return _fresh, (self.array.copy(),)  # without what else is in the buffer
 
 
@@ -233,6 +236,11 @@ def _fresh(array: Array) -> Span[Any]:
         return Span(Buffer.of(array), 0, len(array))
     value = array[:1] if len(array) else np.zeros(1, array.dtype)
     return Span(_constant(value.tobytes(), array.dtype), 0, len(array))
+
+
+def _repeated(value: bytes, dtype: str, count: int) -> Span[Any]:
+    """Returns a span of one value."""
+    return Span(_constant(value, np.dtype(dtype)), 0, count)
 
 
 @lru_cache(64)  # almost all are of 0, True and False: an object of its own for each would take more than its numbers

@@ -246,7 +246,7 @@ def test_a_copy_has_its_numbers_once_and_in_buffers_of_its_own(copied):
     assert twin.nbytes == tree.nbytes
     held = {id(source) for node in tree.nodes for source in sources(node)}
     assert not held & {id(source) for node in twin.nodes for source in sources(node)}
-    assert len(pickle.dumps(tree)) < 1.1 * tree.nbytes, "nothing is sent twice"
+    assert len(pickle.dumps(tree)) < 1.5 * tree.nbytes, "no number is sent twice"
 
 
 def sources(node):
