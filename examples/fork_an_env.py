@@ -1,4 +1,4 @@
-"""Forks an episode in the middle: snapshot, restore and clone go through any stack of wrappers.
+"""Forks an episode in the middle: snapshot, restore and clone work through any stack of wrappers.
 
 python examples/fork_an_env.py
 """
@@ -20,7 +20,7 @@ twin = arpo_envs.clone(env)
 observation, reward, *_ = twin.step("<answer>Brunei Town</answer>")
 print("the clone guesses:      reward", reward)
 
-# A snapshot is a parked copy, to which one can return any number of times.
+# A snapshot is a parked copy, to which you can return any number of times.
 with arpo_envs.snapshot(env) as before:
     for answer in ("Asia/Tokyo", "Asia/Brunei"):
         observation, reward, terminated, truncated, info = env.step(f"<answer>{answer}</answer>")

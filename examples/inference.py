@@ -3,7 +3,7 @@
 python examples/inference.py runs/arpo-seed1                       # a few held-out questions
 python examples/inference.py runs/arpo-seed1 "What is the capital of the country of Köln?"
 
-The folder is a run's, or any causal language model's of Hugging Face; a larger one is given instructions.
+The folder holds a run, or any Hugging Face causal language model; a larger model is given instructions.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ HELD_OUT = 3
 
 
 class OneQuestion:
-    """A task source with a question of one's own, to which no answer is known."""
+    """A task source with one question of your own, whose answer is not known."""
 
     name = "one question"
 
@@ -32,19 +32,19 @@ class OneQuestion:
         self.task = arpo_envs.Task("mine", question, answers=())
 
     def draw(self, rng) -> arpo_envs.Task:
-        """Returns it."""
+        """Returns the question."""
         return self.task
 
     def get(self, task_id: str) -> arpo_envs.Task:
-        """Returns it."""
+        """Returns the question."""
         return self.task
 
 
 def make_env(question: str | None) -> gym.Env:
-    """Returns the environment of `arpo train`, on held-out questions or on one of one's own."""
+    """Returns the environment of `arpo train`, on held-out questions or on one of your own."""
     if question is None:
         return gym.make("ARPO/SearchMini-v0", split="test")
-    relations = None  # they choose among the built-in questions, so they must not be given with one's own
+    relations = None  # they choose among the built-in questions, so they cannot be combined with your own
     return gym.make("ARPO/SearchMini-v0", tasks=OneQuestion(question), relations=relations)
 
 
@@ -64,7 +64,7 @@ async def answer(env: gym.Env, policy: LocalPolicy, renderer, seed: int, action_
         print(f"  {action.strip()}")
         if observation:
             print(f"    {observation}")
-        # sampled ids are kept as they are; only what the environment said is encoded
+        # sampled ids are kept as they are; only the observation is encoded
         encoded = renderer.observation(observation, max(0, policy.context_length - len(tokens) - len(drawn.tokens)))
         tokens += [*drawn.tokens, *encoded.tokens]
         over = over or not encoded.fits
@@ -92,5 +92,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         asyncio.run(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else None))
-    except arpo_envs.ArpoError as error:  # a mistake in what was asked for: the message says which
+    except arpo_envs.ArpoError as error:  # a user error: the message says which
         sys.exit(str(error))

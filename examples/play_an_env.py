@@ -12,9 +12,9 @@ import arpo_envs  # noqa: F401  # importing it registers the environments
 
 
 def agent(question: str) -> Iterator[str]:
-    """Yields actions; is sent what the environment says. Questions are peeled from the inside.
+    """Yields actions and is sent observations. Questions are resolved from the inside out.
 
-    Of "What is the capital of the country of Köln?" it first looks up Köln, finds the country, looks
+    For "What is the capital of the country of Köln?" it first looks up Köln, finds the country, looks
     that up, and finds the capital.
     """
     relations, name = re.fullmatch(r"What is (.*) of (.+?)\?", question).groups()

@@ -18,7 +18,7 @@ from algorithms.rendering import ScriptedRenderer
 
 @dataclass(frozen=True)
 class Plan:
-    """All that `collect` asks of an algorithm; `algorithms.make("arpo")` has these, and a loss."""
+    """All that `collect` needs of an algorithm; `algorithms.make("arpo")` has these, and a loss."""
 
     branching: EntropyBranching
     rollouts: int
@@ -41,7 +41,7 @@ def entropies(before: str, seed: int) -> list[float]:
 
 
 def lines(tree: RolloutTree, index: int = 0, indent: str = "") -> list[str]:
-    """Returns a tree as text: one line for each action, with what it gave."""
+    """Returns a tree as text: one line for each action, with its outcome."""
     children = [i for i, node in enumerate(tree.nodes) if node.parent == index]
     shown = []
     for child in children:
