@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_toys import build, node
 from test_tree import crafted, prompt, trees
@@ -42,6 +42,7 @@ def held(name: str, values: Sequence[int | float]) -> Span[int]:
 
 
 @given(columns(), st.slices(9))
+@settings(max_examples=60, deadline=None)
 def test_a_span_is_a_sequence_like_the_tuple_it_was_made_of(column, part):
     name, values = column
     span = held(name, values)
@@ -60,6 +61,7 @@ def test_a_span_is_a_sequence_like_the_tuple_it_was_made_of(column, part):
 
 
 @given(columns(3), columns(3))
+@settings(max_examples=60, deadline=None)
 def test_spans_are_equal_exactly_if_their_numbers_are(one, other):
     left, right = held(*one), held(*other)
     assert (left == right) == (one[1] == other[1]) == (left == other[1])
@@ -70,6 +72,7 @@ def test_spans_are_equal_exactly_if_their_numbers_are(one, other):
 
 
 @given(columns())
+@settings(max_examples=60, deadline=None)
 def test_an_array_of_a_span_is_a_view_that_nobody_can_write_to(column):
     name, values = column
     span = held(name, values)
@@ -133,6 +136,7 @@ def test_spans_have_no_plus():
 
 
 @given(columns(), st.data())
+@settings(max_examples=60, deadline=None)
 def test_joined_spans_hold_the_numbers_of_both(column, data):
     name, values = column
     others = tuple(data.draw(st.lists(VALUES[name], max_size=4)))
@@ -149,6 +153,7 @@ def test_only_spans_of_one_type_are_joined():
 
 
 @given(columns())
+@settings(max_examples=60, deadline=None)
 def test_spans_are_copied_and_sent_without_what_lies_beside_them(column):
     span = held(*column)
     assert copy.copy(span) is span
@@ -192,6 +197,7 @@ def test_numbers_are_rounded_as_they_come_in():
 
 
 @given(trees())
+@settings(max_examples=60, deadline=None)
 def test_a_tree_of_nodes_of_a_tree_is_that_tree(tree: RolloutTree):
     """Freezing and reading back are laws of the tree; here what nodes hold moves from tree to tree, as tuples and as spans."""
     for form in (lambda span: span, tuple, list, np.asarray):
@@ -205,6 +211,7 @@ def test_a_tree_of_nodes_of_a_tree_is_that_tree(tree: RolloutTree):
 
 
 @given(trees())
+@settings(max_examples=60, deadline=None)
 def test_a_column_along_a_path_is_what_its_nodes_hold(tree: RolloutTree):
     for leaf in tree.leaves():
         for name, dtype in COLUMNS.items():
