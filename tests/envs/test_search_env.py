@@ -233,10 +233,10 @@ def test_an_edited_corpus_is_another_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hops": 2, "tasks": "x.jsonl"}, "hops would have no effect beside tasks="),
+        ({"hops": 2, "tasks": "x.jsonl"}, "hops would have no effect with tasks="),
         ({"split": "test", "habits": {"good": 1.0}, "tasks": "x.jsonl"}, "split, habits would have no effect"),
         ({"corpus": "x.jsonl"}, "corpus= needs tasks="),
-        ({"corpus": "x.jsonl", "tasks": "y.jsonl", "world": "real"}, "world would have no effect beside corpus="),
+        ({"corpus": "x.jsonl", "tasks": "y.jsonl", "world": "real"}, "world would have no effect with corpus="),
         ({"world": "reel"}, "Did you mean 'real'"),
         ({"hops": 0}, "1..4"),
         ({"dialect": "tag"}, "Did you mean 'tags'"),
