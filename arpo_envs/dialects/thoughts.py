@@ -40,7 +40,7 @@ def thought_end(text: str, mark: re.Pattern[str]) -> int:
             close = f"</{name}>"
             end = json_end(text, at, close) if exact else -1
             if end < 0:
-                exact = exact and not text.startswith("{", behind_space(text, at))  # each error costs all the text before it
+                exact = exact and not text.startswith("{", behind_space(text, at))  # each error takes time for all text before
                 end = text.find(close, at)
                 if (behind := _spoken_of(text, mark, at, end)) or end < 0:
                     return behind
