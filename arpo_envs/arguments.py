@@ -10,11 +10,11 @@ Schema = Mapping[str, Any]
 
 _SAMPLES = {"string": "…", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}, "null": None}
 _DEEPEST = 4
-"""A schema may contain itself; what lies deeper is not described."""
+"""A schema may contain itself; deeper levels are not described."""
 
 
 def described(spec: ToolSpec) -> list[str]:
-    """Returns one line per argument: its name, type and meaning, and whether it is required or what it is by default.
+    """Returns one line per argument: its name, type and meaning, and whether it is required or its default.
 
     >>> number = {"type": "integer", "default": 1, "description": "which page"}
     >>> schema = {"type": "object", "properties": {"site": {"type": "string"}, "page": number}, "required": ["site"]}
@@ -36,8 +36,8 @@ def example(spec: ToolSpec, *, optional: bool = False) -> str:
     """Returns a JSON object of arguments: the required ones, or all if none is required.
 
     Args:
-        spec: of the tool.
-        optional: whether those that are not required are in it all the same.
+        spec: the tool's specification.
+        optional: whether to include the arguments that are not required, too.
 
     >>> schema = {"type": "object", "properties": {"site": {"type": "string"}, "page": {"enum": [1, 2]}}}
     >>> example(ToolSpec("open", "Opens a page.", schema))
@@ -48,10 +48,10 @@ def example(spec: ToolSpec, *, optional: bool = False) -> str:
 
 
 def arguments_in(spec: ToolSpec, body: str) -> dict[str, Any] | None:
-    """Returns the arguments that a body gives by their names; None if the body is a single text.
+    """Returns the arguments that a body gives by name; None if the body is a single string.
 
-    The body of a tool with one required text is that text, or an object that holds it; where the tool has no other argument,
-    an object that holds nothing else.
+    The body of a tool with one required string is that string, or an object that holds it; if the tool has no other argument,
+    the object may hold nothing else.
 
     >>> search = ToolSpec("search", "Searches.", {"properties": {"query": {"type": "string"}}, "required": ["query"]})
     >>> arguments_in(search, '{"query": "x"}'), arguments_in(search, '{"query": "x", "y": 1}'), arguments_in(search, "x")
@@ -72,7 +72,7 @@ def arguments_in(spec: ToolSpec, body: str) -> dict[str, Any] | None:
 
 
 def _kind(schema: Schema, root: Schema, depth: int = 0) -> str:
-    """Returns which values a schema accepts, in a few words."""
+    """Describes the values that a schema accepts in a few words."""
     if depth > _DEEPEST:
         return "any value"
     if "const" in schema or "enum" in schema:

@@ -152,7 +152,7 @@ class ToolEnv(gym.Env[str, str]):
 
         Args:
             seed: as in Gymnasium.
-            options: `{"task": id}` asks for one task instead of a drawn one.
+            options: `{"task": id}` asks for one task instead of a random one.
 
         Raises:
             ConfigError: an option is unknown, or no task has that id.
@@ -165,7 +165,7 @@ class ToolEnv(gym.Env[str, str]):
         self.release()
         self._begin(task)
         for index, tool in enumerate(self.tools):
-            # a generator of its own: a session that kept the environment's would part from it when cloned
+            # a separate generator: a session that kept the environment's would no longer share it once cloned
             entropy = self.np_random.integers(0, 2**32, size=4)
             self.sessions[index] = tool.open(task, reseeded(self.np_random, [int(word) for word in entropy]))
         return self._observe(task.question, status="reset", tool="")
@@ -237,7 +237,7 @@ class ToolEnv(gym.Env[str, str]):
     def anchor(self) -> str | None:
         """Returns a name of the current state for step-level credit (GiGPO): the task and what was last seen.
 
-        No counter and no random state enters it, so that paths meet again in equal situations.
+        It contains no counter and no random state, so paths meet again in equal situations.
         """
         if self._task is None:
             return None
@@ -245,7 +245,7 @@ class ToolEnv(gym.Env[str, str]):
         return f"{self._task.id}:{digest}"
 
     def identity(self) -> str:
-        """Returns what a snapshot's environment and this one must agree in: tasks, dialect, tools and limits.
+        """Returns what a snapshot's environment and this one must agree on: tasks, dialect, tools and limits.
 
         A tool whose arguments matter says so with an attribute `identity`.
         """
@@ -281,7 +281,7 @@ class ToolEnv(gym.Env[str, str]):
         return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ToolEnv":
-        """A user's own `copy.deepcopy` is right too."""
+        """Makes a user's own `copy.deepcopy` correct, too."""
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         vars(twin).update(self.copied_state(memo))
@@ -338,7 +338,7 @@ class ToolEnv(gym.Env[str, str]):
 
     def _observe(self, observation: str, *, status: str, tool: str) -> tuple[str, dict[str, Any]]:
         """Records and returns an observation with its info, which holds immutable values only."""
-        observation = observation.encode("utf-8", "replace").decode("utf-8")  # a tool's lone surrogates are no text
+        observation = observation.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text
         self._transcript.append(("observation", observation))
         self._last_observation = observation
         self._last_info = {
@@ -365,7 +365,7 @@ def _all_cloned(sessions: dict[int, Session], memo: dict[int, Any]) -> dict[int,
 
 
 def _cloned(session: Session, memo: dict[int, Any]) -> Session:
-    """Clones a session once per copy of the stack, whoever else holds it."""
+    """Clones a session once per copy of the stack, even if others hold it too."""
     if id(session) not in memo:
         (child,) = session.clone(1)
         if isinstance(child, CloneError):

@@ -25,7 +25,7 @@ class SnapshotMismatch(ForkError):
 
 
 class CloneError(ForkError):
-    """One child of a fork could not be made; `clone_many` returns it as a value beside its siblings."""
+    """One child of a fork could not be made; `clone_many` returns it as a value among its siblings."""
 
 
 class ToolFault(ArpoError):
@@ -49,16 +49,16 @@ def require_effect(arguments: Mapping[str, object], place: str, reason: str) -> 
     """Refuses arguments that would be ignored.
 
     Args:
-        arguments: by name; None was not given.
-        place: where they have no effect, such as "beside corpus=".
+        arguments: by name; None means not given.
+        place: where they have no effect, such as "with corpus=".
         reason: why they have none.
 
     Raises:
         ConfigError: one was given.
 
-    >>> require_effect({"world": "real", "hops": None}, "beside corpus=", "it chooses the documents")
+    >>> require_effect({"world": "real", "hops": None}, "with corpus=", "it chooses the documents")
     Traceback (most recent call last):
-    arpo_envs.errors.ConfigError: world would have no effect beside corpus=: it chooses the documents. Leave one of them out.
+    arpo_envs.errors.ConfigError: world would have no effect with corpus=: it chooses the documents. Leave one of them out.
     """
     given = [name for name, value in arguments.items() if value is not None]
     if given:

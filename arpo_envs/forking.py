@@ -27,7 +27,7 @@ EnvT = TypeVar("EnvT", bound="gym.Env[Any, Any]")
 
 
 class ForkLevel(enum.Enum):
-    """How faithfully an environment, wrapper or tool can be copied in mid-episode."""
+    """How faithfully an environment, wrapper or tool can be copied mid-episode."""
 
     EXACT = "exact"
     """State is copied, or shared and immutable: nothing is executed again."""
@@ -261,7 +261,7 @@ def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
 def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
     """Puts the stack back, in place, into the state of the snapshot.
 
-    Attributes that the class of a layer names in `configuration` are no state and stay as they are.
+    Attributes that the class of a layer names in `configuration` are not state and stay as they are.
 
     Args:
         env: the stack the snapshot was taken of, or another one built the same way.
@@ -272,7 +272,7 @@ def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, An
 
     Raises:
         SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
-        NotForkable: nobody knows what was last returned; nothing is changed then.
+        NotForkable: no layer knows what was last returned; nothing is changed.
     """
     parked = snap._usable()
     if snap._identity != _identity(env):
@@ -313,7 +313,7 @@ def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
 
 
 def _plain(arguments: dict[str, Any]) -> str:
-    """Returns the arguments that mean the same in every process: numbers and texts, no functions or objects."""
+    """Returns the arguments that mean the same in every process: numbers and strings, no functions or objects."""
     plain = (name for name, value in arguments.items() if value is None or isinstance(value, str | int | float))
     return repr([(name, arguments[name]) for name in sorted(plain)])
 

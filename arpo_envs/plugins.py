@@ -37,7 +37,7 @@ class Registry:
 
     Args:
         kind: what the parts are, for messages.
-        group: of the entry points.
+        group: the group of the entry points.
         built_in: name -> `package.module:object`.
 
     >>> registry = Registry("shape", "example.shapes", {"fraction": "fractions:Fraction"})
@@ -113,7 +113,7 @@ def imported(reference: str, what: str) -> Any:
         what: how messages name it.
 
     Raises:
-        ConfigError: it is no reference, the module cannot be imported, or has no such object.
+        ConfigError: it is not a reference, the module cannot be imported, or has no such object.
     """
     if not is_reference(reference):
         raise ConfigError(f"{what} is not written package.module:object.")
@@ -132,16 +132,16 @@ def imported_module(module: str, what: str) -> ModuleType:
 
     Args:
         module: its name; it is imported now.
-        what: how messages name what is sought there.
+        what: how messages name what is looked for there.
 
     Raises:
         ConfigError: it cannot be imported.
     """
     if not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigError(f"{what} cannot be imported: {module!r} is no name of a module.")
+        raise ConfigError(f"{what} cannot be imported: {module!r} is not a valid module name.")
     try:
         return importlib.import_module(module)
-    except Exception as error:  # another's module may fail in any way, and the user must hear whose it was
+    except Exception as error:  # someone else's module may fail in any way; the user must be told whose it was
         raise ConfigError(f"{what} cannot be imported: {type(error).__name__}: {error}. {_advice(module, error)}") from error
 
 

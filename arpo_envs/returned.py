@@ -13,15 +13,15 @@ from .members import LAST
 def last_returned(stack: "Sequence[gym.Env[Any, Any]]") -> tuple[Any, dict[str, Any]]:
     """Returns the observation and info that the outermost layer last returned, without changing anything.
 
-    The outermost layer with a method `last` knows both. What the `gymnasium.ObservationWrapper`s outside of it make of the
-    observation is asked of copies of them. What other layers out there change in either is not seen here.
+    The outermost layer with a method `last` knows both. Copies of the `gymnasium.ObservationWrapper`s outside it then transform
+    the observation. What other layers outside it change in either is not seen here.
 
     Args:
         stack: the layers from the outside in.
 
     Raises:
-        NotForkable: no layer has a method `last`, or an `ObservationWrapper` outside of it steps in a way of its own, so that
-            its observation may depend on more than the one inside.
+        NotForkable: no layer has a method `last`, or an `ObservationWrapper` outside it steps in its own way, so its
+            observation may depend on more than the inner one.
     """
     depth = next((i for i, layer in enumerate(stack) if LAST.of(layer) is not None), None)
     if depth is None:
@@ -40,8 +40,8 @@ def _seen_through(
     kind = type(layer)
     if kind.step is not gym.ObservationWrapper.step or kind.reset is not gym.ObservationWrapper.reset:
         raise NotForkable(
-            f"{kind.__name__} has a step() or reset() of its own, so what it last returned cannot be asked of observation(). "
+            f"{kind.__name__} has a step() or reset() of its own, so observation() cannot tell what it last returned. "
             "Give it a method `last() -> (observation, info)`, or wrap it in a layer that has one."
         )
     others = {id(other): other for other in stack if other is not layer}
-    return copy.deepcopy(layer, others).observation(observation)  # a copy: it may count how often it is asked
+    return copy.deepcopy(layer, others).observation(observation)  # a copy: it may count its calls

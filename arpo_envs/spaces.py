@@ -1,8 +1,8 @@
 """A text space that holds Unicode.
 
-`gymnasium.spaces.Text` is a closed character set: its default refuses a space, and the full Unicode
+`gymnasium.spaces.Text` has a closed character set: its default refuses a space, and the full Unicode
 set costs seconds and megabytes. It also comes back as "0000…" from `AsyncVectorEnv`'s shared
-memory. A space of its own is refused there loudly instead.
+memory. A separate kind of space is refused there with an error instead.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ class TextSpace(Space[str]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        """False: a text has no fixed-size vector."""
+        """False: a string has no fixed-size vector."""
         return False
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
@@ -63,11 +63,11 @@ class TextSpace(Space[str]):
         return x.isascii() or not any("\ud800" <= character <= "\udfff" for character in x)
 
     def to_jsonable(self, sample_n: Iterable[str]) -> list[str]:
-        """Texts are JSON already."""
+        """Strings are JSON already."""
         return list(sample_n)
 
     def from_jsonable(self, sample_n: list[Any]) -> list[str]:
-        """Texts are JSON already."""
+        """Strings are JSON already."""
         return [str(text) for text in sample_n]
 
     def __eq__(self, other: object) -> bool:

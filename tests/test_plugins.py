@@ -219,8 +219,8 @@ def test_made_tools_may_stand_beside_names(install: Install) -> None:
     [
         ("shuot", "Known: python, shout. Did you mean 'shout'?"),
         ({"shout": {"mraks": 2}}, "does not take these arguments"),
-        ({"good:LOUD": {"marks": 2}}, "it is made already. Leave out marks"),
-        ("good:dict", "is no tool"),
+        ({"good:LOUD": {"marks": 2}}, "it is ready-made. Leave out marks"),
+        ("good:dict", "is not a tool"),
         ("good:__name__", "is 'good'; expected a tool"),
         (7, "tools= takes a name, several names or tools"),
         (["shout", "shout"], "Two tools share a name"),

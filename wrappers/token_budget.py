@@ -20,7 +20,7 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
     Args:
         env: a text environment.
-        count_tokens: tokens of a text; a function, or its import path "package.module:name", which
+        count_tokens: counts a string's tokens; a function, or its import path "package.module:name", which
             keeps the environment's spec serialisable. It is shared by clones, never copied.
         limit: tokens of the whole conversation, at least 1.
         reserve: with fewer tokens left than this, every observation ends with a notice; below `limit`.
@@ -56,7 +56,7 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         return max(0, self._limit - self._used)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Starts a conversation with a full budget, of which the question takes its share."""
+        """Starts a conversation with a full budget, less the question's tokens."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._used = 0
         return self._spent(observation, info, over=False)

@@ -17,7 +17,7 @@ class Message(TypedDict):
 
 
 class Transcript(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """Keeps the conversation as messages, and gives them in `info["messages"]` when the episode ends.
+    """Keeps the conversation as messages, and returns them in `info["messages"]` when the episode ends.
 
     The environment's instructions, where it has any, are the system message. What an environment
     says is already wrapped in its dialect's marks, hence the role "user" for observations: a chat
@@ -45,7 +45,7 @@ class Transcript(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation so far; a copy, which is the caller's."""
+        """The conversation so far; a copy that belongs to the caller."""
         return copy.deepcopy(self._messages)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """How a tool call is written in text: ARPO's tags, or JSON function calls, behind one interface.
 
 A model's mistake is a value (`Mistake`), never an exception. Parsing is linear, because the text is written by a model and may
-be long and hostile; a stop string is where an engine may have stopped, never what decides what the text means.
+be long and hostile; a stop string is where an engine may have stopped, and never decides what the text means.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ class Mistake:
 
     `kind` is "format" for text that is not an action at all, which spoils the format reward, and
     "call" for a well-formed call that cannot be made (unknown tool, empty or wrong arguments).
-    `unfinished` says that the text ends inside a thought or a call: an engine that stopped at a stop string may go on.
+    `unfinished` says that the text ends inside a thought or a call: an engine that stopped at a stop string may continue.
     """
 
     kind: Literal["format", "call"]
@@ -37,14 +37,14 @@ class Mistake:
 Action = Call | Answer | Mistake
 
 RESERVED = frozenset({"answer", "think", "result", "tool_call", "tool_response"})
-"""Names of tags with a meaning of their own, which no tool may have."""
+"""Tag names with a meaning of their own, which no tool may use."""
 
 
 @runtime_checkable
 class Dialect(Protocol):
     """One way of writing tool calls, for a fixed set of tools.
 
-    `parse(call(tool, arguments))` is that call for all arguments that the tool accepts, whatever marks their texts hold.
+    `parse(call(tool, arguments))` is that call for all arguments that the tool accepts, whatever marks their strings contain.
     """
 
     @property
@@ -54,7 +54,7 @@ class Dialect(Protocol):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings after which an action is likely to be complete; they belong to the action. `parse` decides by itself."""
+        """Strings after which an action is likely to be complete; they belong to the action. `parse` does not rely on them."""
         ...
 
     def instructions(self) -> str:
@@ -66,7 +66,7 @@ class Dialect(Protocol):
         ...
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        """Writes a call, as a perfect model would; no stop string stands in it but at its end."""
+        """Writes a call, as a perfect model would; a stop string occurs only at its end."""
         ...
 
     def answer(self, text: str) -> str:
@@ -74,7 +74,7 @@ class Dialect(Protocol):
         ...
 
     def result(self, text: str, *, trusted: bool = False) -> str:
-        """Wraps a text for the model: a tool's is neutralised, this package's own (`trusted`) may name the marks."""
+        """Wraps text for the model: a tool's is neutralised; this package's own (`trusted`) may contain the marks."""
         ...
 
     def neutralise(self, text: str) -> str:

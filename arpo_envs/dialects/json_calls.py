@@ -22,9 +22,9 @@ _SHAPE = '{"name": "…", "arguments": {…}}'
 class JsonDialect:
     r"""JSON function calls in `<tool_call>`; plain text is the answer.
 
-    A call is one JSON object: it ends where the object ends, so that its texts may hold any mark; `<` may be written
-    `\u003c`, for engines that stop at the first `</tool_call>`. Thoughts in `<think>` are left out; so is all that stands
-    before a `</think>` that closes nothing, outside a call: the chat template opened that thought.
+    A call is one JSON object: it ends where the object ends, so its strings may contain any mark; `<` may be written
+    `\u003c`, for engines that stop at the first `</tool_call>`. Thoughts in `<think>` are left out; so is everything
+    before an unmatched `</think>` outside a call: the chat template opened that thought.
 
     Args:
         specs: the tools that may be called.
@@ -83,12 +83,12 @@ class JsonDialect:
         call, end = found
         if not text.startswith(_CLOSE, at := behind_space(text, end)):
             rest = text[at:].partition(_CLOSE)[0]
-            more = f"here after the end of its object stands: {rest[:QUOTED]}" if rest else ""
+            more = f"here its object is followed by: {rest[:QUOTED]}" if rest else ""
             return _no_object(text, at, more, unfinished=not rest)
         if not isinstance(call, dict):
             return _no_object(text, start, "here is another value")
         if not isinstance(call.get("name"), str):
-            return _no_object(text, start, 'here its "name" is not a text')
+            return _no_object(text, start, 'here its "name" is not a string')
         spec = self._by_name.get(call["name"])
         if spec is None:
             return Mistake("call", plain(str(unknown_name("tool", call["name"][:60], self._by_name))))
@@ -118,10 +118,10 @@ class JsonDialect:
 
 
 def _no_object(text: str, start: int, why: str, *, unfinished: bool = False) -> Mistake:
-    """Returns the mistake in a call that should be closed somewhere behind `start`."""
+    """Returns the mistake in a call that should be closed somewhere after `start`."""
     why = plain(why)
     if text.find(_CLOSE, start) < 0:
-        why = f" Its object is not right, either: {why.removeprefix('here ')}." if why else ""
+        why = f" Its object is wrong, too: {why.removeprefix('here ')}." if why else ""
         return Mistake("format", f"{_OPEN} is not closed: end it with {_CLOSE}.{why}", unfinished)
     return Mistake("format", f"A call must be a JSON object: {_SHAPE}; {why}.", unfinished)
 

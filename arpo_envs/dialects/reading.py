@@ -1,4 +1,4 @@
-"""Reading JSON that a model wrote: what it says, or where it goes wrong and what should stand there."""
+"""Reading JSON that a model wrote: what it says, or where it goes wrong and what should be there."""
 
 import json
 import re
@@ -19,10 +19,10 @@ _SPACE = re.compile(r"\s*+")
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why a text is no JSON, in words for the model.
+    """Why a string is not valid JSON, in words for the model.
 
     Args:
-        why: what stands where, and what was expected.
+        why: what was found, where, and what was expected.
         unfinished: whether more text could make it JSON.
     """
 
@@ -31,15 +31,15 @@ class Unreadable:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse)
-"""Line breaks may stand in a text as they are: models write code so."""
+"""A string may contain unescaped line breaks: models write code that way."""
 
 
 def read_json(text: str, start: int = 0, close: str = "") -> tuple[Any, int] | Unreadable:
-    """Returns the JSON value that begins at `start`, and where it ends; what follows is not looked at.
+    """Returns the JSON value that begins at `start`, and where it ends; what follows is ignored.
 
     Of two values with the same name the last one counts, as in Python.
 
@@ -88,17 +88,17 @@ def json_end(text: str, start: int, close: str) -> int:
 
 
 def behind_space(text: str, at: int) -> int:
-    """Returns the place of the first character from `at` on that is no white space."""
+    """Returns the index of the first character at or after `at` that is not white space."""
     space = _SPACE.match(text, at)
     return space.end() if space is not None else at
 
 
 _EXPECTED = {
     "Expecting property name": "the name of an argument in double quotes was expected",
-    "Expecting value": "a value was expected (a text in double quotes, a number, true, false, null, a list or an object)",
-    "Expecting ',' delimiter": 'a comma or the end was expected (a quotation mark inside a text is written \\")',
+    "Expecting value": "a value was expected (a string in double quotes, a number, true, false, null, a list or an object)",
+    "Expecting ',' delimiter": 'a comma or the end was expected (a quotation mark inside a string is written \\")',
     "Expecting ':' delimiter": "a colon was expected after the name",
-    "Unterminated string": 'the text that begins there is not closed by " (in it, write \\u003c for an angle bracket)',
+    "Unterminated string": 'the string that begins there is not closed by " (in it, write \\u003c for an angle bracket)',
     "Invalid \\escape": "no such escape exists (a backslash is written \\\\)",
     "Invalid \\uXXXX": "\\u must be followed by four hexadecimal digits",
 }
@@ -106,7 +106,7 @@ _NUMBER = "a number is written 5, -5, 0.5 or 1e5"
 
 
 def _explained(error: json.JSONDecodeError, text: str, start: int, close: str) -> str:
-    """Returns what was expected, with the place and what stands there."""
+    """Returns what was expected, where, and what was found there."""
     at = error.pos
     if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 points to the comma, older ones to what follows
         at = behind_space(text, at + 1)
@@ -122,7 +122,7 @@ def _explained(error: json.JSONDecodeError, text: str, start: int, close: str) -
 
 
 def _instead(message: str, found: str, before: str) -> str:
-    """Returns what to write instead of what a model brings from other languages; "" if it is nothing well known."""
+    """Returns what to write instead of a habit from other languages; "" if it is not a well-known one."""
     if message.startswith(("Unterminated", "Invalid")):
         return ""
     if found[0] in "}]" and before == ",":
@@ -134,14 +134,14 @@ def _instead(message: str, found: str, before: str) -> str:
     if message.startswith("Expecting ','"):
         return _NUMBER if before.isdigit() and found[0] not in "\"'{[" else ""
     if found[0] == "'":
-        return "single quotes are no JSON: write double quotes"
+        return "JSON has no single quotes: write double quotes"
     if message.startswith("Expecting value"):
         if found.startswith(("True", "False", "None")):
-            return "write true, false and null in small letters"
+            return "write true, false and null in lower case"
         if found[0] in "+.":
             return _NUMBER
         if found[0].isalpha():
-            return "a text stands in double quotes"
+            return "a string needs double quotes"
     return ""
 
 
@@ -156,7 +156,7 @@ def as_call(spec: ToolSpec, arguments: Any) -> Action:
 
 
 def call_in(spec: ToolSpec, body: str) -> Action:
-    """Returns the call whose arguments a text holds as one JSON object, or the mistake in it."""
+    """Returns the call whose arguments a string holds as one JSON object, or the mistake in it."""
     found = read_json(body)
     shape = f"The arguments of {spec.name} must be a JSON object, such as {example(spec)}"
     if isinstance(found, Unreadable):
@@ -165,12 +165,12 @@ def call_in(spec: ToolSpec, body: str) -> Action:
     value, end = found
     rest = body[end:].strip()
     if rest:
-        return Mistake("call", plain(f"{shape}; here, after its end, stands: {rest[:QUOTED]}"))
+        return Mistake("call", plain(f"{shape}; here the object is followed by: {rest[:QUOTED]}"))
     return as_call(spec, value)
 
 
 def written(value: Mapping[str, Any]) -> str:
-    r"""Returns arguments as JSON; `<` is escaped, so that no text in them can look like a mark.
+    r"""Returns arguments as JSON; `<` is escaped, so that no string in them can look like a mark.
 
     >>> written({"code": "print('</python>')"})
     '{"code": "print(\'\\u003c/python>\')"}'

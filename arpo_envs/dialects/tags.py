@@ -20,9 +20,9 @@ class TagDialect:
 
     A tag's body fills the tool's single required string parameter, and ends at the first closing tag; a tool without such a
     parameter takes a JSON object as its body, and any other tool may. A JSON object ends where JSON says; `<` may be written
-    `\u003c` in it, for engines that stop at the first closing tag: so a body can hold its own. Reasoning may stand anywhere
-    before the tag, in `<think>` or bare; all that stands before a `</think>` that closes nothing, outside a body, is a thought
-    which the chat template opened.
+    `\u003c` in it, for engines that stop at the first closing tag, so a body can contain its own. Reasoning may come anywhere
+    before the tag, in `<think>` or bare; everything before an unmatched `</think>` outside a body is a thought that the chat
+    template opened.
 
     Args:
         specs: the tools that may be called.
@@ -45,7 +45,7 @@ class TagDialect:
 
     @cached_property
     def _foreign(self) -> re.Pattern[str]:
-        # possessive: `<` followed by a megabyte of spaces must not be tried in every split
+        # possessive: `<` followed by a megabyte of spaces must not be split in every possible way
         return re.compile(rf"<\s*+(/?)\s*+({self._names})\s*+>", re.IGNORECASE)
 
     @cached_property
@@ -114,7 +114,7 @@ class TagDialect:
             if text.startswith("{", behind_space(text, start)):
                 found = read_json(text, start, close)
                 if isinstance(found, Unreadable) and found.unfinished:
-                    return Mistake("call", f"The body of <{name}> is no JSON object: {found.why}.", unfinished=True)
+                    return Mistake("call", f"The body of <{name}> is not a JSON object: {found.why}.", unfinished=True)
             behind = end + len(close)
             another = self._mark.search(text, behind)
             if another is not None and another[0] == close and text[behind : another.start()].strip():
@@ -122,7 +122,7 @@ class TagDialect:
         return self._action(name, text[start:end].strip())
 
     def _ends_twice(self, name: str) -> Mistake:
-        """Returns what to do about a body that seems to hold its own closing tag: half of it is not run."""
+        """Returns what to do about a body that seems to contain its own closing tag; half a body is never run."""
         spec = self._by_name[name]
         body = written({spec.text_parameter: f"… </{name}> …"}) if spec.text_parameter is not None else example(spec)
         return Mistake(
@@ -152,7 +152,7 @@ class TagDialect:
         return Mistake("format", f"No tool call and no answer found. Write {ways} or <answer>…</answer>.")
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        r"""Writes a call; the body is the single text argument, or JSON where that text would not be read back as it is.
+        r"""Writes a call; the body is the single string argument, or JSON if that string would not be read back unchanged.
 
         >>> from arpo_envs.tools.search import SPEC
         >>> TagDialect((SPEC,)).call("search", {"query": "what is </search>?"})
@@ -179,7 +179,7 @@ class TagDialect:
 
 
 def _holds_arguments(spec: ToolSpec, body: str) -> bool:
-    """Whether the body of a tool with a text parameter gives arguments by their names, be it in broken JSON."""
+    """Whether the body of a tool with a text parameter gives arguments by name, even in broken JSON."""
     if arguments_in(spec, body) is not None:
         return True
     begun = re.match(r'\{\s*"(\w{1,60})"\s*:', body)

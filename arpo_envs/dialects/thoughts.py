@@ -10,8 +10,8 @@ THINK, END_OF_THINK = "<think>", "</think>"
 def thought_end(text: str, mark: re.Pattern[str]) -> int:
     """Returns where a thought ends that the chat template opened in the prompt; 0 if there is none.
 
-    It ends behind the first `</think>` that closes nothing and stands in no body: whatever was called before was only spoken
-    of. A text that begins with `<think>` opens its thoughts itself.
+    It ends after the first `</think>` that closes nothing and is not inside a body: calls before it were only mentioned.
+    A text that begins with `<think>` opens its thoughts itself.
 
     Args:
         text: one action of a model.
@@ -40,7 +40,7 @@ def thought_end(text: str, mark: re.Pattern[str]) -> int:
             close = f"</{name}>"
             end = json_end(text, at, close) if exact else -1
             if end < 0:
-                exact = exact and not text.startswith("{", behind_space(text, at))  # each error costs all that stands before it
+                exact = exact and not text.startswith("{", behind_space(text, at))  # each error takes time for all text before
                 end = text.find(close, at)
                 if (behind := _spoken_of(text, mark, at, end)) or end < 0:
                     return behind
@@ -49,9 +49,9 @@ def thought_end(text: str, mark: re.Pattern[str]) -> int:
 
 
 def _spoken_of(text: str, mark: re.Pattern[str], start: int, end: int) -> int:
-    """Returns where a thought ends that seemed to be a body: behind a `</think>` that nothing in it opened; 0 if it is one.
+    """Returns where a thought that looked like a body ends: after a `</think>` that nothing in it opened; 0 if it is a body.
 
-    It is a body all the same if it is closed, at `end`, and no other is begun between the `</think>` and there.
+    It is still a body if it is closed, at `end`, and no other begins between the `</think>` and there.
     """
     at, stop = start, end if end >= 0 else len(text)
     while (closed := text.find(END_OF_THINK, at, stop)) >= 0:

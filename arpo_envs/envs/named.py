@@ -1,4 +1,4 @@
-"""Environments by id: ours, those that an installed package offers, and those of a package that is named before the id."""
+"""Environments by id: ours, those that an installed package offers, and those of a package named before the id."""
 
 import gymnasium as gym
 
@@ -13,13 +13,13 @@ ENVS = Registry("environment", "arpo.envs", {name: entry_point for name, (entry_
 def require_env(name: str) -> str:
     """Makes an environment known to Gymnasium, and returns its id.
 
-    What a package offers as an entry point is imported and registered, unless the package does that itself when it is imported.
+    What a package offers as an entry point is imported and registered, unless importing the package already does that.
 
     Args:
         name: an id, or "package:id", for which the package is imported.
 
     Raises:
-        ConfigError: no environment has that id, two packages offer it, or what has it cannot be imported.
+        ConfigError: no environment has that id, two packages offer it, or it cannot be imported.
 
     >>> require_env("arpo_envs:ARPO/Search-v0")
     'ARPO/Search-v0'
@@ -39,7 +39,7 @@ def _register_offered(env: str) -> None:
     """Registers what a package offers, unless importing it did.
 
     Raises:
-        ConfigError: it cannot be imported, is nothing that makes environments, or its name is no id.
+        ConfigError: it cannot be imported, does not make environments, or its name is not a valid id.
     """
     found = ENVS.find(env)
     if env in gym.registry:

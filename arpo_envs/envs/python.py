@@ -35,13 +35,13 @@ class PythonEnv(ToolEnv):
         families: families of generated questions; None for all.
         tasks: other questions: a source, "reasoning-gym:NAME", or the path of a file (see `layout`).
         layout: how the file is laid out: "own" for JSON Lines as in `FileTasks`, otherwise a kind of `load_benchmark`.
-            By default a file that says its answers' types ("answer_type") is "own", and others are found out.
+            By default a file that states its answers' types ("answer_type") is "own", and others are detected.
         backend: "local", a confined process on this machine, or "e2b", a sandbox in E2B's cloud.
         unsafe: with the local backend, run even where this machine cannot confine it.
         interpreter: more arguments of the tool, `PythonTool` or `E2BTool`.
         tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
-        reward: a reward rule; default `HierarchicalReward` without a bonus, as there is one tool only.
+        reward: a reward rule; default `HierarchicalReward` without a bonus, as there is only one tool.
         dialect: "tags" or "json".
         max_turns: actions until the episode is truncated.
         max_tool_calls: cells that are executed.
@@ -50,7 +50,7 @@ class PythonEnv(ToolEnv):
         render_mode: None or "ansi".
 
     Raises:
-        ConfigError: an argument is unknown, out of range, or would have no effect beside another.
+        ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
     >>> env = PythonEnv(split="test", families=["primes"])
     >>> env.tasks.name, [spec.name for spec in env.tool_specs]
@@ -105,7 +105,7 @@ class PythonEnv(ToolEnv):
 
 
 def _source(tasks: TaskSource | str | Path, split: str | None, layout: str | None) -> TaskSource:
-    """Returns a source of its own, as it is or loaded; what is heavy is imported here."""
+    """Returns the given source, as it is or loaded; heavy modules are imported here."""
     if isinstance(tasks, str) and tasks.startswith(REASONING_GYM):
         from ..tasks.reasoning import ReasoningGymTasks
 
@@ -138,7 +138,7 @@ def _file(path: Path, layout: str | None) -> TaskSource:
 
 
 def _says_types(path: Path) -> bool:
-    """Says whether the first line of a file has an answer type; what is wrong with a line, the reader will say."""
+    """Returns whether the first line of a file has an answer type; the reader reports what is wrong with a line."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
     return '"answer_type"' in first or '"scorer"' in first
@@ -155,7 +155,7 @@ def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
     from ..tools.python.e2b import E2BTool
 
     if unsafe:
-        raise ConfigError("unsafe would have no effect beside backend='e2b': nothing runs on this machine. Leave it out.")
+        raise ConfigError("unsafe would have no effect with backend='e2b': nothing runs on this machine. Leave it out.")
     if "api_key" in arguments:
         raise ConfigError("A key does not belong in an environment's arguments, which are printed and saved. Set E2B_API_KEY.")
     _require_names("E2BTool", E2BTool, arguments)

@@ -30,8 +30,8 @@ class SearchEnv(ToolEnv):
         cities_per_country: size of the built-in world; None for all cities.
         relations: relations that built-in questions may use; None for all.
         results: documents that one search returns.
-        tasks: own questions, a source or the path of a JSON Lines file (see `FileTasks`).
-        corpus: own documents, a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
+        tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`).
+        corpus: your own documents: a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
         engine: "auto", "tantivy" or "sqlite".
         python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.
         tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
@@ -45,7 +45,7 @@ class SearchEnv(ToolEnv):
         render_mode: None or "ansi".
 
     Raises:
-        ConfigError: an argument is unknown, out of range, or would have no effect beside another.
+        ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
     >>> env = SearchEnv(hops=2, split="test", cities_per_country=10)
     >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
@@ -79,11 +79,11 @@ class SearchEnv(ToolEnv):
         about_questions = {"hops": hops, "split": split, "relations": relations, "habits": habits}
         about_world = {"world": world, "cities_per_country": cities_per_country}
         if tasks is not None:
-            require_effect(about_questions, "beside tasks=", "they choose among the built-in questions")
+            require_effect(about_questions, "with tasks=", "they choose among the built-in questions")
         if corpus is not None:
             if tasks is None:
                 raise ConfigError("corpus= needs tasks=: the built-in questions are about the built-in documents.")
-            require_effect(about_world, "beside corpus=", "they choose the built-in documents")
+            require_effect(about_world, "with corpus=", "they choose the built-in documents")
         documents = _documents(corpus) if corpus is not None else load_world(cities_per_country, world or "real")
         if tasks is None:
             source: TaskSource = QuestionSource(

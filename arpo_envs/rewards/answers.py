@@ -21,17 +21,17 @@ _WRAPPED = re.compile(r"^[(\[{](.*[^\W\d_].*)[)\]}]$")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALONE = frozenset("-.()[]{}")
-"""Signs that are no word by themselves."""
+"""Signs that are not words by themselves."""
 _VERDICTS = frozenset({"yes", "no", "noanswer"})
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """Returns an answer in the form in which two spellings of it are equal.
+    """Returns an answer in a form in which its different spellings are equal.
 
     Case, emphasis, quotes of any language, punctuation at the ends of words, hyphens inside words, thousands separators,
-    one leading article and the width of letters go. Signs, decimal points, fractions, exponents, accents and brackets
-    around numbers stay. Letters of a script without spaces are words of their own.
+    one leading article and the width of letters are dropped. Signs, decimal points, fractions, exponents, accents and brackets
+    around numbers are kept. Letters of a script without spaces are words of their own.
 
     Args:
         text: an answer.
@@ -99,7 +99,7 @@ def compare(answer: str, accepted: Sequence[str]) -> tuple[bool, float]:
 
     Args:
         answer: what was given.
-        accepted: all texts that count as right.
+        accepted: all answers that count as right.
 
     >>> compare("fr", (".fr", "fr"))
     (True, 1.0)
@@ -113,7 +113,7 @@ def compare(answer: str, accepted: Sequence[str]) -> tuple[bool, float]:
 
 
 class _Read(NamedTuple):
-    """An answer as it is compared."""
+    """An answer in the form in which it is compared."""
 
     normal: str
     is_verdict: bool
@@ -126,7 +126,7 @@ def _read(text: str, inner: str) -> _Read:
 
 @lru_cache(maxsize=4096)
 def _accepted(text: str) -> _Read:
-    """Accepted answers come back again and again."""
+    """Cached: accepted answers recur."""
     return _read(text, text)
 
 

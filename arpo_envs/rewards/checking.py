@@ -72,7 +72,7 @@ def _judged_by(scorer: object, task: Task, answer: str) -> Verdict:
         or not all(part.isidentifier() for part in scorer.replace(":", ".", 1).split("."))
         or ":" not in scorer
     ):
-        raise ConfigError(f"A task's 'scorer' must be a text such as 'package.module:function', got {scorer!r:.60}.")
+        raise ConfigError(f"A task's 'scorer' must be a string such as 'package.module:function', got {scorer!r:.60}.")
     worker = shared_worker(scorer, _MODULES)
     try:
         score = worker.call((task, answer), seconds=SCORER_SECONDS)
@@ -87,7 +87,7 @@ def _judged_by(scorer: object, task: Task, answer: str) -> Verdict:
 
 
 def _blame(scorer: str, task: Task, error: Raised) -> None:
-    """Raises if the scorer fails on the task's own answer too, so that it is not the model's doing."""
+    """Raises if the scorer fails on the task's own answer too: then the model is not to blame."""
     if not task.answers:
         return
     try:

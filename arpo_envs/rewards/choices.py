@@ -44,10 +44,10 @@ def judge_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
     Args:
         answer: what was given: "(B)", "B.", "B) text", or the text of option B.
         accepted: letters, or texts of options.
-        meta: of the task; "options" may hold the texts, in order or by letter.
+        meta: the task's; "options" may hold the texts, in order or by letter.
 
     Raises:
-        ConfigError: the options are not texts, or an accepted answer is none of them.
+        ConfigError: the options are not strings, or an accepted answer is none of them.
 
     >>> [judge_choice(text, ("B",), {"options": ["Rome", "Paris"]}).success for text in ("(b)", "Paris", "B) Rome", "A or B")]
     [True, True, False, False]
@@ -62,7 +62,7 @@ def judge_choice(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
 
 
 def letter_of(text: str, options: Mapping[str, str]) -> str | None:
-    r"""Returns the letter that a text names, None if it names none or more than one.
+    r"""Returns the letter that a text names, or None if it names none or several.
 
     >>> letter_of(r"\boxed{\text{(C)}}", {}), letter_of("a good question", {}), letter_of("B) no, (C)", {})
     ('C', None, None)
@@ -87,7 +87,7 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
 
 
 def _words(text: str) -> str:
-    """Returns the normal form of a text, in which an "a" at its beginning stays: it may be a letter."""
+    """Returns the normal form of a text, keeping an "a" at its beginning: it may be a letter."""
     words = normalise(f"= {text}").removeprefix("= ")
     return words if words.startswith("a ") else normalise(text)
 
@@ -125,8 +125,8 @@ def _options(meta: Mapping[str, Any]) -> dict[str, str]:
         found = dict(zip(ascii_uppercase, options, strict=False))
     else:
         raise ConfigError(
-            f"A task's 'options' must be a list of texts or a mapping from letters to texts, got {options!r:.60}."
+            f"A task's 'options' must be a list of strings or a mapping from letters to strings, got {options!r:.60}."
         )
     if not all(isinstance(text, str) for text in found.values()):
-        raise ConfigError(f"A task's 'options' must be texts, got {options!r:.60}.")
+        raise ConfigError(f"A task's 'options' must be strings, got {options!r:.60}.")
     return found

@@ -1,4 +1,4 @@
-"""Words behind a number that say what is counted: "5 apples" is 5 where the task speaks of apples; "5 dozen" is not."""
+"""Words after a number that say what is counted: "5 apples" is 5 where the task speaks of apples; "5 dozen" is not."""
 
 import re
 import unicodedata
@@ -31,14 +31,14 @@ _WORDS = re.compile(r"^[^\W\d_]{2,30}(?:[\s'-]+[^\W\d_]{2,30})*$")
 
 
 def is_counted(text: str, question: str, beside: Iterable[str] = ()) -> bool:
-    """Says whether words name what is counted: each stands in the question, or behind an accepted answer.
+    """Says whether words name what is counted: each occurs in the question, or after an accepted answer.
 
-    Where neither has any words, nothing is named: there one plural noun will do.
+    If neither has any words, nothing is named: then one plural noun will do.
 
     Args:
-        text: the words behind a number.
-        question: of the task.
-        beside: what stands behind the numbers of the accepted answers.
+        text: the words after a number.
+        question: the task's.
+        beside: what follows the numbers of the accepted answers.
 
     >>> is_counted("apples", "How many apples are left?"), is_counted("pears", "How many apples are left?")
     (True, False)
@@ -73,7 +73,7 @@ def _forms(word: str) -> frozenset[str]:
 
 
 def same_words(one: str, other: str) -> bool:
-    """Says whether two texts are the same words, but for case and plural.
+    """Says whether two texts are the same words, apart from case and plural.
 
     >>> same_words("eggs", "Egg"), same_words("eggs", "ducks")
     (True, False)

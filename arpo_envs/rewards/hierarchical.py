@@ -10,7 +10,7 @@ from .checking import check
 
 @dataclass(frozen=True)
 class HierarchicalReward:
-    """Accuracy with a bonus for really using several tools, 0 for a wrong answer, -1 for a spoilt episode.
+    """Accuracy with a bonus for really using several tools, 0 for a wrong answer, -1 for a malformed episode.
 
     R = Acc + bonus if Acc > 0 and every tool of `bonus_tools` ran without an error; Acc if Acc > 0; 0 if the
     episode was well formed but Acc = 0; -1 if there was no answer or an action was badly formed. Acc comes from `check`:

@@ -18,9 +18,9 @@ from .verdict import Verdict
 from .wrapping import unwrapped
 
 MAX_EXPONENT = 400
-"""Powers of ten beyond this are not computed."""
+"""Larger powers of ten are not computed."""
 _ROUNDING = Fraction(1, 10**9)
-"""Relative; what two spellings of one fraction may differ by where no tolerance is asked for."""
+"""Relative; how much two spellings of one fraction may differ if no tolerance is asked for."""
 
 _CLEAN = str.maketrans({**dict.fromkeys("−–—", "-"), **dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "⁄": "/"})
 _LATEX = {r"\!": "", "{,}": ",", r"\,": " ", r"\%": "%", "$^\\circ$": "°", r"^\circ": "°", r"^{\circ}": "°"}
@@ -47,14 +47,14 @@ _MULTIPLES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with what it was written with.
+    """A number with whatever was written next to it.
 
     Args:
         value: in its unit.
-        unit: the words behind the number begin with it, or a currency stands before it; None without one.
-        words: what stands behind the number as written, a currency first; "" for nothing.
-        rest: the words that are no unit.
-        decimal: whether it was written with a decimal point or a power of ten, and may so be rounded.
+        unit: the words after the number begin with it, or a currency precedes it; None without one.
+        words: what follows the number as written, a currency first; "" for nothing.
+        rest: the words that are not a unit.
+        decimal: whether it was written with a decimal point or a power of ten, and so may be rounded.
         name: x in "x = 5".
     """
 
@@ -67,7 +67,7 @@ class Quantity:
 
 
 def parse_quantity(text: str) -> Quantity | None:
-    r"""Returns the number a text is, with the words behind it; None if it is anything else.
+    r"""Returns the number in a text, with the words after it; None if it is anything else.
 
     >>> [str(parse_quantity(text).value) for text in ("1,234.5", "2 1/2", r"\frac{-1}{2}", "6.5e-1", "$12", "−3", "2 million")]
     ['2469/2', '5/2', '-1/2', '13/20', '12', '-3', '2000000']
@@ -111,7 +111,7 @@ def _spelt(text: str) -> str:
 
 def _vulgar(character: str) -> str:
     decomposed = unicodedata.decomposition(character)
-    whole = decomposed.startswith("<fraction>") and not decomposed.endswith(" 2044")  # ⅟ is but the beginning of one
+    whole = decomposed.startswith("<fraction>") and not decomposed.endswith(" 2044")  # ⅟ is only the beginning of one
     return " " + unicodedata.normalize("NFKC", character).replace("⁄", "/") if whole else character
 
 
@@ -133,7 +133,7 @@ def _value(found: re.Match[str]) -> Fraction | None:
 
 
 def _multiple(words: str) -> tuple[int, str]:
-    """Takes "million" and its like off the beginning of words."""
+    """Takes "million" and the like off the beginning of words."""
     multiple = 1
     for name, size in _MULTIPLES.items():
         if words.lower() == name or words.lower().startswith(name + " "):
@@ -142,11 +142,11 @@ def _multiple(words: str) -> tuple[int, str]:
 
 
 def _behind(words: str, currency: str) -> tuple[Unit | None, str, str] | None:
-    """Returns the unit, the words that are none, and both as written; None if anything but words stands there.
+    """Returns the unit, the other words, and both as written; None if anything but words is there.
 
     Args:
-        words: behind the number.
-        currency: before it, "" without one.
+        words: those after the number.
+        currency: the one before it, "" without one.
     """
     if not words and not currency:
         return None, "", ""
@@ -157,7 +157,7 @@ def _behind(words: str, currency: str) -> tuple[Unit | None, str, str] | None:
     if (rest or unit is None) and (not _WORDS.match(rest) or any(map(str.isnumeric, rest))):
         return None  # more than words; a raised digit counts as a letter in patterns
     if unit is not None and any(parse_unit(word) is not None for word in rest.split()):
-        return None  # two units that make none together
+        return None  # two units that do not make one together
     return unit, rest, words
 
 
@@ -182,7 +182,7 @@ class Tolerance:
         """
         size, relative = meta.get("tolerance", 0), meta.get("relative", False)
         if isinstance(size, bool) or not isinstance(size, int | float | Fraction) or not 0 <= size < math.inf:
-            raise ConfigError(f"A task's 'tolerance' must be a number that is not negative, got {size!r:.40}.")
+            raise ConfigError(f"A task's 'tolerance' must be a non-negative number, got {size!r:.40}.")
         if not isinstance(relative, bool):
             raise ConfigError(f"A task's 'relative' must be true or false, got {relative!r:.40}.")
         return cls(Fraction(str(size)), relative)
@@ -198,18 +198,18 @@ class Tolerance:
 def judge_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any], question: str = "") -> Verdict:
     """Returns whether an answer is one of the accepted numbers.
 
-    Behind the number may stand a unit, a currency, a percent sign, or what the task counts (`is_counted`); nothing else. A
-    unit may be missing on either side and is then not looked at. Where both have one, they must measure the same thing and
-    are converted; words that are no unit must be the same words. 50% is 50 percent and 0.5.
+    The number may be followed by a unit, a currency, a percent sign, or what the task counts (`is_counted`); nothing else. A
+    unit may be missing on either side and is then ignored. If both have one, they must measure the same thing and are
+    converted; words that are not a unit must be the same words. 50% is 50 percent and 0.5.
 
     Args:
         answer: what was given.
         accepted: what was expected.
-        meta: of the task; "tolerance" and "relative" are read, and "unit": that of accepted answers that have none.
-        question: of the task.
+        meta: the task's; "tolerance" and "relative" are read, and "unit", that of accepted answers that have none.
+        question: the task's.
 
     Raises:
-        ConfigError: an accepted answer is no number, or the tolerance makes no sense.
+        ConfigError: an accepted answer is not a number, or the tolerance makes no sense.
 
     >>> judge_number("12 km", ("12000 m",), {}).success, judge_number("3.1", ("3.14",), {"tolerance": 0.05}).success
     (True, True)
@@ -229,7 +229,7 @@ def judge_number(answer: str, accepted: tuple[str, ...], meta: Mapping[str, Any]
 def _target(text: str, unit: str) -> Quantity:
     target = parse_quantity(text)
     if target is None:
-        raise ConfigError(f'The expected answer {text!r:.60} is no number, but the task\'s answer_type is "number".')
+        raise ConfigError(f'The expected answer {text!r:.60} is not a number, but the task\'s answer_type is "number".')
     with_unit = parse_quantity(f"{text} {unit}") if unit.strip() and not target.words else None
     return with_unit or target
 
@@ -255,9 +255,9 @@ def _compare(given: Quantity, expected: Quantity, tolerance: Tolerance, question
 
 
 def _may_stand(given: Quantity, expected: Quantity, question: str) -> bool:
-    """Says whether the words behind two numbers agree; a unit or a noun may be missing on either side."""
+    """Says whether the words after two numbers agree; a unit or a noun may be missing on either side."""
     if given.words and expected.words and (given.unit is None) != (expected.unit is None):
-        return False  # a unit is no noun
+        return False  # a unit is not a noun
     if given.rest and expected.rest:
         return same_words(given.rest, expected.rest)
     if given.rest:
@@ -266,6 +266,6 @@ def _may_stand(given: Quantity, expected: Quantity, question: str) -> bool:
 
 
 def _readings(quantity: Quantity) -> list[Fraction]:
-    """Returns what a number may mean beside one without a percent sign: 50% is 50 percent and 0.5."""
+    """Returns what a number may mean compared with one without a percent sign: 50% is 50 percent and 0.5."""
     pure = quantity.unit is not None and not quantity.unit.dimensions
     return [quantity.value, quantity.value * quantity.unit.factor] if pure and quantity.unit else [quantity.value]

@@ -1,4 +1,4 @@
-"""The signs of all scripts as those of ASCII, and emphasis taken off: what every reading of a written answer begins with."""
+"""Signs of all scripts turned into those of ASCII, and emphasis removed: the first step of reading any written answer."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from functools import lru_cache
 from ..tasks.text import plain
 
 _PAUSES = ("STOP", "COMMA", "COLON", "MARK", "ELLIPSIS", "DANDA", "SHAD", "SECTION", "KHAN")
-"""How the Unicode names of the marks end that divide sentences and their parts, in any script."""
+"""Endings of the Unicode names of the marks that divide sentences and their parts, in any script."""
 _EMPHASIS = re.compile(r"(?<![A-Za-z0-9*_`])([*_`]{1,3})(?=[^\s*_`])([^*_`]+)(?<=\S)\1(?![A-Za-z0-9*_`])")
 _NESTED = 3
-"""Emphasis within emphasis within emphasis; more of it is not an answer."""
+"""Levels of nested emphasis; anything with more is not an answer."""
 
 
 def plain_signs(text: str) -> str:

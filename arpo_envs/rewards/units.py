@@ -1,7 +1,7 @@
 r"""Units of measurement, by `pint`: enough to see that 12 km is 12000 m, and that 12 km is not 12 kg.
 
 A model wrote the text, so it is taken apart here, and pint is asked about one word at a time: its own parser evaluates what
-it reads, finds units in `as`, `pi` and `exam`, and every letter is one. So a short symbol is a unit only if it is listed.
+it reads, finds units in `as`, `pi` and `exam`, and takes every letter for one. So a short symbol must be listed as a unit.
 """
 
 import re
@@ -27,7 +27,7 @@ class Unit:
 
     Args:
         factor: one of this unit in base units (metre, gram, second, …).
-        dimensions: of what it measures.
+        dimensions: those of what it measures.
         offset: where its zero lies, in base units; only temperatures have one.
     """
 
@@ -37,7 +37,7 @@ class Unit:
 
 
 MOST_WORDS = 12
-"""A longer text names no unit."""
+"""A longer text does not name a unit."""
 CURRENCY_SIGNS = "$¢£¤¥\u20a0-\u20cf"
 """For a character class of a regular expression."""
 CURRENCY_CODES = (
@@ -52,7 +52,7 @@ _DEFINITIONS = (  # what pint lacks, or takes for pure numbers
     "radian = [angle] = rad",
     "degree = π / 180 * radian = deg = ° = arcdeg",
     "bit = [data]",
-    "unit = [unit]",  # that of a drawing: 12 square units
+    "unit = [unit]",  # the unit of a drawing: 12 square units
     "KB = 1000 * byte",
     "percent = 1 / 100 = % = percentage = pct",
     "decade = 10 * year",
@@ -76,8 +76,8 @@ _SYMBOL = re.compile(
 )
 _PLURALS = {symbol + "s": symbol for symbol in ("kg", "km", "cm", "mm", "ml", "gm")}  # pint adds no s to a single letter
 _SHORTEST_NAME = 4
-"""Letters; what is shorter must be a symbol of the list, and what follows a long prefix may be one letter shorter."""
-_OTHERWISE = frozenset(  # words that pint knows as units, and that mean something else behind a number
+"""Letters; anything shorter must be a listed symbol, and what follows a long prefix may be one letter shorter."""
+_OTHERWISE = frozenset(  # words that pint knows as units, and that mean something else after a number
     {"quarter", "fifth", "thou", "mil", "quadrillion_Btu", "gamma", "lambda", "milliarcsecond"}  # the last: "mass"
     | {"stefan_boltzmann_constant", "dirac_constant", "standard_gravity"}  # sigma, hbar, gravity
 )
@@ -103,7 +103,7 @@ _HYPHEN = re.compile(r"(?:(?<=[^\W\d_]{2})|(?<=[A-Z]))-(?=[^\W\d_])")
 
 
 def parse_unit(text: str) -> Unit | None:
-    """Returns the unit a text names, None for one that is not known.
+    """Returns the unit that a text names, or None if it is unknown.
 
     >>> parse_unit("km/h") == parse_unit("kilometers per hour"), parse_unit("cm^2").factor, parse_unit("eggs")
     (True, Fraction(1, 10000), None)
@@ -113,7 +113,7 @@ def parse_unit(text: str) -> Unit | None:
 
 
 def leading_unit(text: str) -> tuple[Unit | None, str]:
-    """Returns the unit that the first words of a text name, as many of them as possible, and the text behind it.
+    """Returns the unit that the first words of a text name, as many of them as possible, and the text after it.
 
     >>> leading_unit("feet tall") == (parse_unit("ft"), "tall"), leading_unit("tall")
     (True, (None, 'tall'))
@@ -151,7 +151,7 @@ def without_latex(text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Returns the words of a text, "per" for each stroke; powers stay with their words."""
+    """Returns the words of a text, "per" for each slash; powers stay with their words."""
     text = _TEMPERATURE.sub(
         lambda found: " celsius " if found[1] else " fahrenheit ", without_latex(text).replace("℃", "°C").replace("℉", "°F")
     )
@@ -229,7 +229,7 @@ def _powered(word: str) -> tuple[Unit | None, int]:
 
 @lru_cache(maxsize=4096)
 def _one(word: str) -> Unit | None:
-    """Returns the unit that is written so, or None."""
+    """Returns the unit that is written like this, or None."""
     word = unicodedata.normalize("NFC", word)  # the ohm sign is an omega
     word = _SIGNS.get(word, _SPELT.get(word, _PLURALS.get(word, word)))
     if len(word) == 1 and unicodedata.category(word) == "Sc":
@@ -237,7 +237,7 @@ def _one(word: str) -> Unit | None:
     is_symbol = _SYMBOL.fullmatch(word) is not None
     if not is_symbol and not re.fullmatch(rf"[^\W\d]{{{_SHORTEST_NAME},40}}", word):
         return None
-    with _LOCK:  # the registry fills tables of its own
+    with _LOCK:  # the registry fills its own tables
         for prefix, name, _ in _registry().parse_unit_name(word):
             long = word.startswith(prefix) and len(word) - len(prefix) >= _SHORTEST_NAME - bool(prefix)
             if (is_symbol or long) and name not in _OTHERWISE:

@@ -1,4 +1,4 @@
-"""What a checker says about an answer."""
+"""A checker's judgement of an answer."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ class Verdict:
 
     Args:
         success: whether the answer counts as right.
-        accuracy: how right it is, in [0, 1]; 0 or 1 for every answer type but text.
-        note: why, where that is not plain ("timeout", "not a number", …); empty otherwise.
+        accuracy: how right it is, in [0, 1]; 0 or 1 for every answer type except text.
+        note: why, if that is not obvious ("timeout", "not a number", …); empty otherwise.
     """
 
     success: bool

@@ -21,14 +21,14 @@ _PAIRS = (
 _MARKUP = re.compile(r"<([A-Za-z]\w*)>(.*)</\1>", re.DOTALL)
 _FENCE = re.compile(r"(```)\w*\n(.*?)\s*```", re.DOTALL)
 TYPEFACE = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|boldsymbol|emph|mbox|operatorname)\s*\{"
-"""How LaTeX opens what it sets in another typeface."""
+"""How LaTeX opens text in another typeface."""
 _TYPEFACE = re.compile(TYPEFACE)
 _MOST = 8
-"""Wrappers within wrappers; more of them are not an answer."""
+"""Levels of nested wrappers; anything with more is not an answer."""
 
 
 def unwrapped(text: str) -> str:
-    r"""Returns what stands inside boxes, dollar signs, quotes, emphasis and behind phrases like "The answer is".
+    r"""Returns what is inside boxes, dollar signs, quotes and emphasis, and after phrases like "The answer is".
 
     Args:
         text: an answer; of several boxes the last one counts.
@@ -73,7 +73,7 @@ def _once(text: str) -> str:
 
 
 def _without_signs(text: str) -> str:
-    """Takes off what stands at the ends for the eye: emoji (with what colours them), "#### ", a bullet."""
+    """Takes ornaments off the ends: emoji (with what colours them), "#### ", a bullet."""
     start, end = 0, len(text)
     while start < end and _is_ornament(text[start]):
         start += 1
@@ -83,7 +83,7 @@ def _without_signs(text: str) -> str:
 
 
 def _is_ornament(character: str) -> bool:
-    """Says whether a character is an emoji or part of one; a sign that stands for letters (℃) or degrees (°) is none."""
+    """Says whether a character is an emoji or part of one; a sign that stands for letters (℃) or degrees (°) is not."""
     if ord(character) < 0x2000:
         return False
     return unicodedata.category(character) in {"So", "Sk"} and unicodedata.normalize("NFKC", character) == character
@@ -96,7 +96,7 @@ def _is_quote(character: str) -> bool:
 
 
 def _last_box(text: str) -> str:
-    r"""Returns the content of the last \boxed or \fbox, the text itself if there is none."""
+    r"""Returns the content of the last \boxed or \fbox, or the text itself if there is none."""
     start = max(text.rfind(r"\boxed"), text.rfind(r"\fbox"))
     if start < 0:
         return text
@@ -116,7 +116,7 @@ def closing(text: str, start: int) -> int:
     opening, ending = ("{", "}") if brace else ("([", ")]")
     for i in range(start, len(text)):
         if brace and i > start and text[i - 1] == "\\":
-            continue  # an escaped brace is a sign of its own
+            continue  # an escaped brace is an ordinary sign
         if text[i] in opening:
             depth += 1
         elif text[i] in ending:

@@ -43,7 +43,7 @@ class TaskSource(Protocol):
         ...
 
     def get(self, task_id: str) -> Task:
-        """Returns the task of that id; raises `ConfigError` for an unknown one."""
+        """Returns the task with that id; raises `ConfigError` for an unknown one."""
         ...
 
 

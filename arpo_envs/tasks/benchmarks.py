@@ -1,6 +1,6 @@
 """A user's own copy of a published benchmark: GSM8K, MATH, AIME, and question answering in the layout of HotpotQA.
 
-Nothing is downloaded and nothing ships with this suite: `load_benchmark` reads a JSON Lines file, finds out its layout
+Nothing is downloaded and nothing ships with this suite: `load_benchmark` reads a JSON Lines file, detects its layout
 from its columns, and gives each task the answer type its benchmark needs.
 """
 
@@ -62,13 +62,13 @@ class BenchmarkTasks(ListedTasks):
 def load_benchmark(path: str | Path, kind: str = "auto") -> BenchmarkTasks:
     """Returns the tasks of a benchmark's file.
 
-    Columns: the question is "question" or "problem", the answer "answer", "answers" or "golden_answers" (a text, a number
-    or a list of texts; in MATH's own layout the box in "solution"). GSM8K's answer stands behind "####". Everything else
+    Columns: the question is "question" or "problem", the answer "answer", "answers" or "golden_answers" (a string, a number
+    or a list of strings; in MATH's own layout the box in "solution"). GSM8K's answer follows "####". Everything else
     goes into the task's `meta`.
 
     Args:
         path: the file, UTF-8, one JSON object on each line.
-        kind: "gsm8k", "math", "aime", "qa", a benchmark's name such as "hotpotqa", or "auto" to find out.
+        kind: "gsm8k", "math", "aime", "qa", a benchmark's name such as "hotpotqa", or "auto" to detect it.
 
     Raises:
         ConfigError: the file is missing or not in one of these layouts, or "auto" cannot tell which it is.
@@ -83,7 +83,7 @@ def _lower_rows(path: Path) -> Iterator[Row]:
 
 
 def _detect(path: Path) -> Kind:
-    """Finds the layout from the columns, and where those are the same for several, from what stands in them."""
+    """Finds the layout from the columns or, if several layouts share those, from their contents."""
     rows = list(_lower_rows(path))
     for number, row in rows:
         if _first(row, _QUESTIONS) is None or _first(row, (*_ANSWERS, "solution")) is None:
@@ -145,7 +145,7 @@ class _Reader:
             given = self._boxed()
         texts = [str(item) if _is_number(item) else item for item in (given if isinstance(given, list) else [given])]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise self._error("an answer: a text, a number or a list of texts", given)
+            raise self._error("an answer: a string, a number or a list of strings", given)
         aliases = self.row.get("answer_aliases")  # MuSiQue's
         if isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases):
             texts += [alias for alias in aliases if alias.strip()]
@@ -158,7 +158,7 @@ class _Reader:
             raise self._error('an answer that ends in "#### 18"', given)
         solution, _, final = given.rpartition("####")
         if parse_quantity(final.strip()) is None:
-            raise self._error('a number behind "####"', final)
+            raise self._error('a number after "####"', final)
         return (final.strip(),), {"solution": solution.strip()}
 
     def _boxed(self) -> str | None:
@@ -170,7 +170,7 @@ class _Reader:
         if name is None:
             return str(self.number)
         if isinstance(name, bool) or not isinstance(name, str | int):
-            raise self._error("an id that is a text or a whole number", name)
+            raise self._error("an id that is a string or a whole number", name)
         return str(name)
 
     def _error(self, expected: str, got: Any) -> ConfigError:

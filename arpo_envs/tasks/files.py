@@ -19,9 +19,9 @@ class ListedTasks:
     """The tasks of a file, in its order.
 
     Args:
-        path: of the file.
+        path: the file's path.
         kind: what the source's name begins with.
-        tasks: each with the number of its line.
+        tasks: each with its line number.
 
     Raises:
         ConfigError: two tasks have the same id.
@@ -35,7 +35,7 @@ class ListedTasks:
                 raise ConfigError(f"{path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
             self._tasks[task.id] = task
         self._order = tuple(self._tasks.values())
-        self.name = f"{kind}({path.name}, {_digest(path)})"  # an edited file is another source
+        self.name = f"{kind}({path.name}, {_digest(path)})"  # an edited file is a different source
 
     def __len__(self) -> int:
         """Returns the number of tasks."""
@@ -50,7 +50,7 @@ class ListedTasks:
         return self._order[int(rng.random() * len(self._order))]
 
     def get(self, task_id: str) -> Task:
-        """Returns the task of that id.
+        """Returns the task with that id.
 
         Raises:
             ConfigError: the file has no such task.
@@ -91,7 +91,7 @@ class FileCorpus:
 
     Args:
         path: the file, UTF-8.
-        digest: of its content, so that an edited file is another corpus; found out when left empty.
+        digest: of its content, so that an edited file is a different corpus; computed if left empty.
 
     Raises:
         ConfigError: the file is missing or empty, or a line is not as described; the message names the line.
@@ -160,21 +160,21 @@ def _text(path: Path, number: int, row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         got = "nothing" if key not in row else repr(value)[:60]
-        raise ConfigError(f"{path}, line {number}: {key!r} must be a text that is not empty, got {got}.")
+        raise ConfigError(f"{path}, line {number}: {key!r} must be a non-empty string, got {got}.")
     return value
 
 
 def _task(path: Path, number: int, row: Mapping[str, Any]) -> Task:
     question = _text(path, number, row, "question")
     if ("answer" in row) == ("answers" in row):
-        raise ConfigError(f"{path}, line {number}: give either 'answers' (a list of texts) or 'answer' (one text).")
+        raise ConfigError(f"{path}, line {number}: give either 'answers' (a list of strings) or 'answer' (one string).")
     answers = [_text(path, number, row, "answer")] if "answer" in row else row["answers"]
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
-        raise ConfigError(f"{path}, line {number}: 'answers' must be a list of texts, not empty, got {answers!r:.60}.")
-    if "scorer" in row:  # it names a function to be imported, and the file may be anybody's
+        raise ConfigError(f"{path}, line {number}: 'answers' must be a non-empty list of strings, got {answers!r:.60}.")
+    if "scorer" in row:  # it names a function to be imported, and the file may come from anyone
         raise ConfigError(f"{path}, line {number}: 'scorer' is not taken from a file. Remove it, or give an 'answer_type'.")
     name = row.get("id", number)
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise ConfigError(f"{path}, line {number}: 'id' must be a text or a whole number, got {name!r:.60}.")
+        raise ConfigError(f"{path}, line {number}: 'id' must be a string or a whole number, got {name!r:.60}.")
     meta = {key: value for key, value in row.items() if key not in {"id", "question", "answer", "answers"}}
     return Task(str(name), question, tuple(answers), meta)

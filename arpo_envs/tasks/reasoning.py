@@ -1,6 +1,6 @@
 """Tasks of the `reasoning-gym` library by name, judged by the library's own scorers.
 
-The library is optional and imported with this module, which nothing imports until such a task is asked for: the
+The library is optional and imported with this module, which nothing imports until such a task is requested: the
 process that runs a scorer must have everything loaded before it is confined.
 """
 
@@ -16,7 +16,7 @@ from ..errors import ConfigError, unknown_name
 from . import Task
 
 PREFIX = "reasoning-gym:"
-"""What a name of such tasks begins with where a text stands for a source."""
+"""The prefix of such tasks' names where a string stands for a source."""
 
 _SHARES = {"train": range(60), "validation": range(60, 75), "test": range(75, 100)}
 _TRIES = 1000
@@ -41,14 +41,14 @@ _LIBRARY, _MISSING = _import()
 class ReasoningGymTasks:
     """Tasks of one dataset of `reasoning-gym`.
 
-    Each task belongs to the split that a hash of its question gives (60 of 100 to train, 15 to validation, 25 to test), so
-    that no question is in two of them.
+    Each task belongs to the split given by a hash of its question (60% to train, 15% to validation, 25% to test), so
+    no question is in two of them.
 
     Args:
-        name: of the dataset, such as "gcd".
+        name: the dataset's name, such as "gcd".
         split: "train", "validation" or "test".
-        size: tasks of all splits together.
-        seed: of the dataset.
+        size: number of tasks in all splits together.
+        seed: the dataset's seed.
         config: options of the dataset, such as {"max_value": 99}.
 
     Raises:
@@ -73,7 +73,7 @@ class ReasoningGymTasks:
         self.dataset, self.split, self.size, self.seed = name, split, size, seed
         self.config = dict(config or {})
         if taken := {"size", "seed"} & set(self.config):
-            raise ConfigError(f"config holds {', '.join(sorted(taken))}: give them as arguments of their own.")
+            raise ConfigError(f"config holds {', '.join(sorted(taken))}: give them as separate arguments.")
         self._entries = _dataset(name, size=size, seed=seed, **self.config)
         options = "".join(f", {key}={value!r}" for key, value in sorted(self.config.items()))
         self.name = f"{PREFIX}{name}({split}, {size} tasks, seed {seed}{options})"
@@ -109,7 +109,7 @@ class ReasoningGymTasks:
             task = self._task(int(index))
             if task is not None:
                 return task
-            raise ConfigError(f"The task {task_id!r} belongs to another split than {self.split!r}.")
+            raise ConfigError(f"The task {task_id!r} does not belong to the split {self.split!r}.")
         raise ConfigError(
             f"{self.name} has no task {task_id!r}. Its ids are {self.dataset}-0 to {self.dataset}-{self.size - 1}."
         )
@@ -136,7 +136,7 @@ def score(task: Task, answer: str) -> float:
     Some of its scorers give a small share, such as 0.01, for a wrong answer of the right form.
 
     Args:
-        task: of `ReasoningGymTasks`.
+        task: one of `ReasoningGymTasks`.
         answer: what the model answered.
     """
     dataset = _dataset(task.meta["dataset"], **task.meta["config"])

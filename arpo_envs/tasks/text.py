@@ -1,4 +1,4 @@
-"""What counts as the same letter, the same word and the same name: one decision for worlds, questions, search and rewards."""
+"""What counts as the same letter, word and name: one decision for worlds, questions, search and rewards."""
 
 import re
 import unicodedata
@@ -9,9 +9,9 @@ from anyascii import anyascii
 
 _WORDS = re.compile(r"[^\W_]+")
 _UNSPACED = frozenset({"THAI", "LAO", "KHMER", "MYANMAR"})
-"""Scripts beside those of wide letters (Chinese, Japanese, Korean) that are written without spaces, as Unicode names them."""
+"""Unicode names of scripts without spaces, besides those of wide letters (Chinese, Japanese, Korean)."""
 _PART_OF_A_LETTER = frozenset({0, 7, 8, 9, *range(84, 200)})
-"""Combining classes of vowel and tone signs, nuktas, the marks of voiced kana, viramas: without them it is another letter."""
+"""Combining classes of vowel and tone signs, nuktas, the marks of voiced kana, viramas: without them the letter changes."""
 
 
 def fold(text: str) -> str:
@@ -62,7 +62,7 @@ def without_accents(text: str) -> str:
 def plain(text: str) -> str:
     """Returns `text` with one form for each character: ａ and ﬁ are a and fi, ٣ is 3, but 5² stays 5², and ½ stays ½.
 
-    What is not `visible` goes.
+    What is not `visible` is removed.
 
     >>> plain("１２％ ﬁn"), plain("5²")
     ('12% fin', '5²')
@@ -71,7 +71,7 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Returns `text` without what cannot be seen: spaces without width, soft hyphens, marks of direction, joiners.
+    """Returns `text` without what cannot be seen: zero-width spaces, soft hyphens, direction marks, joiners.
 
     >>> visible("Ham\u00adlet\u200b"), visible("✔\ufe0f")
     ('Hamlet', '✔')
@@ -100,7 +100,7 @@ def _latin(character: str) -> str:
 
 
 def _with_spaces(text: str, *, keep_signs: bool) -> Iterator[str]:
-    """Yields what stands in the text, with spaces around what is a word of its own; marks stay with their letters."""
+    """Yields the text's characters, with spaces around those that are words of their own; marks stay with their letters."""
     alone = False
     for character in text:
         kind = _kind(character)

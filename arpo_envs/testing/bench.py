@@ -19,10 +19,10 @@ _MOST_CUTS = 12
 
 @dataclass(frozen=True)
 class Case:
-    """One episode, a place to fork it, two ways to go on from there, and how both must look.
+    """One episode, a place to fork it, two ways to continue from there, and how both must look.
 
     Args:
-        seed: of the reset.
+        seed: for the reset.
         prefix: actions before the fork.
         rest: actions after it.
         other: other actions after it.
@@ -138,7 +138,7 @@ def compare(law: Law, who: str, case: Case, seen: Trace, wanted: Trace, hint: st
 
 
 def spread(count: int) -> list[int]:
-    """Returns the places 0 … count − 1 to cut at: all of them, or of many the first ones, the last one and some between.
+    """Returns the places 0 … count − 1 to cut at: all of them, or for many, the first ones, the last one and some in between.
 
     >>> spread(4)
     [0, 1, 2, 3]

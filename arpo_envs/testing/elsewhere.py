@@ -1,4 +1,4 @@
-"""Laws about where and how long an environment is at work: in any thread, and no longer than a tool may take."""
+"""Laws about where and how long an environment works: in any thread, and no longer than a tool may take."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from .timeouts import TELLING, Timed, overruns
 
 
 def threads(bench: Bench) -> Iterator[Finding]:
-    """Every step in another thread than the one before, a clone's too; then several episodes at once."""
+    """Every step in a different thread from the one before, a clone's too; then several episodes at once."""
     for seed in bench.seeds:
         actions = next(actions for other, actions, _ in bench.episodes() if other == seed)
         yield from any_thread(partial(_forked, bench, seed, actions), partial(_whole, bench, seed, actions))
@@ -53,10 +53,10 @@ def _whole(bench: Bench, seed: int, actions: Script) -> Played:
 
 
 def on_time(bench: Bench) -> Iterator[Finding]:
-    """Every step that runs a tool comes back by `tool_timeout`.
+    """Every step that runs a tool returns within `tool_timeout`.
 
     Raises:
-        SkippedLaw: no step takes long enough to tell, or it is no `ToolEnv`.
+        SkippedLaw: no step takes long enough to tell, or the environment is not a `ToolEnv`.
     """
     told = False
     for seed, actions, _ in bench.episodes():

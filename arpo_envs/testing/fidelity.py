@@ -1,4 +1,4 @@
-"""Whether a copy is one at all: it goes on as its original would have, if nobody else does anything meanwhile."""
+"""Whether a copy is one at all: it continues as its original would have, if nothing else happens meanwhile."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -12,13 +12,13 @@ from .runs import act, deviation
 P = TypeVar("P")
 
 _LOST = (
-    "The copy lost something: a state that is not among what __deepcopy__ or clone() copies, such as one of a connection, "
-    "of a file, or of something outside this object."
+    "The copy lost something: state that __deepcopy__ or clone() does not copy, such as that of a connection, "
+    "a file, or something outside this object."
 )
 
 
 def faithful(bench: Bench) -> Iterator[Finding]:
-    """A clone taken after any action, a clone of a clone, and what a snapshot spawns, played before anything else is."""
+    """A clone taken after any action, a clone of a clone, and what a snapshot spawns, each played first."""
     cases = bench.cases
     for seed, actions, _ in bench.episodes():
         _, whole = bench.reference(seed, actions)
@@ -37,15 +37,15 @@ def faithful(bench: Bench) -> Iterator[Finding]:
 
 
 def where_sound(places: Iterable[P], law: Callable[[P], Iterator[Finding]], is_sound: Callable[[P], bool]) -> Iterator[Finding]:
-    """Yields what a law on copies finds, except where a copy is none to begin with: that has other causes.
+    """Yields what a law about copies finds, except where a copy is not one to begin with: that has other causes.
 
     Args:
-        places: to copy at.
+        places: where to copy.
         law: looks for findings at one of them.
-        is_sound: whether copies taken there are copies; asked only where there are findings.
+        is_sound: whether copies taken there are faithful; asked only where there are findings.
 
     Raises:
-        SkippedLaw: there are findings only where there is no copy.
+        SkippedLaw: there are findings only where copies are not faithful.
     """
     dropped = blamed = False
     for place in places:
@@ -60,7 +60,7 @@ def where_sound(places: Iterable[P], law: Callable[[P], Iterator[Finding]], is_s
 
 
 def is_sound(bench: Bench, case: Case) -> bool:
-    """Whether original, clone and clone of a clone, each played alone, go on as an environment that was never forked."""
+    """Whether original, clone and clone of a clone, each played alone, continue as an environment that was never forked."""
     for generation in range(3):
         for actions, wanted in ((case.rest, case.wanted), (case.other, case.other_wanted)):
             with bench.at(case) as env, clone(env) as child, clone(child) as grandchild:

@@ -1,4 +1,4 @@
-"""Laws about separateness: copies do not hear of each other, and nobody hears of what a user does to an info."""
+"""Laws about independence: copies do not affect each other, and what a user does to an info affects nothing."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +19,7 @@ _HINT = "Something mutable is shared: a class attribute, a global, a list copied
 
 
 def independent(bench: Bench) -> Iterator[Finding]:
-    """Parent, child and grandchild go their own ways in any order, each like a run that was never forked."""
+    """Parent, child and grandchild are played in any order, each like a run that was never forked."""
     yield from where_sound(bench.cases, partial(_independent, bench), partial(is_sound, bench))
 
 
@@ -64,7 +64,7 @@ def _many(bench: Bench, case: Case) -> Iterator[Finding]:
             actions, wanted = (case.rest, case.wanted) if i == 0 else (case.other, case.other_wanted)
             seen = act(child, actions)
             child.close()
-            if i < 2:  # the third has a seed of its own: it only has to run
+            if i < 2:  # the third has its own seed: it only has to run
                 yield from compare(Law.INDEPENDENT, f"child {i} of clone_many", case, seen, wanted, _HINT)
         seen = act(parent, case.rest)
         yield from compare(Law.INDEPENDENT, "the parent after clone_many", case, seen, case.wanted, _HINT)
@@ -94,7 +94,7 @@ def _closes(bench: Bench, case: Case) -> Iterator[Finding]:
 
 
 def private_info(bench: Bench) -> Iterator[Finding]:
-    """What was returned is the user's: changing it changes nothing, and no two steps or copies share it."""
+    """What was returned belongs to the user: changing it changes nothing, and no two steps or copies share it."""
     for case in bench.cases:
         yield from _never_shared(bench, case)
     yield from where_sound(bench.cases, partial(_never_read_again, bench), partial(is_sound, bench))

@@ -4,15 +4,15 @@ import enum
 
 
 class Law(enum.StrEnum):
-    """What must hold of an environment or a tool; the value is the law as a sentence."""
+    """What must hold for an environment or a tool; the value is the law as a sentence."""
 
     REPRODUCIBLE = "the same seed and actions give the same episode"
     NUMBERS = "rewards are finite numbers, and success lies between 0 and 1"
     THREADS = "calls may come from any thread, and several sessions work at once"
-    SECRETS = "what makes the answers is out of a tool's reach"
+    SECRETS = "a tool cannot reach what makes the answers"
     LEVEL = "the declared fork level is honest"
     REPEATS = "restoring and repeating the actions repeats everything"
-    FAITHFUL = "a clone goes on as its original would have"
+    FAITHFUL = "a clone continues as its original would have"
     INDEPENDENT = "clones are independent in both directions"
     RESEED = "a clone with a seed draws anew, and reproducibly"
     UNTOUCHED = "a snapshot or clone changes nothing"
@@ -27,9 +27,9 @@ class Law(enum.StrEnum):
 
     SPECS = "a tool's specifications are well-formed"
     RESULTS = "every call returns a ToolResult"
-    TIMEOUT = "a call comes back by its timeout"
+    TIMEOUT = "a call returns within its timeout"
     MISTAKES = "a model's mistakes are results, not exceptions"
 
 
-STATE = "Do what the exception says; if it comes from your own code, a state it relies on did not travel."
-"""Advice for an exception in what was copied."""
+STATE = "Do what the exception says; if it comes from your own code, state that it relies on was not copied."
+"""Advice for an exception raised in a copy."""

@@ -55,7 +55,7 @@ def _refuses_to_fork(bench: Bench, declared: ForkLevel) -> Iterator[Finding]:
                     return
             else:
                 expected = "NotForkable: the stack declares NONE"
-                yield Finding(Law.LEVEL, f"{name}() gave something back", expected, "Raise NotForkable.")
+                yield Finding(Law.LEVEL, f"{name}() returned something", expected, "Raise NotForkable.")
         case = Case(seed, (), actions, (), wanted, (), forked=False)
         hint = "A refusal must change nothing."
         yield from compare(Law.LEVEL, "after the refusal", case, act(env, actions), wanted, hint)
@@ -97,7 +97,7 @@ def _forks(bench: Bench) -> Iterator[Finding]:
 
 @contextmanager
 def _counted_calls(env: Env) -> Iterator[list[str]]:
-    """Lists the tool calls that any session of these classes runs meanwhile."""
+    """Lists the tool calls that sessions of these classes run meanwhile."""
     ran: list[str] = []
     with ExitStack() as patches:
         for kind in {type(session) for session in SESSIONS.of(env.unwrapped).values()}:
@@ -112,7 +112,7 @@ def _counted_calls(env: Env) -> Iterator[list[str]]:
 
 
 class _Elsewhere(gym.Env[str, str]):
-    """Another environment than any that is checked."""
+    """An environment other than any that is checked."""
 
     fork_level: ClassVar[ForkLevel] = ForkLevel.EXACT
 
@@ -124,7 +124,7 @@ class _Elsewhere(gym.Env[str, str]):
 
 
 class _Around(gym.Wrapper[Any, Any, Any, Any]):
-    """Another wrapper than any that is checked."""
+    """A wrapper other than any that is checked."""
 
 
 def refuses(bench: Bench) -> Iterator[Finding]:
@@ -153,7 +153,7 @@ def _wrong_snapshots(bench: Bench, case: Case, closing: ExitStack) -> Iterator[t
 
 def _refused(env: Env, wrong: Snapshot, what: str) -> Iterator[Finding]:
     expected = f"SnapshotMismatch naming {wrong.owner}"
-    hint = "identity() must tell environments of other classes and arguments apart; leave restoring to restore()."
+    hint = "identity() must distinguish environments of other classes and arguments; leave restoring to restore()."
     try:
         restore(env, wrong)
     except SnapshotMismatch as error:

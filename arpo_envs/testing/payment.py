@@ -1,4 +1,4 @@
-"""Whether what an environment pays is a number: one that is none would make every advantage of its batch one that is none."""
+"""Whether what an environment pays is a finite number: NaN or infinity would spoil every advantage of its batch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,13 +11,13 @@ from .report import Finding
 from .runs import Env
 
 _LARGEST = 1e18
-"""In size; `collect` takes no larger one, whose square is no number in single precision."""
+"""In size; `collect` takes no larger one: its square overflows in single precision."""
 _ODD_ANSWERS = ("", "0", "-1", "1/0", "nan", "-inf", "1e999", "9" * 5000, "x", "(" * 50, "🙂")
-_HINT = "A reward rule pays a finite number for whatever a model wrote; what is none in an answer is a wrong answer."
+_HINT = "A reward rule pays a finite number for whatever a model wrote; an answer with NaN or infinity is a wrong answer."
 
 
 def numbers(bench: Bench) -> Iterator[Finding]:
-    """Every reward and success of the given episodes, and, where an answer can be given, of odd answers and of right ones."""
+    """Every reward and success in the given episodes and, where answers can be given, for odd answers and right ones."""
     for seed, actions, _ in bench.episodes():
         yield from _paid(bench, seed, actions)
     seed, actions, _ = next(bench.episodes())
@@ -60,7 +60,7 @@ def _paid(bench: Bench, seed: int, actions: Script) -> Iterator[Finding]:
 
 
 def _forfeit(env: Env) -> Any:
-    """Returns what the environment would pay if the episode ended here without an answer; 0 if it does not tell."""
+    """Returns what the environment would pay if the episode ended here without an answer; 0 if it does not say."""
     paid = FORFEIT.of(env.unwrapped)()
     return 0.0 if paid is None else paid
 

@@ -16,7 +16,7 @@ from ..forking import layers
 from ..members import SHARED
 from .runs import Env
 
-_DEPTH, _VISITS = 7, 20_000  # enough for any state a person writes, and a bound for a huge one
+_DEPTH, _VISITS = 7, 20_000  # enough for any hand-written state, and a bound for huge ones
 
 SETTLING = 2.0
 """Seconds that threads and processes are given to end after close()."""
@@ -45,7 +45,7 @@ def random_state(generator: Any) -> Any:
 
 
 def aliases(found: dict[str, Any]) -> set[frozenset[str]]:
-    """Returns which paths lead to one and the same object, where more than one does."""
+    """Returns the groups of paths that lead to the same object."""
     groups: dict[int, set[str]] = {}
     for path, value in found.items():
         groups.setdefault(id(value), set()).add(path)
@@ -129,19 +129,19 @@ def live_objects(kinds: tuple[type, ...]) -> int:
 
 
 def threads() -> int:
-    """Returns how many threads run, Python's and others' (where /proc tells)."""
+    """Returns how many threads run, Python's and others' (if /proc is there)."""
     tasks = Path("/proc/self/task")
     return len(os.listdir(tasks)) if tasks.is_dir() else threading.active_count()
 
 
 def descriptors() -> int | None:
-    """Returns how many file descriptors are open, or None where /proc does not tell."""
+    """Returns how many file descriptors are open, or None without /proc."""
     folder = Path("/proc/self/fd")
     return len(os.listdir(folder)) if folder.is_dir() else None
 
 
 def child_processes() -> int | None:
-    """Returns how many child processes live (or wait to be reaped), or None where /proc does not tell."""
+    """Returns how many child processes live (or wait to be reaped), or None without /proc."""
     tasks = Path("/proc/self/task")
     if not (tasks / str(threading.get_native_id()) / "children").exists():
         return None
@@ -155,7 +155,7 @@ def child_processes() -> int | None:
 
 
 def settled(count: Callable[[], int], wanted: int) -> int:
-    """Returns `count()` once it has come down to `wanted`, or as it stands after `SETTLING` seconds."""
+    """Returns `count()` once it has come down to `wanted`, or its value after `SETTLING` seconds."""
     deadline = time.monotonic() + SETTLING
     while (now := count()) > wanted and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What a person sees while a check takes its time: on standard error, which law it is at."""
+"""What a person sees during a long check: on standard error, the law it is checking."""
 
 import sys
 import threading
@@ -7,15 +7,15 @@ from types import TracebackType
 from typing import Self
 
 QUIET = 5.0
-"""Seconds after which a check that still runs says so, again and again."""
+"""Seconds after which a check that still runs says so, repeatedly."""
 
 
 class Progress:
-    """Says every few seconds what a check is at; a quick one says nothing.
+    """Says every few seconds which law is being checked; a quick check says nothing.
 
     Args:
         subject: what is checked.
-        total: laws there are.
+        total: the number of laws.
     """
 
     def __init__(self, subject: str, total: int) -> None:
@@ -26,11 +26,11 @@ class Progress:
         self._thread = threading.Thread(target=self._tell, args=(QUIET,), daemon=True, name="conformance-progress")
 
     def at(self, law: str) -> None:
-        """Takes note that the next law is checked now."""
+        """Records that the next law is now being checked."""
         self._number, self._law = self._number + 1, law
 
     def __enter__(self) -> Self:
-        """Begins to watch the clock."""
+        """Starts the clock."""
         self._thread.start()
         return self
 

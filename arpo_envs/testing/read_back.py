@@ -1,4 +1,4 @@
-"""Whether a model can make a call: what is written in a dialect must be read back as it was."""
+"""Whether a model can make a call: what is written in a dialect must be read back unchanged."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from ..tools import ToolSpec
 
 
 def differently_read(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
-    """Returns how a call is read back from what a perfect model would write, if not as it was; None if it is the same.
+    """Returns how a call that a perfect model would write is read back, if not unchanged; None if it is the same.
 
     Args:
-        spec: of the tool that is called.
-        arguments: that fit its parameters.
+        spec: the specification of the tool that is called.
+        arguments: arguments that fit its parameters.
 
     >>> schema = {"type": "object", "properties": {"at": {"type": "object"}}, "required": ["at"]}
     >>> go = ToolSpec("go", "Goes there.", schema)

@@ -1,4 +1,4 @@
-"""Laws about sameness: whatever is copied, restored or pickled goes on exactly as the original would."""
+"""Laws about sameness: whatever is copied, restored or pickled continues exactly as the original would."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ _PLAIN = (bool, int, float, str, bytes, tuple, type(None))
 
 def reproducible(bench: Bench) -> Iterator[Finding]:
     """A fresh environment, and one that was used before, play the same episode for the same seed and actions."""
-    hint = "Draw only from np_random (never from global generators or the clock), and let reset() put back everything."
+    hint = "Draw only from np_random (never from global generators or the clock), and let reset() reset everything."
     for seed, actions, other in bench.episodes():
         first, wanted = bench.reference(seed, actions)
         case = Case(seed, (), actions, other, wanted, (), forked=False)
@@ -59,7 +59,7 @@ def _returns(returned: tuple[Any, dict[str, Any]], before: Step, who: str, case:
     told = {key: before.info[key] for key in info if key in before.info}
     found = difference(observation, before.observation, "observation") or difference(info, told, "info")
     if found is not None:
-        hint = "last() must return a copy of the observation and info of the last reset or step. A wrapper outside of the "
+        hint = "last() must return a copy of the observation and info of the last reset or step. A wrapper outside the "
         hint += "layer with last() that changes them needs a last() of its own, or must be a gymnasium.ObservationWrapper."
         yield Finding(Law.REPEATS, f"{who}: restore() returned another step: {found[0]}; {case.where}", found[1], hint)
 
@@ -168,7 +168,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def deepcopies(bench: Bench) -> Iterator[Finding]:
-    """`copy.deepcopy(env)`, which users write without knowing better, gives what `clone` gives."""
+    """`copy.deepcopy(env)`, which unaware users write, gives what `clone` gives."""
     yield from _same_copy(bench, Law.DEEPCOPY, copy.deepcopy, "Put into __deepcopy__ what the clone needs.")
 
 

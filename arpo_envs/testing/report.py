@@ -60,7 +60,7 @@ class Report:
         passed: the laws that hold.
         findings: what broke the others.
         skipped: the laws that do not apply, each with the reason.
-        notes: what a person should know beside the laws.
+        notes: what a person should know besides the laws.
 
     >>> from arpo_envs.testing import Law
     >>> print(Report("CounterEnv", (Law.CLOSE,), (), {Law.RESEED: "nothing is drawn"}))
@@ -111,14 +111,14 @@ def judge(
     skip: Mapping[L, str] | None = None,
     advice: str = "Do what the exception says.",
 ) -> Report:
-    """Runs the checks and collects a report; one that takes long says on standard error what it is at.
+    """Runs the checks and collects a report; a long check says on standard error which law it is checking.
 
     Args:
         subject: what is checked.
-        checks: for each law, in order, what looks for findings against it, or raises `SkippedLaw`.
+        checks: for each law, in order, a function that yields findings against it, or raises `SkippedLaw`.
         first: laws without which the others mean nothing: when one of them is broken, the rest is skipped.
         skip: laws that the caller says do not apply, each with the reason.
-        advice: the hint of a finding that is an exception.
+        advice: the hint for findings that are exceptions.
     """
     passed: list[L] = []
     findings: list[Finding] = []

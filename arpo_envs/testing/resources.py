@@ -52,11 +52,11 @@ def _number(count: Callable[[], int | None]) -> int:
 
 
 def left_behind(law: Law, counts: Mapping[str, Callable[[], int]], once: Callable[[], None]) -> Iterator[Finding]:
-    """Yields a finding for everything that `CYCLES` times `once` leave behind, and as many more times again.
+    """Yields a finding for everything that `CYCLES` calls of `once` leave behind, and as many more calls again.
 
-    A pool of connections may grow by one at any time; only a leak goes on growing.
+    A pool of connections may grow by one at any time; only a leak keeps growing.
     """
-    once()  # what is made on first use (caches, pools) is no leak
+    once()  # what is made on first use (caches, pools) is not a leak
     growth = _growth(counts, once)
     if growth:
         growth = _growth({name: counts[name] for name in growth}, once)
@@ -65,7 +65,7 @@ def left_behind(law: Law, counts: Mapping[str, Callable[[], int]], once: Callabl
 
 
 def _growth(counts: Mapping[str, Callable[[], int]], once: Callable[[], None]) -> dict[str, int]:
-    """Returns by how much each count is larger after `CYCLES` times `once`, where it is."""
+    """Returns by how much each count grew over `CYCLES` calls of `once`, for those that did."""
     before = {name: count() for name, count in counts.items()}
     for _ in range(CYCLES):
         once()

@@ -20,7 +20,7 @@ _CLOCKS = (("episode", "t"),)
 
 @dataclass(frozen=True)
 class Step:
-    """What one reset or step returned, copied, so that nothing that happens later changes it."""
+    """What one reset or step returned, copied, so that nothing can change it later."""
 
     observation: Any
     reward: float
@@ -36,7 +36,7 @@ class Step:
 
 Trace = tuple[Step, ...]
 Watch = Callable[[Any, dict[str, Any]], None]
-"""Is shown each observation and info as returned, not a copy."""
+"""Receives each observation and info as returned, not a copy."""
 
 
 def start(env: Env, seed: int, watch: Watch | None = None) -> Step:

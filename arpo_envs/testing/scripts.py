@@ -49,7 +49,7 @@ def _tool_scripts(base: ToolEnv, question: str) -> list[list[str]]:
 
 
 def example_calls(specs: Sequence[ToolSpec], words: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns one call of each tool per word: with the tool's own examples in turn, or with the word where it has none.
+    """Returns one call of each tool per word: with the tool's own examples in turn, or with the word if it has none.
 
     >>> cell = ToolSpec("python", "Runs.", examples=({"code": "1"}, {"code": "2"}))
     >>> example_calls((cell,), ("one", "two", "one"))
@@ -63,7 +63,7 @@ def example_calls(specs: Sequence[ToolSpec], words: Sequence[str]) -> list[tuple
 
 
 def example_arguments(spec: ToolSpec, word: str) -> dict[str, Any]:
-    """Returns valid arguments for the required parameters of a tool, with `word` for every text.
+    """Returns valid arguments for the required parameters of a tool, with `word` for every string.
 
     >>> properties = {"q": {"type": "string"}, "n": {"type": "integer"}}
     >>> schema = {"type": "object", "properties": properties, "required": ["q", "n"]}

@@ -1,4 +1,4 @@
-"""Whether a tool that runs a model's code keeps from it what makes the answers."""
+"""Whether a tool that runs a model's code keeps what makes the answers out of its reach."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ try:
 except BaseException:
     pass
 """
-_HINT = "Show a session only the packages that it needs; PythonTool does, but for those that its `imports` name."
+_HINT = "Show a session only the packages that it needs; PythonTool does, except for those that its `imports` name."
 
 
 def out_of_reach(bench: Bench) -> Iterator[Finding]:
@@ -25,7 +25,7 @@ def out_of_reach(bench: Bench) -> Iterator[Finding]:
     with bench.env() as env:
         base = env.unwrapped
         if not isinstance(base, ToolEnv):
-            raise SkippedLaw("it is no ToolEnv")
+            raise SkippedLaw("it is not a ToolEnv")
         secrets = tuple(SECRETS.of(base.tasks))
         tools = [spec.name for spec in base.tool_specs if spec.text_parameter == _CODE]
         if not tools or not secrets:

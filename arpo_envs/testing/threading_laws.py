@@ -1,4 +1,4 @@
-"""Whether something does in several threads what it does in one."""
+"""Whether something behaves the same in several threads as in one."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,27 +12,27 @@ from .runs import difference
 from .turns import Turns
 
 Run = Callable[..., Any]
-"""Calls a function with arguments, in whichever thread, and returns what it returns."""
+"""Calls a function with arguments, in some thread, and returns its result."""
 Played = Sequence[tuple[str, Mapping[str, Any]]]
-"""What was done, in words, and what came of it by name, in order."""
+"""What was done, in words, and its results by name, in order."""
 
 _AT_ONCE = 3
 _PATIENCE, _TIMES = 10.0, 20
-"""Seconds that anything may take in several threads, and so many times what all took in one."""
+"""Seconds that anything may take in several threads, and the multiple of what everything took in one."""
 _TURNS = (
     "`collect` opens, calls, clones and closes in whichever thread is free, though never two at once for one episode. Keep "
-    "nothing in threading.local, set no signal handlers, and open what minds its thread otherwise (sqlite3.connect with "
+    "nothing in threading.local, set no signal handlers, and open thread-bound things for any thread (sqlite3.connect with "
     "check_same_thread=False)."
 )
-_BESIDE = "Several episodes are at work at once, each in some thread: what they share needs a lock, or must not change."
+_BESIDE = "Several episodes run at once, each in some thread: what they share needs a lock, or must not change."
 
 
 def any_thread(forked: Callable[[Run], Played], whole: Callable[[], Played]) -> Iterator[Finding]:
-    """Yields a finding if something else comes of it in several threads than in one.
+    """Yields a finding if the results in several threads differ from those in one.
 
     Args:
-        forked: plays through the runner it is given, once each call directly, once each in another thread than the last.
-        whole: plays by itself, once alone and then several times at once.
+        forked: plays through the given runner, once with direct calls, once with each call in a different thread from the last.
+        whole: plays by itself, first alone and then several times at once.
 
     Raises:
         SkippedLaw: it fails in one thread already.
@@ -49,7 +49,7 @@ def any_thread(forked: Callable[[Run], Played], whole: Callable[[], Played]) -> 
         yield from _compared("called from several threads", lambda: forked(partial(turns.run, within=patience)), wanted, _TURNS)
     with Turns(_AT_ONCE) as turns:
         several = list(alone) * _AT_ONCE
-        how = f"beside {_AT_ONCE - 1} others, each in a thread of its own"
+        how = f"next to {_AT_ONCE - 1} others, each in a thread of its own"
         yield from _compared(how, lambda: list(chain(*turns.at_once(whole, _AT_ONCE, patience))), several, _BESIDE)
 
 
@@ -61,7 +61,7 @@ def _compared(how: str, play: Callable[[], Played], wanted: Played, hint: str) -
     try:
         seen = play()
     except Exception as error:  # noqa: BLE001  # the subject may fail in any way
-        happened = f"{how}, it raised {type(error).__name__}: {error or 'it did not come back'}"
+        happened = f"{how}, it raised {type(error).__name__}: {error or 'it did not return'}"
         yield Finding(Law.THREADS, happened, "the same as in one thread", hint)
         return
     for (what, one), (_, other) in zip(seen, wanted, strict=False):

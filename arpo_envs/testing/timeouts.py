@@ -1,4 +1,4 @@
-"""Whether calls come back by their timeout: by the usual one, and by a shorter one where they take long enough to tell."""
+"""Whether calls return within their timeout: the usual one, and a shorter one where they take long enough to tell."""
 
 import math
 import time
@@ -10,17 +10,17 @@ from .report import Finding
 from .turns import Turns
 
 TELLING = 0.6
-"""Seconds that a call must take for a shorter timeout to show."""
+"""Seconds that a call must take for a shorter timeout to have an effect."""
 _GRACE = 0.2
-"""Seconds by which a call may be late: a process is killed, an answer travels. It is made again before it is blamed."""
+"""Seconds by which a call may be late: a process is killed, an answer travels. A late call is retried before it is blamed."""
 _LOST = 1.0
-"""Seconds after its timeout at which a call is waited for no more."""
+"""Seconds after its timeout at which a call is no longer waited for."""
 _TRIES = 3
 _SHORTER = 4
 _SLOWEST = 3
 _HINT = (
     "Bound whatever may take long by `timeout` (a socket's timeout, a process that is killed), and return a ToolResult with "
-    "error='timeout'. A thread cannot be stopped; what would go on by itself belongs into a process."
+    "error='timeout'. A thread cannot be stopped; what would run on by itself belongs in a process."
 )
 
 
@@ -30,7 +30,7 @@ class Timed:
 
     Args:
         name: for findings.
-        make: makes it with so many seconds of time, and says whether they were a limit to it.
+        make: makes it with this many seconds, and says whether they limited it.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Timed:
 
 
 Begin = Callable[[], tuple[Sequence[Timed], Callable[[], object]]]
-"""Starts a session of its own; returns the calls to make in it, in order, and what closes it."""
+"""Starts its own session; returns the calls to make in it, in order, and a function that closes it."""
 
 
 def overruns(begin: Begin, usual: float) -> tuple[list[Finding], bool]:
-    """Returns what is wrong with the first call that does not come back in time, and whether any call took long enough to tell.
+    """Returns what is wrong with the first call that does not return in time, and whether any call took long enough to tell.
 
     Args:
         begin: see `Begin`.
@@ -62,23 +62,23 @@ def overruns(begin: Begin, usual: float) -> tuple[list[Finding], bool]:
 
 
 def _late(begin: Begin, usual: float, number: int, limit: float, name: str, seconds: float) -> list[Finding]:
-    """Returns a finding if a call that was late once is late whenever it is made."""
+    """Returns a finding if a call that was late once is late every time."""
     for _ in range(_TRIES - 1):
         if limit + _GRACE < seconds <= limit + _LOST:
             seconds = min(seconds, _took(begin, usual, number, limit)[1][number])
     if seconds <= limit + _GRACE:
         return []
-    back = f"came back after {seconds:.2g} s" if math.isfinite(seconds) else f"had not come back after {limit + _LOST:.2g} s"
+    back = f"returned after {seconds:.2g} s" if math.isfinite(seconds) else f"had not returned after {limit + _LOST:.2g} s"
     return [Finding(Law.TIMEOUT, f"{name} with timeout={limit:.2g} {back}", f"a result within {limit:.2g} s", _HINT)]
 
 
 def _took(begin: Begin, usual: float, last: int | None = None, limit: float = 0.0) -> tuple[list[str], list[float]]:
-    """Returns the names of calls and how many seconds each took; infinitely many if it is waited for no more.
+    """Returns the names of calls and how many seconds each took; infinity if it is no longer waited for.
 
     Args:
         begin: see `Begin`.
         usual: seconds each may take.
-        last: makes the calls up to this one only, which has a limit of its own.
+        last: stops after this call, which has its own limit.
         limit: that limit.
     """
     took: list[float] = []

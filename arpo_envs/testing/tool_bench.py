@@ -1,4 +1,4 @@
-"""What every law of tools needs: sessions to call and to clone, and what the calls give in one that was never cloned."""
+"""What every law of tools needs: sessions to call and to clone, and what the calls return in one that was never cloned."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Place = tuple[int, int]
 """A seed, and how many calls were made before a clone."""
 
 _FEW = 6
-"""Calls that are made a second time, so that what the first ones changed shows after the last one, too."""
+"""Calls that are repeated, so that what the first ones changed also shows after the last one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ToolBench:
         calls: made in order.
         slow: a call that takes long, if there is one.
         task: what sessions are opened for.
-        seeds: of the generators that `open` is given.
+        seeds: seeds of the generators that `open` is given.
         timeout: seconds each call may take.
     """
 
@@ -48,17 +48,17 @@ class ToolBench:
         return self.tool.open(self.task, np.random.default_rng(seed))
 
     def run(self, session: Session, calls: Sequence[Call]) -> list[Any]:
-        """Makes calls in order and returns what they gave."""
+        """Makes calls in order and returns their results."""
         return [session.call(name, dict(arguments), timeout=self.timeout) for name, arguments in calls]
 
     @property
     def script(self) -> tuple[Call, ...]:
-        """The calls, and where they are few, all of them again."""
+        """The calls and, if there are few, all of them again."""
         return self.calls * 2 if len(self.calls) <= _FEW else self.calls
 
     @cached_property
     def wanted(self) -> dict[int, list[Any]]:
-        """What the script gives in a session that was never cloned, by seed."""
+        """What the script returns in a session that was never cloned, by seed."""
         results = {}
         for seed in self.seeds:
             session = self.open(seed)
@@ -67,7 +67,7 @@ class ToolBench:
         return results
 
     def clones(self, session: Session, n: int) -> list[Session]:
-        """Returns so many clones.
+        """Returns `n` clones.
 
         Raises:
             SkippedLaw: the tool declares that it cannot be cloned.
@@ -84,7 +84,7 @@ class ToolBench:
 
     @property
     def every_cut(self) -> Iterator[Place]:
-        """Yields (seed, calls of the script made before the clone), after every call, of many after some."""
+        """Yields (seed, calls of the script made before the clone), after every call; if there are many, after some."""
         return ((seed, cut) for seed in self.seeds for cut in spread(min(len(self.calls) + 1, len(self.script))))
 
     @property
@@ -93,19 +93,19 @@ class ToolBench:
         return ((seed, cut) for seed in self.seeds for cut in sorted({0, 1, len(self.calls) // 2}) if cut < len(self.calls))
 
     def compare(self, law: Law, who: str, seen: list[Any], seed: int, hint: str, cut: int | None = None) -> Iterator[Finding]:
-        """Yields a finding if calls gave something else than in a session that was never cloned.
+        """Yields a finding if calls returned something else than in a session that was never cloned.
 
         Args:
-            law: that is broken then.
-            who: gave it, in words.
-            seen: what the calls gave.
-            seed: of the session.
-            hint: of the finding.
+            law: the law that is then broken.
+            who: what returned it, in words.
+            seen: what the calls returned.
+            seed: the session's.
+            hint: the finding's.
             cut: calls made before the clone; None if nothing was cloned.
         """
         where = f"seed {seed}" if cut is None else f"seed {seed}, cloned after {cut} call(s)"
         for number, (one, other) in enumerate(zip(seen, self.wanted[seed][cut or 0 :], strict=False), start=(cut or 0) + 1):
             if one != other:
                 name = self.script[number - 1][0]
-                yield Finding(law, f"{who}: call {number} ({name}) gave {one}; {where}", str(other), hint)
+                yield Finding(law, f"{who}: call {number} ({name}) returned {one}; {where}", str(other), hint)
                 return

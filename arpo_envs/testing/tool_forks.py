@@ -1,4 +1,4 @@
-"""Laws about a session's clones: they go on as it would, apart from each other, and free what is theirs."""
+"""Laws about a session's clones: they continue as it would, independently of each other, and free what they own."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ from .resources import countable_handles, left_behind
 from .runs import difference
 from .tool_bench import Place, ToolBench
 
-_LOST = "The clone lost something: copy all that later calls depend on, and what a connection, a file or a process remembers."
+_LOST = "The clone lost something: copy all that later calls depend on, and what a connection, a file or a process holds."
 _CHANGED = "Cloning changed the original: clone() may only read; draw nothing from its generator, and take nothing from it."
 _SHARED = "The clone shares state with its original: a session that changes must not return itself from clone()."
 
 
 def faithful(bench: ToolBench) -> Iterator[Finding]:
-    """A clone taken after any call, and a clone of that clone, called before anything else is."""
+    """A clone taken after any call, and a clone of that clone, each called first."""
     for seed, cut in bench.every_cut:
         for generation, who in enumerate(("a clone", "a clone of a clone")):
             if generation and cut != len(bench.calls) // 2:
@@ -35,7 +35,7 @@ def faithful(bench: ToolBench) -> Iterator[Finding]:
 
 
 def untouched(bench: ToolBench) -> Iterator[Finding]:
-    """A session that was cloned goes on as one that was not."""
+    """A session that was cloned continues as one that was not."""
     for seed, cut in bench.cuts:
         with ExitStack() as closing:
             session = _cut(bench, seed, cut, closing)
@@ -45,7 +45,7 @@ def untouched(bench: ToolBench) -> Iterator[Finding]:
 
 
 def independent(bench: ToolBench) -> Iterator[Finding]:
-    """What one is called with does not show in the others, whoever is called first."""
+    """Calls to one do not show in the others, whichever is called first."""
     yield from where_sound(bench.cuts, partial(_independent, bench), partial(_is_sound, bench))
 
 
@@ -64,7 +64,7 @@ def _independent(bench: ToolBench, place: Place) -> Iterator[Finding]:
 
 
 def reseeds(bench: ToolBench) -> Iterator[Finding]:
-    """A clone with another seed draws anew, and the same with the same one."""
+    """A clone with another seed draws anew; with the same seed, the same."""
     hint = "reseed(seed) must replace every generator that the session draws from."
     drawn = False
     for seed, cut in bench.cuts:
@@ -84,7 +84,7 @@ def reseeds(bench: ToolBench) -> Iterator[Finding]:
             first, differently = bench.run(one, bench.calls[cut:]), bench.run(other, bench.calls[cut:])
             second = bench.run(again, bench.calls[cut:])
             if first != second:
-                yield Finding(Law.RESEED, f"after reseed(5) one clone gave {second}", str(first), hint)
+                yield Finding(Law.RESEED, f"after reseed(5) one clone returned {second}", str(first), hint)
             drawn = drawn or bool(moved) or first != differently
     if not drawn:
         raise SkippedLaw("these calls draw nothing at random")
@@ -138,7 +138,7 @@ def _cycle(bench: ToolBench) -> None:
 
 
 def _cut(bench: ToolBench, seed: int, cut: int, closing: ExitStack) -> Session:
-    """Returns a session in which so many calls of the script were made."""
+    """Returns a session in which the first `cut` calls of the script were made."""
     session = bench.open(seed)
     closing.callback(session.close)
     bench.run(session, bench.script[:cut])
@@ -153,7 +153,7 @@ def _cloned(bench: ToolBench, session: Session, n: int, closing: ExitStack) -> l
 
 
 def _is_sound(bench: ToolBench, place: Place) -> bool:
-    """Whether the original and each of two clones, called alone, go on as a session that was never cloned."""
+    """Whether the original and each of two clones, called alone, continue as a session that was never cloned."""
     seed, cut = place
     for which in range(3):
         with ExitStack() as closing:

@@ -20,7 +20,7 @@ from .timeouts import TELLING, Timed, overruns
 from .tool_bench import Call, ToolBench
 
 _SLOW = 1.0
-"""Seconds that a call which takes long is given."""
+"""Seconds that a slow call is given."""
 
 
 def check_tool(
@@ -35,15 +35,15 @@ def check_tool(
 ) -> Report:
     """Checks that a tool keeps the contract of `arpo_envs.tools.Tool` and `Session`.
 
-    What takes longer than a few seconds says on standard error what it is at.
+    A check that takes longer than a few seconds says on standard error which law it is checking.
 
     Args:
         tool: what to check.
         calls: (name, arguments) pairs, made in order; they should change the session's state, show it, and use its
-            randomness. Without them, each name is called three times with its spec's examples, or with any words.
-        slow: a call that would take long, to see whether it comes back by its timeout.
+            randomness. Without them, each name is called three times with its spec's examples, or with arbitrary words.
+        slow: a call that would take long, to see whether it returns within its timeout.
         task: what sessions are opened for.
-        seeds: seeds of the generator that `open` is given.
+        seeds: seeds for the generator that `open` is given.
         timeout: seconds each call may take.
         raise_on_fail: raise when a law is broken, instead of only reporting it.
 
@@ -105,7 +105,7 @@ def _specs(bench: ToolBench) -> Iterator[Finding]:
                 yield Finding(Law.SPECS, happened, "arguments that fit the parameters", "Correct ToolSpec.examples.")
             elif (read := differently_read(spec, example)) is not None:
                 happened = f"{spec.name}: no model can make the call of the example {dict(example)}; {read}"
-                yield Finding(Law.SPECS, happened, "arguments in JSON, and no empty text", "Correct ToolSpec.examples.")
+                yield Finding(Law.SPECS, happened, "arguments in JSON, and no empty string", "Correct ToolSpec.examples.")
         if not spec.description.strip():
             yield Finding(Law.SPECS, f"{spec.name} has no description", "a sentence for the model", "Describe it.")
     if not isinstance(bench.tool.fork_level, ForkLevel):
@@ -151,17 +151,17 @@ def _mistakes(bench: ToolBench) -> Iterator[Finding]:
 
 
 def _hostile(bench: ToolBench) -> list[Call]:
-    """Returns calls with what a model might write; those that an environment never lets through left out."""
+    """Returns calls with what a model might write, except those that an environment never lets through."""
     texts = hostile_texts(np.random.default_rng(bench.seeds[0]))
     calls = [(spec, example_arguments(spec, text)) for spec in bench.tool.specs for text in texts]
     return [(spec.name, arguments) for spec, arguments in calls if complaint(spec, arguments) is None]
 
 
 def _on_time(bench: ToolBench) -> Iterator[Finding]:
-    """Every call comes back by its timeout, and a hostile one or a slow one, too.
+    """Every call returns within its timeout, and a hostile or slow one does, too.
 
     Raises:
-        SkippedLaw: none takes long enough to tell.
+        SkippedLaw: no call takes long enough to tell.
     """
     told = False
     played = [(bench.calls, bench.timeout), (tuple(_hostile(bench)), bench.timeout)]
@@ -192,7 +192,7 @@ def _timed(bench: ToolBench, calls: Sequence[Call]) -> tuple[list[Timed], Callab
 
 
 def _threads(bench: ToolBench) -> Iterator[Finding]:
-    """Every call in another thread than the one before, a clone's too; then several sessions at once."""
+    """Every call in a different thread from the one before, a clone's too; then several sessions at once."""
     for seed in bench.seeds:
         yield from any_thread(partial(_forked, bench, seed), partial(_whole, bench, seed))
 

@@ -1,4 +1,4 @@
-"""Threads that take turns, and threads that work at once, for what must not care which thread it is called from."""
+"""Threads that take turns, and threads that work at once, for what must not depend on which thread calls it."""
 
 import queue
 import threading
@@ -13,10 +13,10 @@ _JOINED = 2.0
 
 
 class Turns:
-    """A few threads that live until the end: a new thread may bear the number of one that has ended.
+    """A few threads that live until the end: a new thread may reuse the id of one that has ended.
 
     Args:
-        count: of the threads.
+        count: the number of threads.
     """
 
     def __init__(self, count: int = 3) -> None:
@@ -30,18 +30,18 @@ class Turns:
             self._threads[-1].start()
 
     def run(self, function: Callable[..., Any], *arguments: Any, within: float | None = None) -> Any:
-        """Returns what a function returns in the thread whose turn it is.
+        """Runs a function in the thread whose turn it is, and returns its result.
 
         Raises:
-            TimeoutError: it did not return within so many seconds.
+            TimeoutError: it did not return within this many seconds.
         """
         return self._result(self._start(partial(function, *arguments)), within)
 
     def at_once(self, function: Callable[[], Any], times: int, within: float) -> list[Any]:
-        """Returns what a function returns that runs so many times at once, if there are as many threads.
+        """Runs a function this many times at once, if there are enough threads, and returns the results.
 
         Raises:
-            TimeoutError: one did not return within so many seconds.
+            TimeoutError: one did not return within this many seconds.
         """
         futures = [self._start(function) for _ in range(times)]
         return [self._result(future, within) for future in futures]

@@ -25,7 +25,7 @@ class ToolSpec:
         description: one or two sentences for the model.
         parameters: a JSON schema of type "object", as in OpenAI function calling.
         examples: arguments of calls for `arpo_envs.testing`, never shown to a model. Give some that change the session's
-            state and use its randomness, wherever any word would not do.
+            state and use its randomness, where an arbitrary word would not.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ToolSpec:
 
     @property
     def text_parameter(self) -> str | None:
-        """The single required string parameter, which a tag's body fills; None if there is no such one."""
+        """The single required string parameter, which a tag's body fills; None if there is none."""
         required = list(self.parameters.get("required", ()))
         properties = self.parameters.get("properties", {})
         if len(required) == 1 and properties.get(required[0], {}).get("type") == "string":
@@ -50,10 +50,10 @@ class ToolSpec:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a call gave back.
+    """What a call returned.
 
     Args:
-        text: what the model reads; an empty text is a success.
+        text: what the model reads; an empty string is a success.
         error: None, or a short name of what went wrong ("timeout", "bad_arguments", …).
     """
 
@@ -138,7 +138,7 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
 def complaint(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
     """Returns what is wrong with a call's arguments, as a sentence for the model, or None.
 
-    Checks names, presence and JSON types of the top level; what lies deeper is the tool's business.
+    Checks names, presence and JSON types of the top level; deeper levels are the tool's business.
     """
     properties: Mapping[str, Any] = spec.parameters.get("properties", {})
     for name in spec.parameters.get("required", ()):

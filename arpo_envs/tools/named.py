@@ -8,23 +8,23 @@ from ..plugins import Registry
 from . import Tool
 
 TOOLS = Registry("tool", "arpo.tools", {"python": "arpo_envs.tools.python:PythonTool"})
-"""Those that can be made without more ado, and what installed packages offer under the entry points `arpo.tools`."""
+"""Tools that can be made without arguments, and those that installed packages offer under the entry points `arpo.tools`."""
 
 Asked = str | Sequence[str | Tool] | Mapping[str, Mapping[str, Any]]
 """Which tools: a name, several, or a mapping from names to the arguments each is made with.
 
-A name is one of `TOOLS.names()`, or "package.module:object"; among several there may be tools that are made already.
+A name is one of `TOOLS.names()`, or "package.module:object"; several may include ready-made tools.
 """
 
 
 def make_tools(asked: Asked | None) -> list[Tool]:
-    """Returns the tools that are asked for.
+    """Returns the requested tools.
 
     Args:
         asked: see `Asked`; None for none.
 
     Raises:
-        ConfigError: a name is unknown, or what it names is no tool.
+        ConfigError: a name is unknown, or what it names is not a tool.
 
     >>> [spec.name for tool in make_tools("python") for spec in tool.specs]
     ['python']
@@ -48,12 +48,12 @@ def make_tool(name: str, arguments: Mapping[str, Any] | None = None) -> Tool:
         arguments: what it is called with.
 
     Raises:
-        ConfigError: the name is unknown, what it names is no tool, or takes other arguments.
+        ConfigError: the name is unknown, or what it names is not a tool or takes other arguments.
     """
     found, arguments = TOOLS.find(name), arguments or {}
     if isinstance(found, Tool) and not isinstance(found, type):
         if arguments:
-            raise ConfigError(f"The tool {name} takes no arguments: it is made already. Leave out {', '.join(arguments)}.")
+            raise ConfigError(f"The tool {name} takes no arguments: it is ready-made. Leave out {', '.join(arguments)}.")
         return found
     if not callable(found):
         raise ConfigError(f"The tool {name} is {found!r}; expected a tool, or what returns one when called.")
@@ -62,5 +62,5 @@ def make_tool(name: str, arguments: Mapping[str, Any] | None = None) -> Tool:
     except TypeError as error:
         raise ConfigError(f"The tool {name} does not take these arguments: {error}.") from error
     if not isinstance(tool, Tool):
-        raise ConfigError(f"{name} returned {tool!r}, which is no tool: it needs specs, fork_level and open(task, rng).")
+        raise ConfigError(f"{name} returned {tool!r}, which is not a tool: it needs specs, fork_level and open(task, rng).")
     return tool

@@ -30,11 +30,11 @@ _MAX_LENGTH = 4000
 _MAX_WORDS = 32
 """Letters and words of a query that count: a model may paste a whole page."""
 _KEPT = 5000
-"""Documents from which on the built-in world's index is kept on disk: a smaller one takes less than 0.1 s to make."""
+"""From this many documents on, the built-in world's index is kept on disk: a smaller one takes less than 0.1 s to make."""
 
 
 class Index:
-    """A corpus made searchable: documents called as the query first, then what the engine ranks best.
+    """A corpus made searchable: documents whose title is the query first, then what the engine ranks best.
 
     Args:
         corpus: what can be found.
@@ -58,7 +58,7 @@ class Index:
 
         Args:
             query: any text; case, accents and punctuation do not matter, but of titles that differ only in accents or
-                punctuation (C, C++) the one spelt so comes first.
+                punctuation (C, C++) the one spelt as in the query comes first.
             count: how many documents at most.
         """
         query = query[:_MAX_LENGTH]
@@ -73,7 +73,7 @@ class Index:
 
 
 def _name(text: str) -> str:
-    """Returns the text as titles are compared: its words, or its signs where it has no words (the band "!!!")."""
+    """Returns the form in which titles are compared: the words, or the symbols if there are no words (the band "!!!")."""
     return fold(text) or plain(text).strip()
 
 
@@ -89,7 +89,7 @@ def index_of(corpus: Corpus, engine: str) -> Index:
 
 
 class SearchTool(Stateless):
-    """The tool `search`: the texts of the best documents, one a line.
+    """The tool `search`: the texts of the best documents, one per line.
 
     Args:
         corpus: what can be found.
@@ -137,7 +137,7 @@ class SearchTool(Stateless):
         return self
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
-        """Searches once; a query that finds nothing is told so, and is no error."""
+        """Searches once; a query that finds nothing is not an error, and the result says so."""
         query = str(arguments["query"])
         found = self.index.search(query, self.results)
         if not found:

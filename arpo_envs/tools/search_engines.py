@@ -1,7 +1,7 @@
 """The engines that rank documents for `search`: BM25 by `tantivy`, or by SQLite's FTS5.
 
-Both index the words of `tasks.text` (no case, no accents, no punctuation), divided by spaces, and take queries as such
-words, so that no query syntax is ever parsed and neither engine cuts text by rules of its own. An index of a large corpus
+Both index the words of `tasks.text` (no case, no accents, no punctuation), separated by spaces, and take queries as such
+words, so no query syntax is ever parsed and neither engine cuts text by rules of its own. An index of a large corpus
 is kept in a folder and opened from there.
 """
 
@@ -54,7 +54,7 @@ class TantivyEngine:
 
     @staticmethod
     def identity() -> str:
-        """Names what wrote a folder."""
+        """Identifies what wrote a folder."""
         return f"tantivy-{version('tantivy')}"
 
     @staticmethod
@@ -97,7 +97,7 @@ def _fill(index: Any, documents: Sequence[Document]) -> None:
 
 
 class SqliteEngine:
-    """BM25 by SQLite's FTS5; calls of several threads take turns.
+    """BM25 by SQLite's FTS5; calls from several threads take turns.
 
     Args:
         folder: a folder with an index, see `write`; None keeps a new index of `documents` in memory.
@@ -117,7 +117,7 @@ class SqliteEngine:
 
     @staticmethod
     def identity() -> str:
-        """Names what wrote a folder."""
+        """Identifies what wrote a folder."""
         return f"sqlite-{sqlite3.sqlite_version}"
 
     @staticmethod
@@ -156,15 +156,15 @@ ENGINES: dict[str, type[TantivyEngine] | type[SqliteEngine]] = {"tantivy": Tanti
 
 
 def kept_engine(name: str, folder: Path, documents: Callable[[], Sequence[Document]]) -> Engine:
-    """Returns an engine whose index is kept in `folder`, writing it first where it is not there yet.
+    """Returns an engine whose index is kept in `folder`, writing it first if it is not there yet.
 
-    The index is written beside the folder and moved there in one step, so that several processes may do so at once.
+    The index is written next to the folder and moved there in one step, so several processes may do so at once.
     Where nothing can be written, or what is there cannot be read, the index is made in memory.
 
     Args:
         name: "tantivy" or "sqlite".
         folder: where the index belongs.
-        documents: gives what can be found, if it is needed.
+        documents: returns what can be found, if needed.
     """
     kind = ENGINES[name]
     if not folder.is_dir():

@@ -163,7 +163,7 @@ COMMANDS = {
         (":Good/Town-v0", "size=4", "Unknown environment"),
         ("goood:Good/Town-v0", "size=4", "Install the package it is in"),
         ("bad:Bad/Town-v0", "size=4", "TypeError: mine. The module itself raised this"),
-        ("bad::Bad/Town-v0", "size=4", "is no name of a module"),
+        ("bad::Bad/Town-v0", "size=4", "is not a valid module name"),
         ("CartPole-v1", "sutton_barto_reward=True", "CartPole-v1 takes no text: its actions are Discrete(2)"),
         ("ARPO/Search", "size=4", "Did you mean 'ARPO/Search-v0'?"),
     ],

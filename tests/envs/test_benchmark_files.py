@@ -120,7 +120,7 @@ def test_a_file_cannot_name_code_to_run_or_choose_its_checker(tmp_path):
         ([{"text": "?", "label": 1}], "auto", "line 1: no known layout.*the columns are text, label"),
         ([{"question": "2+2?", "answer": "4000"}, {"question": "2+3?", "answer": "5"}], "auto", 'cannot tell.*kind="math"'),
         ([{"question": "Q", "answer": "1"}], "gsm8k", "line 1: expected an answer that ends in \"#### 18\", got '1'"),
-        ([{"question": "Q", "answer": "#### many"}], "gsm8k", 'line 1: expected a number behind "####"'),
+        ([{"question": "Q", "answer": "#### many"}], "gsm8k", 'line 1: expected a number after "####"'),
         ([QA[0], {"question": " ", "answer": "1"}], "qa", "line 2: expected a question"),
         ([QA[0], {"question": "Q", "answer": []}], "qa", "line 2: expected an answer"),
         ([{"question": "Q", "answer": [1.5, None]}], "qa", "line 1: expected an answer"),

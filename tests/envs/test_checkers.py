@@ -99,7 +99,7 @@ def test_a_tolerance_that_makes_no_sense_is_refused(meta):
 
 
 def test_a_reference_that_is_no_number_is_the_sources_mistake():
-    with pytest.raises(ConfigError, match="no number"):
+    with pytest.raises(ConfigError, match="is not a number"):
         judged("1", "Paris", answer_type="number")
 
 

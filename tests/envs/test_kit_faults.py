@@ -55,7 +55,7 @@ def test_what_goes_wrong_only_at_once_is_found_by_both_kits() -> None:
     tool = note(OneBuffer)
     for report in (check_tool(tool, raise_on_fail=False), check_forkable_env(lambda: town(tool), raise_on_fail=False)):
         assert report.failed == (Law.THREADS,), str(report)
-        assert "beside 2 others" in words_of(report, Law.THREADS)
+        assert "next to 2 others" in words_of(report, Law.THREADS)
         assert "needs a lock" in report.findings[0].hint
 
 

@@ -118,7 +118,7 @@ class _Idle:
         ({"name": "gdc"}, "Did you mean 'gcd'"),
         ({"name": "gcd", "split": "tets"}, "Did you mean 'test'"),
         ({"name": "gcd", "size": 0}, "at least 1"),
-        ({"name": "gcd", "config": {"size": 5}}, "arguments of their own"),
+        ({"name": "gcd", "config": {"size": 5}}, "give them as separate arguments"),
         ({"name": "gcd", "config": {"maximum": 5}}, "does not take these options"),
         ({"name": "composite"}, "does not take these options"),
     ],
@@ -139,7 +139,7 @@ def test_ids_of_other_sources_and_nonsense_are_refused(task_id: str) -> None:
 def test_a_split_without_tasks_says_so() -> None:
     source = ReasoningGymTasks("gcd", size=1)
     empty = next(ReasoningGymTasks("gcd", size=1, split=split) for split in SPLITS if not _has(source, split))
-    with pytest.raises(ConfigError, match="another split than"):
+    with pytest.raises(ConfigError, match="does not belong to the split"):
         empty.get("gcd-0")
     with pytest.raises(ConfigError, match="Allow more with size="):
         empty.draw(np.random.default_rng(0))

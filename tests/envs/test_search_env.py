@@ -194,11 +194,11 @@ def test_own_tasks_may_ask_about_the_built_in_documents(tmp_path: Path) -> None:
         ("[1]", "line 2: a JSON list"),
         ({"question": "?"}, "line 2: give either 'answers'"),
         ({"question": "?", "answer": "a", "answers": ["b"]}, "line 2: give either 'answers'"),
-        ({"answer": "a"}, "line 2: 'question' must be a text"),
-        ({"question": " ", "answer": "a"}, "line 2: 'question' must be a text"),
-        ({"question": "?", "answer": 7}, "line 2: 'answer' must be a text"),
-        ({"question": "?", "answers": []}, "line 2: 'answers' must be a list"),
-        ({"question": "?", "answers": "a"}, "line 2: 'answers' must be a list"),
+        ({"answer": "a"}, "line 2: 'question' must be a non-empty string"),
+        ({"question": " ", "answer": "a"}, "line 2: 'question' must be a non-empty string"),
+        ({"question": "?", "answer": 7}, "line 2: 'answer' must be a non-empty string"),
+        ({"question": "?", "answers": []}, "line 2: 'answers' must be a non-empty list"),
+        ({"question": "?", "answers": "a"}, "line 2: 'answers' must be a non-empty list"),
         ({"question": "?", "answer": "a", "id": True}, "line 2: 'id' must be"),
         ({"question": "?", "answer": "a", "id": 1}, "line 2: the id '1' occurs twice"),
         ({"question": "?", "answer": "a", "scorer": "os:system"}, "line 2: 'scorer' is not taken from a file"),
@@ -210,7 +210,7 @@ def test_mistakes_in_task_files_name_the_line(tmp_path: Path, line: object, mess
 
 
 def test_mistakes_in_corpus_files_name_the_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="line 1: 'text' must be a text that is not empty, got nothing"):
+    with pytest.raises(ConfigError, match="line 1: 'text' must be a non-empty string, got nothing"):
         FileCorpus(write(tmp_path / "docs.jsonl", {"title": "Ada"}))
     with pytest.raises(ConfigError, match="Check the path"):
         FileCorpus(tmp_path / "missing.jsonl")
@@ -233,10 +233,10 @@ def test_an_edited_corpus_is_another_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hops": 2, "tasks": "x.jsonl"}, "hops would have no effect beside tasks="),
+        ({"hops": 2, "tasks": "x.jsonl"}, "hops would have no effect with tasks="),
         ({"split": "test", "habits": {"good": 1.0}, "tasks": "x.jsonl"}, "split, habits would have no effect"),
         ({"corpus": "x.jsonl"}, "corpus= needs tasks="),
-        ({"corpus": "x.jsonl", "tasks": "y.jsonl", "world": "real"}, "world would have no effect beside corpus="),
+        ({"corpus": "x.jsonl", "tasks": "y.jsonl", "world": "real"}, "world would have no effect with corpus="),
         ({"world": "reel"}, "Did you mean 'real'"),
         ({"hops": 0}, "1..4"),
         ({"dialect": "tag"}, "Did you mean 'tags'"),

@@ -99,7 +99,7 @@ def honest() -> Iterator[tuple[str, Any]]:
 def planted() -> Iterator[tuple[str, Any, Any, str]]:
     """Yields faults, each with its report, the law it breaks and words that explain it."""
     yield "a session of one thread", tool(OneThread), Law.THREADS, "called from several threads, it raised ProgrammingError"
-    yield "no timeout", tool(NeverLate), Law.TIMEOUT, "with timeout=1 had not come back"
+    yield "no timeout", tool(NeverLate), Law.TIMEOUT, "with timeout=1 had not returned"
     yield "the last id is lost", tool(ForgetsTheLastId), Law.FAITHFUL, "The clone lost something"
     yield "one book for all", tool(OneBook), Law.INDEPENDENT, "The clone shares state"
     in_env = env(lambda: LedgerEnv(tool=Ledger(OneThread)))

@@ -22,7 +22,7 @@ _BASE = re.compile(r"^([0-9A-Fa-f]+)_\{?(\d+)\}?$")
 
 
 def equivalent(answer: str, expected: str) -> bool:
-    r"""Says whether an answer is mathematically equal to the expected one; False where one cannot be read.
+    r"""Says whether an answer is mathematically equal to the expected one; False if either cannot be read.
 
     Args:
         answer: as the model wrote it.
@@ -40,7 +40,7 @@ def equivalent(answer: str, expected: str) -> bool:
 def _equal_texts(given: str, wanted: str) -> bool:
     structures = structure_of(given), structure_of(wanted)
     if any(isinstance(part, System) for found in structures for part in (found, *getattr(found, "items", ()))):
-        return _equal(*structures)  # each value has a name of its own
+        return _equal(*structures)  # each value has its own name
     return _equal(*map(structure_of, _drop_names(given, wanted)))
 
 
@@ -87,7 +87,7 @@ def _equal(given: Structure, wanted: Structure) -> bool:
 
 
 def _equal_systems(given: Structure, wanted: Structure) -> bool:
-    """Compares values by their names; with a tuple or a list without names, in the order of the alphabet."""
+    """Compares values by their names; with a tuple or a list without names, in alphabetical order."""
     if isinstance(given, System) and isinstance(wanted, System):
         return given.names == wanted.names and all(map(_equal, given.values, wanted.values))
     system, row = (given, wanted) if isinstance(given, System) else (wanted, given)
@@ -109,7 +109,7 @@ def _equal_rows(given: Row, wanted: Row) -> bool:
 
 
 def _flat(row: Row, beside: Row) -> Row:
-    """Returns a matrix of one column or one row as a vector, where the other side is written as one."""
+    """Returns a matrix of one column or one row as a vector, if the other side is written as one."""
     nested = [item for item in row.items if isinstance(item, Row)]
     if len(nested) != len(row.items) or any(isinstance(item, Row) for item in beside.items):
         return row
@@ -121,7 +121,7 @@ def _flat(row: Row, beside: Row) -> Row:
 
 
 def _interchangeable(one: Row, other: Row) -> bool:
-    """Says whether different brackets mean nothing: none beside () or {}, and [] beside () unless both are intervals.
+    """Says whether different brackets mean nothing: none versus () or {}, and [] versus () unless both are intervals.
 
     A comma between inequalities may mean "or" as well as "and".
     """
@@ -133,7 +133,7 @@ def _interchangeable(one: Row, other: Row) -> bool:
 
 
 def _equal_sets(given: Row, wanted: Row) -> bool:
-    """Says whether each element of one is in the other; how often it is written does not matter."""
+    """Says whether each element of one is in the other; repetitions do not matter."""
     pairs = ((given.items, wanted.items), (wanted.items, given.items))
     if len(given.items) * len(wanted.items) > 400:
         return False

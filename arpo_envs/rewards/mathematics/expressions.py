@@ -18,7 +18,7 @@ from math_verify import verify  # type: ignore[import-untyped]
 from .latex import side_by_side
 
 _ROUNDED = sympy.Rational(2, 10**6)
-"""Relative; a decimal fraction equals a number that no decimal can write if they differ by no more."""
+"""Relative; a decimal fraction equals a number without a finite decimal form if they differ by no more."""
 MAX_POWER = 20_000
 """The largest exponent of a number, and the largest number whose factorial is taken."""
 MAX_DEGREE = 1_000
@@ -26,7 +26,7 @@ MAX_DEGREE = 1_000
 MAX_MATRIX_POWER = 20
 _HUGE = 1e300
 MAX_UNKNOWNS = 3
-"""Expressions in more unknowns are not compared sign by sign."""
+"""Expressions in more unknowns than this are not compared sign by sign."""
 _PIECEWISE = (
     sympy.Abs,
     sympy.floor,
@@ -38,16 +38,16 @@ _PIECEWISE = (
     sympy.Piecewise,
     sympy.factorial,
 )
-"""What may be one formula here and another one there."""
+"""Functions that may follow different formulas at different points."""
 _SPELLING = NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none", equations=False)
 _READING = ConversionConfig(lowercase_symbols=False)  # by default A - a is 0
 _LOST = re.compile(r"'|\\(?:gcd|lcm)\s*\([^()]*[a-zA-Z]")
-"""What the grammar reads past: a prime (f' is f), and the divisors of unknowns (always 1)."""
+"""What the grammar ignores: a prime (f' is f), and the divisors of unknowns (always 1)."""
 
 
 @lru_cache(maxsize=256)
 def parsed(text: str) -> Any:
-    """Returns what the library's grammar makes of a text, None if it cannot read it.
+    """Returns a text as parsed by the library's grammar, or None if it cannot be read.
 
     Args:
         text: LaTeX in the spelling of `to_latex`.
@@ -64,7 +64,7 @@ def parsed(text: str) -> Any:
 
 
 def _too_large(expression: Any) -> bool:
-    """Says whether a power or a factorial would take forever to work out, without working it out."""
+    """Says whether a power or a factorial would take too long to compute, without computing it."""
     for node in sympy.postorder_traversal(expression):  # inner powers first, so that each exponent can be evaluated
         if isinstance(node, sympy.Pow) and node.exp.is_number:
             limit = MAX_POWER if node.base.is_number else MAX_DEGREE
@@ -80,12 +80,12 @@ def _are_small(arguments: Any) -> bool:
 
 
 def _tidy(expression: Any) -> Any:
-    """Gives i its meaning, and γ none: an answer rarely means Euler's constant."""
+    """Makes i the imaginary unit, and γ a plain symbol: an answer rarely means Euler's constant."""
     return expression.xreplace({sympy.Symbol("i", real=True): sympy.I, sympy.EulerGamma: sympy.Symbol("gamma", real=True)})
 
 
 def exact(expression: Any) -> tuple[Any, bool]:
-    """Returns an expression with its decimal fractions as exact ones, and whether it had any."""
+    """Returns an expression with its decimal fractions made exact, and whether it had any."""
     floats = expression.atoms(sympy.Float) if hasattr(expression, "atoms") else set()
     return expression.xreplace({f: sympy.Rational(str(f)) for f in floats}), bool(floats)
 
@@ -121,7 +121,7 @@ def _equal_matrices(left: Any, right: Any) -> bool:
 
 
 def _differ_somewhere(left: Any, right: Any) -> bool:
-    """Says whether two expressions have plainly different values at a point: then they are not equal, and it is quick."""
+    """Says whether two expressions have clearly different values at a point: a quick way to see that they are not equal."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     point = {symbol: sympy.Rational(137 + 29 * i, 100 + 3 * i) for i, symbol in enumerate(symbols)}
     one, other = _value_at(left, point), _value_at(right, point)
@@ -129,7 +129,7 @@ def _differ_somewhere(left: Any, right: Any) -> bool:
 
 
 def _value_at(expression: Any, point: dict[Any, Any]) -> complex | None:
-    """Returns the value of an expression; None where it has none (a matrix, a function without a meaning) or a huge one."""
+    """Returns the value of an expression; None if it has none (a matrix, an undefined function) or a huge one."""
     try:
         value = complex(expression.subs(point).evalf(15))
         return value if abs(value) < _HUGE else None
@@ -140,8 +140,8 @@ def _value_at(expression: Any, point: dict[Any, Any]) -> complex | None:
 def _equal_where_real(left: Any, right: Any) -> bool:
     r"""Says whether two expressions are the same real function: real at the same points, and equal there.
 
-    Whether \sqrt{1/n} is 1/\sqrt n cannot be said of all complex numbers, nor of all real ones: where n is negative, neither
-    is real. So each combination of signs of the unknowns is looked at by itself, where roots come apart; what does not
+    Whether \sqrt{1/n} is 1/\sqrt n cannot be said for all complex numbers, nor for all real ones: for negative n, neither
+    is real. So each combination of signs of the unknowns is examined separately, where roots split; what does not split
     (\sqrt{1/(n+1)} is real for some negative n) is compared to 30 digits at points, if it is smooth.
     """
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)

@@ -1,6 +1,6 @@
 """Answers of the type "math": mathematical equality, decided in a process of its own.
 
-What is plainly equal, or two plain numbers, is settled here in microseconds; all else goes to `equivalence`.
+What is obviously equal, or two plain numbers, is settled here in microseconds; all else goes to `equivalence`.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ def judge_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Ve
     Args:
         answer: LaTeX, Unicode or program text; of several boxes the last one counts.
         accepted: the references.
-        question: of the task; what it counts may stand behind a number ("5 apples").
+        question: the task's; what it counts may follow a number ("5 apples").
 
     Raises:
         ConfigError: `math-verify` is not installed.
@@ -62,7 +62,7 @@ def _verdict(answer: str, expected: str) -> Verdict:
 
 
 def settle(answer: str, expected: str) -> bool | None:
-    r"""Returns whether two answers are equal where that can be seen at once, None otherwise.
+    r"""Returns whether two answers are equal if that can be seen at once, otherwise None.
 
     >>> settle("$12$", "12.0"), settle("-3", "3"), settle(r"\text{Even}", "even"), settle("x", "y")
     (True, False, True, None)
@@ -83,7 +83,7 @@ def settle(answer: str, expected: str) -> bool | None:
 
 
 def _is_word(text: str) -> bool:
-    """Says whether a text is words; three letters or more are one rather than a product of variables."""
+    """Says whether a text is words; three or more letters are a word rather than a product of variables."""
     return _WORD.match(text) is not None
 
 

@@ -9,9 +9,9 @@ from ..wrapping import closing
 from .program import without_calls
 
 MAX_LENGTH = 2000
-"""Characters; a longer answer is no answer."""
+"""Characters; anything longer is not an answer."""
 MAX_DEPTH = 40
-"""Brackets within brackets."""
+"""Levels of nested brackets."""
 
 _UNICODE = str.maketrans(
     {
@@ -81,7 +81,7 @@ def too_wild(text: str) -> bool:
 def to_latex(text: str) -> str:
     r"""Returns an unwrapped answer as LaTeX in one spelling.
 
-    Spaces may group thousands (1 234); numbers that merely stand side by side stay apart (`side_by_side`).
+    Spaces may group thousands (1 234); other numbers side by side stay separate (`side_by_side`).
 
     >>> [to_latex(text) for text in ("x**10", "√2", "2 1/2", "1,234", r"0.\overline{3}", "sqrt(x+1)", "6.5e-4", r"1\,234")]
     ['x^{10}', '\\sqrt{2}', '2\\frac{1}{2}', '1234', '\\frac{3}{9}', '\\sqrt{x+1}', '6.5\\times 10^{-4}', '1234']
@@ -111,7 +111,7 @@ def to_latex(text: str) -> str:
 
 
 def side_by_side(latex: str) -> bool:
-    r"""Says whether two numbers stand side by side with nothing but space (or dollar signs) between them: that is no number.
+    r"""Says whether two numbers are side by side with only space (or dollar signs) between them: that is not a number.
 
     >>> [side_by_side(to_latex(text)) for text in ("5 6", "1. 5", "1 000", "1 1/2", r"\log_2 8", "2 x")]
     [True, True, False, False, False, False]
@@ -134,14 +134,14 @@ def _inside_brackets(text: str) -> bool:
 
 
 def _slanted(match: re.Match[str]) -> str:
-    """Takes one letter out of upright type, as constants are set; behind a number it stays: there it is a unit."""
+    """Takes one letter out of upright type, as constants are set; after a number it stays upright: there it is a unit."""
     ahead = match.string[: match.start()].rstrip()
     is_unit = len(match[1]) == 1 and match[1] not in "ei" and ahead.endswith(tuple("0123456789)}]"))
     return match[0] if is_unit else match[1]
 
 
 def _decimal(whole: str, digits: str) -> str:
-    r"""Returns a decimal fraction as a fraction: as an exponent 0.5 is a root, and exact."""
+    r"""Returns a decimal fraction as a fraction: as an exponent, 0.5 is a root, and exact."""
     return rf"\frac{{{int(whole + digits)}}}{{{10 ** len(digits)}}}"
 
 

@@ -1,13 +1,13 @@
 r"""The unit at the end of a mathematical expression, told apart from its variables.
 
-Set as text (5\text{ m}), or with a sign of its own (5°, \$5), it is a unit. Bare letters may be variables: beside an
-expression with a unit they are one too, and elsewhere only what nobody writes as a product (5 cents).
+Set as text (5\text{ m}), or with its own sign (5°, \$5), it is a unit. Bare letters may be variables: compared with an
+expression with a unit they are a unit too, and elsewhere only what nobody writes as a product (5 cents).
 """
 
 import re
 from dataclasses import dataclass, replace
 
-import pint  # noqa: F401  # before the worker is confined: it imports what else it finds installed
+import pint  # noqa: F401  # before the worker is confined: it imports other packages that it finds installed
 
 from ..counting import same_words
 from ..units import CURRENCY_SIGNS, Unit, parse_unit, reading, without_latex
@@ -19,7 +19,7 @@ _LETTERS = rf"[A-Za-zµμΩ]+\s*{_POWER}?"
 _TEXTUAL = re.compile(rf"{_SET}(?:\s*{_SET}|\s*(?:/|\\cdot)\s*(?:{_SET}|{_LETTERS}))*\s*$")
 _BARE = re.compile(rf"(?<=[\d}})\s])\s*({_LETTERS}(?:\s*(?:/|\\cdot|\s)\s*{_LETTERS})*)\s*$")
 _SURE = re.compile(r"[A-Za-zµμ]{3,}|[kcm]m|[km]g|m[lL]|ms|Hz|Pa|k[WVJNB]|MW|MB|GB|Wh|eV|in|ft|yd|mi|oz|lb|hr|yr|ha|cc")
-"""The first word of a unit that cannot well be variables."""
+"""The first word of a unit that can hardly be variables."""
 _DEGREES = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*(?:\\(?:text|mathrm)\s*\{\s*)?([CF]?)\s*\}?$")
 _SIGN = rf"(?:\\\$|[{CURRENCY_SIGNS}])"
 _BEFORE = re.compile(rf"^(-?)\s*({_SIGN})\s*(?=[-\d.\\])")
@@ -30,12 +30,12 @@ _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|arc[a-z]+|log|ln|exp)(?![a
 
 @dataclass(frozen=True)
 class Measured:
-    """An expression with the unit that stood behind it (a currency: before or behind it).
+    """An expression with the unit that followed it (a currency: preceded or followed it).
 
     Args:
         text: the expression alone.
         words: the unit as written, "" without one.
-        unit: None for words that are no known unit.
+        unit: None for words that are not a known unit.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Measured:
 
 
 def measured(text: str) -> Measured:
-    r"""Takes the unit off an expression; nothing that could be a variable is taken for one.
+    r"""Takes the unit off an expression; nothing that could be a variable is taken for a unit.
 
     >>> [measured(text).text for text in (r"15\mbox{ cm}^2", r"\$36", r"145^\circ", "5 cents", r"50\%", "3m", r"\sin 30^\circ")]
     ['15', '36', '145', '5', '50', '3m', '\\sin 30^\\circ']
@@ -68,7 +68,7 @@ def measured(text: str) -> Measured:
 
 
 def measured_pair(one: str, other: str) -> tuple[Measured, Measured]:
-    r"""Takes the units off two expressions that are compared: beside one with a unit, bare letters are a unit too.
+    r"""Takes the units off two expressions that are compared: if one has a unit, the other's bare letters are a unit too.
 
     >>> [found.text for text in ("3", r"3\text{ m}", "3n") for found in measured_pair("3m", text)]
     ['3m', '3', '3', '3', '3m', '3n']

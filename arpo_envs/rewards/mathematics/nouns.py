@@ -1,4 +1,4 @@
-r"""Nouns behind the numbers of two mathematical answers, as in 5\text{ apples}, taken off where they say what is counted."""
+r"""Nouns after the numbers of two mathematical answers, as in 5\text{ apples}, removed where they say what is counted."""
 
 import re
 
@@ -17,12 +17,12 @@ variables."""
 
 
 def without_nouns(answer: str, expected: str, question: str) -> tuple[str, str]:
-    r"""Returns two answers without the nouns behind their numbers, where both have the same, or one has what is counted.
+    r"""Returns two answers without the nouns after their numbers, if both have the same, or one has what is counted.
 
     Args:
         answer: what was given.
-        expected: what was expected; its nouns say themselves what is counted.
-        question: of the task.
+        expected: what was expected; its own nouns say what is counted.
+        question: the task's.
 
     >>> without_nouns("5 apples", "5", "How many apples?"), without_nouns(r"5\text{ apples}", r"5\text{ apple}", "?")
     (('5', '5'), ('5', '5'))
@@ -30,7 +30,7 @@ def without_nouns(answer: str, expected: str, question: str) -> tuple[str, str]:
     (('5 dozen', '5'), ('5 pears', '5'))
     """
     given, wanted = _nouns(answer), _nouns(expected)
-    if given and wanted:  # at least one set as text: 2 XYZ and 2 xyz are no words
+    if given and wanted:  # at least one set as text: 2 XYZ and 2 xyz are not words
         counted = len(given) == len(wanted) and all(map(same_words, given, wanted)) and "\\" in answer + expected
     else:
         counted = all(is_counted(noun, question) for noun in given) and all(
@@ -40,7 +40,7 @@ def without_nouns(answer: str, expected: str, question: str) -> tuple[str, str]:
 
 
 def _nouns(text: str) -> dict[str, bool]:
-    """Returns the words behind the numbers of a text, without units before them, and whether they might be variables."""
+    """Returns the words after the numbers of a text, without units before them, and whether they might be variables."""
     nouns = {leading_unit(_behind(found))[1]: found["bare"] is not None for found in _NOUN.finditer(text)}
     return {noun: bare for noun, bare in nouns.items() if noun}
 

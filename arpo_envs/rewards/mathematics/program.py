@@ -33,12 +33,12 @@ _MANY = {"max": r"\max", "min": r"\min", "Max": r"\max", "Min": r"\min", "gcd": 
 
 
 def without_calls(text: str) -> str:
-    r"""Returns a text with the calls of a program as LaTeX; a name that is not known stays.
+    r"""Returns a text with a program's calls as LaTeX; an unknown name stays.
 
     >>> [without_calls(text) for text in ("Fraction(1, 2)", "2*abs(x)", "factorial(n + 1)", "math.sqrt(2)", "2+3j", "f(x)")]
     ['\\frac{1}{2}', '2*\\lvert x\\rvert ', '(n + 1)!', 'sqrt(2)', '2+3i', 'f(x)']
     """
-    if "j" in text and set(_LETTER.findall(text)) == {"j"}:  # beside other letters it is a variable, or a vector
+    if "j" in text and set(_LETTER.findall(text)) == {"j"}:  # with other letters it is a variable, or a vector
         text = _COMPLEX.sub(r"\1i", text)
     if "(" in text or "." in text:
         return _replaced(_MODULE.sub("", _NATURAL.sub(r"\\ln(", text)))
@@ -57,7 +57,7 @@ def _replaced(text: str) -> str:
 
 
 def _written(name: str, inside: str) -> str | None:
-    """Returns a call as LaTeX, None for a name that is not known with so many arguments."""
+    """Returns a call as LaTeX, or None if no such name with this many arguments is known."""
     if not (name in _ONE or name in _TWO or name in _MANY):
         return None
     arguments = [_replaced(_QUOTED.sub(r"\2", argument)) for argument in split(inside)]

@@ -14,7 +14,7 @@ from .expressions import equal_expressions, exact, parsed
 from .structure import JUNCTIONS, Row, Scalar, Structure
 
 MAX_PARTS = 20
-"""Of more joined inequalities no set is made."""
+"""More joined inequalities than this are not made into a set."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Region:
 
     Args:
         numbers: the set.
-        unknown: the name of the unknown that lies in it; None where none was written.
+        unknown: the name of the unknown that lies in it; None if none was written.
     """
 
     numbers: Any
@@ -31,7 +31,7 @@ class Region:
 
 
 def equal_values(left: Any, right: Any) -> bool:
-    """Says whether two things that sympy has read are equal: relations, sets, expressions or numbers."""
+    """Says whether two things read by sympy are equal: relations, sets, expressions or numbers."""
     left, right = exact(left)[0] if _is_set(left) else left, exact(right)[0] if _is_set(right) else right
     if isinstance(left, Boolean | sympy.Rel) or isinstance(right, Boolean | sympy.Rel):
         return _equal_relations(left, right)
@@ -65,7 +65,7 @@ def region_of(structure: Structure) -> Region | None:
 
 
 def equal_regions(one: Region, other: Region) -> bool:
-    """Says whether two sets of real numbers are the same; where both name their unknown, by the same name."""
+    """Says whether two sets of real numbers are the same; if both name their unknown, by the same name."""
     return (None in {one.unknown, other.unknown} or one.unknown == other.unknown) and _equal_sets(one.numbers, other.numbers)
 
 

@@ -19,7 +19,7 @@ class Row:
 
     Args:
         brackets: "()", "[]", "(]", "[)", "{}", "" for a list without brackets; "or" and "and" for joined inequalities.
-        items: what stands between them.
+        items: what is between them.
     """
 
     brackets: str
@@ -36,7 +36,7 @@ class System:
     """Values of several unknowns, such as x = 1, y = 2 or (x, y) = (1, 2).
 
     Args:
-        names: of the unknowns, in alphabetical order.
+        names: the unknowns' names, in alphabetical order.
         values: one for each.
     """
 
@@ -106,7 +106,7 @@ def _whole(text: str) -> Structure | None:
 
 
 def _items(text: str) -> tuple[Structure, ...]:
-    """Returns what top-level commas, "or" and "and" keep apart; a thing with a plus-minus sign is two."""
+    """Returns what top-level commas, "or" and "and" separate; an item with a plus-minus sign becomes two."""
     for sign in JUNCTIONS.values():
         parts = split(text, sign)
         if len(parts) > 1:
@@ -127,7 +127,7 @@ def _items(text: str) -> tuple[Structure, ...]:
 
 
 def _system(items: tuple[Structure, ...]) -> Structure | None:
-    """Returns equations that give several unknowns their values; a name that comes again begins another solution."""
+    """Returns equations that give several unknowns their values; a repeated name begins another solution."""
     solutions: list[dict[str, Structure]] = []
     for item in items:
         found = _NAMED.match(item.text) if isinstance(item, Scalar) else None
@@ -160,7 +160,7 @@ def _solutions(found: list[dict[str, Structure]]) -> Structure:
 
 
 def _transposed(row: Row) -> Row | None:
-    """Returns the transpose of a matrix; a vector is the same either way; None for what is neither."""
+    """Returns the transpose of a matrix; a vector is unchanged; None for anything else."""
     rows = [item.items for item in row.items if isinstance(item, Row)]
     if not rows:
         return row if row.brackets in {"()", "[]"} else None
@@ -170,7 +170,7 @@ def _transposed(row: Row) -> Row | None:
 
 
 def _inside(text: str) -> tuple[str, str] | None:
-    """Returns the brackets around the whole of a text and what is in them, None if there are none."""
+    """Returns the brackets around a whole text and what is inside, or None if there are none."""
     if text.startswith(r"\{") and text.endswith(r"\}") and _escaped_end(text) == len(text) - 1:
         return "{}", text[2:-2]
     if text.startswith("{") and text.endswith("}") and closing(text, 0) == len(text) - 1:
@@ -194,7 +194,7 @@ def split(text: str, sign: str = "") -> list[str]:
 
     Args:
         text: LaTeX or program text.
-        sign: what stands between the parts, instead of commas and semicolons.
+        sign: what separates the parts, instead of commas and semicolons.
 
     >>> split("1, (2, 3), f(x, y)"), split("x<1 or (y or z)", "or")
     (['1', '(2, 3)', 'f(x, y)'], ['x<1', '(y or z)'])

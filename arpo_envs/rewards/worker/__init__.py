@@ -1,4 +1,4 @@
-"""A process beside this one in which a function may hang, crash or eat memory without harm."""
+"""A separate process in which a function may hang, crash or eat memory without harm."""
 
 from .host import Overrun, Raised, shared_worker
 

@@ -1,6 +1,6 @@
-"""A process beside this one in which a function may hang, crash or eat memory without harm.
+"""A separate process in which a function may hang, crash or eat memory without harm.
 
-There is one for each function and host process, started when first needed, kept, and replaced when it had to be killed.
+There is one for each function and host process, started when first needed, kept, and replaced if it had to be killed.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from typing import Any
 from ...errors import ConfigError, ToolFault
 
 START_SECONDS = 120.0
-"""Wall time in which a worker must have imported its function; a loaded machine may take long over sympy."""
+"""Wall time within which a worker must have imported its function; a loaded machine may need long for sympy."""
 MAX_REPLY = 65536
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LANG": "C.UTF-8"}
 
@@ -61,7 +61,7 @@ class Worker:
 
         Args:
             arguments: picklable.
-            seconds: processor time; four times as much wall time, and five seconds, end the call as well.
+            seconds: processor time; four times as much wall time plus five seconds ends the call as well.
 
         Raises:
             ConfigError: the function cannot be imported.
@@ -145,19 +145,19 @@ def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
         piece = connection.recv(count - len(pieces))
         if not piece:
-            raise ConnectionError("the process has gone")
+            raise ConnectionError("the process is gone")
         pieces += piece
     return bytes(pieces)
 
 
 def _end(process: subprocess.Popen[bytes], connection: socket.socket, owner: int) -> None:
-    """Ends a worker; in a forked child only the descriptors are its own to close."""
+    """Ends a worker; a forked child owns, and closes, only the descriptors."""
     connection.close()
     if os.getpid() != owner:
         process.returncode = 0  # not our child: nothing to wait for
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(0.2)  # an idle one goes at once; of a dead one we learn how it died
+        process.wait(0.2)  # an idle one ends at once; for a dead one we learn how it died
     process.kill()
     process.wait()
 

@@ -44,10 +44,10 @@ def main() -> int:
     sys.path[:] = paths
     sys.dont_write_bytecode = True
     try:
-        for module in ("ctypes", *modules):  # what a library may import later, and could not once confined
+        for module in ("ctypes", *modules):  # what a library may import later, and could not import once confined
             importlib.import_module(module)
         function = _load(name)
-    except Exception as error:  # noqa: BLE001  # whatever an import may raise is the answer
+    except Exception as error:  # noqa: BLE001  # whatever an import raises is the answer
         _send(connection, {"error": f"{type(error).__name__}: {error}"})
         return 1
     _confine()
@@ -66,7 +66,7 @@ def _load(name: str) -> Callable[..., Any]:
 
 
 def _answer(function: Callable[..., Any], request: bytes) -> dict[str, Any]:
-    """Runs one call; past its share of processor time the kernel ends this process, whatever it is doing."""
+    """Runs one call; beyond its share of processor time the kernel ends this process, whatever it is doing."""
     try:
         arguments, seconds = pickle.loads(request)
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -99,7 +99,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _receive(connection: socket.socket) -> bytes | None:
-    """Returns the next message, None when the other side has gone."""
+    """Returns the next message, None when the other side is gone."""
     header = _exactly(connection, 4)
     return None if header is None else _exactly(connection, struct.unpack(">I", header)[0])
 

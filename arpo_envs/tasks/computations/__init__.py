@@ -1,4 +1,4 @@
-"""Computational questions of graded difficulty, with exact answers: `source.py` draws them, the families lie beside it."""
+"""Computational questions of graded difficulty, with exact answers: `source.py` draws them, the families are next to it."""
 
 from .source import ComputationSource
 

@@ -154,7 +154,7 @@ def _power(rows: Rows, k: int, m: int) -> list[list[int]]:
 
 
 def recurrences(rng: Generator, difficulty: int) -> Core:
-    """Sequences in which a term follows from those before."""
+    """Sequences in which a term follows from earlier ones."""
 
     def draw() -> Core | None:
         if difficulty == 1:

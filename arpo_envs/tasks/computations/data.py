@@ -1,4 +1,4 @@
-"""Families about the calendar, about texts, and about given data: tables, queues, simulations."""
+"""Families about the calendar, about strings, and about given data: tables, queues, simulations."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -65,7 +65,7 @@ def calendar(rng: Generator, difficulty: int) -> Core:
 
 
 def _day_of_month(days: int) -> int:
-    """Returns the day of the month so many days after 1 January 2000, month by month."""
+    """Returns the day of the month this many days after 1 January 2000, month by month."""
     year, month = 2000, 1
     while True:
         leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -91,7 +91,7 @@ def _day_number(day: date) -> int:
 
 
 def texts(rng: Generator, difficulty: int) -> Core:
-    """Letters and digits as texts."""
+    """Letters and digits as strings."""
 
     def draw() -> Core | None:
         if difficulty == 1:
@@ -152,7 +152,7 @@ def _sevens(n: int) -> int:
 
 
 def _substrings(s: str) -> int:
-    """Counts distinct substrings: all, less what neighbours in the sorted list of suffixes share."""
+    """Counts distinct substrings: all, minus what neighbours in the sorted list of suffixes share."""
     suffixes = sorted(s[i:] for i in range(len(s)))
     shared = 0
     for one, other in pairwise(suffixes):
@@ -161,7 +161,7 @@ def _substrings(s: str) -> int:
 
 
 def _subsequences(s: str, k: int) -> int:
-    """Counts distinct subsequences of a length, by their last letter."""
+    """Counts distinct subsequences of a given length, by their last letter."""
     ending: dict[str, list[int]] = {}
     for letter in s:
         total = [1, *(sum(counts[i] for counts in ending.values()) for i in range(1, k))]

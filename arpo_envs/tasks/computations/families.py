@@ -1,6 +1,6 @@
 """What a family of computational questions is, and the steps that may follow its first value.
 
-A question defines a value x (the core, which belongs to the family) and goes on from it in one to three
+A question defines a value x (the core, which belongs to the family) and continues from it in one to three
 steps. Each stage comes with its reference value, in exact arithmetic, and with the code of one cell.
 """
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 Value = int | Fraction | str
-"""Exact values; a text is a date, a word, or the like."""
+"""Exact values; a string is a date, a word, or the like."""
 
 Number = Value | tuple[int, ...]
 """A parameter of a question."""
@@ -19,11 +19,11 @@ Number = Value | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """What is asked about the value before.
+    """What is asked about the previous value.
 
     Args:
-        phrase: what is asked, with the name of the value before in it.
-        code: an expression for it, which finds that name in the namespace.
+        phrase: what is asked, including the previous value's name.
+        code: an expression for it, which uses that name from the namespace.
         value: the reference value.
         numbers: the numbers in the phrase.
     """
@@ -39,11 +39,11 @@ class Core:
     """How a question begins.
 
     Args:
-        phrase: what x is, as in "Let x be …"; all of `numbers` stand in it.
-        code: statements that bind x, and what else a later cell may need.
+        phrase: what x is, as in "Let x be …"; it contains all of `numbers`.
+        code: statements that bind x, and anything else a later cell may need.
         value: the reference value of x.
         numbers: the parameters, by name.
-        finish: how the question ends, where the steps for integers do not fit.
+        finish: how the question ends, if the steps for integers do not fit.
         before: sentences in front, such as given data.
     """
 
@@ -59,7 +59,7 @@ Family = Callable[[np.random.Generator, int], Core]
 """Draws the beginning of a question of a difficulty, 1 to 5."""
 
 SMALL = range(10, 1000)
-"""Numbers that the embedded policy knows by name: all those of difficulty 1 that are not constants."""
+"""Numbers that the embedded policy knows by name: all of difficulty 1 that are not constants."""
 
 
 def between(rng: np.random.Generator, low: int, high: int) -> int:
@@ -74,7 +74,7 @@ def size(rng: np.random.Generator, digits: int) -> int:
 
 
 def accept(draw: Callable[[], Core | None]) -> Core:
-    """Draws until a core is acceptable, which a family arranges to be soon."""
+    """Draws until a core is acceptable; each family makes that quick."""
     while (core := draw()) is None:
         pass
     return core
@@ -109,14 +109,14 @@ def _digits(rng: np.random.Generator, name: str, value: int, most: int) -> Step:
 
 
 def follow(rng: np.random.Generator, difficulty: int, name: str, value: int, *, last: bool) -> Step:
-    """Draws a step that goes on from an integer.
+    """Draws a step that continues from an integer.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         difficulty: 1 to 5; at 1 the result lies in `SMALL`.
-        name: of the integer.
-        value: of the integer, not negative.
-        last: whether it ends the question, so that few values must not be the answer to many.
+        name: the integer's name.
+        value: the integer's value, not negative.
+        last: whether it ends the question: then a few values must not answer many questions.
     """
     most = {1: 999, 2: 9_999, 3: 99_999, 4: 9_999_999, 5: 999_999_999}[difficulty]
     kinds = [_scaled, _squared]

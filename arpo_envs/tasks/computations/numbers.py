@@ -18,7 +18,7 @@ def digit_sum(value: int) -> int:
 
 
 def is_prime(n: int) -> bool:
-    """Says whether an integer below 3.3e24 is prime: the Miller-Rabin test with the bases that suffice there."""
+    """Says whether an integer below 3.3e24 is prime: the Miller-Rabin test with the bases that suffice in that range."""
     if n < 2 or any(n % p == 0 for p in (2, 3, 5, 7, 11, 13)):
         return n in (2, 3, 5, 7, 11, 13)
     odd, twos = n - 1, 0
@@ -32,7 +32,7 @@ def is_prime(n: int) -> bool:
 
 
 def big_integers(rng: Generator, difficulty: int) -> Core:
-    """Powers, products and factorials with more digits than fit into a word."""
+    """Powers, products and factorials with more digits than fit in a machine word."""
     if difficulty == 1:
         n, k = between(rng, 12, 99), between(rng, 12, 99)
         phrase = f"the sum of the decimal digits of {n} to the power {k}"
@@ -177,7 +177,7 @@ def _with_digit_sum(n: int, k: int) -> int:
 
 
 def _compositions(total: int, places: int) -> int:
-    """Counts the ways to write a total as so many digits from 0 to 9: inclusion and exclusion."""
+    """Counts the ways to write a total as this many digits from 0 to 9: inclusion and exclusion."""
     if total < 0 or places == 0:
         return int(total == 0)
     tens = range(total // 10 + 1)
@@ -254,7 +254,7 @@ def _listed(items: object) -> str:
 
 
 def _pairs(n: int, k: int) -> int:
-    """Counts pairs of different integers from 1 to n whose sum k divides: by their remainders."""
+    """Counts pairs of different integers from 1 to n whose sum is divisible by k: by their remainders."""
     classes = [n // k + (1 <= r <= n % k) for r in range(k)]
     same = sum(classes[r] * (classes[r] - 1) // 2 for r in range(k) if 2 * r % k == 0)
     return same + sum(classes[r] * classes[k - r] for r in range(1, (k + 1) // 2))
@@ -297,7 +297,7 @@ def primes(rng: Generator, difficulty: int) -> Core:
             phrase = f"the number of primes between {a} and {b}"
             code = f"a, b = {a}, {b}; x = sum(1 for i in range(a, b + 1) if all(i % j for j in range(2, i)))"
             value = sum(a <= p <= b for p in _small_primes())
-            fair = value in SMALL and not is_prime(a) and not is_prime(b)  # "between" must not be a matter of taste
+            fair = value in SMALL and not is_prime(a) and not is_prime(b)  # "between" must not be ambiguous
             return Core(phrase, code, value, {"a": a, "b": b}) if fair else None
         if difficulty <= 3:
             a, b = between(rng, 100, 900) * 10, between(rng, 1_000, 1_000 * 4 ** (difficulty - 2)) * 10
@@ -331,7 +331,7 @@ def _small_primes() -> tuple[int, ...]:
 
 
 def _prime(rng: Generator, low: int, high: int) -> int:
-    """Returns the first prime from a random integer on."""
+    """Returns the first prime at or above a random integer."""
     n = between(rng, low, high)
     while not is_prime(n):
         n += 1

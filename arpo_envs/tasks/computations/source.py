@@ -1,6 +1,6 @@
 """Generated computational questions of graded difficulty, with exact answers.
 
-A question defines a number x and goes on from it, so that it is naturally worked out over several cells
+A question defines a number x and continues from it, so it is naturally worked out over several cells
 that share a namespace. Its split follows from a hash of what defines x.
 """
 
@@ -62,16 +62,16 @@ class _Problem:
 
 
 def _shown(expression: str, value: Value) -> str:
-    """Returns the end of a cell that shows a value as an answer writes it; a notebook echoes integers as they are."""
+    """Returns the end of a cell, which shows a value as an answer writes it; a notebook echoes integers unchanged."""
     return expression if isinstance(value, int) else f"print({expression})"
 
 
 class ComputationSource:
     """Computational questions: a `TaskSource` that is also `Demonstrable`.
 
-    At difficulty 1 all numbers lie in 10 to 999, constants apart, and two short cells suffice: what a policy of a
-    million parameters can learn. Higher ones have longer numbers, more steps and need better algorithms; at 4 and 5
-    some answers are fractions, dates or texts.
+    At difficulty 1 all numbers except constants lie in 10 to 999, and two short cells suffice: what a policy of a
+    million parameters can learn. Higher ones have longer numbers and more steps, and need better algorithms; at 4 and 5
+    some answers are fractions, dates or strings.
 
     Args:
         difficulty: 1 to 5.
@@ -103,7 +103,7 @@ class ComputationSource:
         if split not in _SHARES:
             raise unknown_name("split", split, _SHARES)
         if isinstance(families, str):
-            raise ConfigError(f"families is a list of names, got the text {families!r}. Write [{families!r}].")
+            raise ConfigError(f"families is a list of names, got the string {families!r}. Write [{families!r}].")
         for name in families or ():
             if name not in FAMILIES:
                 raise unknown_name("family", name, FAMILIES)
@@ -151,7 +151,7 @@ class ComputationSource:
                 return self._task(family, number, core, generator)
         example = self.draw(np.random.default_rng(0)).id
         raise ConfigError(
-            f"{self.name} has no question {task_id!r}: it belongs to another difficulty, split or family, or is no id at all. "
+            f"{self.name} has no question {task_id!r}: it belongs to another difficulty, split or family, or is not an id. "
             f"An id it has: {example!r}."
         )
 
@@ -174,19 +174,19 @@ class ComputationSource:
     # --- demonstrations ---------------------------------------------------------------------------
 
     def lexicon(self) -> Sequence[str]:
-        """Returns the numbers 10 to 999; smaller ones are constants of the questions and of code."""
+        """Returns the numbers 10 to 999; smaller ones are constants in questions and code."""
         return [str(number) for number in SMALL]
 
     def demonstrate(self, task: Task, rng: np.random.Generator, *, perfect: bool = False) -> Sequence[tuple[str, str]]:
         """Returns an imperfect demonstrator's moves for a question of this source.
 
-        The shares are those of `Habits`: "stops_early" answers with the first value it sees, "repeats" computes it
+        The shares are those of `Habits`: "stops_early" answers with the first value it sees, "repeats" computes that
         twice and then does so, "guesses" answers a number at once, and "wrong_fact" computes everything and then
         answers with the value before the last one.
 
         Args:
             task: a question of this source.
-            rng: the only source of chance.
+            rng: the only source of randomness.
             perfect: without bad habits.
 
         Returns:
@@ -213,7 +213,7 @@ def _generator(family: str, difficulty: int, index: int) -> np.random.Generator:
 
 
 def _bucket(family: str, core: Core) -> int:
-    """Returns 0 to 99, the same for every question whose x is defined alike."""
+    """Returns 0 to 99, the same for every question with the same definition of x."""
     defined = f"{family}|{core.before}|{core.phrase}"
     return int.from_bytes(blake2b(defined.encode(), digest_size=8).digest(), "big") % 100
 

@@ -1,6 +1,6 @@
 """Reads the packages' facts into `Raw` tables, chooses a sub-world, and derives every entity's facts.
 
-Only the first use on a machine comes here; later ones read the cached file (see `world.py`).
+Only the first use on a machine gets here; later ones read the cached file (see `world.py`).
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ CONTINENTS = {
     "SA": "South America",
 }
 DISSOLVED = frozenset({"AN", "CS"})
-"""Countries that the source keeps although they no longer exist; their capitals are those of others."""
+"""Countries that the source keeps although they no longer exist; their capitals belong to others."""
 
 _PLACES = {"England": "GB", "Scotland": "GB", "Great Britain": "GB", "USA": "US", "USSR": "RU"}
 
@@ -47,7 +47,7 @@ class RawCity:
 
 @dataclass(frozen=True)
 class RawCountry:
-    """One country as the source gives it; `capital_id` is the city's id, or None where it has no entry."""
+    """One country as the source gives it; `capital_id` is the city's id, or None if it has no entry."""
 
     code: str
     name: str
@@ -65,7 +65,7 @@ class RawCountry:
 
 @dataclass(frozen=True)
 class RawElement:
-    """One chemical element; `country` is the code of the one country it was discovered in, or empty."""
+    """One chemical element; `country` is the code of the single country it was discovered in, or empty."""
 
     number: int
     name: str
@@ -129,7 +129,7 @@ def _country(row: Mapping[str, Any], capital: Mapping[str, Any] | None) -> RawCo
 
 
 def _capital(name: str, cities: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Returns the city a country's capital names: by its own name, else by an alternate one; the largest of several."""
+    """Returns the city that a capital's name denotes: by its own name, else by an alternate one; the largest of several."""
     if not name:
         return None
     same = [row for row in cities if fold(row["name"]) == fold(name)]
@@ -138,7 +138,7 @@ def _capital(name: str, cities: Sequence[Mapping[str, Any]]) -> Mapping[str, Any
 
 
 def _element_rows() -> list[tuple[Any, ...]]:
-    """Reads the data base that `mendeleev` ships, without importing its heavy dependencies."""
+    """Reads the database that `mendeleev` ships, without importing its heavy dependencies."""
     found = importlib.util.find_spec("mendeleev")
     path = Path(found.origin).parent / "elements.db" if found is not None and found.origin else None
     if path is None or not path.is_file():
@@ -153,7 +153,7 @@ def _element(row: tuple[Any, ...], known: Mapping[str, str]) -> RawElement:
     people = (discoverers or "").replace("; ", ", ").rstrip(".").strip()
     if people.startswith("Known to"):
         people = ""
-    country = _PLACES.get(place or "", known.get(place or "", ""))  # "Sweden/Germany" is no one country
+    country = _PLACES.get(place or "", known.get(place or "", ""))  # "Sweden/Germany" is not a single country
     return RawElement(int(number), name, symbol, country, None if year is None else int(year), people)
 
 
@@ -180,7 +180,7 @@ class Derived:
 
     Args:
         nearest: for each city the nearest other city of the sub-world.
-        capital, largest, northernmost, southernmost: for each country one of its cities.
+        capital, largest, northernmost, southernmost: for each country, one of its cities.
         neighbour: for each country its most populous neighbour.
     """
 

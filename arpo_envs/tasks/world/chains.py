@@ -1,8 +1,8 @@
 """Which questions a world allows: chains of relations, and the starts from which each is a fair question.
 
 Everything is computed once, as arrays, so that drawing a question costs microseconds. A question is
-fair when every entity on its path lies in the split and has a name no other entity has, when no name
-on the path occurs in another split, and when every hop is needed.
+fair when every entity on its path is in the split and has a unique name, when no name on the path
+occurs in another split, and when every hop is needed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ NEVER_ASKED = frozenset({"continent", "atomic number"})
 ASKED = tuple(dict.fromkeys(r for relations in RELATIONS.values() for r in relations if r not in NEVER_ASKED))
 
 _OF_ANY_CITY = frozenset({"population", "nearest city"})
-"""Facts that nearly every city has to itself: asked of any city, they would be most of the answers of the world."""
+"""Facts that differ for nearly every city: asked of any city, they would be most of the world's answers."""
 
 Ints = NDArray[np.int64]
 
@@ -47,7 +47,7 @@ class Chain:
 
     @property
     def key(self) -> str:
-        """The chain as it stands in a task's id."""
+        """The chain as written in a task's id."""
         return "/".join(relation.replace(" ", "_") for relation in self.relations)
 
     @property
@@ -89,7 +89,7 @@ class Names:
         texts: each distinct text once.
         own: the number of each entity's name.
         values: for each (kind, relation) the number of each entity's fact, -1 where unknown.
-        targets: for each link the entity it leads to, -1 where it leads nowhere.
+        targets: for each link the entity it leads to, -1 if it leads nowhere.
         ambiguous: for each entity whether another one has the same name, up to case and accents.
         home: for each text the one split it occurs in as a name or as an asked fact, -1 if in several or none.
     """
@@ -104,7 +104,7 @@ class Names:
 
 @lru_cache(maxsize=4)
 def names_of(world: World) -> Names:
-    """Numbers a world's texts and finds out which of them are ambiguous or occur in several splits."""
+    """Numbers a world's texts and finds which of them are ambiguous or occur in several splits."""
     numbers: dict[str, int] = {}
     own = np.array([numbers.setdefault(name, len(numbers)) for name in world.names], dtype=np.int64)
     values, targets = {}, {}
@@ -217,7 +217,7 @@ def _fair(world: World, names: Names, chain: Chain, allowed: NDArray[np.bool_], 
         fair &= own != answer
         for relation in RELATIONS[kind]:
             values = names.values[kind, relation][path[i] - first[kind]]
-            if i < len(kinds) - 1:  # an answer that an earlier document shows would make a hop needless
+            if i < len(kinds) - 1:  # an answer that an earlier document shows would make a hop unnecessary
                 fair &= values != answer
             if relation != "country":  # and so would a later document that a search for an earlier name finds
                 for earlier in path[:i]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from ...errors import ConfigError, unknown_name
 
 FORMAT = 2
-"""Part of the name of every cached file and index; raise it whenever what is written changes, or what a word is."""
+"""Part of the name of every cached file and index; raise it whenever what is written, or what counts as a word, changes."""
 
 KINDS = ("city", "country", "element")
 SPLITS = ("train", "validation", "test")
@@ -43,7 +43,7 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "element": ("symbol", "atomic number", "discovery country", "discovery year", "discoverers"),
 }
-"""Relations of each kind in the order of its documents; the first of a city and of a country stand in the heading."""
+"""Relations of each kind in the order of its documents; the first of a city's and of a country's is in the heading."""
 
 
 class Document(NamedTuple):
@@ -77,7 +77,7 @@ class Column:
 
     Args:
         texts: what the documents say.
-        targets: positions in the world, where the value is itself an entity; empty where it never is.
+        targets: positions in the world, where the value is itself an entity; empty if it never is.
     """
 
     texts: tuple[str, ...]
@@ -93,7 +93,7 @@ class World:
         facts: "real" or "counterfactual".
         ids: stable names, such as "city-3031582", "country-FR" and "element-8".
         names: names as people write them.
-        splits: the split of each entity's country, "" where there is no one country.
+        splits: the split of each entity's country, "" if there is no single country.
         bounds: the number of the first entity of each kind, and the number of all.
         columns: the relations of each kind.
 
@@ -117,7 +117,7 @@ class World:
         return f"world({self.facts}, {size} cities per country)"
 
     def key(self) -> str:
-        """Returns the part of cached files' names that says what this world was made from."""
+        """Returns the part of cached files' names that identifies what this world was made from."""
         return _key(self.cities_per_country, self.facts)
 
     def __len__(self) -> int:
@@ -192,7 +192,7 @@ class World:
 
 
 def load_world(cities_per_country: int | None = None, facts: str = "real") -> World:
-    """Returns the built-in world, from the cache where it was built before.
+    """Returns the built-in world, from the cache if it was built before.
 
     The cache is the user's cache directory, or the directory named by ARPO_ENVS_CACHE.
 
@@ -214,7 +214,7 @@ def load_world(cities_per_country: int | None = None, facts: str = "real") -> Wo
 
 @lru_cache(maxsize=8)
 def _shared_world(cities_per_country: int | None, facts: str) -> World:
-    """Reads a world once per process, building it first where it was never built."""
+    """Reads a world once per process, building it first if necessary."""
     path = cache_directory() / f"world-{_key(cities_per_country, facts)}.json.z"
     content = _read(path)
     if content is None:
@@ -233,7 +233,7 @@ def cache_directory() -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that no other process ever sees half of it; a cache that cannot be written is done without."""
+    """Writes a file so that no other process ever sees half of it; if the cache cannot be written, it does without."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -248,7 +248,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def split_of(code: str) -> str:
-    """Returns the split of a country: 50, 20 and 30 in a hundred, by a hash of its ISO code.
+    """Returns the split of a country: 50%, 20% and 30%, by a hash of its ISO code.
 
     >>> split_of("FR") in SPLITS
     True
@@ -274,7 +274,7 @@ def _versions() -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Returns a cached file's content, None where there is none or it is damaged."""
+    """Returns a cached file's content, None if there is none or it is damaged."""
     try:
         content: dict[str, Any] = json.loads(zlib.decompress(path.read_bytes()))
     except (OSError, ValueError, zlib.error):
@@ -283,7 +283,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _raw() -> Any:
-    """Returns the packages' facts, from the cache where they were read before."""
+    """Returns the packages' facts, from the cache if they were read before."""
     from . import build as build
 
     path = cache_directory() / f"raw-{FORMAT}-{_versions()}.json.z"

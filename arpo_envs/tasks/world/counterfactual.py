@@ -1,4 +1,4 @@
-"""A world whose facts are permuted, so that nothing a model remembers helps it.
+"""A world with permuted facts, so that nothing a model remembers helps it.
 
 Facts move only within a split, and before anything is derived from them: whatever is stated in two
 documents agrees, because both documents are written from the same permuted tables.
@@ -23,8 +23,8 @@ T = TypeVar("T")
 def permuted(raw: Raw, split_of: Callable[[str], str]) -> Raw:
     """Returns the counterfactual facts.
 
-    City names change places, and with them membership of countries, capitals and what is near;
-    time zones, borders and every column of country and element facts are permuted apart.
+    City names change places, and with them their countries, capitals and what is near; time zones,
+    borders and every column of country and element facts are permuted separately.
 
     Args:
         raw: the real facts of the world in use.
@@ -44,8 +44,8 @@ def deranged(labels: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
     """Returns a random permutation p such that labels[p[i]] differs from labels[i], wherever that is possible.
 
     Args:
-        labels: what must change; equal ones may repeat.
-        rng: the only source of chance.
+        labels: what must change; labels may repeat.
+        rng: the only source of randomness.
 
     >>> labels = ["a", "a", "b", "c"]
     >>> [labels[j] for j in deranged(labels, np.random.default_rng(0))][:2].count("a")
@@ -63,7 +63,7 @@ def deranged(labels: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
 
 
 def _rotated(labels: Sequence[Hashable], order: Sequence[int]) -> list[int]:
-    """Puts equal labels side by side and moves everything on by the largest group: right whenever anything is."""
+    """Puts equal labels side by side and shifts everything by the largest group: works whenever anything does."""
     groups: dict[Hashable, list[int]] = {}
     for i in order:
         groups.setdefault(labels[i], []).append(i)

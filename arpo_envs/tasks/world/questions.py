@@ -30,10 +30,10 @@ class Habits:
     """How an imperfect demonstrator behaves: shares of episodes, which sum to 1.
 
     Args:
-        good: searches every entity on the path and answers right.
-        stops_early: answers with what the first search shows instead of going on; the dominant bad habit.
+        good: searches every entity on the path and answers correctly.
+        stops_early: answers with what the first search shows instead of continuing; the dominant bad habit.
         guesses: answers at once with a random name.
-        wrong_fact: searches right, then answers with another fact of the last document.
+        wrong_fact: searches correctly, then answers with another fact of the last document.
         repeats: searches for the same thing twice, then stops early.
 
     Raises:
@@ -175,7 +175,7 @@ class QuestionSource:
         return [self._names.texts[answer] for answer in self._questions.answers]
 
     def majority_baseline(self) -> float:
-        """Returns the success of always giving the one best answer, exactly, accepted variants included."""
+        """Returns the exact success of always giving the single best answer, accepted variants included."""
         table = self._questions
         share: dict[str, float] = {}
         for i in range(len(table.answers)):
@@ -247,7 +247,7 @@ class QuestionSource:
 
         Args:
             task: a question of this source.
-            rng: the only source of chance.
+            rng: the only source of randomness.
             perfect: without bad habits.
 
         Returns:

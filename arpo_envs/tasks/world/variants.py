@@ -1,4 +1,4 @@
-"""Which answers are accepted beside the one that stands in the documents."""
+"""Which answers are accepted besides the one in the documents."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -39,7 +39,7 @@ def accepted(relation: str, text: str, codes: tuple[str, ...] = ()) -> tuple[str
     Args:
         relation: what was asked for, such as "capital".
         text: the fact as the documents write it.
-        codes: other codes that mean exactly the same, where the world in use says so.
+        codes: other codes that mean exactly the same, if the world in use says so.
 
     >>> accepted("internet domain", ".fr"), accepted("population", "260,958")
     (('.fr', 'fr'), ('260,958', '260958'))

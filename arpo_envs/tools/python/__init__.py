@@ -1,4 +1,4 @@
-"""A Python interpreter as a tool: cells with a persistent namespace, and copies of it in mid-flight.
+"""A Python interpreter as a tool: cells with a persistent namespace, which can be copied at any point.
 
 The local backend is a fork server: a session is a confined process, and a clone of it is a fork, so that
 generators, classes, arrays and whatever cannot be pickled survive. See `docs/python-environment.md`.
@@ -25,7 +25,7 @@ EXAMPLES = (
     {"code": "seen = globals().get('seen', [])\nseen.append(len(seen))\nseen"},
     {"code": "import random\nrandom.random()"},
 )
-"""Cells that work in any state, each of which shows whether a copy is one: by a list that grows, and by a draw."""
+"""Cells that work in any state, each of which shows whether a copy is faithful: by a growing list, and by a random number."""
 
 SPEC = ToolSpec(
     name="python",
@@ -48,18 +48,18 @@ class PythonTool:
         timeout: seconds a cell may take before it is stopped and its state kept; None leaves it to the call.
         memory_mb: mebibytes one process may allocate.
         total_memory_mb: mebibytes that a session, all its clones and their files may take together.
-        max_sessions: how many processes that may be, checkpoints included.
-        disk_mb: mebibytes of a working directory.
+        max_sessions: how many processes these may be, checkpoints included.
+        disk_mb: mebibytes in a working directory.
         inodes: files and folders in a working directory.
-        output_characters: characters of a cell's text; of a longer one, beginning and end are kept.
+        output_characters: characters of a cell's output; of a longer one, the beginning and end are kept.
         imports: modules that are imported beforehand. A cell sees their packages and numpy, sympy, scipy and pandas, with what
-            these depend on, and no other installed ones: what generates a task's questions would tell the answers.
+            these depend on, and no other installed ones: what generates a task's questions would reveal the answers.
         layers: "auto" for all isolation there is, "full" to insist on namespaces, with mounts per session, and on Landlock,
             "no-namespaces" to do without namespaces; "none" for no isolation at all, which needs `unsafe`.
-        unsafe: run even where the minimum of isolation is missing.
+        unsafe: run even if the minimum of isolation is missing.
 
     Raises:
-        ConfigError: an argument is unknown or out of range. What the machine lacks is found when a session is opened.
+        ConfigError: an argument is unknown or out of range. What the machine lacks is detected when a session is opened.
 
     >>> tool = PythonTool(timeout=5.0)
     >>> tool.specs[0].name, tool.fork_level.value
@@ -130,7 +130,7 @@ class PythonTool:
         return (SPEC,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PythonTool":
-        """Returns itself: what it says never changes, and the server is shared."""
+        """Returns itself: its settings never change, and the server is shared."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:

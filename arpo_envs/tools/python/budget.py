@@ -1,4 +1,4 @@
-"""What one environment may take altogether: processes and memory, over a session and everything cloned from it."""
+"""What one environment may use altogether: processes and memory, over a session and everything cloned from it."""
 
 import contextlib
 import os
@@ -9,30 +9,30 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLONE = 2 << 20
 """Bytes a clone takes at once: page tables, and the pages it writes on before it runs anything."""
 _SLACK = 64
-"""Memory is measured again when so much of the cap (one 64th) may have been taken since the last time."""
+"""Memory is measured again when this fraction of the cap (one 64th) may have been taken since the last time."""
 
 
 class Budget:
-    """The caps of one environment, and how much of them is used.
+    """The caps of one environment, and how much of each is used.
 
     Memory is the kernel's proportional set size (shared pages count once) plus the files of all working
     directories. Measuring it takes a millisecond per process, so it is done only when what may have been taken
     since the last time reaches the cap.
 
-    Checkpoints that wait for a cell are spare: they are given up as soon as anybody needs the room.
+    Checkpoints that wait for a cell are spare: they are given up as soon as the room is needed.
 
     Args:
         processes: live sessions, clones and checkpoints.
-        memory: bytes of all of them together.
+        memory: bytes for all of them together.
     """
 
     def __init__(self, processes: int, memory: int) -> None:
         self.processes, self.memory = processes, memory
         self._files: dict[int, int] = {}  # bytes, by process
         self._measured = self._since = 0
-        self._fewer = False  # than when it was measured
-        self._spares: dict[int, Callable[[], None]] = {}  # what ends them, by process, the oldest first
-        self._places = 0  # that are kept for spares which are being made
+        self._fewer = False  # processes than when it was measured
+        self._spares: dict[int, Callable[[], None]] = {}  # what ends each, by process, the oldest first
+        self._places = 0  # kept for spares that are being made
         self._lock = threading.Condition()
 
     def enter(self, pid: int) -> None:
@@ -46,7 +46,7 @@ class Budget:
             self._since += _CLONE
 
     def leave(self, pid: int) -> None:
-        """Counts a process no longer."""
+        """Stops counting a process."""
         with self._lock:
             self._files.pop(pid, None)
             self._fewer = True
@@ -55,7 +55,7 @@ class Budget:
             self._lock.notify_all()
 
     def keep_place(self) -> bool:
-        """Keeps a place for a spare that is about to be made, until `give_place`; False if there is none."""
+        """Reserves a place for a spare that is about to be made, until `give_place`; False if there is none."""
         with self._lock:
             if len(self._files) + self._places >= self.processes:
                 return False
@@ -63,29 +63,29 @@ class Budget:
             return True
 
     def give_place(self) -> None:
-        """Gives back a place that was kept."""
+        """Gives back a reserved place."""
         with self._lock:
             self._places -= 1
             self._lock.notify_all()
 
     def offer(self, pid: int, end: Callable[[], None]) -> None:
-        """Notes that a process is spare, until `claim`.
+        """Records that a process is spare, until `claim`.
 
         Args:
             pid: as the host sees it.
-            end: ends the process, and gives back what this process has of it; called at most once, by any thread.
+            end: ends the process, and frees what this process holds of it; called at most once, by any thread.
         """
         with self._lock:
             self._spares[pid] = end
             self._lock.notify_all()
 
     def claim(self, pid: int) -> bool:
-        """Whether a process that was spare is still there; from now on it is needed."""
+        """Whether a spare process is still there; from now on it is needed."""
         with self._lock:
             return self._spares.pop(pid, None) is not None
 
     def grew(self, pid: int, memory: int, files: int | None = None) -> None:
-        """Notes what a process may have taken.
+        """Records what a process may have taken.
 
         Args:
             pid: as the host sees it.
@@ -98,9 +98,9 @@ class Budget:
                 self._files[pid] = files
 
     def ran(self, pid: int) -> None:
-        """Notes what a process has taken since it was last copied; the copy must still live, so that they share the rest.
+        """Records what a process has taken since it was last copied; the copy must still live, so that they share the rest.
 
-        Page faults would not tell: one of them may bring two mebibytes.
+        Page faults would not tell: one of them may bring in two mebibytes.
         """
         taken = anonymous_size(pid)
         if taken > self.memory // _SLACK:
@@ -108,17 +108,17 @@ class Budget:
         self.grew(pid, taken)
 
     def room(self, copying: int | None = None) -> str | None:
-        """Makes room by giving up spares, if need be; returns which cap is reached all the same, or None.
+        """Makes room by giving up spares, if necessary; returns which cap is still reached, or None.
 
         Args:
-            copying: a process that shall be copied, with its files; None if none shall.
+            copying: a process to be copied, with its files; None if there is none.
         """
         while True:
             with self._lock:
                 complaint = self.complaint(copying)
                 if complaint is None or not (self._spares or self._places):
                     return complaint
-                if not self._spares:  # there will be one soon, or a place less is kept
+                if not self._spares:  # there will be one soon, or one place fewer is kept
                     self._lock.wait()
                     continue
                 end = self._spares.pop(next(iter(self._spares)))
@@ -128,7 +128,7 @@ class Budget:
         """Returns which cap is reached, as a sentence, or None.
 
         Args:
-            copying: a process that shall be copied, with its files; None if none shall.
+            copying: a process to be copied, with its files; None if there is none.
         """
         with self._lock:
             if copying is not None and len(self._files) + self._places >= self.processes:
@@ -152,12 +152,12 @@ def anonymous_size(pid: int) -> int:
 
 
 def private_size(pid: int) -> int:
-    """Returns the bytes in memory that a process shares with nobody; 0 when it is gone."""
+    """Returns the bytes in memory that a process shares with no other; 0 when it is gone."""
     return sum(int(line.split()[1]) for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Private_")) << 10
 
 
 def proportional_size(pid: int) -> int:
-    """Returns the memory of a process in bytes, shared pages divided by those who share them; 0 when it is gone."""
+    """Returns the memory of a process in bytes, shared pages divided among those that share them; 0 when it is gone."""
     return sum(int(line.split()[1]) for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Pss:")) << 10
 
 

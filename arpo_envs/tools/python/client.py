@@ -1,4 +1,4 @@
-"""The host's side of the fork server: starts it, orders sessions and forks, and is sure about who is who."""
+"""The host's side of the fork server: starts it, orders sessions and forks, and verifies who is who."""
 
 import contextlib
 import os
@@ -22,17 +22,17 @@ from .process import Process, inner_pid
 from .server.frames import Channel, ChannelError
 
 STARTING = 120.0
-"""Seconds in which the server must have imported everything."""
+"""Seconds within which the server must have imported everything."""
 ANSWERING = 15.0
-"""Seconds in which the server must answer, and a new session must say hello."""
+"""Seconds within which the server must answer, and a new session must say hello."""
 _COPYING = 10 << 20
-"""Bytes of files that a copy copies in a second at the least."""
+"""Bytes of files that a copy copies per second, at least."""
 _PAUSE = 0.0005
-"""Seconds before the server is asked again whether a new process is separate; twice as long every time."""
+"""Seconds before the server is asked again whether a new process is separate; doubled every time."""
 _DYING = 1.0
-"""Seconds in which a process that was killed is dead."""
+"""Seconds within which a killed process is dead."""
 _HELPERS = 8
-"""Threads for what is done in the shadow: nearly always one is enough."""
+"""Threads for background work: one is nearly always enough."""
 
 
 class SandboxUnavailable(ConfigError):
@@ -102,12 +102,12 @@ class ForkServer:
 
     @property
     def is_mine(self) -> bool:
-        """Whether it belongs to this process; a fork of its owner has another one."""
+        """Whether it belongs to this process; a fork of its owner has another."""
         return self.owner == os.getpid()
 
     @property
     def usable(self) -> bool:
-        """Whether it lives and belongs to this process."""
+        """Whether it is alive and belongs to this process."""
         if self._lost or not self.is_mine:
             return False
         if self._program.poll() is not None:
@@ -129,8 +129,8 @@ class ForkServer:
         """Returns a new session.
 
         Args:
-            seed: of its random generators.
-            budget: what it and its clones count for.
+            seed: the seed of its random generators.
+            budget: the budget that it and its clones count towards.
 
         Raises:
             CloneError: it could not be made.
@@ -150,8 +150,8 @@ class ForkServer:
                 each costs less than the one before.
 
         Raises:
-            CloneError: it could not be made, and the original is well.
-            SessionLost: the original did not obey; nothing good can come of it.
+            CloneError: it could not be made, and the original is unharmed.
+            SessionLost: the original did not obey; it can no longer be used.
             ServerLost: the server is gone.
         """
         channel, theirs = _socket_pair(self.settings)
@@ -167,7 +167,7 @@ class ForkServer:
             return process, size
 
     def _complete(self, process: Process, size: int | None, *, now: bool) -> None:
-        """Has a new process copy so many bytes of files, if any, and if `now` the server look at it; the original is idle."""
+        """Has a new process copy this many bytes of files, if any, and if `now` the server inspect it; the original is idle."""
         try:
             if size is not None:
                 reply = order(process, {"op": "settle"}, more=size / _COPYING)
@@ -182,10 +182,10 @@ class ForkServer:
             raise
 
     def _separate(self, process: Process) -> None:
-        """Waits until the server has found that a process reaches nothing of its original's.
+        """Waits until the server has found that a process cannot reach anything of its original's.
 
         Raises:
-            CloneError: it does, and was killed; or it does not come to rest, so that nobody can say.
+            CloneError: it can, and was killed; or it does not come to rest, so there is no telling.
             ServerLost: the server is gone.
         """
         deadline, pause = time.monotonic() + ANSWERING, _PAUSE
@@ -201,7 +201,7 @@ class ForkServer:
     def _window(
         self, request: dict[str, Any], channel: socket.socket, file: socket.socket | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Asks for a fork, and gives it up if it does not come to be registered."""
+        """Asks for a fork, and gives it up if it is not registered."""
         request |= {"channel": os.fstat(channel.fileno()).st_ino}
         window = self._request(request, [] if file is None else [file.fileno()])
         try:
@@ -212,9 +212,9 @@ class ForkServer:
             raise
 
     def _welcome(self, channel: Channel, window: int, budget: Budget, seconds: float) -> Process:
-        """Waits for a new process's hello, has the server register it under the pid that the kernel says, and stops it.
+        """Waits for a new process's hello, has the server register it under the pid that the kernel reports, and stops it.
 
-        The server refuses what is not a new child of the template.
+        The server refuses anything but a new child of the template.
         """
         try:
             hello = channel.receive(deadline=time.monotonic() + seconds)
@@ -241,17 +241,17 @@ class ForkServer:
 
     @property
     def has_descriptors(self) -> bool:
-        """Whether half of the descriptors that this process may have are left: spare interpreters shall not use up the rest."""
+        """Whether half of this process's descriptors are left: spare interpreters should not use up the rest."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
-            lowest = os.dup(self._control.sock.fileno())  # that is free
+            lowest = os.dup(self._control.sock.fileno())  # the lowest free one
         except OSError:
             return False
         os.close(lowest)
         return lowest < limit // 2
 
     def later(self, work: Callable[[], None]) -> "Future[None] | None":
-        """Has something done soon by another thread; None when this process ends."""
+        """Has another thread do something soon; None when this process ends."""
         with contextlib.suppress(RuntimeError):
             return self._helpers.submit(work)
         return None
@@ -280,7 +280,7 @@ class ForkServer:
         process.budget.leave(process.pid)
 
     def discard(self, process: Process) -> None:
-        """Ends a session's process for who alone uses it, and gives back what this process has of it."""
+        """Ends a session's process for its only user, and frees what this process holds of it."""
         self.end(process)
         process.close()
 

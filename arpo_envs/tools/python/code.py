@@ -1,4 +1,4 @@
-"""What a model writes around its code: Markdown fences and a common indentation are taken off."""
+"""What a model writes around its code: Markdown fences and a common indentation are removed."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ _ONE_LINE = re.compile(r"^(`{3,})(?:(?:python3?|py)[ \t]+)?([^`]*)\1$")
 
 
 def strip_fences(code: str) -> str:
-    r"""Returns the code inside Markdown fences, or the text itself when it does not begin with one.
+    r"""Returns the code inside Markdown fences, or the text itself if it does not begin with one.
 
     Several fenced blocks are joined, and words after a block are dropped; words *before* the first fence
     are code, and so a syntax error that tells the model what it did. A common indentation is removed.

@@ -1,7 +1,7 @@
 """Python in E2B's cloud sandboxes: the tool `python` on the real `e2b-code-interpreter` SDK.
 
 A sandbox is a small virtual machine with a notebook kernel; cloning it copies its memory and its
-files. Where the server cannot do that, the executed cells are run again in a new sandbox.
+files. If the server cannot do that, the executed cells are run again in a new sandbox.
 """
 
 import importlib.util
@@ -25,19 +25,19 @@ FORKS = {"native": ForkLevel.EXACT, "replay": ForkLevel.REPLAY, "auto": ForkLeve
 class E2BTool:
     """The tool `python`, each session in a sandbox of its own in E2B's cloud.
 
-    A failure of the cloud is never told to the model: it is tried again where that is safe, and then
-    raised as `ToolFault`, which ends the path of a rollout with the status "tool_fault".
+    The model is never told of a failure of the cloud: the request is retried where that is safe, and then
+    `ToolFault` is raised, which ends the path of a rollout with the status "tool_fault".
 
     Args:
         template: name or id of the sandbox's template; None for E2B's code interpreter.
-        api_key: None takes it from the variable E2B_API_KEY. It shows nowhere and does not pickle: another
+        api_key: None takes it from the variable E2B_API_KEY. It is shown nowhere and does not pickle: another
             process takes it from the variable.
-        timeout: seconds that starting, parking or cloning may take, with all repetitions. If nothing listens at
+        timeout: seconds that starting, parking or cloning may take, including all retries. If nothing listens at
             the address, the SDK's own attempts to connect (`E2B_CONNECTION_RETRIES`) may add up to 4.
-        lifetime: seconds after which E2B ends a sandbox of which nothing was heard; calls prolong it.
+        lifetime: seconds after which E2B ends a sandbox that is not heard from; calls prolong it.
         fork: "native" copies the machine (level EXACT); "replay" runs the cells again in a new one
-            (level REPLAY); "auto" is native, and replays where the server cannot fork (so level REPLAY).
-        retries: how often a request is repeated that failed without having done anything.
+            (level REPLAY); "auto" is native, and replays if the server cannot fork (so level REPLAY).
+        retries: how often a request that failed without any effect is repeated.
         internet: whether code may reach the internet.
 
     Raises:
@@ -121,12 +121,12 @@ class E2BTool:
         except Exception as error:  # noqa: BLE001  # the SDK's errors have no common base
             told = f"E2B started no sandbox of template {self.template or 'code-interpreter-v1'}: {self.told(error)}"
             if status_of(error) in (400, 401, 403, 404):
-                raise ConfigError(told) from None  # nothing of the error itself: it may hold the key
+                raise ConfigError(told) from None  # nothing of the error itself: it may contain the key
             raise ToolFault(told) from None
         return E2BSession(self, sandbox, State(seed, forks=self.fork != "replay"))
 
     def start(self, template: str | None, seed: int, deadline: Deadline) -> Any:
-        """Returns a new sandbox; safe to repeat, because a key of its own marks the request."""
+        """Returns a new sandbox; safe to repeat, because a unique key marks the request."""
         request = str(uuid.uuid4())  # not from a seed: an equal key would give another run's sandbox
 
         def create() -> Any:
@@ -137,7 +137,7 @@ class E2BTool:
                 api_key=self.key(),
                 idempotency_key=request,
                 request_timeout=seconds_for(deadline),
-                retries=self.retries,  # the SDK's own: they heed Retry-After, which its errors do not tell
+                retries=self.retries,  # the SDK's own: they obey Retry-After, which its errors do not reveal
             )
 
         return patiently(create, was_interrupted, deadline=deadline, retries=self.retries, seed=seed)

@@ -1,7 +1,7 @@
-"""What may go wrong between here and a remote sandbox, and what may safely be tried again.
+"""What may go wrong between here and a remote sandbox, and what may safely be retried.
 
-A request is repeated only if it surely did nothing (the server refused it, or no connection came
-about), or if doing it twice is the same as doing it once. A cell that may have run is never run
+A request is repeated only if it certainly did nothing (the server refused it, or no connection was
+made), or if doing it twice is the same as doing it once. A cell that may have run is never run
 again.
 """
 
@@ -18,11 +18,11 @@ from ...errors import ConfigError
 T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
-"""Seconds before the first and at most before any repetition, halved at random."""
+"""Seconds before the first retry, and the most before any, randomly shortened to no less than half."""
 _REFUSED = frozenset({429, 503})
 """Rate limit, and no capacity: the request was not carried out."""
 _CANNOT = frozenset({400, 402, 403, 405, 501})
-"""Answers of a server, or of a plan, that does not offer what a well-formed request asks for."""
+"""Answers of a server or plan that does not offer what a well-formed request asks for."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Deadline:
 
     @classmethod
     def within(cls, seconds: float) -> "Deadline":
-        """Returns the deadline that lies `seconds` ahead."""
+        """Returns the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     def left(self) -> float:
@@ -46,7 +46,7 @@ class Deadline:
 
 
 class Secret:
-    """A text that neither prints nor travels: it shows as stars, and unpickles as empty.
+    """A string that neither prints nor travels: it shows as stars, and unpickles as empty.
 
     >>> Secret("e2b_0123")
     Secret('***')
@@ -84,9 +84,9 @@ def load_sdk() -> Any:
 
 
 def seconds_for(deadline: Deadline) -> float:
-    """Returns what to pass to the SDK as a time-out so that it ends by the deadline.
+    """Returns what to pass to the SDK as a timeout so that it ends by the deadline.
 
-    The SDK hands its time-out to the transport once for reading and once for writing, and some
+    The SDK passes its timeout to the transport once for reading and once for writing, and some
     versions of the transport add the two: a call then takes twice as long as it was told.
     """
     try:
@@ -99,7 +99,7 @@ def seconds_for(deadline: Deadline) -> float:
 
 
 def status_of(error: BaseException) -> int | None:
-    """Returns the HTTP status an error of the SDK stands for, None if it stands for none."""
+    """Returns the HTTP status that an error of the SDK stands for, or None."""
     from e2b import exceptions
 
     code = getattr(error, "status_code", None)
@@ -114,7 +114,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def was_refused(error: BaseException) -> bool:
-    """Says whether the request surely did nothing, so that it may be sent again."""
+    """Says whether the request certainly did nothing, so it may be sent again."""
     import httpx
 
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) or status_of(error) in _REFUSED
@@ -130,7 +130,7 @@ def was_interrupted(error: BaseException) -> bool:
 def may_be_unknown(error: BaseException) -> bool:
     """Says whether an answer may come from a server that does not know the request.
 
-    A 404 also means a lost sandbox: whoever asks must look whether it is still there. The SDK fails
+    A 404 also means a lost sandbox: the caller must check whether it is still there. The SDK fails
     to read answers that are not the API's, such as a proxy's page.
     """
     return status_of(error) == 404 or (isinstance(error, ValueError | KeyError) and not was_interrupted(error))
@@ -142,7 +142,7 @@ def is_not_offered(error: BaseException) -> bool:
 
 
 def wait_before(attempt: int, seed: int) -> float:
-    """Returns the seconds to wait before repetition `attempt` (0 = the first): exponential, with seeded jitter."""
+    """Returns the seconds to wait before retry `attempt` (0 = the first): exponential, with seeded jitter."""
     jitter = float(np.random.default_rng([seed, attempt]).random())
     longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
     return longest * (0.5 + 0.5 * jitter)
@@ -155,10 +155,10 @@ def patiently(
 
     Args:
         request: what to do.
-        again: whether an error allows a repetition.
-        deadline: no repetition starts after it.
-        retries: how many repetitions at most.
-        seed: of the jitter.
+        again: whether an error allows a retry.
+        deadline: no retry starts after it.
+        retries: how many retries at most.
+        seed: the jitter's seed.
     """
     for attempt in range(retries):
         try:

@@ -1,4 +1,4 @@
-"""One E2B sandbox as a session: cells, native forks, snapshots, and replay where the server cannot fork."""
+"""One E2B sandbox as a session: cells, native forks, snapshots, and replay if the server cannot fork."""
 
 import logging
 import time
@@ -49,8 +49,8 @@ class Cell:
     """What was run, so that it can be run again.
 
     Args:
-        code: of the cell.
-        seed: what the sandbox's generators were seeded with before it; None if they went on.
+        code: the cell's code.
+        seed: what the sandbox's generators were seeded with before it; None if they continued.
     """
 
     code: str
@@ -64,7 +64,7 @@ class State:
     Args:
         seed: the last seed the session was given.
         unsown: whether the sandbox does not have that seed yet.
-        cells: what was run so far.
+        cells: what has been run so far.
         torn: why running the cells again would not lead here; "" if it would.
         forks: whether the server is believed to fork.
     """
@@ -77,11 +77,11 @@ class State:
 
 
 class E2BSession:
-    """One sandbox, from its start or its birth as a clone to `close`.
+    """One sandbox, from its start or cloning to `close`.
 
     Args:
         tool: what opened it.
-        sandbox: of the SDK.
+        sandbox: the SDK's sandbox.
         state: what it starts from.
         replayed_calls: cells that were run again to make it.
     """
@@ -104,7 +104,7 @@ class E2BSession:
         """Runs a cell.
 
         Raises:
-            ToolFault: the sandbox is lost, or nobody knows what the cell did.
+            ToolFault: the sandbox is lost, or it is unknown what the cell did.
         """
         code = strip_fences(str(arguments["code"])).encode("utf-8", "replace").decode()
         return self.run(code, Deadline.within(timeout))
@@ -133,7 +133,7 @@ class E2BSession:
         return ToolResult(output.text(), end)
 
     def _sow(self, deadline: Deadline) -> tuple[Transcript, str | None]:
-        """Seeds the sandbox's generators if a seed waits for that; returns what `_execute` does."""
+        """Seeds the sandbox's generators if a seed is waiting; returns what `_execute` does."""
         if not self._state.unsown:
             return Transcript(), None
         output, end = self._execute(_SEEDING.format(seed=self._state.seed), deadline)
@@ -144,11 +144,11 @@ class E2BSession:
         self._state = replace(self._state, cells=(*self._state.cells, cell), torn=self._state.torn or torn)
 
     def _execute(self, code: str, deadline: Deadline) -> tuple[Transcript, str | None]:
-        """Returns what a cell sent, and how it was cut short: "timeout", "limit", "died" or not (None)."""
+        """Returns what a cell sent, and how it was cut short: "timeout", "limit", "died" or None."""
         sandbox, output = self._usable(), Transcript()
         reserve = min(1.0, 0.1 * deadline.left())  # to see, when time is up, whether the sandbox is still there
         limit = Deadline(deadline.end - reserve)
-        # when a connection breaks, the SDK itself looks whether the sandbox is there, and has no argument for how long
+        # when a connection breaks, the SDK itself checks whether the sandbox is there, without a time limit to set
         sandbox.connection_config.request_timeout = seconds_for(Deadline.within(reserve))
         handlers = {
             "on_stdout": output.written,
@@ -173,7 +173,7 @@ class E2BSession:
         self._heard = time.monotonic()
         died = output.error is not None and not output.error.traceback
         if died and output.error.name == "UnexpectedEndOfExecution":
-            raise self._lose("its kernel could not be reached any more")
+            raise self._lose("its kernel could no longer be reached")
         if died and output.error.name == "ContextRestarting":
             output.error = None
             return output, "died"
@@ -187,19 +187,19 @@ class E2BSession:
         return self._sandbox
 
     def _lose(self, reason: str) -> ToolFault:
-        """Gives the sandbox up: it is gone, or a cell may have run of which nothing is known."""
+        """Gives the sandbox up: it is gone, or a cell may have run and its effect is unknown."""
         self._lost = f"The E2B sandbox was lost: {reason}"
         return ToolFault(self._lost)
 
     def _is_running(self, deadline: Deadline) -> bool | None:
-        """Returns whether the sandbox runs, None if nobody knows."""
+        """Returns whether the sandbox runs, or None if unknown."""
         try:
             return bool(self._usable().is_running(request_timeout=seconds_for(deadline)))
         except Exception:  # noqa: BLE001  # as above; no answer is an answer
             return None
 
     def _prolong(self, deadline: Deadline) -> None:
-        """Asks for another lifetime when half of this one may have passed."""
+        """Asks for another lifetime when half of the current one may have passed."""
         sandbox = self._usable()
         if time.monotonic() - self._heard < self._tool.lifetime / 2:
             return
@@ -225,7 +225,7 @@ class E2BSession:
         return [replayed(self._tool, self._state, deadline) for _ in range(n)]
 
     def reseed(self, seed: int) -> None:
-        """Notes a seed for the sandbox's generators; it gets there with the next call."""
+        """Records a seed for the sandbox's generators; it is set with the next call."""
         self._state = replace(self._state, seed=seed, unsown=True)
 
     def close(self) -> None:
@@ -287,9 +287,9 @@ class E2BSession:
         return [self._child(outcome) for outcome in outcomes]
 
     def _asked(self, count: int, deadline: Deadline) -> list[Any]:
-        """Returns what one request for `count` copies gave: sandboxes and errors."""
+        """Returns the results of one request for `count` copies: sandboxes and errors."""
         try:
-            # no repetition by the SDK, which also repeats what may have been done
+            # no retry by the SDK, which also repeats what may have been done
             request = {"request_timeout": seconds_for(deadline), "retries": 0}
             given = list(self._usable().fork(timeout=self._tool.lifetime, count=count, **request))
         except Exception as error:  # noqa: BLE001  # as above
@@ -312,7 +312,7 @@ class E2BParked:
 
     Args:
         tool: what opened the session.
-        snapshot: its id; None where clones run the cells again.
+        snapshot: its id; None if clones run the cells again.
         state: what clones start from.
     """
 
@@ -349,7 +349,7 @@ class E2BParked:
             return CloneError(f"E2B started no sandbox from the snapshot: {self._tool.told(error)}")
 
     def reseed(self, seed: int) -> None:
-        """Notes a seed for the clones."""
+        """Records a seed for the clones."""
         self._state = replace(self._state, seed=seed, unsown=True)
 
     def close(self) -> None:

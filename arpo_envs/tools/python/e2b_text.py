@@ -1,4 +1,4 @@
-"""What the model reads of a remote cell, in the words of the local interpreter: output, value, useful lines of an error."""
+"""What the model reads of a remote cell, worded as by the local interpreter: output, value, useful lines of an error."""
 
 import re
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from .server.output import Output
 
 CHARACTERS = 8000
-"""Longest text of one call; of a longer one, beginning and end are kept, as in the local interpreter."""
+"""Longest text of one call; of a longer one, the beginning and end are kept, as in the local interpreter."""
 FLOOD = 1_000_000
 """Characters of output after which a cell is stopped: the SDK would keep them all in the host's memory."""
 
 _FRAMES = 6
-"""Frames of the cells that are shown; of more, the first and last half."""
+"""Frames of the cells that are shown; of more, half from the beginning and half from the end."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CHAINED = re.compile(r"^(?:During handling of the above|The above exception was the direct).*$", re.MULTILINE)
 _FRAME = re.compile(r"Cell In\[(\d+)\], line (\d+)(?:, in ([\w.<>]+).*)?$")
@@ -20,7 +20,7 @@ _ARROW = re.compile(r"^-+> *\d+ ?(.*)$")
 
 
 class Flooded(Exception):
-    """A cell wrote more than anybody wants to read."""
+    """A cell wrote more than anyone would read."""
 
 
 class Transcript:
@@ -74,7 +74,7 @@ class Transcript:
 
 
 def told(error: Any) -> str:
-    """Returns an error without colours, context lines and frames of libraries.
+    """Returns an error without colours, context lines and library frames.
 
     Args:
         error: the SDK's: `name`, `value`, and the kernel's `traceback`.
@@ -90,7 +90,7 @@ def told(error: Any) -> str:
 
 
 def _frames(lines: list[str]) -> list[str]:
-    """Returns a line for each frame of the cells' own code, and one for what stands there."""
+    """Returns a line for each frame of the cells' own code, and one for its source line."""
     frames: list[str] = []
     own = False
     for line in lines:

@@ -13,7 +13,7 @@ from .server.frames import Channel
 
 _ENDING = 5.0
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
-"""All that a session's environment holds, besides HOME and TMPDIR, which are its working directory."""
+"""A session's whole environment, besides HOME and TMPDIR, which are its working directory."""
 _HERE = Path(__file__).parent
 _PROGRAM = (
     "import sys; sys.path.insert(0, {!r}); from server.hooks import forget_fork_hooks; forget_fork_hooks(); "
@@ -27,13 +27,13 @@ class ServerSettings:
 
     Args:
         memory_mb: mebibytes one process may allocate.
-        disk_mb: mebibytes of one working directory.
+        disk_mb: mebibytes in one working directory.
         inodes: files and folders in one working directory.
-        output_characters: characters of a cell's text.
+        output_characters: characters of a cell's output.
         imports: modules to import beforehand.
         layers: "auto", "full", "no-namespaces" or "none".
-        unsafe: start even when the minimum of isolation is missing.
-        nice: how much lower than this process's the sessions' priority is.
+        unsafe: start even if the minimum of isolation is missing.
+        nice: how much lower the sessions' priority is than this process's.
     """
 
     memory_mb: int = 1024
@@ -47,7 +47,7 @@ class ServerSettings:
 
 
 def start(owner: int) -> tuple["subprocess.Popen[bytes]", Channel, BinaryIO]:
-    """Starts the program; returns it, the control channel, and what it writes on its standard error."""
+    """Starts the program; returns it, the control channel, and its standard error."""
     mine, theirs = socket.socketpair()
     errors = os.fdopen(os.memfd_create("errors"), "w+b")
     program = _PROGRAM.format(str(_HERE), theirs.fileno(), owner)

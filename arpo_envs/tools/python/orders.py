@@ -1,4 +1,4 @@
-"""Orders to a session's process, and its replies; a session is believed nothing."""
+"""Orders to a session's process, and its replies; nothing a session says is trusted."""
 
 import os
 import time
@@ -10,11 +10,11 @@ from .process import Process
 from .server.frames import Channel, ChannelError, Closed, Overdue
 
 OBEYING = 5.0
-"""Seconds in which a session must obey an order that is not a cell, and a copy of it say hello: a machine may be very busy."""
+"""Seconds within which a session must obey an order that is not a cell, or its copy say hello: a machine may be very busy."""
 WORKING = 1.0
-"""Seconds of processor time that it may use for that; a thousandth of them is usual."""
+"""Seconds of processor time that it may use for that; a thousandth of this is usual."""
 WATCHING = 0.2
-"""Seconds between two looks at a session that is watched while it runs."""
+"""Seconds between two checks on a session that is watched while it runs."""
 
 
 class SessionLost(ToolFault):
@@ -37,17 +37,17 @@ def ask(
     files: Sequence[int] = (),
     watch: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Returns a session's reply to an order; before it and afterwards the session is stopped.
+    """Returns a session's reply to an order; before and after that, the session is stopped.
 
     Args:
         process: the session.
-        order: what it shall do.
+        order: what it should do.
         seconds: how long it may take.
-        files: descriptors it gets with the order.
-        watch: called a few times a second until the reply is there; what it raises is raised.
+        files: descriptors sent with the order.
+        watch: called a few times a second until the reply arrives; its exceptions propagate.
 
     Raises:
-        SessionLost: there is no reply in time, or it cannot be one.
+        SessionLost: there is no reply in time, or an impossible one.
     """
     deadline = time.monotonic() + seconds
     nonce = os.urandom(8).hex()
@@ -73,12 +73,12 @@ def order(process: Process, what: dict[str, Any], files: Sequence[int] = (), *, 
 
     Args:
         process: the session.
-        what: it shall do.
-        files: descriptors it gets with the order.
-        more: seconds it gets beyond the usual ones.
+        what: what it should do.
+        files: descriptors sent with the order.
+        more: seconds allowed beyond the usual ones.
 
     Raises:
-        SessionLost: there is no reply in time, or it cannot be one.
+        SessionLost: there is no reply in time, or an impossible one.
     """
     most = process.processor_time() + WORKING + more
 

@@ -18,16 +18,16 @@ _PROCESSOR_TIME = 2
 
 @dataclass(eq=False)
 class Process:
-    """A session's process, which is stopped whenever it has no order: so nothing that a cell leaves behind can go on.
+    """A session's process, which is stopped whenever it has no order, so nothing that a cell leaves behind can continue.
 
     Args:
-        channel: to the process.
+        channel: the channel to the process.
         pid: as this process sees it, from the kernel.
         inner: as the server sees it.
-        budget: what it counts for.
-        pidfd: a descriptor of it, by which no other process can be meant.
-        place: what it has to be told of its working directory, with its next order.
-        separate: the server has found that it reaches nothing of its original's.
+        budget: the budget it counts towards.
+        pidfd: a descriptor that can refer to no other process.
+        place: what it must be told about its working directory, with its next order.
+        separate: the server has found that it cannot reach anything of its original's.
     """
 
     channel: Channel
@@ -43,7 +43,7 @@ class Process:
         """Sends it a signal; nothing happens when it is dead."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
-        except OSError:  # who expects an answer from it will see
+        except OSError:  # whoever expects an answer from it will notice
             return
 
     def go_on(self) -> None:
@@ -62,13 +62,13 @@ class Process:
             return 0.0
 
     def has_ended(self, seconds: float) -> bool:
-        """Waits until it is dead and its memory free; says whether it is."""
+        """Waits until it is dead and its memory freed; returns whether it is."""
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         return bool(poller.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Gives back what this process has of it; for who alone uses it."""
+        """Frees what this process holds of it; for its only user."""
         self.channel.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)

@@ -1,4 +1,4 @@
-"""`PythonSession`: one interpreter in one episode; cells, copies, and going on when a cell has killed it."""
+"""`PythonSession`: one interpreter in one episode; cells, copies, and continuing when a cell has killed it."""
 
 import contextlib
 import threading
@@ -17,20 +17,20 @@ from .orders import SessionLost, ask, order
 from .process import Process
 
 GRACE = 1.0
-"""Seconds after the time limit in which a cell must have stopped by itself, before its process is killed."""
+"""Seconds after the time limit within which a cell must stop by itself, before its process is killed."""
 _BEFORE = "the state is as before this cell"
 _GROWING = 8 << 20
-"""Bytes by which a session may grow between two cells; our own code takes hardly any."""
+"""Bytes by which a session may grow between two cells; our own code needs hardly any."""
 
 
 class _OverLimit(Exception):
-    """A cell took too much; the text says of what."""
+    """A cell took too much; the message says of what."""
 
 
 class PythonSession:
     """A live interpreter: the `Session` of `PythonTool`.
 
-    A cell needs a checkpoint to go back to. It is taken after the cell before, while the caller does something else: a
+    A cell needs a checkpoint to go back to. It is taken after the previous cell, while the caller does something else: a
     session that has run a cell holds a second process, its spare, until the room is needed.
 
     Args:
@@ -49,13 +49,13 @@ class PythonSession:
         self._end = ""  # what happened to it
         self._spare = Checkpoint(server, self._budget)  # the next cell's
         self._old = Checkpoint(server, self._budget)  # the last cell's, until there is a spare
-        self._shadow: Future[None] | None = None  # what makes the spare
-        self._must_prepare = False  # a spare: what made it was not begun, or it was one no longer
+        self._shadow: Future[None] | None = None  # the work that makes the spare
+        self._must_prepare = False  # a spare: its making was not begun, or it is no longer one
         self._news = ""  # what happened after the last cell
 
     @property
     def pid(self) -> int | None:
-        """The process it runs in, as this process sees it; None when it is lost or closed."""
+        """The process it runs in, as this process sees it; None if it is lost or closed."""
         process = self._process
         return None if process is None else process.pid
 
@@ -100,7 +100,7 @@ class PythonSession:
             return [self._copy(process, "clone") for _ in range(n)]
 
     def park(self) -> Session:
-        """Returns a copy that is only to be cloned and closed.
+        """Returns a copy that can only be cloned and closed.
 
         Raises:
             CloneError: it could not be made.
@@ -127,9 +127,9 @@ class PythonSession:
                 self._undo(process, error)
 
     def close(self) -> None:
-        """Ends the interpreter, in the middle of a cell if need be; copies of it live on."""
+        """Ends the interpreter, in the middle of a cell if necessary; copies of it live on."""
         self._closed = True
-        if not self._server.is_mine:  # locks may be held here by threads that are not here
+        if not self._server.is_mine:  # locks may be held by threads that do not exist here
             for each in (self._process, self._spare, self._old):
                 if each is not None:
                     each.close()
@@ -150,7 +150,7 @@ class PythonSession:
     # --- a cell -----------------------------------------------------------------------------------------
 
     def _run(self, process: Process, checkpoint: Process, code: str, seconds: float) -> ToolResult:
-        """Runs the cell in one of two equal processes, and goes on with the other if the first is lost."""
+        """Runs the cell in one of two equal processes, and continues with the other if the first is lost."""
         try:
             result = self._answer(process, checkpoint, code, seconds)
             self._budget.ran(process.pid)
@@ -173,7 +173,7 @@ class PythonSession:
         """Returns what the process says about the cell.
 
         Raises:
-            SessionLost: it is dead, has not answered, or what it said cannot be an answer.
+            SessionLost: it is dead, has not answered, or gave an impossible answer.
             _OverLimit: it took too much.
         """
         cell = {"op": "exec", "code": code, "timeout": seconds}
@@ -186,9 +186,9 @@ class PythonSession:
         return ToolResult(text.encode("utf-8", "backslashreplace").decode(), error)
 
     def _check(self, process: Process, checkpoint: Process) -> None:
-        """Counts the files of a process, and what all take together.
+        """Counts the files of a process, and what all processes take together.
 
-        The files count twice: the next cell needs a checkpoint with as many, and there must be room for it.
+        The files count twice: the next cell needs a checkpoint with the same files, and there must be room for it.
 
         Raises:
             _OverLimit: it is too much.
@@ -206,11 +206,11 @@ class PythonSession:
             raise _OverLimit(complaint)
 
     def _go_back(self, process: Process, checkpoint: Process, result: ToolResult) -> ToolResult:
-        """Kills the process and lets its checkpoint take its place; returns the result, or that all is lost."""
+        """Kills the process and lets its checkpoint take its place; returns the result, or that everything is lost."""
         return result if self._replace(process, checkpoint) else self._lost()
 
     def _replace(self, process: Process, checkpoint: Process) -> bool:
-        """Kills the process and lets its checkpoint take its place; says whether that is well."""
+        """Kills the process and lets its checkpoint take its place; returns whether that worked."""
         self._server.discard(process)
         self._process, self._must_prepare = checkpoint, True
         if self._closed:
@@ -224,7 +224,7 @@ class PythonSession:
         return True
 
     def _lost(self) -> ToolResult:
-        """Returns what the model is told when its code has cost it the interpreter.
+        """Returns what the model is told when its code has lost the interpreter.
 
         Raises:
             ToolFault: it was not the code: the session was closed, or the server is gone.
@@ -263,7 +263,7 @@ class PythonSession:
         return checkpoint
 
     def _prepare(self, process: Process, old: Process | None = None) -> None:
-        """Has the next cell's checkpoint made in the shadow; the last cell's is kept until then, if there is room for both."""
+        """Has the next cell's checkpoint made in the background; until then the last cell's is kept, if there is room."""
         self._old.drop()
         self._must_prepare = False
         if old is not None:
@@ -291,7 +291,7 @@ class PythonSession:
             if anonymous_size(process.pid) > before + _GROWING:
                 raise SessionLost("it took memory instead of obeying")
             self._old.drop()
-        except CloneError:  # there is no room; the next cell will say so, if there is none then either
+        except CloneError:  # there is no room; the next cell will say so, if there still is none
             return
         except ToolFault as error:
             self._spare.drop()
@@ -300,7 +300,7 @@ class PythonSession:
             self._budget.give_place()
 
     def _undo(self, process: Process, reason: ToolFault) -> None:
-        """Goes back to the newest checkpoint there is: a process that does not obey is of no use."""
+        """Goes back to the newest checkpoint there is: a process that does not obey is useless."""
         self._end = str(reason)
         for back, state in ((self._spare.take(), "as it was"), (self._old.take(), "as before that cell")):
             if back is not None and self._process is process and self._replace(process, back):
@@ -314,7 +314,7 @@ class PythonSession:
         shadow, self._shadow = self._shadow, None
         if shadow is None:
             return
-        if shadow.cancel():  # who needs the session now shall not wait for others
+        if shadow.cancel():  # whoever needs the session now should not wait for others
             self._must_prepare = True
             self._budget.give_place()
         else:
@@ -342,7 +342,7 @@ class PythonSession:
 
     @contextlib.contextmanager
     def _used(self) -> Iterator[Process | None]:
-        """Gives the process to one caller at a time; None when it is lost, closed, or another process's."""
+        """Gives the process to one caller at a time; None if it is lost, closed, or another process's."""
         if not self._server.is_mine:  # a fork of the host: whoever held the lock there will never release it here
             yield None
             return
@@ -359,7 +359,7 @@ class PythonSession:
                     self._prepare(self._process)
 
     def _tidy_if_idle(self) -> None:
-        if self._busy.acquire(blocking=False):  # else who holds it tidies up
+        if self._busy.acquire(blocking=False):  # else whoever holds it tidies up
             try:
                 self._wait_for_shadow()
                 self._tidy()

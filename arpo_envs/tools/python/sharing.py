@@ -1,4 +1,4 @@
-"""One fork server for all who want an equal one, as long as this process lives and they do."""
+"""One fork server for all who need an equal one, as long as both they and this process live."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ from .launch import ServerSettings
 
 
 class _Servers:
-    """The servers of this process: one for equal settings, as long as anybody uses it, and the last one even longer.
+    """The servers of this process: one for equal settings, as long as it is used, and the last one even longer.
 
     Starting one takes seconds, and one episode's end is often followed by the next one's beginning.
     """
@@ -25,7 +25,7 @@ class _Servers:
         self._last = None
 
     def get(self, settings: ServerSettings) -> ForkServer:
-        """Returns a server that lives, started if need be."""
+        """Returns a live server, started if necessary."""
         with self._lock:
             key = (os.getpid(), settings)
             server = self._known.get(key)
@@ -35,7 +35,7 @@ class _Servers:
             return server
 
     def close_idle(self) -> None:
-        """Ends the last one, if nobody uses it."""
+        """Ends the last one if it is not in use."""
         with self._lock:
             self._last = None
 
@@ -44,7 +44,7 @@ _servers = _Servers()
 
 
 def fork_server(settings: ServerSettings) -> ForkServer:
-    """Returns this process's server for these settings; the last one stays when nobody refers to it any more.
+    """Returns this process's server for these settings; the last one stays when nothing refers to it any more.
 
     Raises:
         SandboxUnavailable: the machine cannot give what the settings ask for.
@@ -53,5 +53,5 @@ def fork_server(settings: ServerSettings) -> ForkServer:
 
 
 def close_idle_server() -> None:
-    """Ends the server that was kept for the next episode, if no session uses it; the next episode starts another one."""
+    """Ends the server that was kept for the next episode, if no session uses it; the next episode starts another."""
     _servers.close_idle()

@@ -264,7 +264,7 @@ BETWEEN = (
         seconds=0.3,
         answering=1.0,
     ),
-    Attack("atexit_hook", "atexit.register(spin)\nraise SystemExit", shows("exit() was called; the session goes on")),
+    Attack("atexit_hook", "atexit.register(spin)\nraise SystemExit", shows("exit() was called; the session continues")),
     Attack(
         "destructor",
         "class Last:\n    def __del__(self): spin()\nlast = Last()\ndel last",
@@ -304,7 +304,7 @@ def _ends_with(line: str) -> Expectation:
 
 
 CODE = (
-    Attack("exit_raised", "raise SystemExit", shows("exit() was called; the session goes on")),
+    Attack("exit_raised", "raise SystemExit", shows("exit() was called; the session continues")),
     Attack(
         "exit_with_a_message",
         "sys.exit('enough')",

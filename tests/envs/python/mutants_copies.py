@@ -82,7 +82,7 @@ SEPARATION = (
             '                return {"failed"',
             _REFUSED,
         ),
-        ('complaint = f"it cannot be looked at ({error.strerror})"', "complaint = None", _REFUSED),
+        ('complaint = f"it cannot be inspected ({error.strerror})"', "complaint = None", _REFUSED),
         (
             '                return {"separate": False}\n',
             '                return {"separate": True}\n',

@@ -92,7 +92,7 @@ GOLDEN = [
     ("import os; os.getcwd()", "'/work'"),
     ("import sys; sys.path[0]", "'/work'"),
     ("import os; sorted(os.environ)", None),
-    ("exit()", "exit() was called; the session goes on"),
+    ("exit()", "exit() was called; the session continues"),
     ("2 ** 20000 % 1000", "376"),
     ("len(str(2 ** 100000))", "30103"),
     ("import warnings\nfor _ in range(3):\n    warnings.warn('hm')", "<cell 1>:3: UserWarning: hm"),
@@ -143,8 +143,8 @@ FAILING = [
         "print('before')\nraise KeyboardInterrupt",
         'before\nTraceback (most recent call last):\n  File "<cell 1>", line 2\n    raise KeyboardInterrupt\nKeyboardInterrupt',
     ),
-    ("exit(3)", "exit() was called with 3; the session goes on"),
-    ("raise SystemExit('bye')", "exit() was called with 'bye'; the session goes on"),
+    ("exit(3)", "exit() was called with 3; the session continues"),
+    ("raise SystemExit('bye')", "exit() was called with 'bye'; the session continues"),
 ]
 
 

@@ -105,8 +105,8 @@ print(json.dumps([{row.name: row.detail for row in found.rows() if not row.activ
         ("open_tree", errno.ENOSYS, "private root", "ENOSYS). It needs Linux 5.12"),
         ("setns", errno.EPERM, "mounts per session", "EPERM). This looks like a container"),
         ("landlock_create_ruleset", errno.ENOSYS, "Landlock", "ENOSYS). It needs Linux 5.13"),
-        ("landlock_create_ruleset", errno.EPERM, "Landlock", "EPERM). A filter is in place already"),
-        ("seccomp", errno.EPERM, "system call filter", "EPERM). A filter is in place already"),
+        ("landlock_create_ruleset", errno.EPERM, "Landlock", "EPERM). A filter is already in place"),
+        ("seccomp", errno.EPERM, "system call filter", "EPERM). A filter is already in place"),
     ],
 )
 def test_a_machine_that_lacks_something_is_told_what_and_why(

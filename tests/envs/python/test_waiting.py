@@ -79,7 +79,7 @@ FAILING = [
     ("await asyncio.to_thread(print)", "RuntimeError: can't start new thread"),
     ("await asyncio.open_connection('127.0.0.1', 80)", "PermissionError: [Errno 1] Operation not permitted"),
     ("asyncio.get_running_loop()", "RuntimeError: no running event loop"),
-    ("await five()\nraise SystemExit(3)", "exit() was called with 3; the session goes on"),
+    ("await five()\nraise SystemExit(3)", "exit() was called with 3; the session continues"),
     ("asyncio.new_event_loop().add_signal_handler(14, print)", "NotImplementedError: no signals reach a cell"),
 ]
 

@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).parent / "lacking_landlock.py"
 REMEDY = {
     errno.ENOSYS: "It needs Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK",
     errno.EOPNOTSUPP: "add landlock to the kernel parameter `lsm=`",
-    errno.EPERM: "A filter is in place already",
+    errno.EPERM: "A filter is already in place",
 }
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")

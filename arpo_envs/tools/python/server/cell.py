@@ -1,4 +1,4 @@
-"""Runs one cell after the other in one namespace, the way a notebook does."""
+"""Runs one cell after another in one namespace, the way a notebook does."""
 
 import __future__
 
@@ -20,9 +20,9 @@ from . import errors, loops
 from .output import NoInput, Output, Stream
 
 AGAIN = 0.1
-"""Seconds after which a cell that went on after its time limit is interrupted again."""
+"""Seconds after which a cell that continues after its time limit is interrupted again."""
 _REHEARSING = 1.0
-"""Seconds that a cell which does nothing may take."""
+"""Seconds that a cell that does nothing may take."""
 
 _FEATURES = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 _RECURSION = 1000
@@ -30,8 +30,8 @@ _DIGITS = 100_000
 _BALLAST = 4 << 20
 """Bytes of address space that are given up when memory runs out; never touched, so they cost nothing."""
 
-# bound at import, because what a cell puts in their places must not run, or be spared, after its answer
-_kernel = importlib.import_module("_signal")  # what `signal` calls by names that a cell can give to something else
+# bound at import, because what a cell puts in their place must not run, or be spared, after its answer
+_kernel = importlib.import_module("_signal")  # what `signal` calls by names that a cell can rebind
 _setitimer, _handle, _sigmask = _kernel.setitimer, _kernel.signal, _kernel.pthread_sigmask
 _settrace, _setprofile = sys.settrace, sys.setprofile
 _getrecursionlimit, _setrecursionlimit = sys.getrecursionlimit, sys.setrecursionlimit
@@ -47,22 +47,22 @@ class CellTimeout(BaseException):
 
 
 SHOWN = "/work"
-"""How a session's working directory is shown, in every session."""
+"""How every session shows its working directory."""
 
 
 class Notebook:
     """A namespace and what running a cell in it needs.
 
     Args:
-        limit: characters of a cell's text.
+        limit: characters of a cell's output.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.hidden: tuple[str, ...] = ()
-        """What the working directory is and was called; texts show `SHOWN` instead, so that copies print the same."""
+        """The working directory's present and past names; output shows `SHOWN` instead, so that copies print the same."""
         self.aliases: tuple[tuple[str, str], ...] = ()
-        """Paths, and the ones that texts show instead."""
+        """Paths, and the ones that output shows instead."""
         self.number = 0
         self._module = types.ModuleType("__main__")
         self.namespace = self._module.__dict__
@@ -74,10 +74,10 @@ class Notebook:
         self._ballast: mmap.mmap | None = None
 
     def install(self) -> None:
-        """Puts this notebook's module, streams and reports in the place of the interpreter's own."""
+        """Puts this notebook's module, streams and reports in place of the interpreter's own."""
         sys.modules["__main__"] = self._module
         sys.argv, sys.orig_argv = [""], [""]
-        sys.stdin = sys.__stdin__ = self._in  # type: ignore[assignment,misc]  # nobody sits there
+        sys.stdin = sys.__stdin__ = self._in  # type: ignore[assignment,misc]  # nobody types there
         self._take_streams()
         sys.set_int_max_str_digits(_DIGITS)  # questions about the digits of long numbers are usual
         sys.unraisablehook = self._report_unraisable
@@ -109,7 +109,7 @@ class Notebook:
         return self._text(), error
 
     def rehearse(self) -> None:
-        """Runs a cell that does nothing and is not counted: memory that a copy shares is copied before anybody waits for it."""
+        """Runs a cell that does nothing and is not counted: memory that a copy shares is copied before anyone waits for it."""
         try:
             self.run("0", _REHEARSING)
         finally:
@@ -127,7 +127,7 @@ class Notebook:
             raise
         except SystemExit as ended:
             return self._exit(ended)
-        except BaseException as error:  # noqa: BLE001  # whatever the cell raises, the session goes on
+        except BaseException as error:  # noqa: BLE001  # whatever the cell raises, the session continues
             if isinstance(error, MemoryError):
                 self._throw_ballast()
             self._line(errors.describe(error))
@@ -170,13 +170,13 @@ class Notebook:
     def _exit(self, ended: SystemExit) -> str | None:
         code = ended.code
         if code is None or (isinstance(code, int) and code == 0):
-            self._line("exit() was called; the session goes on")
+            self._line("exit() was called; the session continues")
             return None
-        self._line(f"exit() was called with {code!r:.200}; the session goes on")
+        self._line(f"exit() was called with {code!r:.200}; the session continues")
         return "error"
 
     def _throw_ballast(self) -> None:
-        """Makes room for saying that there is none."""
+        """Makes room to report that there is none."""
         if self._ballast is not None:
             self._ballast.close()
             self._ballast = None
@@ -199,7 +199,7 @@ class Notebook:
             raise CellTimeout
 
     def _settle(self) -> None:
-        """Takes back what a cell may have set that would run its code, or break ours, between two cells."""
+        """Undoes what a cell may have set that would run its code, or break ours, between two cells."""
         self._running = False
         for timer in _TIMERS:
             _setitimer(timer, 0)
@@ -219,7 +219,7 @@ class Notebook:
         sys.stderr = sys.__stderr__ = self._err  # type: ignore[assignment,misc]  # a text stream
 
     def _flush_replaced(self) -> None:
-        """Has the streams of the cell's own that it printed to, if any, write what they hold back."""
+        """Has the cell's own streams that it printed to, if any, write what they hold back."""
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name, None)
             if stream is not self._out and stream is not self._err:

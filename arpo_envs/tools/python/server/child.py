@@ -1,7 +1,7 @@
 """A session's process: reads orders, runs cells, forks itself when told to.
 
-Everything here shares its process with a model's code. So nothing outside believes what it says, and it binds
-what it needs when it is imported, so that code which spoils a module spoils only its own session.
+Everything here shares its process with a model's code. So nothing outside trusts what it says, and it binds
+what it needs when it is imported, so that code that spoils a module spoils only its own session.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class SessionProcess:
     Args:
         channel: to the host.
         notebook: where cells run.
-        parent: the process that every session is a child of.
+        parent: the parent process of every session.
         fork: forks a sibling.
         seed: makes all random generators a function of a number.
         narrow: gives up all files but those below a folder; None where Landlock is not used.
@@ -51,7 +51,7 @@ class SessionProcess:
         seed: Callable[[int], None],
         narrow: Callable[[str], None] | None,
     ) -> None:
-        self._narrow, self._branch = narrow, ""  # "" once it was narrowed to its branch
+        self._narrow, self._branch = narrow, ""  # "" once narrowed to its branch
         self.channel, self.notebook, self.parent, self._fork = channel, notebook, parent, fork
         self.workdir = ""
         self._seed = seed
@@ -70,7 +70,7 @@ class SessionProcess:
                 self.channel.send(reply | {"nonce": order["nonce"]})
         except ChannelError:
             _exit(0)
-        except BaseException:  # noqa: BLE001  # a model's code has broken something: the host goes on from a checkpoint
+        except BaseException:  # noqa: BLE001  # a model's code has broken something: the host continues from a checkpoint
             _exit(70)
 
     def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class SessionProcess:
                 return {"failed": f"the working directory could not be copied: {error.strerror}"}
         if what == "settle":
             return {}
-        if self._branch and self._narrow is not None:  # not before it is needed: many copies are never used
+        if self._branch and self._narrow is not None:  # not until it is needed: many copies are never used
             self._narrow(self._branch)
         self._branch = ""
         if what == "exec":
@@ -108,7 +108,7 @@ class SessionProcess:
     # --- forks ------------------------------------------------------------------------------------
 
     def _copy(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Forks; the new process goes on with the channel that it was given, and learns its working directory there."""
+        """Forks; the new process continues with the channel that it was given, and learns its working directory there."""
         file = self.channel.files.pop()
         found = openings({_socket.fileno(self.channel.sock), file})
         try:
@@ -132,9 +132,9 @@ class SessionProcess:
     # --- the working directory ------------------------------------------------------------------------
 
     def _settle(self, place: dict[str, Any]) -> None:
-        """Takes a working directory, with a copy of what was in the original's, if there was anything.
+        """Takes a working directory, with a copy of what was in the original's, if anything.
 
-        Whoever was in a folder of the original's is then in the same folder of the copy, if it is there.
+        A process that was in a folder of the original's is then in the same folder of the copy, if it is there.
 
         Raises:
             OSError: there is no room, or something else that is not the original's fault.
@@ -154,11 +154,11 @@ class SessionProcess:
             self._move(workdir)
 
     def _numbered(self) -> set[int]:
-        """Returns the numbers of the files with names that the original has open."""
+        """Returns the numbers of the named files that the original has open."""
         return {each.kind.st_ino for each in self._inherited if stat.S_ISREG(each.kind.st_mode) and not each.is_deleted}
 
     def _move(self, workdir: str) -> None:
-        """Makes `workdir` the home, and the place of temporary files and of imports."""
+        """Makes `workdir` the home, and the place for temporary files and imports."""
         old, self.workdir = self.workdir, workdir
         self.notebook.hidden = (workdir, *self.notebook.hidden)
         with contextlib.suppress(Exception):  # a model's code may have replaced any of these
@@ -175,7 +175,7 @@ class SessionProcess:
         """Returns where in a working directory this process is: "/a/b", or "" when it is at its top or elsewhere."""
         try:
             here = _getcwd()
-        except OSError:  # it was removed, or lies too deep
+        except OSError:  # it was removed, or is too deep
             return ""
         return here[len(workdir) :] if workdir and here.startswith(f"{workdir}/") else ""
 

@@ -13,7 +13,7 @@ _PIECE = 1 << 18
 _MODE = 0o1777
 """Bits of a mode that are copied; a session cannot make files with the others."""
 _MOST_SKIPPED = 4096
-"""Numbers of files that are used up to reach a wanted one; each takes some microseconds."""
+"""File numbers that may be used up to reach a wanted one; each takes some microseconds."""
 
 _scandir, _symlink, _readlink, _mkdir, _link = os.scandir, os.symlink, os.readlink, os.mkdir, os.link
 _open, _read, _write, _close, _umask = os.open, os.read, os.write, os.close, os.umask
@@ -25,14 +25,14 @@ _lexists, _rename, _unlink = os.path.lexists, os.rename, os.unlink
 def copy_tree(source: str, target: str, numbered: Collection[int] = ()) -> None:
     """Copies files, folders and symbolic links, holes and hard links as such.
 
-    What is none of these, cannot be read, or lies so deep that no path leads there, is left out. Modes are given when a file
+    Anything else, and what cannot be read or is so deep that no path leads there, is left out. Modes are set when a file
     is made, because a session cannot change them.
 
     Args:
         source: a folder.
         target: an empty folder.
-        numbered: files by their numbers (`st_ino`), which the copies shall have as well if they can: SQLite takes a file
-            with another number for another file. It takes a file system that counts, and `hold_number`.
+        numbered: files by their numbers (`st_ino`), which the copies should have as well if possible: SQLite takes a file
+            with another number for another file. This needs a file system that counts, and `hold_number`.
 
     Raises:
         OSError: there is no room, or something else that is not the source's fault.
@@ -54,7 +54,7 @@ def copy_tree(source: str, target: str, numbered: Collection[int] = ()) -> None:
 
 
 def hold_number(folder: int) -> None:
-    """Uses up the first number of a new file system: `copy_tree` takes it for a folder that is gone in the end.
+    """Uses up the first number of a new file system: `copy_tree` uses it for a temporary folder.
 
     Args:
         folder: a descriptor of its top.
@@ -137,7 +137,7 @@ def _copy_folders(source: str, target: str, ready: dict[int, str]) -> None:
 
 
 def _lists_newest_first(folder: str) -> bool:
-    """Whether this file system lists what was made last first, as Linux's in memory does; `folder` holds no such names."""
+    """Whether this file system lists the newest first, as Linux's memory file system does; `folder` holds no such names."""
     names = ("1", "2")
     for name in names:
         _mkdir(f"{folder}/{name}")
@@ -152,7 +152,7 @@ def _lists_newest_first(folder: str) -> bool:
 def _copy_entries(
     entries: "Sequence[os.DirEntry[str]]", there: str, copies: dict[int, str], ready: dict[int, str]
 ) -> list[tuple[str, str]]:
-    """Copies what is in a folder, one after the other, and returns the folders among it with their copies."""
+    """Copies a folder's entries, one after another, and returns the folders among them with their copies."""
     folders = []
     for entry in entries:
         copied = f"{there}/{entry.name}"
@@ -166,7 +166,7 @@ def _copy_entries(
 
 
 def _copy_entry(entry: "os.DirEntry[str]", copied: str, copies: dict[int, str], ready: dict[int, str]) -> bool:
-    """Copies what is not a folder, and says whether it is one."""
+    """Copies an entry unless it is a folder; returns whether it is one."""
     kind = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(kind.st_mode):
         _symlink(_readlink(entry.path), copied)

@@ -6,7 +6,7 @@ from types import TracebackType
 
 PREFIX = "<cell "
 _FRAMES = 6
-"""Frames of the cells that are shown; of more, the first and last half."""
+"""Frames of the cells that are shown; of more, half from the beginning and half from the end."""
 _CHAIN = 3
 """Earlier exceptions that are shown, one line each."""
 _SOURCE = 200
@@ -32,7 +32,7 @@ def last_line(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Returns the exceptions that led to this one, the first first."""
+    """Returns the exceptions that led to this one, the earliest first."""
     found: list[BaseException] = []
     seen = {id(error)}
     current: BaseException | None = error

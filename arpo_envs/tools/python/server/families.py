@@ -1,4 +1,4 @@
-"""What the supervisor knows of sessions, and of forks that are to become sessions."""
+"""What the supervisor knows about sessions, and about forks that are to become sessions."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Branch:
 
     Args:
         folder: its path.
-        generation: how many branches it lies in.
+        generation: how many branches it is nested in.
     """
 
     folder: str
@@ -34,9 +34,9 @@ class Process:
     Args:
         channel: the number of its socket to the host.
         place: its working directory; None if it needs none yet.
-        original: the one that it was forked from, until it is known to be separate.
-        inherited: the working directory that it was forked in.
-        copied: there were files in that.
+        original: the one it was forked from, until it is known to be separate.
+        inherited: the working directory it was forked in.
+        copied: whether that contained files.
     """
 
     pid: int
@@ -56,11 +56,11 @@ class Window:
 
     Args:
         channel: the number of the new process's socket to the host.
-        source: who is forked; None when it is the template.
-        original: whose copy it is; None if it is the template's.
+        source: the process that is forked; None for the template.
+        original: the process it is a copy of; None for the template.
         kind: "open", "clone", "parked" or "checkpoint".
-        copy: the new process shall copy its original's files.
-        is_used: the source has forked; it may do so once.
+        copy: whether the new process should copy its original's files.
+        is_used: whether the source has forked; it may do so once.
     """
 
     family: Family

@@ -1,6 +1,6 @@
 """The folder of a server on the host's own file system, where there is no mount namespace to hide one in.
 
-A lock on a file in it says that the server lives, so that what a killed server left behind is found and removed.
+A lock on a file in it shows that the server is alive, so what a killed server left behind is found and removed.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def packages_of(path: str) -> str:
 
 
 def remove_folder(path: str) -> None:
-    """Removes a server's folder and all that is in it."""
+    """Removes a server's folder and everything in it."""
     for folder in (path, sessions_of(path)):
         with contextlib.suppress(OSError):
             os.chmod(folder, 0o700)
@@ -56,7 +56,7 @@ def remove_stale_folders() -> None:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether a folder is ours, and nobody holds its lock; one without a lock is just being made, or being removed."""
+    """Whether a folder is ours and its lock is not held; one without a lock is being made or removed right now."""
     try:
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

@@ -20,7 +20,7 @@ _NUMBERS = {"x86_64": 56, "aarch64": 220}
 
 
 class Forker:
-    """Forks this process, as often as it is called.
+    """Forks this process each time it is called.
 
     Make it before the process is confined; it works in the forks as well.
 
@@ -28,7 +28,7 @@ class Forker:
         flags: `FLAGS` or `FLAGS_WITH_MOUNTS`.
 
     Raises:
-        OSError: this is not a machine it knows.
+        OSError: this machine's architecture is unknown.
     """
 
     def __init__(self, flags: int = FLAGS) -> None:
@@ -44,9 +44,9 @@ class Forker:
         self._get_errno = ctypes.get_errno
         for function in (self._before, self._in_parent, self._in_child):
             function.restype = None
-        place = ctypes.c_void_p()  # where the C library keeps the thread's number
+        place = ctypes.c_void_p()  # where the C library keeps the thread's id
         library.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0)
-        # x86_64 wants the place fourth, aarch64 fifth; the other one is not looked at. Without it, the number stays the
+        # x86_64 expects the place fourth, aarch64 fifth; the other argument is ignored. Without it, the id stays the
         # parent's, which only matters for locks between threads.
         self._arguments = [ctypes.c_long(value) for value in (number, flags, 0, 0, place.value or 0, place.value or 0)]
 

@@ -1,6 +1,6 @@
-"""Framed messages over Unix sockets: four bytes of length, then JSON; descriptors travel beside them.
+"""Framed messages over Unix sockets: four bytes of length, then JSON; descriptors travel with them.
 
-Both sides use it. The side that distrusts the other gives a limit, a deadline and asks the kernel who sent.
+Both sides use it. The side that distrusts the other sets a limit and a deadline, and asks the kernel who sent.
 """
 
 import array
@@ -24,16 +24,16 @@ _ROOM_WITH_FILES = _ROOM + socket.CMSG_SPACE(4 * array.array("i").itemsize)
 _CHUNK = 1 << 16
 
 # A session uses this after a model's code has run, which can replace every function of `json` and `socket` that is written in
-# Python, and no method of a type that is not.
-_json: Any = json  # of which the types know only a part
+# Python, but no method of a type that is not.
+_json: Any = json  # the type stubs know only a part of it
 _writer = (None, json.JSONEncoder().default, _json.encoder.encode_basestring, None, ": ", ", ", False, False, True)
-_encode = _json.encoder.c_make_encoder(*_writer)  # what `json.dumps` ends in
-_decode = _json.JSONDecoder().scan_once  # what `json.loads` ends in
+_encode = _json.encoder.c_make_encoder(*_writer)  # what `json.dumps` ends up calling
+_decode = _json.JSONDecoder().scan_once  # what `json.loads` ends up calling
 _Socket = socket.SocketType
 
 
 class ChannelError(Exception):
-    """Base of what can go wrong with a channel; after any of these it is of no use."""
+    """Base of what can go wrong with a channel; after any of these it is useless."""
 
 
 class Closed(ChannelError):
@@ -68,15 +68,15 @@ class Channel:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def send(self, message: dict[str, Any], files: Sequence[int] = (), *, deadline: float | None = None) -> None:
-        """Sends a message, with open files beside it.
+        """Sends a message, along with open files.
 
         Args:
             message: anything JSON can hold.
-            files: descriptors of which the other side gets copies.
-            deadline: when to give up, as `time.monotonic()` tells it; None waits for ever.
+            files: descriptors; the other side gets copies.
+            deadline: when to give up, as a reading of `time.monotonic()`; None waits forever.
 
         Raises:
-            ChannelError: it could not be sent whole.
+            ChannelError: it could not be sent completely.
         """
         body = "".join(_encode(message, 0)).encode("utf-8", "backslashreplace")
         data = memoryview(_HEADER.pack(len(body)) + body)
@@ -96,7 +96,7 @@ class Channel:
         """Returns the next message; its descriptors are appended to `files`.
 
         Args:
-            deadline: when to give up, as `time.monotonic()` tells it; None waits for ever.
+            deadline: when to give up, as a reading of `time.monotonic()`; None waits forever.
 
         Raises:
             ChannelError: none came, or what came is not a message.
@@ -121,7 +121,7 @@ class Channel:
 
     @property
     def buffered(self) -> bool:
-        """Whether a part of another message is here already."""
+        """Whether part of another message is already here."""
         return bool(self._buffer)
 
     def waiting(self) -> bool:
@@ -129,7 +129,7 @@ class Channel:
         return bool(self._buffer) or bool(_poll(self.sock, select.POLLIN, 0))
 
     def close(self) -> None:
-        """Closes the socket and the files that nobody took."""
+        """Closes the socket and the files that were not taken."""
         _Socket.close(self.sock)
         for file in self.files:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Takes fork hooks out of the interpreter, before anything is imported that would register one."""
+"""Disables the interpreter's fork hooks before anything that would register one is imported."""
 
 import os
 import posix

@@ -21,7 +21,7 @@ _LOOPS = "asyncio.unix_events"
 
 
 class _WithoutDescriptors:
-    """What makes an event loop of asyncio's one that waits by `poll`, which keeps nothing in the kernel."""
+    """Turns an event loop of asyncio into one that waits by `poll`, which keeps nothing in the kernel."""
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector or selectors.PollSelector())  # type: ignore[call-arg]  # the event loop's
@@ -33,14 +33,14 @@ class _WithoutDescriptors:
         """Does nothing: there is none."""
 
     def _write_to_self(self) -> None:
-        """Does nothing: who calls this is the only thread, so the loop is awake."""
+        """Does nothing: the caller is the only thread, so the loop is awake."""
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
-        """Refuses, as loops do where there are no such signals."""
+        """Refuses, as loops do on systems without such signals."""
         raise NotImplementedError("no signals reach a cell")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Lets through what no program should catch, the time limit above all, and hands on the rest."""
+        """Lets through what no program should catch, above all the time limit, and passes on the rest."""
         from asyncio import CancelledError
 
         error = context.get("exception")
@@ -49,19 +49,19 @@ class _WithoutDescriptors:
         super().call_exception_handler(context)  # type: ignore[misc]  # the event loop's
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Says in one line what went wrong where nobody waited for it."""
+        """Says in one line what went wrong in a task that nobody awaited."""
         error = context.get("exception")
         what = "" if error is None else f": {errors.last_line(error)}"
         sys.stderr.write(f"{context['message']}{what}\n")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Has asyncio's loops changed as soon as they are imported."""
+    """Changes asyncio's loops as soon as they are imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Finds the module of the loops, and leaves all others to others."""
+        """Finds the module of the loops, and leaves all other modules to other finders."""
         spec = importlib.machinery.PathFinder.find_spec(name, path) if name == _LOOPS else None
         if spec is None or spec.loader is None:
             return None
@@ -85,12 +85,12 @@ def _change(module: ModuleType) -> None:
 
 def offer() -> None:
     """Makes these the loops that `asyncio.run` and all else in asyncio use; call it before anything imports asyncio."""
-    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc,assignment]  # what a session can use of them
+    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc,assignment]  # the one a session can use
     sys.meta_path.insert(0, _Finder())
 
 
 class Waiting:
-    """The loop in which cells wait; tasks that one leaves behind go on while a later one waits."""
+    """The loop in which cells wait; tasks that one leaves behind continue while a later one waits."""
 
     def __init__(self) -> None:
         self._loop: Any = None
@@ -102,7 +102,7 @@ class Waiting:
         if self._loop is None or self._loop.is_closed() or self._loop.is_running():  # a cell may have done anything to it
             self._loop = unix_events.SelectorEventLoop()
         task = self._loop.create_task(coroutine)
-        task._log_destroy_pending = False  # it may be lost when it is interrupted, which is told anyway
+        task._log_destroy_pending = False  # it may be lost when it is interrupted, which is reported anyway
         try:
             return self._loop.run_until_complete(task)
         except BaseException:
@@ -114,7 +114,7 @@ class Waiting:
 
     @staticmethod
     def settle() -> None:
-        """Forgets a loop that was interrupted while it said that it runs no longer."""
+        """Forgets a loop that was interrupted while it recorded that it no longer runs."""
         events = sys.modules.get("asyncio.events")
         if events is not None:
             with contextlib.suppress(Exception):  # a cell may have replaced it

@@ -1,6 +1,6 @@
 """Files that a session has mapped into its memory: a copy of it maps its own copies of them, at the same addresses.
 
-The kernel copies mappings with a fork, and they go on showing the original's files. A session cannot see its own mappings:
+The kernel copies mappings with a fork, and they keep showing the original's files. A session cannot see its own mappings:
 the supervisor lists them. A session runs this after a model's code, so everything is bound at import.
 """
 
@@ -33,11 +33,11 @@ class FileMapping:
     Args:
         start: its address.
         length: in bytes.
-        protection: what may be done there, as `mmap` takes it.
-        shared: what is written to the file is seen; a private one has copies of the pages that were written to.
+        protection: what may be done there, as `mmap` expects it.
+        shared: whether writes to the file are seen; a private mapping has copies of the pages that were written to.
         offset: in the file.
         number: the file's.
-        name: the file's, below the working directory; with " (deleted)" behind it, if it has none any more.
+        name: the file's, below the working directory; followed by " (deleted)" if it no longer has one.
     """
 
     start: int
@@ -75,12 +75,12 @@ def file_mappings(maps: str, folder: str) -> list[FileMapping]:
 
 
 def map_copies(mappings: Sequence[FileMapping], original: str, copy: str, known: Mapping[int, str]) -> None:
-    """Has mappings show the copies of their files.
+    """Makes mappings show the copies of their files.
 
     Args:
-        mappings: of this process, all that show files of the original's.
+        mappings: all those of this process that show the original's files.
         original: its working directory.
-        copy: the copy of that.
+        copy: the copy of that directory.
         known: paths of copies, by the number of the original; files without a name may be among them.
 
     Raises:
@@ -110,7 +110,7 @@ def _copy_of(mapping: FileMapping, original: str, copy: str) -> str | None:
 
 
 def _save(mapping: FileMapping, path: str) -> None:
-    """Writes what a mapping shows to a file, as there is no other way to it; what other mappings have written stays."""
+    """Writes what a mapping shows to a file, as there is no other way to read it; what other mappings have written stays."""
     file = _open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for done in range(max(0, _fstat(file).st_size - mapping.offset), mapping.length, _PAGE):
@@ -120,7 +120,7 @@ def _save(mapping: FileMapping, path: str) -> None:
             except OSError as error:
                 if error.errno != errno.EFAULT:
                     raise
-                break  # the file has ended: the kernel cannot read on, and we would be killed
+                break  # the file has ended: reading further would get us killed
     finally:
         _close(file)
 
@@ -161,5 +161,5 @@ def _changed(mapping: FileMapping, file: int) -> dict[int, bytes]:
 
 
 def as_message(mappings: Sequence[FileMapping]) -> list[list[Any]]:
-    """Returns mappings as JSON can hold them; `FileMapping(*row)` is the way back."""
+    """Returns mappings as JSON values; `FileMapping(*row)` is the way back."""
     return [list(vars(mapping).values()) for mapping in mappings]

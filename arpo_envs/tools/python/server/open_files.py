@@ -1,7 +1,7 @@
-"""The open files of a copied session: each leads to a copy of the file, at the same place, and never to the original's.
+"""The open files of a copied session: each leads to a copy of the file, at the same position, and never to the original's.
 
-What the kernel knows of an opening (the place, the flags) is shared by all who inherit its descriptors. So a copy opens
-everything anew, devices included, which would carry messages otherwise.
+What the kernel knows about an opening (the position, the flags) is shared by all that inherit its descriptors. So a copy
+reopens everything, including devices, which would otherwise carry messages.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from .mappings import FileMapping, map_copies
 MOST_FILES = 64
 """Descriptors that a cell may have."""
 RESERVED_FILES = 16
-"""Descriptors beyond those, for what a session does between two cells: it must be able to obey and to copy itself."""
+"""Descriptors beyond those, for what a session does between two cells: it must be able to obey and copy itself."""
 _KEPT_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_PATH
 _PIECE = 1 << 18
 _NO_NAME = ".deleted-{}"
@@ -36,7 +36,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True)
 class Opening:
-    """Descriptors that are duplicates of one another: they share a place and flags.
+    """Descriptors that are duplicates of one another: they share a position and flags.
 
     Args:
         files: the descriptors.
@@ -60,7 +60,7 @@ class Opening:
 
 
 def quiet() -> None:
-    """Leads the standard streams nowhere, by an opening that is this process's own."""
+    """Leads the standard streams nowhere, through this process's own opening."""
     null = _open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         _dup2(null, standard)
@@ -71,7 +71,7 @@ def openings(kept: Collection[int]) -> list[Opening]:
     """Returns what this process has open; call it in the original, because duplicates are found by changing a flag.
 
     Args:
-        kept: descriptors that are the session's own business.
+        kept: descriptors that the session itself needs.
     """
     left: dict[int, os.stat_result] = {}
     for file in _open_files():
@@ -91,7 +91,7 @@ def openings(kept: Collection[int]) -> list[Opening]:
 
 
 def _open_files() -> list[int]:
-    """Returns all descriptors; `poll` would be faster, and overlook those opened with O_PATH."""
+    """Returns all descriptors; `poll` would be faster, but overlook those opened with O_PATH."""
     found = []
     for file in range(MOST_FILES + RESERVED_FILES):
         try:
@@ -103,7 +103,7 @@ def _open_files() -> list[int]:
 
 
 def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
-    """Returns those of the others that change with the first; no call is allowed that would just say so."""
+    """Returns those of the others that change with the first; the call that would simply say so is not allowed."""
     others = [file for file in others if _fcntl(file, fcntl.F_GETFL) == flags]
     if not others or flags & os.O_PATH:
         return []
@@ -115,16 +115,16 @@ def _duplicates(first: int, flags: int, others: Sequence[int]) -> list[int]:
 
 
 def detach(found: Sequence[Opening], old: str, new: str | None, mappings: Sequence[FileMapping] = ()) -> None:
-    """Reopens and maps everything anew: in the copy of a working directory, or the same device.
+    """Reopens and remaps everything: in the copy of a working directory, or the same device.
 
-    Where there is no copy (a pipe, a file elsewhere), the descriptor becomes useless but for closing it. It stays taken, so
-    that a file object of the original's never means another file of the copy's.
+    If there is no copy (a pipe, a file elsewhere), the descriptor can only be closed. It stays taken, so that a file object
+    of the original's never refers to another file of the copy's.
 
     Args:
         found: what the original had open.
         old: the working directory that was copied.
         new: the copy; None if there is none.
-        mappings: of files in the working directory.
+        mappings: those of files in the working directory.
     """
     copied = [opening for opening in found if not stat.S_ISCHR(opening.kind.st_mode)]
     with _named(copied, old, new) as paths:
@@ -140,7 +140,7 @@ def detach(found: Sequence[Opening], old: str, new: str | None, mappings: Sequen
 
 @contextmanager
 def _named(found: Sequence[Opening], old: str, new: str | None) -> Iterator[Mapping[Identity, str]]:
-    """Gives the paths of the copies of open files and folders; those that have no name get one for the while."""
+    """Gives the paths of the copies of open files and folders; those without a name get a temporary one."""
     if new is None or not found:
         yield {}
         return
@@ -181,18 +181,18 @@ def _names(folder: str, wanted: set[Identity]) -> dict[Identity, str]:
 
 
 def _reopened(opening: Opening, path: str | None) -> int:
-    """Returns a new descriptor of what a path leads to, at the same place; one that is of no use, if it cannot be opened."""
+    """Returns a new descriptor of what a path leads to, at the same position; a useless one if it cannot be opened."""
     if path is not None:
         with suppress(OSError):
             copy = _open(path, opening.flags & _KEPT_FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if not stat.S_ISCHR(opening.kind.st_mode) and not opening.flags & os.O_PATH:  # listing a folder has a place as well
+            if not stat.S_ISCHR(opening.kind.st_mode) and not opening.flags & os.O_PATH:  # listing a folder has one, too
                 _lseek(copy, _lseek(opening.files[0], 0, os.SEEK_CUR), os.SEEK_SET)
             return copy
     return _open("/dev/null", os.O_PATH | os.O_CLOEXEC)
 
 
 def _copy(file: int, size: int, path: str) -> None:
-    """Copies what a descriptor leads to; the original's place is not moved."""
+    """Copies what a descriptor leads to; the original's position does not change."""
     copy = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     done = 0
     try:

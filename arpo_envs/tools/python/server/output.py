@@ -10,7 +10,7 @@ _NEWLINES = (None, "", "\n", "\r", "\r\n")
 
 
 class Output:
-    """A text that keeps its beginning and its end, however much is written.
+    """A text that keeps its beginning and end, however much is written.
 
     Args:
         limit: characters of the whole text, the mark in the middle included.
@@ -22,7 +22,7 @@ class Output:
         self._tail_room = max(1, limit - _MARK_ROOM - self._head_room)
         self._parts: list[str] = []
         self._kept = 0
-        self._tail: str | None = None  # from the first character on that does not fit
+        self._tail: str | None = None  # from the first character that does not fit
         self._written = 0
 
     def write(self, text: str) -> None:
@@ -42,12 +42,12 @@ class Output:
 
     @property
     def line_is_open(self) -> bool:
-        """Whether the last character written was no line break."""
+        """Whether the last character written was not a line break."""
         last = self._tail or next((part for part in reversed(self._parts) if part), "\n")
         return not last.endswith("\n")
 
     def text(self) -> str:
-        """Returns the whole, with a mark that counts what is missing."""
+        """Returns the whole text, with a mark that counts what is missing."""
         if self._tail is None:
             return "".join(self._parts)
         missing = self._written - len(self._parts[0]) - len(self._tail)
@@ -73,7 +73,7 @@ class _Bytes(io.RawIOBase):
 
 
 class _Standard(io.TextIOBase):
-    """What all standard streams have: the attributes of one that is a file, and an end that is not theirs to bring."""
+    """What all standard streams have: the attributes of a file's stream, and a `close` without effect."""
 
     encoding, errors = "utf-8", "backslashreplace"
     line_buffering, write_through = False, False
@@ -87,11 +87,11 @@ class _Standard(io.TextIOBase):
         line_buffering: bool | None = None,
         write_through: bool | None = None,
     ) -> None:
-        """Notes what it is told, for those who ask: text is never encoded here, nor held back.
+        """Records its arguments, for those who ask: text is never encoded here, nor held back.
 
         Raises:
-            LookupError: there is no such encoding, or no such way to treat errors.
-            ValueError: that is no end of a line.
+            LookupError: there is no such encoding or error handler.
+            ValueError: that is not a valid line ending.
         """
         if newline not in _NEWLINES:
             raise ValueError(f"illegal newline value: {newline!r}")
@@ -121,7 +121,7 @@ class Stream(_Standard):
         self.buffer = _Bytes(self)
 
     def detach(self) -> BinaryIO:
-        """Returns what takes bytes; this stream goes on as well."""
+        """Returns what takes bytes; this stream stays usable."""
         return self.buffer  # type: ignore[return-value]  # as good as one
 
     def writable(self) -> bool:
@@ -138,21 +138,21 @@ class Stream(_Standard):
 
 
 class NoInput(_Standard):
-    """A standard input at which nobody sits."""
+    """A standard input at which nobody types."""
 
     name, mode = "<stdin>", "r"
 
     @property
     def buffer(self) -> "NoInput":
-        """What would give bytes, in vain."""
+        """What would return bytes, if there were any."""
         return self
 
     def readable(self) -> bool:
-        """Yes, in vain."""
+        """True, though there is nothing to read."""
         return True
 
     def read(self, size: int | None = -1) -> NoReturn:
-        """Says that there is nothing to read, as an error."""
+        """Raises an error: there is nothing to read."""
         raise EOFError("nobody can type here: write the values into the code instead of asking for input")
 
     readline = readlines = readinto = read

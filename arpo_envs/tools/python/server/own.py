@@ -1,17 +1,17 @@
 """Keeps what the sessions' own code uses apart from what a model's code can replace.
 
-`os.close = None` in a cell changes a module that all share. So ours look such names up in copies of their own.
+`os.close = None` in a cell changes a module that all share. So our modules look such names up in their own copies.
 """
 
 import types
 from collections.abc import Iterable
 
 _SHARED = ("builtins", "sys", "tempfile", "warnings")
-"""Modules in which we set what cells shall see; of these, our code binds what it calls."""
+"""Modules in which we set what cells should see; our code binds what it calls of them."""
 
 
 def keep_own(modules: Iterable[types.ModuleType]) -> None:
-    """Gives these modules copies of the modules that they use, one another excepted.
+    """Gives these modules copies of the modules that they use, except one another.
 
     Args:
         modules: all of ours.

@@ -1,6 +1,6 @@
 """Working directories at one path for all sessions: each is mounted where only its session sees it.
 
-So whatever a session keeps of a path leads a copy of it to the copy's own files.
+So any path that a session keeps leads a copy of the session to the copy's own files.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Places(Protocol):
         """Whether the kernel bounds each directory's size."""
 
     def make_family(self) -> str:
-        """Returns where the directories of a family are."""
+        """Returns where a family's directories are."""
 
     def make_branch(self, folder: str) -> str:
         """Returns where those of a clone and its clones are."""
@@ -92,7 +92,7 @@ class OwnPlaces:
         return Place(self.mounts.path, self.mounts.aside if copy else None, top, os.fstat(top).st_dev)
 
     def finish(self, process: int) -> None:
-        """Takes the original's working directory out of a session's sight.
+        """Hides the original's working directory from a session.
 
         Raises:
             OSError: the session is gone.
@@ -100,7 +100,7 @@ class OwnPlaces:
         self.mounts.take_aside(process)
 
     def remove(self, place: Place) -> None:
-        """Lets go of one: what it holds goes with the last process that uses it."""
+        """Lets go of one: its content disappears with the last process that uses it."""
         with contextlib.suppress(OSError):
             os.close(place.top)
 

@@ -1,4 +1,4 @@
-"""What the supervisor must know of processes, asked of the kernel and never of a session."""
+"""What the supervisor must know about processes: the kernel is asked, never a session."""
 
 import contextlib
 import errno
@@ -12,9 +12,9 @@ from .mappings import FileMapping, file_mappings
 
 _DELETED = " (deleted)"
 _WAITING = ("S", "T", "t")
-"""States of a process that does nothing: it sleeps, or it was stopped."""
+"""States of a process that does nothing: asleep or stopped."""
 _MOST_MAPS = 1 << 20
-"""Bytes of a list of mappings that are read: some ten thousand lines; an honest session has some hundred."""
+"""Bytes that are read of a list of mappings: about ten thousand lines; an honest session has a few hundred."""
 
 
 class ProcessTable:
@@ -44,7 +44,7 @@ class ProcessTable:
         return [child for child in candidates if self.parent(child) == pid]
 
     def nameless(self, pid: int) -> dict[int, int]:
-        """Returns the files without a name that a process has open: the bytes each of them takes, by its number."""
+        """Returns the nameless files that a process has open: the bytes that each takes, by its number."""
         found = {}
         with contextlib.suppress(OSError):  # it is gone
             for file in self._listed(f"{pid}/fd"):
@@ -55,9 +55,9 @@ class ProcessTable:
         return found
 
     def nameless_mapped(self, pid: int, below: str) -> set[int]:
-        """Returns the numbers of the files that a process has mapped, and whose names below a folder are gone.
+        """Returns the numbers of the files that a process has mapped and whose names below a folder are gone.
 
-        How long they are cannot be seen.
+        Their lengths cannot be seen.
         """
         try:
             maps = self._read(f"{pid}/maps")
@@ -76,7 +76,7 @@ class ProcessTable:
         """Returns what a process has mapped, as the kernel prints it.
 
         Raises:
-            OSError: it is gone, or has mapped so much that reading it would keep everybody waiting.
+            OSError: it is gone, or has mapped so much that reading it would keep everyone waiting.
         """
         return self._read(f"{pid}/maps", _MOST_MAPS)
 
@@ -136,7 +136,7 @@ def kill_by(pidfd: int) -> None:
 
 
 def close_all_but(kept: Collection[int]) -> None:
-    """Closes every descriptor of this process but those."""
+    """Closes every descriptor of this process except those."""
     above = 1 + max(kept)
     for file in range(above):
         if file not in kept:

@@ -1,4 +1,4 @@
-"""Removes what nobody uses any more, in a process of its own, so that the supervisor goes on answering meanwhile.
+"""Removes what is no longer used, in a separate process, so that the supervisor keeps answering meanwhile.
 
 A session can leave so many files that removing them takes seconds.
 """
@@ -12,7 +12,7 @@ from .processes import close_all_but
 from .workdirs import empty_folder
 
 _NICE = 10
-"""How much lower its priority is: sessions wait less for it than for one another, and what they leave still goes."""
+"""How much lower its priority is: sessions wait less for it than for one another, and what they leave is still removed."""
 _MANY = 1 << 16
 
 
@@ -28,7 +28,7 @@ class Remover:
         self.pid, self._bell = self._start()
 
     def wake(self) -> None:
-        """Has it look for something to remove, soon; a process that has died is replaced."""
+        """Has it look for something to remove soon; a process that has died is replaced."""
         try:
             self._ring()
         except BrokenPipeError:
@@ -38,13 +38,13 @@ class Remover:
             self._ring()
 
     def end(self) -> None:
-        """Has it end when it has done what it was told, and waits for that."""
+        """Has it finish its work and end, and waits for that."""
         os.close(self._bell)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
     def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been told so often already
+        with contextlib.suppress(BlockingIOError):  # it has already been told often enough
             os.write(self._bell, b"1")
 
     def _start(self) -> tuple[int, int]:
@@ -63,7 +63,7 @@ class Remover:
             close_all_but({listening})
             os.nice(_NICE)
             while os.read(listening, _MANY):
-                with contextlib.suppress(OSError):  # it may be possible the next time
+                with contextlib.suppress(OSError):  # it may be possible next time
                     empty_folder(self._folder)
         finally:
             os._exit(0)

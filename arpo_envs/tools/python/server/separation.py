@@ -1,7 +1,7 @@
 """Whether a copy of a session is separate from its original, as the kernel sees it.
 
-A copy runs its original's code, so what it says of itself proves nothing. Nothing that it holds may lead to what another
-session has: no file, no mapping, no pipe, no opening that both use; and nobody but itself may hold its channel.
+A copy runs its original's code, so what it says about itself proves nothing. Nothing that it holds may lead to what another
+session has: no file, no mapping, no pipe, no opening that both use; and only the copy itself may hold its channel.
 """
 
 import os
@@ -24,7 +24,7 @@ _LOOKS, _MOMENT = 8, 0.0002
 
 
 class Busy(Exception):
-    """A process ran meanwhile, so that what was seen of it may be out of date."""
+    """A process ran meanwhile, so what was seen of it may be out of date."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,23 @@ class Separation:
     Args:
         table: the kernel's process table.
         root: the folder below which all working directories are.
-        bounded: each of them is a file system of its own.
+        bounded: whether each of them is a separate file system.
     """
 
     def __init__(self, table: ProcessTable, root: str, *, bounded: bool) -> None:
         self._table, self._root, self._bounded = table, root, bounded
 
     def complaint(self, copy: Process, original: Process | None, *, files: bool) -> str | None:
-        """Returns how a copy, or its original, could still reach what is the other's; None if neither can.
+        """Returns how a copy or its original could still reach what belongs to the other; None if neither can.
 
         Args:
             copy: the new session.
-            original: the one that it was forked from; None if that is gone.
-            files: the original has files; without any, nothing of them can be in memory.
+            original: the one it was forked from; None if that is gone.
+            files: whether the original has files; without any, none of them can be in memory.
 
         Raises:
             Busy: one of them was not waiting all the time.
-            OSError: one of them cannot be looked at.
+            OSError: one of them cannot be inspected.
         """
         both = (copy,) if original is None else (copy, original)
         try:
@@ -72,7 +72,7 @@ class Separation:
         return found
 
     def _rests(self, both: Sequence[Process]) -> list[str | None]:
-        """Returns what stays the same while these do nothing; gives them a moment to get there, after their last answers."""
+        """Returns what stays the same while these do nothing; after their last answers, gives them a moment to come to rest."""
         for _ in range(_LOOKS):
             rests = [self._table.rest(each.pid) for each in both]
             if None not in rests:
@@ -114,7 +114,7 @@ class Separation:
         )
 
     def _is_foreign(self, file: _File, place: Place | None, inherited: Place | None) -> bool:
-        """Whether a file or folder lies in a working directory that is another's."""
+        """Whether a file or folder is in another session's working directory."""
         inside = file.path.startswith(f"{self._root}/")
         if not self._bounded:
             return inside and (place is None or not f"{file.path}/".startswith(f"{place.path}/"))
@@ -135,7 +135,7 @@ class Separation:
 
     @staticmethod
     def _is_shared(mine: _File, pid: int, theirs: _File, other: int) -> bool:
-        """Whether two descriptors are of one opening, with one place and flags; some kernels do not say."""
+        """Whether two descriptors share one opening, with its position and flags; some kernels do not say."""
         if mine.number < 0 or theirs.number < 0 or not os.path.samestat(mine.kind, theirs.kind):
             return False
         with suppress(OSError):

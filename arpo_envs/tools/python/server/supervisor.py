@@ -1,6 +1,6 @@
 """The supervisor: makes sessions, lets them fork when the host orders it, and cleans up after them.
 
-One thread, one loop, and no model's code. The host is trusted; a session is believed nothing.
+One thread, one loop, and no model's code. The host is trusted; nothing a session says is.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from .workdirs import Usage
 _GENERATIONS = 14
 """How many clones of clones get a branch of their own: the kernel stacks at most 16 layers of Landlock."""
 _ENDING = 1.0
-"""Seconds in which the last process of a family ends; if its filter is in use after that, there are strays."""
+"""Seconds within which the last process of a family ends; if its filter is still in use then, there are strays."""
 
 
 class Supervisor:
     """Serves one host until it is gone.
 
     Args:
-        control: to the host.
+        control: the channel to the host.
         host: a pidfd of the host.
         template: the template's pid, the descriptor for its tokens, and the socket for its orders.
         workdirs: makes working directories.
         table: the kernel's process table.
-        separation: looks at new sessions; None where they are not confined.
+        separation: inspects new sessions; None if they are not confined.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Supervisor:
         return said
 
     def _place_new(self, window: Window, pid: int, pidfd: int) -> tuple[Process, dict[str, Any]]:
-        """Gives a new process a working directory, and returns it with what it has to be told.
+        """Gives a new process a working directory, and returns it with what it must be told.
 
         A "clone" gets a branch of its own; what is "parked" and a "checkpoint" stay in the original's. A checkpoint of a
         session without files gets a working directory only when it takes its original's place.
@@ -195,7 +195,7 @@ class Supervisor:
         return {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
 
     def _finish(self, pid: int) -> dict[str, Any]:
-        """Looks whether a new process, which has copied its original's files if there were any, has let go of the original."""
+        """Checks whether a new process, which has copied its original's files, if any, has let go of the original."""
         process = self._processes.get(pid)
         if process is None:
             return {"failed": "the new interpreter is gone"}
@@ -205,7 +205,7 @@ class Supervisor:
         return self._separate(process)
 
     def _separate(self, process: Process) -> dict[str, Any]:
-        """Says whether a new process reaches nothing of its original's, and kills it if it does."""
+        """Reports whether a new process cannot reach anything of its original's, and kills it if it can."""
         original = process.original
         if original is not None and self._processes.get(original.pid) is not original:
             original = None
@@ -215,7 +215,7 @@ class Supervisor:
             except Busy:
                 return {"separate": False}
             except OSError as error:
-                complaint = f"it cannot be looked at ({error.strerror})"
+                complaint = f"it cannot be inspected ({error.strerror})"
             if complaint is not None:
                 kill_by(process.pidfd)
                 return {"failed": f"the copy is not separate: {complaint}"}
@@ -223,7 +223,7 @@ class Supervisor:
         return {"separate": True}
 
     def _had_files(self, process: Process, original: Process | None) -> bool:
-        """Whether a process could have anything of its original's in memory; where it is cheap, the original is asked again."""
+        """Whether a process could have anything of its original's in memory; if cheap, the original is checked again."""
         if process.copied or original is None or original.place is None:
             return True
         return self.workdirs.bounded and self.workdirs.usage(original.place).entries > 0
@@ -236,7 +236,7 @@ class Supervisor:
                 _allow_files(window.source, MOST_FILES)
 
     def _cancel(self, number: int) -> dict[str, Any]:
-        """Gives up a fork: whatever has come of it is killed as soon as no other fork could be mistaken for it."""
+        """Gives up a fork: its result, if any, is killed as soon as no other fork could be mistaken for it."""
         window = self._windows.get(number)
         if window is not None:
             self._close_window(number)
@@ -264,7 +264,7 @@ class Supervisor:
         return {"bytes": usage.size, "entries": self.workdirs.entries + 1 if unknown else usage.entries}
 
     def _used(self, process: Process) -> Usage | None:
-        """Returns what a process's files take, with those that have no name any more; None if it needs no folder yet."""
+        """Returns what a process's files take, including those without a name; None if it does not need a folder yet."""
         if process.place is None:
             return None
         usage = self.workdirs.usage(process.place)
@@ -290,7 +290,7 @@ class Supervisor:
         listener = family.listener
         if listener is None:
             return
-        if not events & select.EPOLLIN:  # nobody has this filter any more
+        if not events & select.EPOLLIN:  # no process has this filter any more
             self._unwatch(listener)
             os.close(listener)
             family.listener = None
@@ -298,7 +298,7 @@ class Supervisor:
         try:
             asked = notifications.receive(listener)
         except OSError:
-            return  # who asked is dead
+            return  # the process that asked is dead
         if asked is None:
             return
         allow = bool(asked.args[0] == self.workdirs.fork_flags) and self._may_fork(family, asked.pid)
@@ -328,7 +328,7 @@ class Supervisor:
             self._ended.append(family)
 
     def _sweep(self) -> None:
-        """Kills processes that are nobody's: forks that were never registered."""
+        """Kills processes that belong to nobody: forks that were never registered."""
         self._must_sweep = False
         for pid in self.table.children(self.template):
             if pid not in self._processes:
@@ -359,5 +359,5 @@ class Supervisor:
 
 
 def _allow_files(pid: int, files: int) -> None:
-    """Lets a process have so many descriptors from now on; it cannot change that itself."""
+    """Lets a process have this many descriptors from now on; it cannot change that itself."""
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, MOST_FILES + RESERVED_FILES))

@@ -25,17 +25,17 @@ from .open_files import quiet
 from .own import keep_own
 
 READY = b"ready"
-"""The template's report when all went well; anything else is what went wrong."""
+"""The template's report if all went well; anything else says what went wrong."""
 
 COMMON = (
     *("bisect", "cmath", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
     *("heapq", "inspect", "io", "itertools", "json", "math", "operator", "pickle", "pprint", "re", "statistics", "string"),
     *("textwrap", "time", "traceback", "typing", "unicodedata"),
 )
-"""Modules of the standard library that are in memory already when a cell imports them."""
+"""Modules of the standard library that are already in memory when a cell imports them."""
 
 _WARM = {"sympy": "import sympy; x = sympy.Symbol('x'); sympy.solve(x**2 - 2, x); sympy.simplify((x**2 - 1) / (x - 1))"}
-"""What loads the parts of a library that it loads only when first used."""
+"""Code that loads those parts of a library that it loads only on first use."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Settings:
 
     Args:
         imports: modules to import beforehand.
-        output_characters: characters of a cell's text.
-        nice: how much lower than the host's the priority is.
+        output_characters: characters of a cell's output.
+        nice: how much lower the priority is than the host's.
         supervisor: this process's parent.
         search: where modules are looked for.
-        aliases: paths, and the ones that texts show instead.
+        aliases: paths, and the ones that output shows instead.
         fork_flags: how sessions fork.
     """
 
@@ -66,8 +66,8 @@ class Rights:
     """How a session gives up rights.
 
     Args:
-        confine: once, at its start, given the folder of its family; returns the fork listener's descriptor.
-        narrow: a clone, given the folder of its branch of the family; None where Landlock is not used.
+        confine: called once, at its start, with its family's folder; returns the fork listener's descriptor.
+        narrow: called in a clone, with the folder of its branch of the family; None if Landlock is not used.
     """
 
     confine: Callable[[str], int | None]
@@ -79,9 +79,9 @@ def run_template(settings: Settings, tokens: int, orders: socket.socket, rights:
 
     Args:
         settings: what all sessions have in common.
-        tokens: a descriptor; one byte is one session, the end is the end.
+        tokens: a descriptor; one byte means one session, end of file means stop.
         orders: a datagram socket: a report goes out, one order per session comes in.
-        rights: how sessions give up theirs.
+        rights: how sessions give up their rights.
     """
     die_with_parent(settings.supervisor)
     try:
@@ -102,7 +102,7 @@ def run_template(settings: Settings, tokens: int, orders: socket.socket, rights:
 
 
 def warm_up(imports: Sequence[str]) -> None:
-    """Imports what sessions will use, with the parts that are loaded only when first used."""
+    """Imports what sessions will use, with the parts that are loaded only on first use."""
     for name in (*COMMON, *imports):
         importlib.import_module(name)
     seeder()(0)  # solving draws random numbers
@@ -111,7 +111,7 @@ def warm_up(imports: Sequence[str]) -> None:
 
 
 def seeder() -> Callable[[int], None]:
-    """Returns what makes the generators of the modules that are imported by now a function of a seed."""
+    """Returns a function that makes the generators of the modules imported so far a function of a seed."""
     numpy, sympy = sys.modules.get("numpy"), sys.modules.get("sympy.core.random")
     own = [random.seed, *([] if sympy is None else [sympy.seed])]
 

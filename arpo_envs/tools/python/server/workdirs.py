@@ -1,8 +1,8 @@
-"""Working directories: one per session, out of reach for every other session.
+"""Working directories: one per session, out of reach of every other session.
 
-Where the server has a mount namespace, each is a memory file system with a size and a number of files of
-its own. Elsewhere it is a folder, and its size can only be asked for. The folders above are not readable and
-the names are random, so that no session can find or list another's. Where every session has a mount namespace
+If the server has a mount namespace, each is a memory file system with its own limits on size and number of
+files. Elsewhere it is a folder, and its size can only be queried. The folders above are not readable and
+the names are random, so no session can find or list another's. If every session has a mount namespace
 too, see `places`.
 """
 
@@ -16,12 +16,12 @@ from secrets import token_hex
 from .forking import FLAGS
 
 CLOSED = 0o111
-"""Mode of the folders above: they can be passed through, and neither listed nor written to."""
+"""Mode of the folders above: they can be passed through, but neither listed nor written to."""
 _OPENED = 0o311
 _FULL = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Why a folder, or a link in its place, cannot be removed at once."""
 _MOST_ROUNDS = 100_000
-"""Levels of folders that are removed; who goes on making some meanwhile shall not keep the remover busy for ever."""
+"""Levels of folders that are removed; a process that keeps making new ones must not keep the remover busy forever."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Place:
 
     Args:
         path: where the session finds it.
-        original: where the session finds that of its original, until `finish`; None if it shall copy nothing.
-        top: a descriptor of it, where the path leads others elsewhere.
-        device: the number of its file system, if that is its own.
+        original: where the session finds its original's, until `finish`; None if it should copy nothing.
+        top: a descriptor of it, if the path leads other processes elsewhere.
+        device: the number of its file system, if it has its own.
     """
 
     path: str
@@ -56,11 +56,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Trash:
-    """Where folders go that nobody uses any more.
+    """Where folders go that are no longer used.
 
     Args:
-        folder: in the same file system as they are; see `make_trash`.
-        wake: has somebody remove what is in it.
+        folder: in the same file system as those folders; see `make_trash`.
+        wake: has its contents removed.
     """
 
     folder: str
@@ -72,9 +72,9 @@ class WorkDirs:
 
     Args:
         root: a folder that exists and that only this server uses.
-        mount: mounts a size-limited file system on a folder; None where that cannot be done.
-        unmount: takes it off again.
-        trash: where removed folders go: moving one takes no time, whatever it holds.
+        mount: mounts a size-limited file system on a folder; None if that cannot be done.
+        unmount: unmounts it again.
+        trash: where removed folders go: moving one takes no time, whatever it contains.
         entries: files and folders that one may hold; more are not counted.
     """
 
@@ -110,15 +110,15 @@ class WorkDirs:
         """Returns a new, empty working directory.
 
         Args:
-            folder: of a family, or a branch of it.
+            folder: the folder of a family, or of a branch of it.
             process: a pidfd of the session it is for.
-            original: the working directory of the session that it was forked from; None if it was not forked.
-            copy: the session is going to copy that.
+            original: the working directory of the session it was forked from; None if it was not forked.
+            copy: whether the session is going to copy that.
 
         Raises:
             OSError: there is no room, or the session is gone.
         """
-        path = _make_below(folder, 0o700 if self._mount is None else 0)  # nobody shall write below the mount
+        path = _make_below(folder, 0o700 if self._mount is None else 0)  # nobody should write below the mount
         if self._mount is not None:
             try:
                 self._mount(path)
@@ -129,10 +129,10 @@ class WorkDirs:
         return Place(path, original.path if original is not None and copy else None, device=device)
 
     def finish(self, process: int) -> None:
-        """Nothing is done when a copy is: a session stays away from its original's files by itself."""
+        """Does nothing: a session stays away from its original's files by itself."""
 
     def remove(self, place: Place) -> None:
-        """Removes a working directory and all it holds; one that is gone already is no error."""
+        """Removes a working directory and its contents; one that is already gone is not an error."""
         path = place.path
         if self._unmount is not None:
             with contextlib.suppress(OSError):
@@ -144,15 +144,15 @@ class WorkDirs:
         self._remove_folder(self.root, family)
 
     def usage(self, place: Place) -> Usage:
-        """Returns what a directory holds; without a size-limited file system it is counted, until it is too much."""
+        """Returns what a directory holds; without a size-limited file system, files are counted until there are too many."""
         return taken(place.path) if self.bounded else counted(place.path, self.entries)
 
     def _remove_folder(self, parent: str, path: str) -> None:
-        """Removes a folder at once if it is empty, or moves it to the trash; what resists goes with the folders above it."""
+        """Removes a folder at once if it is empty, or moves it to the trash; what resists goes with its parents."""
         with contextlib.suppress(OSError):
             try:
                 self._take(path)
-            except PermissionError:  # both are closed, to who is not root
+            except PermissionError:  # both are closed to users other than root
                 os.close(_open_folder(path, None))
                 with _opened(parent):
                     self._take(path)
@@ -184,7 +184,7 @@ def _make_below(parent: str, mode: int) -> str:
 
 @contextlib.contextmanager
 def _opened(folder: str) -> Iterator[None]:
-    """Makes a closed folder writable for its owner, which sessions are as well: only for those who are not root."""
+    """Makes a closed folder writable for its owner, which sessions are as well; needed only by users other than root."""
     os.chmod(folder, _OPENED)
     try:
         yield
@@ -193,10 +193,10 @@ def _opened(folder: str) -> Iterator[None]:
 
 
 def remove_tree(path: str) -> None:
-    """Removes a folder that somebody hostile has filled, and may still be busy in.
+    """Removes a folder that a hostile process has filled, and may still be using.
 
-    Never recursive, no path grows long, and no link is followed, wherever one turns up: everything is done
-    by descriptors. Folders within folders are moved up before they are emptied. What cannot be removed stays.
+    It never recurses, no path grows long, and no link is followed, wherever one turns up: everything is done
+    by descriptors. Nested folders are moved up before they are emptied. What cannot be removed stays.
     """
     with contextlib.suppress(OSError):
         empty_folder(path)
@@ -207,7 +207,7 @@ def empty_folder(path: str) -> None:
     """Removes what is in a folder, as `remove_tree` does.
 
     Raises:
-        OSError: it is no folder, or it cannot be opened.
+        OSError: it is not a folder, or cannot be opened.
     """
     top = _open_folder(path, None)
     try:
@@ -259,7 +259,7 @@ def _removed(name: str, folder: int) -> bool:
 
 
 def _empty_or_move(name: str, folder: int, top: int) -> bool:
-    inner = _open_folder(name, folder)  # who may not write into a folder may not move it elsewhere either
+    inner = _open_folder(name, folder)  # without write permission in a folder, it cannot be moved elsewhere either
     try:
         if folder == top:
             moved = _empty(inner, top)
@@ -284,7 +284,7 @@ def taken(top: str | int) -> Usage:
 
 
 def counted(path: str, most: int) -> Usage:
-    """Returns what a folder holds, stopping after `most` entries; what cannot be looked into counts as too many."""
+    """Returns what a folder holds, stopping after `most` entries; what cannot be inspected counts as too many."""
     size = entries = 0
     folders = [path]
     while folders and entries <= most:

@@ -1,6 +1,6 @@
 """Starts the fork server: isolates itself, forks the template, then supervises.
 
-It is started as a program of its own (`main`) by `client.ForkServer`, with a nearly empty environment.
+It is started as a separate program (`main`) by `client.ForkServer`, with a nearly empty environment.
 """
 
 import contextlib
@@ -45,14 +45,14 @@ _PERSONALITY_QUERY = 0xFFFFFFFF
 _PR_SET_CHILD_SUBREAPER = 36
 _MEBIBYTE = 1 << 20
 _OPEN_FILES = 4096
-"""At first: a session passes its filter's listener on, which the kernel refuses while more descriptors than this limit
-are on their way anywhere on the machine. The supervisor lowers it when it registers the session."""
+"""The initial limit: a session passes its filter's listener on, which the kernel refuses while more descriptors than this
+are in transit anywhere on the machine. The supervisor lowers it when it registers the session."""
 _CPU_SECONDS = 3600
-"""Of one process: the bound of last resort for one that nobody supervises any more."""
+"""For one process: the last resort for one that is no longer supervised."""
 
 
 class Unavailable(Exception):
-    """The machine cannot give what was asked for; the text says what, why, and what to do."""
+    """The machine cannot give what was asked for; the message says what, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Place:
     """Where sessions live.
 
     Args:
-        layers: what this machine offers; None when nothing shall be used.
+        layers: what this machine offers; None if nothing should be used.
         unkept: promises that are not kept with these layers.
         readable: what a session may read besides its working directory.
-        listable: folders of which it may list the names.
+        listable: folders in which it may list the names.
         workdirs: makes working directories.
         table: the process table.
-        folder: the server's folder on the host, which has to be removed; None inside a private root.
+        folder: the server's folder on the host, which must be removed; None inside a private root.
         installed: what the links to packages in that folder stand for; None inside a private root.
     """
 
@@ -111,7 +111,7 @@ def main(control_file: int, host_pid: int) -> int:
 
 
 def fix_addresses() -> None:
-    """Starts this program again without address randomisation, where the machine allows that."""
+    """Restarts this program without address randomisation, if the machine allows that."""
     libc = ctypes.CDLL(None, use_errno=True)
     now = libc.personality(_PERSONALITY_QUERY)
     if now != -1 and not now & _ADDR_NO_RANDOMIZE and libc.personality(now | _ADDR_NO_RANDOMIZE) != -1:
@@ -160,7 +160,7 @@ def _separation(place: Place) -> Separation | None:
 
 
 def _offered(mode: str, *, unsafe: bool) -> tuple[Layers, list[str]]:
-    """Returns the layers that shall be used, of those that this machine offers, and the promises that are then not kept.
+    """Returns those of this machine's layers that should be used, and the promises that are then not kept.
 
     Raises:
         Unavailable: they are not enough.
@@ -193,7 +193,7 @@ def _described(place: Place) -> dict[str, Any]:
 
 
 def _allow_many_files() -> None:
-    """One process needs one descriptor here, and the usual limit is 1024."""
+    """Each process needs one descriptor here, and the usual limit is 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -230,7 +230,7 @@ def _searched(place: Place) -> tuple[list[str], list[tuple[str, str]]]:
 
 def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, tokens: int, orders: socket.socket) -> NoReturn:
     try:
-        quiet()  # nothing of sessions comes to the host's error file
+        quiet()  # nothing from sessions reaches the host's error file
         if place.layers is not None and place.layers.own_mounts:
             enter_user_namespace(place.table.folder)
         close_all_but({0, 1, 2, tokens, orders.fileno()})

@@ -4,10 +4,10 @@ From the outside inwards: namespaces and a private root (`enter_namespaces`, onc
 every freshly forked session, a mount namespace of its own (`OwnMounts`), resource limits, no capabilities
 that count, no_new_privs, Landlock and a seccomp allow-list (`confine`). All of them are inherited by a fork
 and cannot be undone by the process itself.
-`probe` says which of them this machine offers. x86_64 has been run; aarch64 has only been checked
+`probe` reports which of them this machine offers. x86_64 has been run; aarch64 has only been checked
 against the kernel's headers.
 
-Everything that is needed later is imported here: once the private root is entered, the package's own
+Everything needed later is imported here: once the private root is entered, the package's own
 files are out of sight.
 """
 

@@ -5,7 +5,7 @@ directory. What is left out on purpose, beyond the obvious: signals to anyone, `
 `memfd_create` and shared writable memory (neither counts against the memory limit, and a clone must not
 share memory with its original), `truncate` by path, `sync`, `inotify`, extended attributes, and whatever
 changes other processes. `PROT_EXEC` is allowed: `ctypes` callbacks may need it, and native code can be
-reached through `ctypes` in any case, so refusing it would guard nothing. Landlock's calls are allowed, because a
+reached through `ctypes` in any case, so refusing it would protect nothing. Landlock's calls are allowed, because a
 clone narrows itself with them, and all they can do is take rights away.
 """
 
@@ -37,14 +37,14 @@ set_robust_list rseq wait4 waitid exit exit_group
 getsockname landlock_create_ruleset landlock_add_rule landlock_restrict_self
 """
 
-# Accepted and not done: a session cannot make its files, or the folders above them, open to others, or change the times
-# of files outside; Landlock guards none of these. Nothing of a session has to survive a power failure. And a lock on a file
-# that all episodes read would stop other programs, and carry messages to them; on a session's own files it has no rival.
+# Accepted but not done: a session cannot open its files, or the folders above them, to others, or change the times of
+# files outside; Landlock prevents none of these. Nothing in a session has to survive a power failure. And a lock on a file
+# that all episodes read would stop other programs, and carry messages to them; on a session's own files nothing competes.
 _PRETENDED = """
 chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat fsync fdatasync flock
 """
 
-# As in a file system that has no such attributes; those of files outside are none of a session's business.
+# As in a file system without such attributes; those of files outside do not concern a session.
 _UNSUPPORTED = "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr"
 
 _SIGKILL = 9
@@ -79,7 +79,7 @@ _MAP_SHARED, _MAP_PRIVATE, _MAP_KIND, _MAP_ANONYMOUS = 0x1, 0x2, 0xF, 0x20
 _MAP_HARMLESS = 0x10 | 0x40 | 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x100000
 """MAP_FIXED, _32BIT, _DENYWRITE, _EXECUTABLE, _NORESERVE, _POPULATE, _NONBLOCK, _STACK, _FIXED_NOREPLACE. Memory that
 grows downwards, is locked, or consists of huge pages is not counted by RLIMIT_DATA."""
-_ADVICE = (0, 1, 2, 3, 4, 8, 14, 15, 16, 17)  # of MADV_: what changes no page and what a fork inherits
+_ADVICE = (0, 1, 2, 3, 4, 8, 14, 15, 16, 17)  # of MADV_: those that change neither pages nor what a fork inherits
 _BLOCK = 24
 """Bits of an address within one of the blocks into which the filter divides memory."""
 
@@ -100,9 +100,9 @@ def _no_bits_but(argument: int, bits: int) -> Condition:
 
 
 def _opening(flags: int) -> Cases:
-    """Refuses to make programs that give rights, and to truncate what is not opened for writing.
+    """Refuses to make set-id programs, and to truncate what is not opened for writing.
 
-    Landlock cannot see the latter before its version 3.
+    Landlock cannot see the latter before version 3.
     """
     set_id = Condition(flags + 1, _SET_ID, mask=0o6000)
     truncating = tuple(_O_TRUNC | mode for mode in (_O_READ_ONLY, _O_NEITHER))
@@ -133,7 +133,7 @@ _DEPENDING: Mapping[str, Verdict] = {
     "open": _opening(1),
     "openat": _opening(2),
     "creat": Cases((((Condition(1, _SET_ID, mask=0o6000),), DEFAULT),), ALLOW),
-    "fallocate": _only((Condition(1, (0,)),)),  # the other ways do not heed the limit on a file's size
+    "fallocate": _only((Condition(1, (0,)),)),  # the other modes ignore the limit on a file's size
     "renameat2": _only((Condition(4, (0, _RENAME_NOREPLACE, _RENAME_EXCHANGE)),)),
     "pipe2": _only((_no_bits_but(1, _O_NONBLOCK | _O_CLOEXEC),)),
     "fcntl": Cases((((Condition(1, _FCNTL),), ALLOW), ((Condition(1, _LOCKING),), _IGNORED)), DEFAULT),
@@ -148,7 +148,7 @@ _DEPENDING: Mapping[str, Verdict] = {
             Condition(2, (0,), mask=_PROT_WRITE),
         ),
     ),
-    # A file that is mapped shared, for reading, could be made writable memory otherwise.
+    # Otherwise a file that is mapped shared, for reading, could be made writable memory.
     "mprotect": _only((Condition(2, (0,), mask=_PROT_WRITE),)),
     "madvise": _only((Condition(2, _ADVICE),)),
     "futex": _only((Condition(1, _FUTEX_WAITS_AND_WAKES, mask=0xFFFFFFFF ^ (_FUTEX_PRIVATE | _FUTEX_REAL_TIME)),)),
@@ -157,7 +157,7 @@ _DEPENDING: Mapping[str, Verdict] = {
     "sendto": _only((_no_bits_but(3, _MSG_HARMLESS),)),
     "recvfrom": _only((_no_bits_but(3, _MSG_HARMLESS),)),
     "getsockopt": _only((Condition(1, (_SOL_SOCKET,)), Condition(2, _SO_ASKED))),
-    # The one fork that a server orders is asked of the supervisor; `os.fork`, threads and `vfork` have other flags. The C
+    # The supervisor is asked about the one fork that a server orders; `os.fork`, threads and `vfork` have other flags. The C
     # library falls back to `clone` when `clone3`, whose flags a filter cannot see, does not exist.
     "clone": Cases(tuple(((*word(0, flags), *word(1, 0)), NOTIFY) for flags in (FLAGS, FLAGS_WITH_MOUNTS)), DEFAULT),
     "clone3": errno_verdict(errno.ENOSYS),
@@ -165,11 +165,11 @@ _DEPENDING: Mapping[str, Verdict] = {
 
 
 def verdicts(stack: range | None = None, *, private_root: bool = False) -> dict[str, Verdict]:
-    """Returns the verdict on every call that has one of its own, by name.
+    """Returns the verdict on every call that has its own, by name.
 
     Args:
         stack: the addresses of the process's stack; without them `mremap` is refused.
-        private_root: all files that a session can see are read-only or its own, so that it may set their times.
+        private_root: all files that a session can see are read-only or its own, so it may set their times.
     """
     return {
         **dict.fromkeys(_FREELY.split(), ALLOW),

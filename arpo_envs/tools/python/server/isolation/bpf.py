@@ -33,9 +33,9 @@ class Condition:
 
     Args:
         argument: its position, from 0.
-        values: the condition holds if the half, masked, is one of these.
+        values: the condition holds if the masked half is one of these.
         mask: which of its bits count.
-        upper: look at the upper 32 bits, instead of the lower ones.
+        upper: test the upper 32 bits instead of the lower ones.
     """
 
     argument: int
@@ -63,10 +63,10 @@ Block = list[Instruction]  # position-independent: every path through it returns
 
 
 def assemble(architecture: Architecture, verdicts: Mapping[int, Verdict], default: int) -> bytes:
-    """Returns the filter's machine code, eight bytes an instruction.
+    """Returns the filter's machine code, eight bytes per instruction.
 
     Args:
-        architecture: calls of any other one, and x32's on x86_64, kill the process.
+        architecture: calls of any other, and x32's on x86_64, kill the process.
         verdicts: what happens to a call, by its number.
         default: what happens to all others.
     """

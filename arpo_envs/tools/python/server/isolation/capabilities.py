@@ -13,17 +13,17 @@ _AMBIENT_CLEAR_ALL = 4
 _VERSION_3 = 0x20080522
 _MOST = 64  # the sets have 64 bits
 SYS_ADMIN = 21
-"""What a fork into a mount namespace of its own takes. A session has it in a user namespace that owns nothing but these."""
+"""What a fork into its own mount namespace needs. A session has it in a user namespace that owns only such namespaces."""
 
 
 def drop_all_but(kept: Collection[int] = ()) -> None:
-    """Empties the bounding, ambient, permitted, effective and inheritable sets, but for what is kept to be used.
+    """Empties the bounding, ambient, permitted, effective and inheritable sets, except for what is kept.
 
-    Emptying the bounding set itself takes a capability. A process that has none cannot, and need not:
+    Emptying the bounding set itself needs a capability. A process without any cannot do it, and need not:
     with no_new_privs, no program gives it any.
 
     Args:
-        kept: capabilities that the process has and goes on having; a program that it starts would not.
+        kept: capabilities that the process has and keeps; a program that it starts would not have them.
 
     Raises:
         OSError: the kernel refuses.
@@ -43,7 +43,7 @@ def drop_all_but(kept: Collection[int] = ()) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Makes set-user-id programs and file capabilities ineffective, for good.
+    """Makes set-user-id programs and file capabilities ineffective, irrevocably.
 
     Raises:
         OSError: the kernel refuses.

@@ -13,12 +13,12 @@ class Policy:
 
     Args:
         readable: files and folders it may read.
-        listable: folders of which it may list the names.
+        listable: folders in which it may list the names.
         writable: the folder in which it may write.
-        memory_bytes: of private writable memory; shared memory is refused.
-        cpu_seconds: of processor time, per process.
-        file_bytes: of one file.
-        open_files: descriptors.
+        memory_bytes: bytes of private writable memory; shared memory is refused.
+        cpu_seconds: seconds of processor time, per process.
+        file_bytes: bytes in one file.
+        open_files: number of descriptors.
         layers: which mechanisms to use.
     """
 
@@ -33,10 +33,10 @@ class Policy:
 
 
 def confine(policy: Policy) -> int | None:
-    """Confines the calling process and all its future forks, for good.
+    """Confines the calling process and all its future forks, irrevocably.
 
-    PR_SET_DUMPABLE stays as it is: without it nobody could measure a session's memory, other processes are
-    out of its reach by other means, and core dumps are switched off by their limit.
+    PR_SET_DUMPABLE is unchanged: without it a session's memory could not be measured, other processes are
+    out of its reach by other means, and core dumps are disabled by their limit.
 
     Args:
         policy: what it keeps.
@@ -45,7 +45,7 @@ def confine(policy: Policy) -> int | None:
         The descriptor on which a supervisor is asked about forks, to be passed on and closed; None without seccomp.
 
     Raises:
-        OSError: a layer that the policy wants could not be had; the process must not go on.
+        OSError: a layer that the policy requires could not be set up; the process must not continue.
     """
     if policy.layers.own_mounts:
         kernel.call("unshare", namespaces.MOUNT)

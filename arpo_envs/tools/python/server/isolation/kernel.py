@@ -29,7 +29,7 @@ def call(name: str, *arguments: Argument) -> int:
 
     Args:
         name: the call's name, as in the kernel's headers.
-        arguments: integers as they are, bytes and buffers as a pointer to them, None as a null pointer.
+        arguments: integers unchanged, bytes and buffers as pointers to them, None as a null pointer.
 
     Raises:
         OSError: the kernel refused, or there is no such call on this architecture (ENOSYS).

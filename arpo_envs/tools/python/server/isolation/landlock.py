@@ -1,7 +1,7 @@
-"""Landlock: which files a process may open, from its own free will and for good.
+"""Landlock restricts, voluntarily and irrevocably, which files this process may open.
 
-It stops the use of files, not `stat`. Where the kernel is new enough it also refuses TCP, and signals and
-abstract unix sockets across its border.
+It stops the use of files, not `stat`. If the kernel is new enough, it also refuses TCP, and signals and
+abstract Unix sockets that cross its boundary.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from . import kernel
 
 _open, _close, _fstat = os.open, os.close, os.fstat  # bound at import: a clone narrows itself after a model's code
 
-NEWEST = 7  # what this module knows; a newer kernel is used like this one
+NEWEST = 7  # what this module knows; newer kernels are used like this one
 
 _CREATE_VERSION = 1
 _RULE_PATH_BENEATH = 1
@@ -24,7 +24,7 @@ _RULE_PATH_BENEATH = 1
 _SINCE = {1: _REFER - 1, 2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}  # rights by the ABI that brought them
 _TCP = 0b11  # bind, connect; ABI 4
 _SCOPES = 0b11  # abstract unix sockets, signals; ABI 6
-_QUIETLY = 1  # what a model's code tries shall not fill the machine's audit log; ABI 7
+_QUIETLY = 1  # what a model's code tries should not fill the machine's audit log; ABI 7
 
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ = _READ_FILE | _READ_DIR
@@ -42,7 +42,7 @@ def abi() -> int:
     """Returns the kernel's Landlock version.
 
     Raises:
-        OSError: ENOSYS when the kernel has none, EOPNOTSUPP when it was switched off at boot.
+        OSError: ENOSYS if the kernel has none, EOPNOTSUPP if it was disabled at boot.
     """
     return kernel.call("landlock_create_ruleset", None, 0, _CREATE_VERSION)
 
@@ -53,15 +53,15 @@ def handled(version: int) -> int:
 
 
 def restrict(readable: Sequence[str], listable: Sequence[str], writable: str) -> None:
-    """Leaves the calling process these files and five harmless devices, and no others.
+    """Leaves the calling process only these files and five harmless devices.
 
     Args:
-        readable: files and folders that may be read, with all they hold; those that do not exist are passed over.
-        listable: folders of which names may be listed, as deep as they go.
+        readable: files and folders that may be read, with their contents; those that do not exist are skipped.
+        listable: folders in which names may be listed, at any depth.
         writable: a folder in which nearly everything is allowed; no sockets, no devices, no programs.
 
     Raises:
-        OSError: the kernel refuses, or `writable` does not exist; it wants no_new_privs to be set before.
+        OSError: the kernel refuses, or `writable` does not exist; no_new_privs must be set first.
     """
     version = min(abi(), NEWEST)
     rights = handled(version)

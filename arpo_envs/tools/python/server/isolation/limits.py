@@ -1,14 +1,14 @@
-"""Resource limits of one process; soft and hard alike, so that they can only be lowered."""
+"""Resource limits of one process, both soft and hard, so they can only be lowered."""
 
 import resource
 from dataclasses import dataclass
 
 _ADDRESS_SPACE = 4 << 30
-"""Bytes of address space beyond the memory limit: libraries, files that are mapped for reading, and gaps."""
+"""Bytes of address space beyond the memory limit: libraries, files mapped for reading, and gaps."""
 STACK = 8 << 20
 """Bytes to which the stack may grow."""
 _CORE = 1
-"""Bytes of a core dump. Not 0: only with exactly 1 does the kernel also spare a dump to a program that listens for them."""
+"""Bytes of a core dump. Not 0: only with exactly 1 does the kernel also skip the dump to a program that handles them."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Limits:
     """What one process may use.
 
     Args:
-        memory_bytes: of private writable memory.
-        cpu_seconds: of processor time, after which it is killed.
-        file_bytes: of one file.
-        open_files: descriptors.
+        memory_bytes: bytes of private writable memory.
+        cpu_seconds: seconds of processor time, after which it is killed.
+        file_bytes: bytes in one file.
+        open_files: number of descriptors.
     """
 
     memory_bytes: int
@@ -29,7 +29,7 @@ class Limits:
 
 
 def apply(limits: Limits) -> None:
-    """Limits the calling process; a hard limit that is lower already stays.
+    """Limits the calling process; a hard limit that is already lower stays.
 
     Raises:
         OSError: the kernel refuses.

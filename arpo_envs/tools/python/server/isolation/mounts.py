@@ -31,7 +31,7 @@ def mount_workdir(path: str, *, megabytes: int, inodes: int) -> None:
 
 
 def unmount_workdir(path: str) -> None:
-    """Takes a working directory's file system off; what it holds goes with the last process that uses it.
+    """Unmounts a working directory's file system; its content disappears with the last process that uses it.
 
     Raises:
         OSError: nothing is mounted there.
@@ -56,12 +56,12 @@ def mount_processes(path: str) -> None:
 
 
 def unmount(path: str) -> None:
-    """Takes off what is mounted at a path, at once for everyone who comes by the path."""
+    """Unmounts what is mounted at a path, at once for everyone who uses the path."""
     kernel.call("umount2", os.fsencode(path), _DETACH | _NO_FOLLOW)
 
 
 def keep_mounts_private() -> None:
-    """Makes sure that no mount of this mount namespace is ever seen outside of it."""
+    """Makes sure that no mount of this mount namespace is ever seen outside it."""
     kernel.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
 
 
@@ -90,12 +90,12 @@ def attach(tree: int, path: str) -> None:
 
 
 def make_read_only(path: str) -> None:
-    """Makes one mount read-only, not those below it."""
+    """Makes one mount read-only, but not those below it."""
     _restrict(_HERE, os.fsencode(path), READ_ONLY, 0)
 
 
 def make_root(path: str) -> None:
-    """Makes a mount the root of this mount namespace and takes the old root off."""
+    """Makes a mount the root of this mount namespace and unmounts the old root."""
     os.chdir(path)
     kernel.call("pivot_root", b".", b".")  # the old root now lies on top of the new one
     kernel.call("umount2", b".", _DETACH)

@@ -1,7 +1,7 @@
 """Moves a server into namespaces of its own: users, processes, network, mounts, and the rest.
 
-The calling process stays behind as a guardian, its child goes on as process 1 of the new process namespace:
-when that one ends, for whatever reason, the kernel kills every other process in there.
+The calling process stays behind as a guardian; its child continues as process 1 of the new process namespace:
+when that process ends, for whatever reason, the kernel kills every other process in the namespace.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 
 
 def enter_namespaces(root: PrivateRoot) -> int:
-    """Goes on in a child process that sees nothing of the host; call it early, in a process with one thread.
+    """Continues in a child process that sees nothing of the host; call it early, in a process with one thread.
 
     User and group keep their numbers. The calling process never returns: it waits for the child and exits
     with its status (128 plus the signal, if one killed it); the child is killed when the guardian dies. As
-    process 1, the child gets no signal that it has no handler for, except SIGKILL from outside.
+    process 1, the child only gets signals that it has a handler for, except SIGKILL from outside.
 
     Args:
-        root: what the child sees of the files.
+        root: the files that the child sees.
 
     Returns:
         A descriptor of the new process namespace's proc file system, which is mounted nowhere. It leads to
         every process in there, so a session must not inherit it.
 
     Raises:
-        OSError: the kernel refuses; the process, which may be halfway, must not go on.
+        OSError: the kernel refuses; the process, which may be halfway through, must not continue.
     """
     with contextlib.suppress(PermissionError):  # only root can, and only root has groups worth losing
         os.setgroups([])
@@ -50,7 +50,7 @@ def enter_namespaces(root: PrivateRoot) -> int:
         _guard(child, opened)
     os.close(opened)
     kernel.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if not os.read(gate, 1):  # the guardian died before it could take us along
+    if not os.read(gate, 1):  # the guardian died before it could bind us to its own end
         os._exit(1)
     os.close(gate)
     return private_root.enter(root)
@@ -62,7 +62,7 @@ def separate(namespaces: int, optional: int = 0, processes: int | None = None) -
     Args:
         namespaces: flags, `USER` among them.
         optional: flags of those that a kernel may lack.
-        processes: a descriptor of the proc file system, where it is not mounted.
+        processes: a descriptor of the proc file system, if it is not mounted.
 
     Raises:
         OSError: the kernel refuses, or there are other threads (EINVAL).

@@ -1,7 +1,7 @@
 """The supervisor's side of a filter's listener: which process asks for a fork, and the answer.
 
-Call `receive` only when the listener polls readable: when nobody has the filter any more some kernels
-would wait forever. A verdict here must not depend on memory of the process that asks.
+Call `receive` only when the listener polls readable: when no process has the filter any more, some kernels
+would wait forever. A verdict must not depend on the memory of the process that asks.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Notification:
 
 
 def wake_at_once(listener: int) -> None:
-    """Has the kernel hand the processor over between who asks and who answers, where it can (Linux 6.6)."""
+    """Has the kernel pass the processor directly between asker and answerer, if it can (Linux 6.6)."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
 
@@ -64,7 +64,7 @@ def receive(listener: int) -> Notification | None:
 
 
 def is_valid(listener: int, id: int) -> bool:
-    """Says whether the process still waits, so that its pid still means the same process."""
+    """Says whether the process still waits, so its pid still means the same process."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(listener, _VALID, struct.pack("=Q", id))
         return True

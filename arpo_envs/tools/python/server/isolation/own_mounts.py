@@ -14,7 +14,7 @@ from .namespaces import MOUNT, USER, separate
 
 
 def enter_user_namespace(processes: int) -> None:
-    """Goes on in the user namespace of sessions: its forks may give up rights there, and have none elsewhere.
+    """Continues in the user namespace of sessions: its forks may give up rights there, and have none elsewhere.
 
     Args:
         processes: a descriptor of the proc file system.
@@ -29,7 +29,7 @@ class OwnMounts:
     """Changes what sessions have mounted; call it in the process that made the private root.
 
     Args:
-        root: the folder in which the two places are made; nobody can make more in there.
+        root: the folder in which the two places are made; no more can be made there.
         processes: a descriptor of the proc file system.
         mount: mounts an empty working directory on a folder.
 
@@ -65,7 +65,7 @@ class OwnMounts:
             return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def take_aside(self, process: int) -> None:
-        """Takes off what `give` has left at `aside`.
+        """Unmounts what `give` has left at `aside`.
 
         Raises:
             OSError: it is gone.
@@ -81,5 +81,5 @@ class OwnMounts:
         finally:
             try:
                 kernel.call("setns", self._home, MOUNT)
-            except OSError as error:  # nothing that a session did: the server must end
+            except OSError as error:  # not a session's doing: the server must end
                 raise RuntimeError(f"The server cannot come back from a session's mounts: {error}") from error

@@ -1,6 +1,6 @@
-"""Which installed packages a session sees: an allow-list with what its members depend on, and not all of site-packages.
+"""Which installed packages a session sees: an allow-list and its dependencies, not all of site-packages.
 
-What generates a task's questions is often installed, and would tell the answers.
+What generates a task's questions is often installed, and would reveal the answers.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 
 ALLOWED = ("numpy", "sympy", "scipy", "pandas")
-"""Packages that a session may use where they are installed, beside those that the tool's `imports` name."""
+"""Packages that a session may use if they are installed, besides those that the tool's `imports` name."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 _REQUIRED = re.compile(r"\s*([A-Za-z0-9][\w.-]*)")
 _MOST = 200
@@ -25,8 +25,8 @@ class Readable:
     """What a session may read.
 
     Args:
-        folders: of the interpreter and the system, with all they hold but `hidden`.
-        packages: files and folders of the packages that it sees; they may lie in `hidden`.
+        folders: those of the interpreter and the system, with all they contain except `hidden`.
+        packages: files and folders of the packages that it sees; they may be in `hidden`.
         hidden: folders of installed packages.
     """
 
@@ -36,11 +36,11 @@ class Readable:
 
     @property
     def paths(self) -> list[str]:
-        """All there is to see, once `hidden` is covered."""
+        """Everything visible once `hidden` is covered."""
         return [*self.folders, *self.packages]
 
     def without_hidden(self) -> tuple[list[str], list[str]]:
-        """Returns what may be read where nothing can be covered, and the folders that were taken apart for that."""
+        """Returns what may be read if nothing can be covered, and the folders that were split up for that."""
         paths, apart, waiting = list(self.packages), list[str](), list(self.folders)
         while waiting:
             folder = waiting.pop()
@@ -52,9 +52,9 @@ class Readable:
         return paths, apart
 
     def link_packages(self, folder: str) -> str | None:
-        """Fills a folder with links to the packages, to be imported from there where `hidden` cannot be covered.
+        """Fills a folder with links to the packages, to be imported from there if `hidden` cannot be covered.
 
-        There, the names of other packages would be found, and importing them would fail in ways that nobody expects.
+        In `hidden`, the names of other packages would be found, and importing them would fail in unexpected ways.
 
         Args:
             folder: an empty folder.
@@ -70,7 +70,7 @@ class Readable:
 
 
 def package_folders(folders: Iterable[str]) -> list[str]:
-    """Returns the folders of installed packages in the folders of an interpreter or a system: in them, or a level below.
+    """Returns the folders of installed packages in the folders of an interpreter or a system: in them, or one level below.
 
     Args:
         folders: such as /usr/lib and /usr/lib/python3.11.
@@ -85,7 +85,7 @@ def package_folders(folders: Iterable[str]) -> list[str]:
 
 
 def allowed_packages(imports: Iterable[str]) -> list[str]:
-    """Returns the files and folders of the packages that a session sees, those it depends on included.
+    """Returns the files and folders of the packages that a session sees, including those it depends on.
 
     Args:
         imports: modules that the tool imports beforehand.
@@ -105,7 +105,7 @@ def allowed_packages(imports: Iterable[str]) -> list[str]:
 
 
 def _distributions(module: str, found: set[str]) -> list[Distribution]:
-    """Returns the distributions that bring a module; adds to `found` where it lies, which may be outside of all of them."""
+    """Returns the distributions that provide a module; adds its location, which may be outside all of them, to `found`."""
     spec = importlib.util.find_spec(module) if module else None
     if spec is None:
         return []
@@ -122,7 +122,7 @@ def _installed(name: str) -> Distribution | None:
 
 
 def _requirements(dist: Distribution) -> Iterator[str]:
-    """Yields what a distribution requires without extras; what its markers exclude here is not installed either."""
+    """Yields what a distribution requires without extras; what its markers exclude is not installed here either."""
     for line in dist.requires or ():
         requirement, _, marker = line.partition(";")
         name = _REQUIRED.match(requirement)

@@ -1,6 +1,6 @@
 """A root directory of its own: what Python needs, read-only, five devices, and nothing else of the host.
 
-The sources are copied as detached mounts before anything is covered, so it does not matter where they lie.
+The sources are copied as detached mounts before anything is covered, so it does not matter where they are.
 """
 
 import contextlib
@@ -18,21 +18,21 @@ from .packages import PACKAGE_FOLDERS, Readable, allowed_packages, package_folde
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _STAGES = ("/tmp", "/mnt", "/proc")  # where the new root is built; nobody outside this mount namespace sees it
-_STORES = ("/nix/store", "/gnu/store")  # there, every library has a folder of its own
+_STORES = ("/nix/store", "/gnu/store")  # there, every library has its own folder
 _MOST_LINKS = 40  # on the way to one file, as in the kernel
 _WORK = "arpo-sessions"
-_WORK_MODE = 0o111  # to be passed through, neither listed nor written to
+_WORK_MODE = 0o111  # can be passed through, but neither listed nor written to
 
 
 @dataclass(frozen=True)
 class PrivateRoot:
-    """What the new root holds; make it while the host's files can still be seen.
+    """What the new root contains; make it while the host's files can still be seen.
 
     Args:
-        paths: files and folders of the host that can be read at the same place, but for `hidden`.
-        packages: more of them, which may lie in `hidden`.
-        hidden: folders of which nothing else is seen.
-        work: a writable folder, in which the server makes working directories; nothing readable lies there, or leads there.
+        paths: files and folders of the host that can be read at the same place, except for `hidden`.
+        packages: more of them, which may be in `hidden`.
+        hidden: folders in which nothing else is seen.
+        work: a writable folder, in which the server makes working directories; nothing readable is there, or leads there.
     """
 
     paths: Sequence[str]
@@ -45,9 +45,9 @@ class PrivateRoot:
 
 
 def python_paths(imports: Iterable[str] = ()) -> Readable:
-    """Returns what a session may read: the standard library, shared objects, time zones, and the packages that are allowed.
+    """Returns what a session may read: the standard library, shared objects, time zones, and the allowed packages.
 
-    It looks at what is imported and mapped already, so call it late, but before the private root is entered.
+    It looks at what is already imported and mapped, so call it late, but before the private root is entered.
 
     Args:
         imports: modules that the tool imports beforehand.
@@ -69,13 +69,13 @@ def enter(root: PrivateRoot) -> int:
     """Makes `root` the root directory of this mount namespace.
 
     Args:
-        root: what it holds.
+        root: what it contains.
 
     Returns:
         A descriptor of the proc file system, which is not mounted anywhere.
 
     Raises:
-        OSError: the kernel refuses; the process must not go on.
+        OSError: the kernel refuses; the process must not continue.
     """
     umask = os.umask(0o022)
     try:
@@ -187,7 +187,7 @@ def _resolve(path: str, links: dict[str, str]) -> str:
 
 
 def outermost(paths: Iterable[str]) -> list[str]:
-    """Returns the paths that do not lie within others, sorted.
+    """Returns the paths that are not within others, sorted.
 
     >>> outermost(["/usr/lib/python3", "/usr/lib", "/usr/libexec"])
     ['/usr/lib', '/usr/libexec']
@@ -200,7 +200,7 @@ def outermost(paths: Iterable[str]) -> list[str]:
 
 
 def _library_folders() -> Iterator[str]:
-    """Yields the folders of the shared objects in use, and those where the system keeps more of them."""
+    """Yields the folders of the shared objects in use, and those where the system keeps others."""
     for name in ("LIBDIR", "MULTIARCH"):
         value = sysconfig.get_config_var(name)
         if value:

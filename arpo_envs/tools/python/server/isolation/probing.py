@@ -1,7 +1,7 @@
 """Finds out what this machine offers by trying each mechanism in a process of its own.
 
 The caller itself is never changed and never forks: all trials are children of a small interpreter that is
-started for this purpose, so that it does not matter how many threads the caller has.
+started for this purpose, so it does not matter how many threads the caller has.
 """
 
 import contextlib
@@ -48,20 +48,20 @@ _PR_GET_NO_NEW_PRIVS = 39
 
 
 class Failed(Exception):
-    """A mechanism can be switched on, but does not do what it should."""
+    """A mechanism can be enabled, but does not do what it should."""
 
 
 def probe() -> Report:
     """Tries every mechanism and reports what works here, for this user; takes about a tenth of a second.
 
-    It starts this interpreter anew, so it cannot be used inside a private root.
+    It starts this interpreter again, so it cannot be used inside a private root.
     """
     if kernel.architecture() is None:
         machine = f"{sys.platform} on {os.uname().machine}" if hasattr(os, "uname") else sys.platform
         return _nothing(
             f"The sandbox needs Linux on x86_64 or aarch64 with a 64-bit Python; this is {machine}. Use E2B instead."
         )
-    package = Path(__file__).parent  # this may be a package within a package or one of its own: the trials use the latter
+    package = Path(__file__).parent  # this may be a package within a package or a top-level one: the trials use the latter
     program = (
         f"import sys; sys.path.insert(0, {str(package.parents[1])!r}); "
         f"from {package.parent.name}.{package.name} import probing; probing.main()"
@@ -126,7 +126,7 @@ def _report(trial: Callable[[], str | None], writing: int) -> NoReturn:
         answer = f"fails {error.errno if error.errno else error}"
     except Failed as error:
         answer = f"fails {error}"
-    except BaseException as error:  # noqa: BLE001  # anything else is a defect, which must be seen
+    except BaseException as error:  # noqa: BLE001  # anything else is a bug, which must be seen
         answer = f"fails {type(error).__name__}: {error}"
     try:
         os.write(writing, answer.encode())
@@ -157,7 +157,7 @@ def _private_root() -> None:
 
 
 def _own_mounts() -> None:
-    """A fork gets a working directory of its own, at the path and with the content of its original's."""
+    """A fork gets its own working directory, at the path and with the content of its original's."""
     root = PrivateRoot(())
     processes = namespaces.enter_namespaces(root)
     places = OwnMounts(root.work, processes, lambda path: mounts.mount_workdir(path, megabytes=1, inodes=8))
@@ -173,7 +173,7 @@ def _own_mounts() -> None:
     places.take_aside(fork)
     with contextlib.suppress(FileNotFoundError):
         os.stat("of the original", dir_fd=place)
-        raise Failed("They could be had, but a session sees the files of others.")
+        raise Failed("They could be made, but a session sees the files of others.")
 
 
 def _process_named(ours: socket.socket) -> int:
@@ -184,7 +184,7 @@ def _process_named(ours: socket.socket) -> int:
 
 
 def _fork_with_mounts(processes: int, theirs: socket.socket) -> NoReturn:
-    """Forks as a session does, when it was given its place."""
+    """Forks as a session does once it has its place."""
     try:
         enter_user_namespace(processes)
         kernel.call("unshare", namespaces.MOUNT)
@@ -208,7 +208,7 @@ def _landlock() -> str:
         os.listdir("/")
     except PermissionError:
         return _extent(landlock.abi())
-    raise Failed("It could be switched on, but does not refuse anything.")
+    raise Failed("It could be enabled, but does not refuse anything.")
 
 
 def _extent(version: int) -> str:
@@ -239,7 +239,7 @@ def _filter() -> str:
         if error.errno == errno.EPERM:
             here = kernel.architecture()
             return f"{here.name}, tested" if here and here.run else "aarch64: checked against the kernel's headers, not run"
-    raise Failed("It could be switched on, but does not refuse anything.")
+    raise Failed("It could be enabled, but does not refuse anything.")
 
 
 def _supervision() -> None:
@@ -321,4 +321,4 @@ _TRIALS: tuple[tuple[str, str, Callable[[], str | None]], ...] = (
 )
 
 _NEEDS = dict.fromkeys((*NAMESPACES[1:], CGROUP_NAMESPACE), USER_NAMESPACE) | {OWN_MOUNTS: PRIVATE_ROOT, SUPERVISION: FILTER}
-"""What is not tried without something else, which is tried before."""
+"""What is only tried if something else, tried before it, works."""

@@ -11,7 +11,7 @@ from .report import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NAMESPACES, NO_NEW_P
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides about the likely cause.
+    """What determines the likely cause.
 
     Args:
         release: the kernel's, as `uname -r` prints it.
@@ -64,12 +64,12 @@ def _cause(name: str, code: int, known: Facts) -> str:
         return _cause_of_landlock(code, known)
     if name in (FILTER, SUPERVISION):
         if code == errno.EBUSY:
-            return "Another supervisor already listens to a filter of this process; start from outside of it."
+            return "Another supervisor already listens to a filter of this process; start from outside it."
         if known.filtered:
-            return "A filter is in place already, probably a container's, and does not allow this; Docker's default one does."
+            return "A filter is already in place, probably a container's, and does not allow this; Docker's default one does."
         return f"It needs Linux 5.5 or newer with CONFIG_SECCOMP_FILTER; this is {known.release}."
     if name in (NO_NEW_PRIVS, CAPABILITIES, LIMITS):
-        return "Every Linux allows this, so a filter that is in place already probably does not."
+        return "Every Linux allows this, so a filter that is already in place probably does not."
     return ""
 
 
@@ -79,7 +79,7 @@ def _cause_of_namespaces(name: str, code: int, known: Facts) -> str:
     if known.namespaces_allowed == 0:
         return "user.max_user_namespaces is 0; an administrator can raise it: `sysctl user.max_user_namespaces=10000`."
     if code in (errno.ENOSPC, errno.EUSERS):
-        return "The limit on namespaces is reached, or they are nested too deeply: see the sysctls below `user.`"
+        return "The limit on namespaces is reached, or they are nested too deeply: see the sysctls under `user.`"
     if known.unprivileged_namespaces == 0:
         return (
             "kernel.unprivileged_userns_clone is 0; an administrator can allow it: `sysctl kernel.unprivileged_userns_clone=1`."
@@ -105,9 +105,9 @@ def _cause_of_landlock(code: int, known: Facts) -> str:
         return f"It needs Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK; this is {known.release}."
     if code == errno.EOPNOTSUPP:
         active = f" (now: {known.security_modules.strip()})" if known.security_modules else ""
-        return f"It was not switched on at boot; add landlock to the kernel parameter `lsm=`{active}."
+        return f"It was not enabled at boot; add landlock to the kernel parameter `lsm=`{active}."
     if known.filtered:
-        return "A filter is in place already, probably a container's, and does not allow it; Docker since 23.0 does."
+        return "A filter is already in place, probably a container's, and does not allow it; Docker since 23.0 does."
     return ""
 
 

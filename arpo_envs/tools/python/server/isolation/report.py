@@ -1,4 +1,4 @@
-"""What a machine offers to keep a model's code in, as values."""
+"""What a machine offers to confine a model's code, as values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Layers:
         landlock: the version of Landlock's interface; 0 for none.
         seccomp: the allow-list of system calls, with forks asked of a supervisor.
         no_new_privs: programs cannot give rights.
-        capabilities_dropped: the process has no capability, or only that to fork into a mount namespace of its own.
+        capabilities_dropped: the process has no capability, or only the one needed to fork into its own mount namespace.
         own_mounts: each session has a mount namespace of its own, in a user namespace that owns nothing else.
     """
 
@@ -27,7 +27,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Row:
-    """One mechanism, as it is here.
+    """One mechanism, as found here.
 
     Args:
         name: what it is called.
@@ -59,7 +59,7 @@ class Report:
         return self.found
 
     def missing_minimum(self) -> list[str]:
-        """Returns what is missing for sessions to start at all, with the reasons; empty if they can start.
+        """Returns what sessions lack to start at all, with the reasons; empty if they can start.
 
         The minimum is the system call filter with supervised forks, no_new_privs, resource limits, no
         capabilities, and one of Landlock and the namespaces with their private root.
@@ -75,7 +75,7 @@ class Report:
         return [f"{', '.join(names)}: {detail}" for detail, names in reasons.items()]
 
     def unkept(self) -> list[str]:
-        """Returns the promises that sessions, should they start, would not keep here, each with the reason and what to do."""
+        """Returns the promises that sessions, if they start, would not keep here, each with the reason and what to do."""
         if self.layers.landlock or self.layers.own_mounts:
             return []
         return [f"{row.name} is missing: {UNKEPT}. {row.detail}" for row in self.found if row.name == LANDLOCK]
@@ -96,7 +96,7 @@ NAMESPACES = (
 )
 OWN_MOUNTS = "mounts per session"
 UNKEPT = "a path that was stored before the clone leads to its original's files, for reading and for writing"
-"""What is not as promised without Landlock, unless each session has mounts of its own."""
+"""What does not hold without Landlock, unless each session has its own mounts."""
 MINIMUM = (FILTER, SUPERVISION, NO_NEW_PRIVS, CAPABILITIES, LIMITS)
 
 

@@ -11,7 +11,7 @@ from .allowlist import session_filter
 
 _SET_MODE_FILTER = 1
 _NEW_LISTENER = 1 << 3
-_WAIT_KILLABLE = 1 << 5  # while the supervisor thinks, only deadly signals interrupt; since Linux 5.19
+_WAIT_KILLABLE = 1 << 5  # while the supervisor decides, only fatal signals interrupt; since Linux 5.19
 
 
 def install(program: bytes) -> int:
@@ -21,7 +21,7 @@ def install(program: bytes) -> int:
         program: machine code, see `bpf.assemble`.
 
     Raises:
-        OSError: the kernel refuses; without no_new_privs it wants CAP_SYS_ADMIN.
+        OSError: the kernel refuses; without no_new_privs it requires CAP_SYS_ADMIN.
     """
     code = ctypes.create_string_buffer(program, len(program))
     description = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
@@ -49,7 +49,7 @@ def install_session_filter(*, private_root: bool = False) -> int:
 
 
 def _stack() -> range | None:
-    """Returns where the main thread's stack lies, and will lie when it has grown; None if that cannot be seen."""
+    """Returns where the main thread's stack is, and will be when it has grown; None if that cannot be seen."""
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             if line.rstrip().endswith("[stack]"):
@@ -66,4 +66,4 @@ def _assembled() -> tuple[bytes, bytes] | None:
     return session_filter(here, stack), session_filter(here, stack, private_root=True)
 
 
-_SESSION_FILTERS = _assembled()  # once, not in every session; forks have their stack where this process has it
+_SESSION_FILTERS = _assembled()  # once, not in every session; forks have their stack where this process has its own

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Architecture:
-    """A processor's way to make system calls.
+    """A processor's way of making system calls.
 
     Args:
         name: as `uname -m` prints it.
         audit: the kernel's AUDIT_ARCH number, which a filter sees.
         numbers: system calls by name; what the architecture lacks is missing.
-        other_abi_from: from this number on calls belong to another interface of the same architecture (x32).
+        other_abi_from: calls from this number on belong to another interface of the same architecture (x32).
         run: the suite's tests have been run on it.
     """
 
