@@ -260,7 +260,7 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
         ("silent", {"wrod": "y"}, "Did you mean 'word'?"),
         ("silent", {"device": "cuda"}, "silent does not take 'device'"),
         ("silent", {"word": 7}, "silent takes word = a string"),
-        ("good:broken", {}, "returned 7, which is no policy"),
+        ("good:broken", {}, "returned 7, which is not a policy"),
         ("good:__name__", {}, "expected a function that returns a policy"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""Policies of other packages, by name or reference: backends that draw a model's actions in a way of their own."""
+"""Policies of other packages, by name or reference: backends that draw a model's actions in their own way."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,15 +15,15 @@ POLICIES = Registry("policy", "arpo.policies", {})
 
 
 GIVEN = ("folder", "tokenizer", "context_length", "device")
-"""What a policy is told by the run, as far as it wants to know."""
+"""What the run gives a policy, as far as its arguments ask for it."""
 
 
 def policy_maker(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """Returns what makes a policy, its options filled in; mistakes in these are found before the long work.
+    """Returns a function that makes a policy, its options filled in; mistakes in them are found before the long work.
 
     Args:
         name: of an entry point, or "package.module:object".
-        options: what it shall be called with beside what every policy is given, see `make_policy`.
+        options: what to call it with besides what every policy is given, see `make_policy`.
 
     Raises:
         ConfigError: the name is unknown, what it names cannot be called, or does not take these options.
@@ -51,14 +51,14 @@ def make_policy(
         tokenizer: of that model.
         context_length: longest sequence in tokens.
         device: cpu or cuda.
-        options: of its own.
+        options: its own.
 
     Raises:
-        ConfigError: the name or an option is unknown, or what comes of it is no policy.
+        ConfigError: the name or an option is unknown, or the result is not a policy.
     """
     maker = policy_maker(name, options)
     policy = maker(folder=folder, tokenizer=tokenizer, context_length=context_length, device=device)
     if not isinstance(policy, Policy):
         members = "version, context_length, vocabulary_size, generate, load and close"
-        raise ConfigError(f"{name} returned {policy!r}, which is no policy: it needs {members}.")
+        raise ConfigError(f"{name} returned {policy!r}, which is not a policy: it needs {members}.")
     return policy
