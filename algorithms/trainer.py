@@ -76,7 +76,7 @@ class Trainer:
         learner: holds the weights.
         seed: of the run.
         limits: of the rollouts.
-        shuffled_rewards: the control in which rewards tell nothing; see `controls.shuffle_rewards`.
+        shuffled_rewards: the control in which rewards tell nothing; see `rewards.shuffle_rewards`.
         failures: reports and counts what fails in rollouts.
 
     Raises:
