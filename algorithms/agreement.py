@@ -1,9 +1,9 @@
 """One probability: before a run, sampler, learner and the model's own forward pass are compared on random texts.
 
-A window that somebody ignores, a rope that changes with the length, a neighbour's influence, a cache that is stale or one
-position off, weights that did not arrive: none of it raises, all of it trains on wrong probabilities. So nothing is looked
-up in a list of models. Texts up to the longest context are drawn and scored in every way that a run does it, and each way
-must agree with the model itself (`own`) as far as rounding goes, which is measured on the same model.
+An ignored window, a rope that changes with the length, a neighbour's influence, a cache that is stale or one position off,
+weights that did not arrive: none of it raises, and all of it trains on wrong probabilities. So nothing is looked up in a
+list of models. Texts up to the longest context are drawn and scored in every way that a run does it, and each way must
+agree with the model itself (`own`) up to rounding, which is measured on the same model.
 """
 
 import asyncio
@@ -25,22 +25,22 @@ from .policies import DTYPE, Policy, Sampling
 from .tree import NO_PARENT, Node, RolloutTree, Status
 
 ROOM = 4.0
-"""So many measured roundings two ways may be apart. Right ones stayed below 0.5 in 70 architectures; what is wrong is
-thousands of times further off in float32, and some ten times in bfloat16."""
+"""How many measured roundings two ways may differ by. Correct ones stayed below 0.5 in 70 architectures; wrong ones are
+thousands of times further off in float32, and about ten times in bfloat16."""
 _DRAWN = 8
 """Tokens drawn, or scored, at the end of each text."""
 _PASSES = 10
-"""Forward passes that all texts but the longest come to."""
+"""Forward passes that all texts but the longest amount to."""
 _LEAST = 64
-"""Tokens that the other texts may always have."""
+"""Length that the other texts may always have, in tokens."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way in which log-probabilities come about.
+    """One way of computing log-probabilities.
 
     Args:
-        name: a word.
+        name: one word.
         does: completes "the log-probabilities are off when …".
         remedies: what a user can do about it.
     """
@@ -52,18 +52,18 @@ class Way:
 
 _OTHER_MODEL = ("train another model",)
 _OTHER_ENGINE = ("draw with another engine (--engine vllm)", *_OTHER_MODEL)
-ITSELF = Way("itself", "a text goes on: the model changes what it said of its beginning", _OTHER_MODEL)
+ITSELF = Way("itself", "a text continues: the model changes the probabilities of its beginning", _OTHER_MODEL)
 ROWS = Way("rows", "the learner scores texts of several lengths together", _OTHER_MODEL)
 BLOCKS = Way(ROWS.name, f"{ROWS.does}, by FlexAttention", ("leave out --attention flex_attention", *_OTHER_MODEL))
 ALONE = Way("alone", "the engine draws from one text", _OTHER_ENGINE)
-FORKED = Way("forked", "the engine continues a prefix that it remembers", _OTHER_ENGINE)
+FORKED = Way("forked", "the engine continues a cached prefix", _OTHER_ENGINE)
 NEIGHBOURS = Way("neighbours", "the engine draws from several texts together", _OTHER_ENGINE)
 LOADED = Way("loaded", "the engine has been given new weights", _OTHER_ENGINE)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one way was from the model itself.
+    """How far off one way was from the model itself.
 
     Args:
         way: which.
@@ -91,9 +91,9 @@ class Agreement:
 
     Args:
         model: its type.
-        differences: one for each way that was tried; the first that is not fine ends it.
+        differences: one for each way that was tried; the first that is not fine ends the comparison.
         unpacked: why trees are trained as flat rows; None if they are packed.
-        agrees_up_to: tokens up to which a way that is not fine would be; 0 if that was not found.
+        agrees_up_to: length in tokens up to which the failing way is fine; 0 if none was found.
     """
 
     model: str
@@ -118,7 +118,7 @@ class Agreement:
         )
 
     def __str__(self) -> str:
-        """Returns the result in a line."""
+        """Returns the result in one line."""
         worst = max(self.differences, key=lambda one: one.nats / one.allowed)
         return (
             f"sampler, learner and model agree within {worst.nats:.1g} nats (rounding explains {worst.allowed:.1g}) on texts "
@@ -129,15 +129,15 @@ class Agreement:
 async def check(policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> Agreement:
     """Compares all ways, and refuses a policy or model that would train on wrong probabilities.
 
-    The policy is given other weights for a moment, and then the learner's; afterwards it has forgotten what it drew.
+    The policy is briefly given other weights, then the learner's again; afterwards its cache is empty.
 
     Args:
         policy: idle, with the learner's weights.
-        learner: of the same model.
+        learner: its model is the same.
         engine_tolerance: nats that the engine may be off; by default what rounding in its precision explains.
 
     Raises:
-        ConfigError: they do not agree; the message says where, how far, and what to do.
+        ConfigError: they do not agree; the message says where, by how much, and what to do.
     """
     found = await compare(policy, learner, engine_tolerance=engine_tolerance)
     if found.refusal is not None:
@@ -195,13 +195,13 @@ async def _agrees_up_to(way: Way, measure: "Callable[[Texts], Awaitable[float]]"
 
 @dataclass(frozen=True)
 class Texts:
-    """Random texts for one model, and what the model itself says of them.
+    """Random texts for one model, and the model's own probabilities of them.
 
     Args:
         learner: has the model.
         length: tokens of the longest text.
-        others: tokens that the other texts may have: on a large model fewer.
-        eps: size of a rounding in the least precise of the ways, relative.
+        others: the longest that the other texts may be, in tokens: fewer for a large model.
+        eps: relative size of a rounding in the least precise of the ways.
         engine_eps: the same for the engine.
         engine_tolerance: nats, or None.
         ids: tokens that may be used.
@@ -223,7 +223,7 @@ class Texts:
         longest = getattr(config, "max_position_embeddings", None) or policy.context_length
         length = min(policy.context_length, int(longest))
         if length < 4 * _DRAWN:
-            raise ConfigError(f"A context of {length} tokens holds no episode; give at least {4 * _DRAWN}.")
+            raise ConfigError(f"A context of {length} tokens is too short for an episode; give at least {4 * _DRAWN}.")
         dtypes = [model.dtype, torch.bfloat16] if learner.config.autocast == "bfloat16" else [model.dtype]
         drawn_in = DTYPE.of(policy) or torch.bfloat16  # the least precise usual one, if the engine does not say
         eps = max(own.eps(dtype, model.device) for dtype in dtypes)
@@ -238,16 +238,16 @@ class Texts:
         )
 
     def text(self, number: int, length: int) -> list[int]:
-        """Returns a random text; the first tokens of a longer one of the same number are those of a shorter one."""
+        """Returns a random text; with the same number, a shorter text is the beginning of a longer one."""
         rng = np.random.default_rng(number)
         return [self.ids[i] for i in rng.integers(len(self.ids), size=self.length)[:length]]
 
     def part(self, share: float) -> int:
-        """Returns a length of a text that is not the longest."""
+        """Returns a length for a text other than the longest."""
         return max(_DRAWN + 1, int(share * min(self.length, self.others)))
 
     def own(self, tokens: Sequence[int], places: Sequence[int] = ()) -> list[float]:
-        """Returns what the model itself says of tokens of a text, of the last ones if not said otherwise, nats."""
+        """Returns the model's own log-probabilities of tokens of a text, by default the last ones, nats."""
         places = places or range(len(tokens) - _DRAWN, len(tokens))
         learner = self.learner
         return [float(logp) for logp in own.logprobs(learner.model, tokens, places, learner.temperature)]
@@ -263,11 +263,11 @@ class Texts:
         if (length, eps) not in self._rounding:
             places = sorted({*np.linspace(1, length - 1, 64).astype(int).tolist()})
             self._rounding[length, eps] = own.rounding(model, self.text(0, length), places, eps, self.learner.temperature)
-        return ROOM * max(self._rounding[length, eps], eps)  # a number of the size of 1 is itself rounded
+        return ROOM * max(self._rounding[length, eps], eps)  # a number near 1 is itself rounded
 
 
 def _usable_ids(config: Any, size: int) -> list[int]:
-    """Returns the ids that stand for text alone: those a configuration names may stand for an image, or for padding."""
+    """Returns the ids that are only text: those a configuration names may mean an image, or padding."""
     named: set[int] = set()
     for part in (config, config.get_text_config()):
         for name, value in vars(part).items():
@@ -277,7 +277,7 @@ def _usable_ids(config: Any, size: int) -> list[int]:
 
 
 def _apart(one: Any, other: Any) -> float:
-    """Returns how far two are apart, root mean square: rounding throws single tokens far, what is wrong all of them."""
+    """Returns how far apart two are, root mean square: rounding moves single tokens far, a mistake moves all of them."""
     return float(np.sqrt(np.mean((np.asarray(one) - np.asarray(other)) ** 2)))
 
 
@@ -285,7 +285,7 @@ def _apart(one: Any, other: Any) -> float:
 
 
 async def _itself(texts: Texts) -> float:
-    """What the model says of a text must not change when the text goes on, or what was drawn is trained as something else."""
+    """A text's probabilities must not change when it continues, or tokens would be trained with others than drawn with."""
     ends = sorted({max(2 * _DRAWN, end) for end in (texts.part(0.1), texts.part(0.5), texts.length // 2)})
     tokens = texts.text(0, texts.length)
     whole = texts.own(tokens, [place for end in ends for place in range(end - _DRAWN, end)])
@@ -294,7 +294,7 @@ async def _itself(texts: Texts) -> float:
 
 
 async def _rows(texts: Texts) -> float:
-    """The learner's rows, a long one beside shorter ones."""
+    """The learner's rows, a long one together with shorter ones."""
     lengths = (texts.part(1.0), texts.part(0.5), texts.part(0.3), _DRAWN + 1)
     contexts = [texts.text(10 + number, length) for number, length in enumerate(lengths)]
     scored = texts.learner.logprobs([_row(tokens) for tokens in contexts])
@@ -313,7 +313,7 @@ def _row(tokens: Sequence[int]) -> RolloutTree:
 
 
 Round = Sequence[Sequence[int]]
-"""Contexts from which is drawn at the same time."""
+"""Contexts that are drawn from at the same time."""
 
 
 def _alone(texts: Texts) -> list[Round]:
@@ -321,34 +321,34 @@ def _alone(texts: Texts) -> list[Round]:
 
 
 def _forked(texts: Texts) -> list[Round]:
-    """Two forks of the text that was drawn from alone, one after the other, and what was drawn from it anew."""
+    """Two forks of the text that was drawn from alone, one after the other, and then that text again."""
     forks = [texts.part(share) - _DRAWN for share in (0.9, 0.4)]
     return [[[*texts.text(1, max(1, at - 2)), *texts.text(2, 2)]] for at in forks] + _alone(texts)
 
 
 def _neighbours(texts: Texts) -> list[Round]:
-    """A long one that is remembered, one half as long and two short ones that are not, and a fork: all of them at once."""
+    """A long cached text, one half as long and two short ones that are not cached, and a fork: all at once."""
     fork = [*texts.text(1, texts.part(0.6)), *texts.text(3, 1)][: texts.length - _DRAWN]
     fresh = [texts.text(4, texts.part(0.5)), texts.text(5, 3), texts.text(6, 1)]
     return [[_alone(texts)[0][0], *fresh, fork]]
 
 
 async def _drawn(policy: Policy, rounds: Callable[[Texts], list[Round]], texts: Texts) -> float:
-    """Draws from each context, and compares with what the model itself says of the whole."""
+    """Draws from each context, and compares with the model's own probabilities of the whole."""
     worst, seed = 0.0, 0
     params = Sampling(_DRAWN, temperature=texts.learner.temperature)
     for contexts in rounds(texts):
         asked = [policy.generate(context, params, seed=seed + number) for number, context in enumerate(contexts)]
         seed += len(contexts)
         for context, out in zip(contexts, await asyncio.gather(*asked), strict=True):
-            if rounds is _alone or len(context) <= texts.others:  # what takes long is compared once
+            if rounds is _alone or len(context) <= texts.others:  # slow ones are compared once
                 whole = [*context, *out.tokens]
                 worst = max(worst, _apart(out.logprobs, texts.own(whole, range(len(context), len(whole)))))
     return worst
 
 
 async def _loaded(policy: Policy, texts: Texts) -> float:
-    """Draws with other weights what was drawn before: an engine that forgot nothing, or took only some, is off."""
+    """Draws with other weights what was drawn before: an engine with a stale cache, or only some new weights, is off."""
     learner, version = texts.learner, policy.version
     try:
         with _changed(learner.model):
@@ -362,7 +362,7 @@ async def _loaded(policy: Policy, texts: Texts) -> float:
 
 @contextmanager
 def _changed(model: Any) -> Iterator[None]:
-    """Gives a model other weights, for as long as the context lasts: other embeddings, and adapters that do something."""
+    """Gives a model other weights for as long as the context lasts: other embeddings, and adapters with an effect."""
     embedding = model.get_input_embeddings().weight
     adapters = [tensor for name, tensor in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
     kept = [tensor.detach().clone() for tensor in adapters]

@@ -30,7 +30,7 @@ class Algorithm:
         advantages: credit for every token.
         loss: per token.
         aggregation: what the sum of the token losses of an optimizer batch is divided by, see `Aggregation`.
-        needs: what the learner must compute beside log-probabilities: "reference", those of a frozen copy; "values",
+        needs: what the learner must compute besides log-probabilities: "reference", those of a frozen copy; "values",
             those of a value head.
         keep: which trees to train on; None for all.
         refills: how many more times a step may collect fresh prompts in place of those that `keep` dropped.
@@ -54,7 +54,7 @@ class Algorithm:
     reward_terms: tuple[RewardTerm, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks what contradicts itself."""
+        """Refuses values that contradict each other."""
         roots = self.branching.roots
         if self.rollouts < 1:
             raise ConfigError(f"rollouts (M) must be at least 1, got {self.rollouts}.")

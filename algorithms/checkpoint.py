@@ -1,4 +1,4 @@
-"""Checkpoints: written beside, then renamed, so that a killed run always finds a whole one; a damaged one is passed over.
+"""Checkpoints: written aside, then renamed, so that a killed run always finds a whole one; damaged ones are skipped.
 
 run/checkpoints/step-000040/policy/        an ordinary Hugging Face folder
 run/checkpoints/step-000040/learner.pt     optimizer
@@ -30,11 +30,11 @@ from .models.loading import load_tokenizer, without_bars
 log = logging.getLogger(__name__)
 
 _MANIFEST, _STATE, _LEARNER = "manifest.json", "state.json", "learner.pt"
-_FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "A file may not grow any more"}
+_FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "A file may not grow further"}
 
 
 class Unsaved(ArpoError, OSError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier ones are intact."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Checkpoint:
     Args:
         path: its folder.
         step: steps that are done.
-        state: what the run stored beside.
+        state: what the run stored with it.
     """
 
     path: Path
@@ -83,7 +83,7 @@ def save(
         tokenizer: has `save_pretrained`.
         learner_state: tensors and plain values.
         state: JSON values.
-        weights: the model's, where they are not simply its state dict (adapters are merged into them).
+        weights: the model's, where they differ from its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
         keep: how many checkpoints stay.
 
@@ -126,7 +126,7 @@ def _name(step: int) -> str:
 def no_room(error: BaseException) -> str | None:
     """Returns why there is no room to write; None for an error of another kind.
 
-    safetensors and torch have exceptions of their own for it, which know no error number but quote the system's words.
+    safetensors and torch raise their own exceptions for it, without an error number, but quoting the system's words.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -141,7 +141,7 @@ def no_room(error: BaseException) -> str | None:
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    """Puts a folder in the place of another; if it is interrupted between the two, `_recover` puts the old one back."""
+    """Replaces a folder by another; if it is interrupted in between, `_recover` puts the old one back."""
     _recover(final.parent)
     aside = final.with_name(f".{final.name}.old")
     if final.exists():
@@ -177,7 +177,7 @@ def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, 
         folder: to write to.
         model: has `save_pretrained`; what is compiled in it is replaced by the plain modules.
         tokenizer: has `save_pretrained`.
-        weights: the model's, where they are not simply its own, adapters merged into them.
+        weights: the ones to write, where they differ from the model's own, adapters merged into them.
     """
     model = plain(model)
     if weights is None and has_adapters(model):
@@ -188,13 +188,13 @@ def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, 
 
 
 def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint | None:
-    """Returns the newest whole checkpoint of a run, None if there never was one.
+    """Returns the newest whole checkpoint of a run, or None if there never was one.
 
     Damaged ones that are newer are put aside, and `run/policy` points at the one that is returned.
 
     Args:
         run: its folder.
-        tell: is told of each damaged one.
+        tell: called with a message for each damaged one.
 
     Raises:
         ConfigError: there are checkpoints, and all are damaged.
@@ -206,7 +206,7 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
         found = _read(path)
         if isinstance(found, Checkpoint):
             for other, why in damaged:
-                tell(f"Checkpoint {other.name} is damaged ({why}) and was put aside; going on from {path.name}.")
+                tell(f"Checkpoint {other.name} is damaged ({why}) and was put aside; continuing from {path.name}.")
                 _put_aside(other)
             if damaged:
                 _point(run, path)
@@ -222,7 +222,7 @@ def _read(path: Path) -> Checkpoint | str:
     """Returns a checkpoint, or what is wrong with it.
 
     Raises:
-        OSError: it cannot be read now, which says nothing about what was written.
+        OSError: it cannot be read now, which does not mean that it is damaged.
     """
     reading = _STATE
     try:
@@ -233,14 +233,14 @@ def _read(path: Path) -> Checkpoint | str:
             wanted, found = json.loads((path / _MANIFEST).read_text(encoding="utf-8")), checksums(path)
             if wrong := [name for name, numbers in wanted.items() if found.get(name) != numbers]:
                 return f"{wrong[0]} is not what was written" if wrong[0] in found else f"{wrong[0]} is missing"
-        else:  # it was written before there were manifests
+        else:  # written before there were manifests
             for reading, read in _readers(path):  # noqa: B007  # named if it fails
                 read()
     except FileNotFoundError:
         return f"{reading} is missing"
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever a reader raises about a file that is cut off or overwritten
+    except Exception as error:  # noqa: BLE001  # anything a reader raises for a file that is cut off or overwritten
         return f"{reading} cannot be read: {type(error).__name__}"
     return Checkpoint(path, step, state)
 
@@ -263,7 +263,7 @@ def _parse(file: Path) -> None:
 def _open(file: Path) -> None:
     from safetensors import safe_open
 
-    with safe_open(file, "pt"):  # its header says how long it is
+    with safe_open(file, "pt"):  # the header holds its length
         pass
 
 
@@ -274,7 +274,7 @@ def _numbered(home: Path) -> list[Path]:
 
 
 def newest_step(run: Path) -> int:
-    """Returns after how many steps the newest checkpoint was written, whole or not; 0 if there is none."""
+    """Returns the step of the newest checkpoint, whole or not; 0 if there is none."""
     found = _numbered(run / "checkpoints")
     return int(found[-1].name.removeprefix("step-")) if found else 0
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and still there after the power failed."""
+"""Files that are written whole or not at all, and survive a power failure."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ _END = 1 << 20
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes a file whole or not at all; what was there before stays until then.
+    """Writes a file whole or not at all; the old one stays until the new one is complete.
 
     Args:
-        file: where to; its folder exists.
-        text: in UTF-8.
+        file: where to write; its folder exists.
+        text: written as UTF-8.
 
     Raises:
         OSError: there is no room, or no permission; nothing is left behind.
@@ -34,7 +34,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Has a file or a folder written to the disk itself."""
+    """Flushes a file or a folder to the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Has a folder and everything in it written to the disk itself."""
+    """Flushes a folder and everything in it to the disk itself."""
     for inside in folder.rglob("*"):
         if not inside.is_symlink():
             sync(inside)
@@ -51,13 +51,13 @@ def sync_all(folder: Path) -> None:
 
 
 def checksums(folder: Path) -> dict[str, list[int]]:
-    """Returns for every file below a folder its size in bytes and its CRC-32."""
+    """Returns the size in bytes and the CRC-32 of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): [path.stat().st_size, _crc(path)] for path in files}
 
 
 def fingerprint(folder: Path) -> dict[str, list[int]]:
-    """Returns by what a model's folder is known again: sizes, and sums of the beginnings and ends of its files."""
+    """Returns what identifies a model's folder: sizes, and checksums of the beginnings and ends of its files."""
     files = sorted(path for kind in ("*.safetensors", "config.json", "tokenizer.json") for path in folder.glob(kind))
     return {path.name: [path.stat().st_size, _crc_of_ends(path)] for path in files}
 

@@ -1,4 +1,4 @@
-"""What a batch of trees is worth knowing for people and logs: pure functions, flat names."""
+"""Metrics of a batch of trees, for people and logs: pure functions, flat names."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from .tree import RolloutTree, Status, total_tool_calls
 
 
 def as_json(value: Any) -> Any:
-    """Returns a value for JSON, which has no NaN and no infinity: what is no number is None, however deep it lies.
+    """Returns a value for JSON, which has no NaN and no infinity: they become None, however deep they lie.
 
     >>> as_json({"loss": float("nan"), "interval": (0.5, float("inf"))})
     {'loss': None, 'interval': [0.5, None]}
@@ -31,8 +31,8 @@ FAILED = tuple(status for status in Status if not status.is_model)
 def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
     """Returns the flat metrics of a batch; means are over leaves, "per prompt" over trees.
 
-    Executed, inherited and replayed tool calls are counted apart. Leaves that failed through no
-    fault of the model count in `failed_leaves` only; `failed_by_status` has them apart.
+    Executed, inherited and replayed tool calls are counted separately. Leaves that failed through no
+    fault of the model count in `failed_leaves` only; `failed_by_status` lists them separately.
     """
     leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     statuses = Counter(leaf.status for leaf in leaves)
@@ -63,7 +63,7 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
 
 def failed_by_status(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Returns for every way to fail how many leaves did, as flat metrics.
+    """Returns how many leaves failed in each way, as flat metrics.
 
     >>> list(failed_by_status([]))[:2]
     ['failed_prompt_too_long', 'failed_tool_timeout']
@@ -73,7 +73,7 @@ def failed_by_status(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
 
 def fork_depths(trees: Sequence[RolloutTree]) -> list[int]:
-    """Returns for every fork how many tool calls it inherited."""
+    """Returns how many tool calls each fork inherited."""
     return [tree.depth(i) for tree in trees for i, node in enumerate(tree.nodes) if node.origin == "branch"]
 
 
@@ -81,7 +81,7 @@ _SUMS = ("trained_tokens", "skipped_rows", "skipped_updates")
 
 
 def combined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the metrics of several optimizer steps: counts added up, the largest ratio, the mean of all else."""
+    """Returns the metrics of several optimizer steps: counts added up, the largest ratio, all else averaged."""
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for result in results for name in result):
         values = [result[name] for result in results if name in result]

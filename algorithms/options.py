@@ -1,4 +1,4 @@
-"""What a part may be asked for: the keyword arguments of what makes it, checked before it runs."""
+"""The options of a part: keyword arguments of the function that makes it, checked before it runs."""
 
 import inspect
 import types
@@ -31,7 +31,7 @@ class Finished:
 
 
 def checked(name: str, recipe: Recipe, options: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the options of a recipe, lists as tuples where it takes those.
+    """Returns the options of a recipe, with lists turned into tuples.
 
     Args:
         name: of the recipe, for messages.
@@ -40,7 +40,7 @@ def checked(name: str, recipe: Recipe, options: Mapping[str, Any], given: Collec
         given: arguments that it gets from elsewhere.
 
     Raises:
-        ConfigError: the recipe has no such option, takes other values for it, or cannot do without another.
+        ConfigError: the recipe has no such option, does not accept its value, or lacks a required one.
 
     >>> def recipe(*, at: tuple[int, ...] = (1,), level: Literal["a", "b"] = "a"): ...
     >>> checked("mine", recipe, {"at": [1, 2]})
@@ -57,7 +57,7 @@ def checked(name: str, recipe: Recipe, options: Mapping[str, Any], given: Collec
     taken = {}
     for option, value in options.items():
         if option not in known or option in given:
-            raise ConfigError(f"{name} does nothing with {option!r}. {unknown_name('option', option, known.keys() - {*given})}")
+            raise ConfigError(f"{name} does not take {option!r}. {unknown_name('option', option, known.keys() - {*given})}")
         kind = known[option].annotation
         value = tuple(value) if isinstance(value, list) else value
         if not accepts(kind, value):
@@ -85,7 +85,7 @@ def accepts(kind: Any, value: object) -> bool:
         return True
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
-    except PydanticUserError:  # a class that pydantic would look into, or what is no type
+    except PydanticUserError:  # a class that pydantic would look into, or something that is not a type
         return isinstance(value, kind) if isinstance(kind, type) else True
     except SchemaError:  # a class that has no instances, such as a protocol
         return True
@@ -111,5 +111,5 @@ def described(kind: Any) -> str:
         return "whole numbers, e.g. (1, 2)"
     if origin is tuple:
         return f"({', '.join(map(described, parts))})"
-    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", types.NoneType: "None"}
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))

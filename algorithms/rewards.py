@@ -1,6 +1,6 @@
-"""What is done with rewards before credit is assigned: terms that are added, trees that are not trained on, a control.
+"""What happens to rewards before credit is assigned: terms are added, trees are left out; and a control.
 
-`with_terms` adds what an algorithm wants beside the environment's reward; predicates for `Algorithm.keep` say which trees
+`with_terms` adds what an algorithm wants besides the environment's reward; predicates for `Algorithm.keep` say which trees
 to train on; `shuffle_rewards` is the control that must NOT help.
 """
 
@@ -36,13 +36,13 @@ class OverlongPenalty:
     """0 up to `longest − cache` tokens, then linearly to −1 at `longest`, and −1 beyond.
 
     Args:
-        longest: L_max, tokens that the policy sampled on a path.
-        cache: L_cache, the last of them, over which the penalty grows.
+        longest: L_max, in tokens that the policy sampled on a path.
+        cache: L_cache, how many of the last of them the penalty grows over.
 
     Raises:
-        ConfigError: the cache is empty or longer than what it is part of.
+        ConfigError: `cache` is not above 0, or exceeds `longest`.
 
-    Source: DAPO (arXiv 2503.14476), Eq. 13. Tool results do not count: they are not the policy's to shorten.
+    Source: DAPO (arXiv 2503.14476), Eq. 13. Tool results do not count: the policy cannot shorten them.
     """
 
     longest: int
@@ -71,7 +71,7 @@ def unequal_rewards(tree: RolloutTree) -> bool:
 def mixed_success(tree: RolloutTree) -> bool:
     """Whether some, but not all valid leaves succeeded: 0 < correct < G, by success and not by reward.
 
-    Where the environment does not say what a success is, rewards decide.
+    Where the environment does not report success, rewards decide.
 
     Source: DAPO (arXiv 2503.14476), Eq. 11, the constraint of dynamic sampling.
     """
@@ -86,7 +86,7 @@ def mixed_success(tree: RolloutTree) -> bool:
 def shuffle_rewards(trees: Sequence[RolloutTree], rng: np.random.Generator) -> list[RolloutTree]:
     """Returns the trees with their leaves' last rewards permuted over the whole batch.
 
-    The rewards keep their distribution but say nothing about the rollouts they hang on: what a
+    The rewards keep their distribution but tell nothing about the rollouts they belong to: what a
     policy learns from them is noise. Paths that failed through no fault of the model take no part.
     """
     places = [(t, leaf) for t, tree in enumerate(trees) for leaf in tree.leaves() if _is_models(tree, leaf)]

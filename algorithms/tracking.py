@@ -1,4 +1,4 @@
-"""Where metrics go: a JSONL file always, wandb when asked for."""
+"""Where metrics go: always to a JSONL file, to wandb on request."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Tracker(Protocol):
         ...
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Records what is known of the whole run: held-out results."""
+        """Records results of the whole run: held-out evaluations."""
         ...
 
     def close(self) -> None:
@@ -32,7 +32,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class JsonlTracker:
-    """One JSON object per line and step, null for what is no number; a resumed run goes on in the same file.
+    """One JSON object per line and step, null for NaN and infinity; a resumed run continues in the same file.
 
     Args:
         path: of the file.
@@ -46,7 +46,7 @@ class JsonlTracker:
             file.write(json.dumps({"step": step, **as_json(metrics)}, allow_nan=False) + "\n")
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Nothing to do: a run's folder has files of its own for that."""
+        """Does nothing: a run's folder has separate files for that."""
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -66,7 +66,7 @@ def require_wandb() -> Any:
 
 
 class WandbTracker:
-    """Weights & Biases; offline when there is no key, so that no run is lost for want of an account.
+    """Weights & Biases; offline when there is no key, so that no run is lost for lack of an account.
 
     Args:
         project: of wandb.
@@ -106,12 +106,12 @@ class WandbTracker:
 
 
 class Guarded:
-    """A tracker that may fail without harm: the first failure is told, and from then on it is left alone.
+    """A tracker that may fail without harm: its first failure is reported, and from then on it is not used.
 
     Args:
-        name: of it, for people.
-        make: returns it; this may fail, too.
-        tell: is given the message.
+        name: of the tracker, for people.
+        make: returns it; this may fail too.
+        tell: called with the message.
 
     >>> def broken() -> Tracker:
     ...     raise OSError("no network")
@@ -145,7 +145,7 @@ class Guarded:
     def _try(self, do: Callable[[], None]) -> None:
         try:
             do()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises, the run is worth more
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises, the run matters more
             self._tracker = None
             self._tell(f"{self._name} failed and is not used any more: {reason(error)}. metrics.jsonl has everything.")
 
@@ -159,7 +159,7 @@ def has_key() -> bool:
 
 
 def keep_steps_before(path: Path, step: int) -> None:
-    """Drops the lines of steps from `step` on: a resumed run writes them again.
+    """Drops the lines from step `step` on: a resumed run writes them again.
 
     Args:
         path: of a JSONL file whose lines have a "step"; may be missing.
@@ -167,7 +167,7 @@ def keep_steps_before(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    # as bytes: a kill may have cut a character in two, and a text may hold what only Unicode takes for a line's end
+    # as bytes: a kill may have cut a character in two, and a text may hold a line end that only Unicode knows
     with path.open("r+b") as lines:  # in place: on a full disk there is no room for a copy
         end = 0
         for line in lines:
@@ -184,7 +184,7 @@ def _is_before(line: bytes, step: int) -> bool:
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        return False  # a line cut off by a kill, or by a full disk and written on later
+        return False  # a line cut off by a kill, or by a full disk and continued later
     return int(record.get("step", 0)) < step
 
 

@@ -19,14 +19,14 @@ from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree
 
 Starts = Callable[[int, int], Sequence[Start]]
-"""(step, refill) -> the episodes of that step; refill 0 are the first ones, others stand in for those that were dropped."""
+"""(step, refill) -> the episodes of that step; refill 0 is the first batch, later ones replace what was dropped."""
 
 
 class Learner(Protocol):
-    """What the trainer needs of a learner."""
+    """What the trainer needs from a learner."""
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
-        """Returns what the estimators and the loss need beside behaviour log-probabilities."""
+        """Returns what the estimators and the loss need besides behaviour log-probabilities."""
         ...
 
     def update(
@@ -40,22 +40,22 @@ class Learner(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to go on exactly."""
+        """Returns everything needed to continue exactly."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
+        """Restores what `state_dict` returned."""
         ...
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of one step.
+    """The outcome of one step.
 
     Args:
-        trees: all that were grown, those that failed and those that were not trained on included.
+        trees: all that were grown, including those that failed and those that were not trained on.
         metrics: flat.
-        error: what stood in the way of the whole step, see `rollout.Collected`; None if something could be learned.
+        error: what made the whole step fail, see `rollout.Collected`; None if something could be learned.
     """
 
     trees: list[RolloutTree]
@@ -65,7 +65,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains a policy on an environment with an algorithm; the four know nothing of each other.
+    """Trains a policy on an environment with an algorithm; the four know nothing about each other.
 
     Args:
         make_env: returns a fresh environment.
@@ -76,8 +76,8 @@ class Trainer:
         learner: holds the weights.
         seed: of the run.
         limits: of the rollouts.
-        shuffled_rewards: the control in which rewards say nothing; see `controls.shuffle_rewards`.
-        failures: tells and counts what fails in rollouts.
+        shuffled_rewards: the control in which rewards tell nothing; see `rewards.shuffle_rewards`.
+        failures: reports and counts what fails in rollouts.
 
     Raises:
         ConfigError: the renderer's chat template rewrites earlier turns.
@@ -95,12 +95,12 @@ class Trainer:
     failures: Failures = field(default_factory=Failures)
 
     def __post_init__(self) -> None:
-        """Refuses what may be evaluated, but not trained."""
+        """Refuses a renderer with which a policy may be evaluated, but not trained."""
         if rewrites := REWRITES.of(self.renderer):
-            raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it may only evaluate: {rewrites[0]}.")
+            raise ConfigError(f"The renderer's chat template rewrites earlier turns, so it can only evaluate: {rewrites[0]}.")
 
     async def step(self, step: int) -> StepResult:
-        """Takes one step: learns, and gives the policy what was learned; see `learn`."""
+        """Takes one step: learns, then loads the new weights into the policy; see `learn`."""
         result = await self.learn(step)
         began = time.perf_counter()
         await self.load(step + 1)
@@ -114,7 +114,7 @@ class Trainer:
     async def learn(self, step: int) -> StepResult:
         """Rolls out and updates the learner; everything in it is a function of (seed, step, weights).
 
-        Paths that fail are left out. If all of them do, nothing is learned, and the result says why: a run goes on.
+        Paths that fail are left out. If all of them fail, nothing is learned, and the result says why: the run continues.
 
         Raises:
             ConfigError: environment, renderer and algorithm do not fit together, whatever the task.
@@ -144,8 +144,8 @@ class Trainer:
     async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None]:
         """Returns all trees of a step, those to train on (at most as many as the step has episodes), and what went wrong.
 
-        Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times. Those may fail: what
-        was kept before stands.
+        Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times. Those may fail; what
+        was kept before is still used.
         """
         algorithm = self.algorithm
         grown: list[RolloutTree] = []

@@ -139,8 +139,8 @@ def test_an_algorithm_may_be_a_function_or_a_value(install: Install) -> None:
         ("bold", {}, "bold needs a value for rollouts"),
         ("bold", {"rollouts": "many"}, "bold takes rollouts = a whole number, got 'many'"),
         ("bold", {"rollouts": 3, "blod": 1}, "Did you mean 'bold'?"),
-        ("plain", {"rollouts": 4}, "plain does nothing with 'rollouts'"),
-        ("good:wrong", {}, "returned 7, which is no algorithms.Algorithm"),
+        ("plain", {"rollouts": 4}, "plain does not take 'rollouts'"),
+        ("good:wrong", {}, "returned 7, which is not an algorithms.Algorithm"),
         ("good:SEVEN", {}, "is 7; expected an Algorithm, or a function that returns one"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -258,8 +258,8 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
     for name, options, words in (
         ("slient", {}, "Did you mean 'silent'?"),
         ("silent", {"wrod": "y"}, "Did you mean 'word'?"),
-        ("silent", {"device": "cuda"}, "silent does nothing with 'device'"),
-        ("silent", {"word": 7}, "silent takes word = a text"),
+        ("silent", {"device": "cuda"}, "silent does not take 'device'"),
+        ("silent", {"word": 7}, "silent takes word = a string"),
         ("good:broken", {}, "returned 7, which is not a policy"),
         ("good:__name__", {}, "expected a function that returns a policy"),
     ):

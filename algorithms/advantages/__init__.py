@@ -24,9 +24,9 @@ class Scores:
 
     Args:
         reference: log-probabilities of the path's tokens under the frozen reference model, nats.
-        values: for each token of the path, what the value head expects to be earned from before that token on, in
-            units of reward; like the token's log-probability it is computed at the token before. Looked at only
-            where the policy sampled the token.
+        values: for each token of the path, the return that the value head expects before that token, in units of
+            reward; like the token's log-probability, it is computed at the preceding token. Read only where the
+            policy sampled the token.
     """
 
     reference: tuple[tuple[Array, ...], ...] | None = None
@@ -39,9 +39,9 @@ class Credit:
 
     Args:
         advantages: [tree][leaf] -> [T]; leaves in the order of `RolloutTree.leaves`.
-        weights: the same shape, at least 0; what a token counts in the loss. 0 where the policy did
+        weights: the same shape, at least 0; how much a token counts in the loss. 0 where the policy did
             not sample, and on paths that failed through no fault of the model.
-        returns: the same shape, what the value head is trained towards, in units of reward; None without one.
+        returns: the same shape, the value head's targets, in units of reward; None without a value head.
     """
 
     advantages: tuple[tuple[Array, ...], ...]
@@ -58,7 +58,7 @@ DISCOUNT: members.Member[float] = members.Member("discount", 1.0)
 class AdvantageEstimator(Protocol):
     """Sees the whole batch, because some estimators whiten over it.
 
-    One that gives credit to a single rollout, too, has an attribute `compares = False`.
+    An estimator that can also give credit to a single rollout has the attribute `compares = False`.
     """
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
@@ -77,9 +77,9 @@ def require_frozen(tree: RolloutTree) -> None:
 
 
 def rewards(tree: RolloutTree) -> tuple[Array, NDArray[np.bool_]]:
-    """Returns the total reward of each leaf [L], and whether the leaf says something about the model [L].
+    """Returns the total reward of each leaf [L], and whether the leaf tells something about the model [L].
 
-    Rewards that differ by no more than the order in which they were added up are the same number.
+    Rewards that differ only through the order in which they were added up become the same number.
     """
     leaves = tree.leaves()
     reward_L = np.array([tree.total_reward(leaf) for leaf in leaves], dtype=np.float64)

@@ -1,8 +1,8 @@
 """What a leaf is compared with: all leaves, the leaves of its tree, or siblings first among themselves.
 
 Leaves below a fork are not independent: where a path forked often, its prefix is over-represented among the leaves, and
-a plain mean leans towards it. The mean of siblings' means does not: it estimates the value of the prompt whatever decided
-about the forks, as long as that looked at nothing later than the fork.
+a plain mean leans towards it. The mean of siblings' means does not: it estimates the value of the prompt however the forks
+were decided, as long as no decision looked at anything later than its fork.
 """
 
 from typing import Literal
@@ -18,25 +18,25 @@ from .group import Deviation, group_normalise
 
 Baseline = Literal["leaves", "tree", "siblings"]
 """The mean that is subtracted: over all leaves of the prompt (as published), over the leaves of the same root, or over
-siblings' means from the leaves up, so that a fork into copies moves nothing."""
+siblings' means from the leaves up, so that a fork into copies changes nothing."""
 
 
 def require_comparison(baseline: Baseline, deviation: Deviation) -> None:
-    """Refuses what does not exist or does not go together.
+    """Refuses unknown names, and names that do not go together.
 
     Raises:
-        ConfigError: an unknown name, or a sample's deviation over leaves that count differently.
+        ConfigError: an unknown name, or a sample deviation over leaves of unequal weight.
     """
     if baseline not in ("leaves", "tree", "siblings"):
-        raise ConfigError(f'baseline is "leaves", "tree" or "siblings", got {baseline!r}.')
+        raise ConfigError(f'baseline must be "leaves", "tree" or "siblings", got {baseline!r}.')
     if deviation not in ("population", "sample", "none"):
-        raise ConfigError(f'deviation is "population", "sample" or "none", got {deviation!r}.')
+        raise ConfigError(f'deviation must be "population", "sample" or "none", got {deviation!r}.')
     if baseline == "siblings" and deviation == "sample":
-        raise ConfigError('baseline="siblings" weighs leaves, for which deviation="sample" is not defined; use "population".')
+        raise ConfigError('baseline="siblings" weights leaves, so deviation="sample" is not defined for it; use "population".')
 
 
 def leaf_advantages(tree: RolloutTree, baseline: Baseline = "leaves", deviation: Deviation = "population") -> Array:
-    """Returns the advantage of each leaf [L] over what it is compared with; 0 for leaves that say nothing about the model.
+    """Returns the advantage of each leaf [L] over what it is compared with; 0 for leaves that tell nothing about the model.
 
     Args:
         tree: frozen.
@@ -62,11 +62,11 @@ def root_of_leaves(tree: RolloutTree) -> NDArray[np.int64]:
 
 
 def sibling_weights(tree: RolloutTree, valid_L: NDArray[np.bool_]) -> Array:
-    """Returns how much each leaf counts in the mean of siblings' means, [L], in all 1 (0 if no leaf is valid).
+    """Returns how much each leaf counts in the mean of siblings' means, [L]; together 1 (0 if no leaf is valid).
 
     Args:
         tree: frozen.
-        valid_L: [L] which leaves count; a child with none below it is no sibling.
+        valid_L: [L] which leaves count; a child with none below it does not count as a sibling.
     """
     paths = [[node for node, _ in tree.path(leaf)] for leaf in tree.leaves()]
     counted_N = np.zeros(len(tree.nodes), dtype=np.bool_)

@@ -23,7 +23,7 @@ class EntropyAware:
         ConfigError: a is negative.
 
     Source: AEPO (arXiv 2510.14545), entropy-aware advantage estimation. Mean and deviation are over the tokens of a
-    prompt's paths; the authors' code takes those of a micro-batch, so that its result depends on memory settings.
+    prompt's paths; the authors' code takes those of a micro-batch, so its result depends on memory settings.
     """
 
     shape: float = 0.2

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation: a value head says what was to be expected."""
+"""Generalised advantage estimation: a value head predicts the return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ def generalised_advantage(reward_T: Array, value_T: Array, sampled_T: Array, *, 
 
     Args:
         reward_T: [T] rewards; 0 where the policy did not sample.
-        value_T: [T] value before each token; looked at only where the policy sampled it. After the last one it is 0.
+        value_T: [T] value before each token; read only where the policy sampled it. After the last token it is 0.
         sampled_T: [T] whether the policy sampled the token; a tool result between two of them takes no time.
         discount: γ per sampled token.
         trace: λ.
@@ -38,7 +38,7 @@ def generalised_advantage(reward_T: Array, value_T: Array, sampled_T: Array, *, 
 class GeneralisedAdvantage:
     """GAE along each leaf's path, whitened over the batch; the value head is trained towards A + V before whitening.
 
-    Every path ends where its leaf does: nothing is expected behind a turn limit or a full context.
+    Every path ends where its leaf does: no return is expected after a turn limit or a full context.
 
     Args:
         discount: γ.
@@ -57,7 +57,7 @@ class GeneralisedAdvantage:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if not 0.0 <= self.discount <= 1.0 or not 0.0 <= self.trace <= 1.0:
-            raise ConfigError(f"discount and trace lie in [0, 1], got {self.discount} and {self.trace}.")
+            raise ConfigError(f"discount and trace must lie in [0, 1], got {self.discount} and {self.trace}.")
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

@@ -17,8 +17,8 @@ class Step:
     """One action on one leaf's path.
 
     Args:
-        nodes: its pieces; an action forked inside has several.
-        anchor: name of the environment's state before it; None if it equals no other.
+        nodes: its pieces; an action with a fork inside has several.
+        anchor: name of the environment's state before it; None if it is like no other.
         reward: what it earned.
     """
 
@@ -43,7 +43,7 @@ def steps_of(tree: RolloutTree, leaf: int) -> list[Step]:
 
 
 def discounted(rewards: Sequence[float], discount: float) -> list[float]:
-    """Returns R_t = Σ_k γ^k r_{t+k} of every step.
+    """Returns R_t = Σ_k γ^k r_{t+k} for every step.
 
     >>> discounted([0.0, 1.0, 2.0], 0.5)
     [1.0, 2.0, 2.0]

@@ -24,16 +24,16 @@ def group_normalise(
 
     Args:
         reward_L: [L] total rewards.
-        valid_L: [L] which leaves count; the others get 0 and do not enter mean and deviation.
+        valid_L: [L] which leaves count; the others get 0 and do not enter the mean and deviation.
         weight_L: [L] how much each leaf counts in mean and deviation, at least 0; all the same if left out.
         deviation: see `Deviation`; "sample" takes no weights.
         epsilon: added to the standard deviation, in units of reward.
 
     Returns:
-        [L] advantages. All zero where all rewards are equal, but for rounding: such a group teaches nothing.
+        [L] advantages. All zero where all rewards are equal up to rounding: such a group teaches nothing.
 
     Raises:
-        ValueError: the shapes differ, or weights were given for the deviation of a sample.
+        ValueError: the shapes differ, or weights were given for the sample deviation.
 
     Source: GRPO (arXiv 2402.03300), section 4.1.2; the population standard deviation.
 
@@ -43,7 +43,7 @@ def group_normalise(
     if reward_L.shape != valid_L.shape or reward_L.ndim != 1:
         raise ValueError(f"Expected two vectors of one length, got {reward_L.shape} and {valid_L.shape}.")
     if weight_L is not None and deviation == "sample":
-        raise ValueError("The deviation of a sample is defined for leaves that count the same; use 'population'.")
+        raise ValueError("The sample deviation is defined only for leaves of equal weight; use 'population'.")
     counted = reward_L[valid_L]
     advantage_L = np.zeros_like(reward_L)
     if are_equal(counted):

@@ -1,4 +1,4 @@
-"""Leave-one-out: a rollout against the mean of the others, and nothing is divided."""
+"""Leave-one-out: a rollout against the mean of the others, divided by nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def leave_one_out(reward_L: Array, valid_L: NDArray[np.bool_]) -> Array:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """An unbiased baseline: the other rollouts of the prompt say nothing about this one.
+    """An unbiased baseline: the other rollouts of the prompt do not depend on this one.
 
     Args:
         kl: β of the penalty in the reward, R − β Σ_t log(π/π_ref); 0 for none.

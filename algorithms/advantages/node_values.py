@@ -18,7 +18,7 @@ class NodeValues:
     Args:
         value_N: [N] mean total reward below each node.
         leaves_N: [N] how many valid leaves lie below it, itself included.
-        fork_N: [N] the last node above it from which several valid paths part, the prompt if none; 0 for the prompt, too.
+        fork_N: [N] the last node above it at which several valid paths part, the prompt if none; 0 for the prompt too.
         deviation_N: [N] standard deviation of the values of a fork's branches; 0 elsewhere.
     """
 
@@ -33,7 +33,7 @@ def node_values(tree: RolloutTree, over: Literal["leaves", "branches"] = "leaves
 
     Args:
         tree: frozen.
-        over: what is averaged at a fork: all "leaves" below it, or its "branches", each as one.
+        over: what is averaged at a fork: all "leaves" below it, or its "branches", each counted once.
     """
     require_frozen(tree)
     reward_L, valid_L = rewards(tree)
@@ -45,7 +45,7 @@ def node_values(tree: RolloutTree, over: Literal["leaves", "branches"] = "leaves
     rounding = tolerance(reward_L[valid_L])
     children: list[list[int]] = [[] for _ in range(size)]
     value_N, deviation_N = np.zeros(size), np.zeros(size)
-    for i in range(size - 1, -1, -1):  # children stand behind their parents
+    for i in range(size - 1, -1, -1):  # children come after their parents
         branches = [value_N[c] for c in children[i]] + [total_N[i]] * int(leaves_N[i] > 0 and not children[i])
         for c in children[i]:
             total_N[i] += total_N[c]

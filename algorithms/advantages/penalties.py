@@ -1,4 +1,4 @@
-"""A KL penalty as a reward for every token, for algorithms that punish in the reward and not in the loss."""
+"""A KL penalty as a reward for every token, for algorithms that penalise in the reward and not in the loss."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from .paths import column
 def kl_penalties(tree: RolloutTree, number: int, scores: Scores, coefficient: float) -> tuple[Array, ...]:
     """Returns −β (log π_old − log π_ref) of every sampled token of every leaf's path, 0 elsewhere.
 
-    π_old is the policy that drew the token. The estimator is k1, which is unbiased as a reward. A token on which the two
-    are further apart than the losses tell (`losses.LIMIT`) counts as if it were there: the reference may forbid it.
+    π_old is the policy that drew the token. The estimator is k1, which is unbiased as a reward. A difference beyond
+    ±`losses.LIMIT` counts as that limit: the reference may forbid the token.
 
     Args:
         tree: frozen.
-        number: of the tree in the batch that was scored.
+        number: index of the tree in the batch that was scored.
         scores: with reference log-probabilities, nats.
         coefficient: β.
 

@@ -1,17 +1,17 @@
-"""Rewards that differ by rounding alone: no estimator may find a better and a worse rollout among them.
+"""Rewards that differ only by rounding: no estimator may find a better and a worse rollout among them.
 
-0.1 + 0.2 and 0.3 are the same reward. Whatever divides by a deviation makes the difference between them as large as any.
+0.1 + 0.2 and 0.3 are the same reward. Dividing by a deviation makes the difference between them as large as any other.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 ROOM = 64.0
-"""Roundings, of the size of the largest number, by which equals may differ: each addition rounds once, by half of one."""
+"""How many roundings of the largest number equal numbers may differ by: each addition rounds once, by half of one."""
 
 
 def tolerance(value_N: NDArray[np.float64]) -> float:
-    """Returns the difference up to which numbers are equal but for rounding.
+    """Returns the difference up to which numbers count as equal.
 
     Args:
         value_N: [N] numbers, in any unit.
@@ -23,7 +23,7 @@ def tolerance(value_N: NDArray[np.float64]) -> float:
 
 
 def are_equal(value_N: NDArray[np.float64]) -> bool:
-    """Returns whether numbers, [N], are all equal but for rounding.
+    """Returns whether numbers, [N], are all equal up to rounding.
 
     >>> are_equal(np.array([0.1 + 0.2, 0.3])), are_equal(np.array([0.3, 0.3001]))
     (True, False)
@@ -32,11 +32,11 @@ def are_equal(value_N: NDArray[np.float64]) -> bool:
 
 
 def snapped(value_N: NDArray[np.float64], size: float = 0.0) -> NDArray[np.float64]:
-    """Returns numbers, [N], of which those that are equal but for rounding are equal.
+    """Returns the numbers, [N], with those that are equal up to rounding made exactly equal.
 
     Args:
         value_N: [N] numbers.
-        size: of the largest number that was added up to one of them; what cancels leaves its rounding.
+        size: the largest number that was added up to one of them; numbers that cancel leave their rounding.
 
     >>> snapped(np.array([0.1 + 0.2, 7.0, 0.3])).tolist()
     [0.3, 7.0, 0.3]

@@ -1,4 +1,4 @@
-"""Segment credit: what a stretch between two forks changed in the value of where one stands."""
+"""Segment credit: how much a stretch between two forks changed the value of the path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from .paths import column
 class SegmentAdvantage:
     """A(segment) = V(its end) − V(the fork it follows), with V the mean of the branches' values from the leaves up.
 
-    Every token counts once, on however many paths it lies, and only where the policy had a choice.
+    Every token counts once, however many paths it lies on, and only where the policy had a choice.
 
     Args:
         scale: "none", or "siblings": divided by the deviation of the values of the fork's branches.
-        certain: tokens that were drawn with at least this probability get weight 0; 1 keeps all but certain ones.
+        certain: tokens that were drawn with at least this probability get weight 0; 1 keeps all but those drawn with certainty.
 
     Raises:
         ConfigError: a value is out of range.
@@ -35,9 +35,9 @@ class SegmentAdvantage:
     def __post_init__(self) -> None:
         """Checks the values."""
         if self.scale not in ("none", "siblings"):
-            raise ConfigError(f'scale is "none" or "siblings", got {self.scale!r}.')
+            raise ConfigError(f'scale must be "none" or "siblings", got {self.scale!r}.')
         if not 0.0 < self.certain <= 1.0:
-            raise ConfigError(f"certain is a probability above 0, got {self.certain}.")
+            raise ConfigError(f"certain must be a probability above 0, got {self.certain}.")
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

@@ -22,7 +22,7 @@ class Subgroups:
         weigh: "equal": every fork counts the same; "size": as many times as it has leaves.
 
     Raises:
-        ConfigError: an unknown weight.
+        ConfigError: `weigh` is unknown.
 
     Source: TreePO (arXiv 2508.17445), section on tree-based advantage estimation. Groups of one leaf are left out there
     too. In the authors' code a segment at which nothing forked repeats the group above it; here each group counts once.
@@ -33,7 +33,7 @@ class Subgroups:
     def __post_init__(self) -> None:
         """Checks the name."""
         if self.weigh not in ("equal", "size"):
-            raise ConfigError(f'weigh is "equal" or "size", got {self.weigh!r}.')
+            raise ConfigError(f'weigh must be "equal" or "size", got {self.weigh!r}.')
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:
         """Returns the credit of every token; see `AdvantageEstimator`."""

@@ -25,7 +25,7 @@ class TokenReturns:
         ConfigError: the discount lies outside [0, 1], or kl is negative or not finite.
 
     Source: REINFORCE++ (arXiv 2501.03262), the token-level advantage and its global normalisation. Where the environment
-    pays inside an episode, what was paid before a token is no credit of that token.
+    pays inside an episode, what was paid before a token is not credited to that token.
     """
 
     discount: float = 1.0

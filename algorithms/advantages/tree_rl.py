@@ -1,4 +1,4 @@
-"""Process credit from the tree: a stretch of tokens is as good as what lies below it, against the whole and the last fork."""
+"""Process credit from the tree: the value below a stretch of tokens, against the whole tree and the last fork."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from .node_values import along_nodes, node_values
 class GlobalLocal:
     """R(s) = ((V(s) − V(root)) + (V(s) − V(parent))) / √(leaves below s).
 
-    V is the mean reward of the leaves below; the parent of a stretch is the fork it follows. The root makes up for
-    counting a shared token once per path, in part.
+    V is the mean reward of the leaves below; the parent of a stretch is the fork it follows. The square root
+    partly makes up for counting a shared token once per path.
 
     Source: TreeRL (arXiv 2506.11902), section on process supervision from tree search: global and local advantage, and
     the reweighting of steps on several paths. The authors' code first replaces rewards by leave-one-out differences, which
-    multiplies all of it by n/(n − 1).
+    multiplies everything by n/(n − 1).
     """
 
     def __call__(self, trees: Sequence[RolloutTree], scores: Scores) -> Credit:

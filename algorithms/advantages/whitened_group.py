@@ -13,7 +13,7 @@ from .whitening import whiten
 class WhitenedGroup:
     """r_i − mean of the group, along the path, then whitened over all tokens of the batch.
 
-    An easy prompt's small differences stay small: only the batch decides what is a large one.
+    An easy prompt's small differences stay small: only the batch decides what counts as large.
 
     Source: REINFORCE++ with baseline (arXiv 2501.03262), section on reasoning tasks.
     """

@@ -13,11 +13,11 @@ PerTree = Sequence[Sequence[Array]]
 def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[tuple[Array, ...], ...]:
     """Returns (x − mean) / √(var + epsilon), with mean and population variance over the batch's weighted tokens.
 
-    Where all that counts is equal but for rounding, the result is 0.
+    Where all values that count are equal up to rounding, the result is 0.
 
     Args:
         value: [tree][leaf] -> [T].
-        weight: the same shape; tokens of weight 0 neither count nor are changed to anything but 0.
+        weight: the same shape; tokens of weight 0 do not count, and become 0.
         epsilon: added to the variance, as in verl.
 
     Source: REINFORCE++ (arXiv 2501.03262), the equation of global advantage normalisation.
@@ -25,7 +25,7 @@ def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[t
     values = [x for leaves in value for x in leaves]
     weights = [w for leaves in weight for w in leaves]
     value_N, weight_N = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
-    weight_N = np.where(np.isfinite(value_N), weight_N, 0.0)  # what is no number stays none, and makes no other one so
+    weight_N = np.where(np.isfinite(value_N), weight_N, 0.0)  # NaN and infinity stay, and do not spread
     value_N = np.where(weight_N > 0, value_N, 0.0)
     if are_equal(value_N[weight_N > 0]):
         return tuple(tuple(np.zeros_like(x) for x in leaves) for leaves in value)

@@ -1,1 +1,1 @@
-"""Benchmarks: one file each, which offers a `BENCHMARK` (`check.Benchmark`); `arpo bench NAME` runs it."""
+"""Benchmarks: one file each, which defines a `BENCHMARK` (`check.Benchmark`); `arpo bench NAME` runs it."""

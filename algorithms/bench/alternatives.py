@@ -1,6 +1,6 @@
-"""What one would do without a fork server, timed: fresh interpreters, dill, Jupyter kernels; and the floor, a bare fork.
+"""The alternatives to a fork server, timed: fresh interpreters, dill, Jupyter kernels; and the floor, a bare fork.
 
-Each runs in a process of its own, with the environment that the fork server has as well.
+Each runs in a separate process, with the same environment variables as the fork server.
 """
 
 import importlib.util
@@ -81,11 +81,11 @@ print(json.dumps(found))
 
 
 class Missing(Exception):
-    """A package that would be measured is not installed, or does not run."""
+    """A package to be measured is not installed, or does not run."""
 
 
 class BareForks:
-    """A process with the server's imports that forks when it is told to: the least that a clone can cost."""
+    """A process with the server's imports that forks on request: the least that a clone can cost."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -117,7 +117,7 @@ class BareForks:
 
 
 def fresh_interpreter() -> float:
-    """Returns milliseconds that a new interpreter needs to import NumPy and SymPy and end."""
+    """Returns milliseconds that a new interpreter needs to import NumPy and SymPy and exit."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", _IMPORTS], check=True, env=os.environ | _ENVIRONMENT)
     return 1e3 * (time.perf_counter() - start)
@@ -127,16 +127,16 @@ def dill_times(megabytes: int, repeats: int) -> tuple[float, float]:
     """Returns milliseconds, medians, to write a namespace with an array of that size to bytes, and to read it back.
 
     Raises:
-        Missing: there is no dill.
+        Missing: dill is not installed.
     """
     return _pairs("dill", _DILL, str(megabytes), str(repeats))
 
 
 def kernel_times(repeats: int) -> tuple[float, float]:
-    """Returns milliseconds, medians, until a Jupyter kernel is ready, and until it has imported NumPy and SymPy then.
+    """Returns milliseconds, medians, until a Jupyter kernel is ready, and from then until NumPy and SymPy are imported.
 
     Raises:
-        Missing: there is no ipykernel.
+        Missing: ipykernel is not installed.
     """
     return _pairs("ipykernel", _KERNEL, str(repeats))
 

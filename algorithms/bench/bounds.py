@@ -11,7 +11,7 @@ _COMPARE = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on a measured number; one that is missed is shown, and only `arpo bench --check` fails on it.
+    """A bound on a measured number; a missed one is shown, but only `arpo bench --check` fails on it.
 
     Args:
         relation: of the number to the limit.
@@ -32,7 +32,7 @@ class Bound:
         return f"{self.relation} {self.limit:.6g}"
 
     def cells(self, value: float, unit: str = "") -> tuple[Text, Text]:
-        """Returns the table's cells of a number and of its bound; red where it is missed."""
+        """Returns the table's cells for a number and its bound; red where it is missed."""
         bound = f"{self}{unit}"
         if self.met(value):
             return Text(f"{value:,.2f}{unit}", "bold"), Text(bound, "dim")

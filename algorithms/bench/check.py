@@ -1,8 +1,8 @@
 """What all benchmarks have in common, and `--check`: small measurements whose ratios are compared with their bounds.
 
-Ratios are formed within one run, so that they say the same on a slow machine and on a fast one; times are shown by the
-benchmarks, and never compared. Other work on the machine disturbs single measurements, so a benchmark that misses a bound
-is measured again, and only what is missed each time counts as missed.
+Ratios are formed within one run, so they mean the same on a slow machine and on a fast one; times are shown by the
+benchmarks, but never compared. Other work on the machine disturbs single measurements, so a benchmark that misses a bound
+is measured again, and only a bound missed every time counts as missed.
 """
 
 import importlib
@@ -23,12 +23,12 @@ from ..cli.results import Value
 from .bounds import Bound
 
 MEASUREMENTS = 3
-"""How often a benchmark is measured at most."""
+"""The most times a benchmark is measured."""
 EXTRAS = ("torch", "transformers")
-"""Packages that some benchmarks cannot do without, and a base installation lacks."""
+"""Packages that some benchmarks need, and a base installation lacks."""
 
 Say = Callable[[str], None]
-"""Is told what is being measured."""
+"""Called with what is being measured."""
 
 
 class Options(Protocol):
@@ -45,16 +45,16 @@ C = TypeVar("C", bound=Options)
 
 @dataclass(frozen=True)
 class Benchmark(Generic[C]):
-    """What a file of `algorithms/bench` offers, under the name BENCHMARK.
+    """What a file of `algorithms/bench` defines, under the name BENCHMARK.
 
     Args:
         options: the class of its options; its docstring says what is measured.
         measure: returns a flat record. A bounded ratio that this machine cannot measure is None, and "absent" names the
-            packages that it lacks.
+            missing packages.
         table: shows a record.
         bounds: of the ratios in a record, by name, with the full sizes.
         check: the options of `--check`, which takes seconds.
-        check_bounds: those of `bounds` that are others with the sizes of `check`.
+        check_bounds: those of `bounds` that differ with the sizes of `check`.
     """
 
     options: type[C]
@@ -67,13 +67,13 @@ class Benchmark(Generic[C]):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of one ratio.
+    """The outcome of one ratio.
 
     Args:
-        name: the benchmark's, and that of the ratio.
-        outcome: "failed" is a measurement that could not be made, through a fault of ours.
+        name: the benchmark's and the ratio's.
+        outcome: "failed" means that the measurement could not be made, through a fault of ours.
         value: the one that met the bound, or the last.
-        bound: None where the benchmark did not get so far.
+        bound: None where the benchmark did not get that far.
         measurements: how many it took.
         reason: why it failed, or was not compared.
     """
@@ -87,21 +87,21 @@ class Comparison:
 
 
 def silent(text: str) -> None:
-    """Tells nobody."""
+    """Ignores the message."""
 
 
 def load(name: str) -> Benchmark[Options]:
     """Returns a benchmark, imported now.
 
     Raises:
-        ImportError: a package is missing that it cannot do without.
+        ImportError: a package that it needs is missing.
     """
     found: Benchmark[Options] = importlib.import_module(f".{name}", __package__).BENCHMARK
     return found
 
 
 def compare_all(names: Sequence[str], console: Console) -> int:
-    """Compares the ratios of benchmarks with their bounds, and prints what came of it.
+    """Compares the ratios of benchmarks with their bounds, and prints the outcome.
 
     Returns:
         The exit status: 1 unless all ratios were compared and keep within their bounds.
@@ -123,7 +123,7 @@ def compare_all(names: Sequence[str], console: Console) -> int:
 
 
 def compare(name: str, say: Say = silent) -> list[Comparison]:
-    """Measures a benchmark with its small sizes, again as long as it misses a bound, and returns what came of each ratio."""
+    """Measures a benchmark with its small sizes, again while it misses a bound, and returns the outcome of each ratio."""
     names = [name]
     try:
         benchmark = load(name)
@@ -156,7 +156,7 @@ def _measured(name: str, benchmark: Benchmark[Options], say: Say) -> list[Compar
 
 def _judged(name: str, value: Value, bound: Bound, number: int, absent: str) -> Comparison:
     if not isinstance(value, int | float):
-        return Comparison(name, "not compared", bound=bound, measurements=number, reason=f"for want of {absent}.")
+        return Comparison(name, "not compared", bound=bound, measurements=number, reason=f"for lack of {absent}.")
     return Comparison(name, "met" if bound.met(value) else "missed", float(value), bound, number)
 
 

@@ -1,4 +1,4 @@
-"""A tool's own count of its calls: a proxy that sees every call that really runs."""
+"""A tool's own count of its calls: a proxy that sees every call that actually runs."""
 
 import threading
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class CountedTool:
 
     Args:
         tool: does the work.
-        counter: is told about every call.
+        counter: counts every call.
     """
 
     def __init__(self, tool: Tool, counter: Counter) -> None:
@@ -82,10 +82,10 @@ def counted(env: TextEnv, counter: Counter) -> TextEnv:
     """Makes an environment count its tool calls; to be called before its first reset.
 
     Raises:
-        ConfigError: it is no `ToolEnv`, whose tools are known.
+        ConfigError: it is not a `ToolEnv`, whose tools are known.
     """
     base = env.unwrapped
     if not isinstance(base, ToolEnv):
-        raise ConfigError(f"{type(base).__name__} is no ToolEnv: its tool calls cannot be counted from inside.")
+        raise ConfigError(f"{type(base).__name__} is not a ToolEnv: its tool calls cannot be counted from inside.")
     base.tools = tuple(CountedTool(tool, counter) for tool in base.tools)
     return env

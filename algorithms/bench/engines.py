@@ -1,4 +1,4 @@
-"""What a rollout through an engine costs, compared with that engine's model alone: tokens per second, and tokens computed."""
+"""What a rollout through an engine costs, compared with the engine's model alone: tokens per second, and tokens computed."""
 
 import asyncio
 import tempfile
@@ -32,7 +32,7 @@ class Shape:
     Args:
         paths: episodes at the same time.
         prompt: of an episode.
-        action: of every action, exactly: nothing stops it.
+        action: of every action, exactly: nothing stops it early.
         observation: of every tool result.
         turns: actions of an episode.
     """
@@ -51,14 +51,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Independent:
-    """One path per prompt; what `collect` needs of an algorithm."""
+    """One path per prompt; what `collect` needs from an algorithm."""
 
     branching: NoBranching = NoBranching()
     rollouts: int = 1
 
 
 class Turns(gym.Env[str, str]):
-    """Says the same a number of times; every action counts as a tool call."""
+    """Returns the same text a number of times; every action counts as a tool call."""
 
     fork_level = ForkLevel.EXACT
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # as in core.py
@@ -97,7 +97,7 @@ class NoiseRenderer:
         return Encoded(self._ids(text, min(limit, self.shape.observation)), text, False)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Says nothing: no text is looked at."""
+        """Returns nothing: the text is not read."""
         return ""
 
     def action(self, text: str) -> str:
@@ -141,7 +141,7 @@ async def through(policy: Policy, shape: Shape, *, seed: int) -> tuple[list[Roll
     taken = time.perf_counter() - began
     faults = {node.status for tree in trees for node in tree.nodes} - {None, Status.ANSWERED}
     if faults:
-        raise DifferentWork(f"The engine did not draw all that was asked for: {', '.join(sorted(map(str, faults)))}.")
+        raise DifferentWork(f"The engine did not draw everything that was asked for: {', '.join(sorted(map(str, faults)))}.")
     return trees, taken
 
 
@@ -151,7 +151,7 @@ def contexts(trees: Sequence[RolloutTree]) -> list[list[list[int]]]:
     for tree in trees:
         before: list[int] = []
         turn = 0
-        for node in tree.nodes:  # a path without forks: its nodes follow one another
+        for node in tree.nodes:  # a path without forks: its nodes are in order
             if node.kind == "action":
                 turns += [[]] * (turn == len(turns))
                 turns[turn] = [*turns[turn], list(before)]
@@ -234,9 +234,9 @@ async def vllm_over_generate(shape: Shape, *, rounds: int, width: int, layers: i
 
 
 async def prefill_over_unique(shape: Shape, *, seed: int) -> Mapping[str, float]:
-    """Returns how many tokens the local engine computed for ARPO's trees, over how many different ones are in them.
+    """Returns how many tokens the local engine computed for ARPO's trees, over the number of unique ones in them.
 
-    The last token of a path is sampled, never computed; all others have to be once.
+    The last token of a path is sampled, never computed; all others must be, once.
     """
     from ..policies.local import LocalPolicy
 

@@ -1,8 +1,8 @@
 """`arpo bench env`: microseconds that the environment itself costs per call, and what a fork costs.
 
 The tool does nothing and the questions are fixed, so that what is left is `ToolEnv`: parsing,
-limits, transcript, info and reward. No search index is asked, except in the last three lines. What
-is compared with a bound is this time over that of the same episodes by hand, without an environment.
+limits, transcript, info and reward. No search index is queried, except in the last three lines. The ratio
+that has a bound is this time over that of the same episodes by hand, without an environment.
 """
 
 import time
@@ -66,7 +66,7 @@ class EnvBench:
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         for name in ("rounds", "episodes", "forks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -84,7 +84,7 @@ class Lookup(Stateless):
     )
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
-        """Says the same every time."""
+        """Returns the same text every time."""
         return ToolResult("Bordeaux: city in France.")
 
 
@@ -111,7 +111,7 @@ def trivial_env(**options: Any) -> ToolEnv:
 def measure(config: EnvBench, say: Say = silent) -> dict[str, Value]:
     """Returns microseconds, medians over rounds, and ratios between them, flat.
 
-    `per_call`: reset to answer divided by the calls made, a reset with a seed of its own included.
+    `per_call`: reset to answer divided by the calls made, including a reset with its own seed.
     """
     say("environment …")
     bare, made = trivial_env(), gym.make(EnvSpec("Bench/Trivial-v0", entry_point=trivial_env))
@@ -155,7 +155,7 @@ def _episodes(env: Env, count: int) -> tuple[float, float, float]:
 
 
 def _by_hand(count: int) -> float:
-    """Does what an episode needs at least, without an environment around it; returns microseconds per call."""
+    """Does the least that an episode needs, without an environment around it; returns microseconds per call."""
     tasks, tool, reward = Fixed(), Lookup(), HierarchicalReward()
     dialect = make_dialect("tags", tool.specs)
     start = time.perf_counter()
@@ -173,7 +173,7 @@ def _by_hand(count: int) -> float:
 
 
 def _forks(env: Env, action: str, config: EnvBench) -> dict[str, float]:
-    """Returns microseconds of each kind of fork in mid-episode, closing what was made included."""
+    """Returns microseconds of each kind of fork mid-episode, including closing what was made."""
     env.reset(seed=0)
     for _ in range(_CALLS):
         env.step(action)
@@ -212,7 +212,7 @@ def table(record: Mapping[str, Value]) -> Table:
         if name in record:
             shown.add_row(name, *bound.cells(float(record[name] or 0.0)))
     shown.caption = Text(
-        f"A trivial tool, {_CALLS} calls an episode, each reset seeded; forks in mid-episode. For comparison: GEM 0.1.0 with "
+        f"A trivial tool, {_CALLS} calls an episode, each reset seeded; forks mid-episode. For comparison: GEM 0.1.0 with "
         f"a trivial tool takes {GEM_MICROSECONDS:.0f} µs per call, without spaces, checks or snapshots. By hand: the same "
         "draws, parses, calls and scores without an environment around them."
     )

@@ -1,6 +1,6 @@
-"""`arpo bench fork`: what a clone of a live interpreter costs, compared with what one would do without it.
+"""`arpo bench fork`: what a clone of a live interpreter costs, compared with the alternatives.
 
-Everything is measured in one run, a bare fork before each clone, so that the load of the machine is on both.
+Everything is measured in one run, a bare fork before each clone, so that the machine's load affects both.
 """
 
 import os
@@ -36,25 +36,25 @@ BOUNDS = {
     "dill_200mb_over_clone": Bound("≥", 20.0),
     "clone_private_share": Bound("≤", 0.04),
 }
-"""What the ratios are at the worst, on a machine with nothing else to do; the aims are 2.2, 0.5 and 1.5 (#12)."""
+"""The worst that the ratios may be on an otherwise idle machine; the aims are 2.2, 0.5 and 1.5 (#12)."""
 _OVER_BARE_FORK = {
     "clone_over_bare_fork": "clone_small_ms",
     "cell_over_bare_fork": "cell_ms",
     "cell_p99_over_bare_fork": "cell_p99_ms",
 }
 PRIVATE = Bound("<", 3.0)
-"""Mebibytes of a fresh clone that it shares with nobody; shown only, since they depend on the libraries and their pages."""
+"""Mebibytes that a fresh clone shares with no process; shown only, since they depend on the libraries and their pages."""
 
 _PAUSE = 0.02
 """Seconds between two cells: far less than a model needs to write one."""
 
 _ARRAY = "import numpy as np; a = np.ones({} << 17)\nNone"
 _OBJECTS = "xs = list(range({n} * 10_000)); ys = {{i: str(i) for i in range({n} * 1000)}}\nNone"
-"""About `n` mebibytes of Python objects: a list of integers and a dictionary of texts."""
+"""About `n` mebibytes of Python objects: a list of integers and a dictionary of strings."""
 
 
 class BenchFailed(ArpoError):
-    """A session did not do what the benchmark asked for."""
+    """A session did not do what the benchmark asked."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ForkBench:
     forks: int = 20
     """Clones, cells and bare forks per round."""
     repeats: int = 5
-    """Measurements of what takes long: sessions, fresh interpreters, dill, kernels."""
+    """Measurements of slow things: sessions, fresh interpreters, dill, kernels."""
     array_mb: int = 200
     """Mebibytes of the NumPy array."""
     objects_mb: int = 500
@@ -79,7 +79,7 @@ class ForkBench:
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         for name in ("rounds", "forks", "repeats", "array_mb", "objects_mb", "clones"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -90,7 +90,7 @@ def measure(config: ForkBench, say: Say = silent) -> dict[str, Value]:
 
     Raises:
         SandboxUnavailable: this machine cannot run the interpreter.
-        BenchFailed: a session did not obey.
+        BenchFailed: a session did not do what was asked.
     """
     _allow_many_files()
     size = config.array_mb
@@ -200,7 +200,7 @@ def _clone_with(config: ForkBench, tool: PythonTool, heap: str) -> float:
 
 
 def _memory(config: ForkBench, session: PythonSession) -> dict[str, Value]:
-    """Returns what clones that live at the same time take, before and after their first cell."""
+    """Returns the memory of clones that live at the same time, before and after their first cell."""
     before, whole = _available(), _memory_of(session, "Rss")
     with _cloned(session, config.clones, []) as twins:
         fresh = [_memory_of(twin, "Private_Dirty") for twin in twins]
@@ -266,13 +266,13 @@ def _since(start: float) -> float:
 
 
 def _memory_of(session: PythonSession, kind: str) -> float:
-    """Returns mebibytes of a session's process: "Rss", all of it, or "Private_Dirty", what it wrote and shares with nobody."""
+    """Returns mebibytes of a session's process: "Rss" (all of it) or "Private_Dirty" (written, not shared)."""
     with open(f"/proc/{session.pid}/smaps_rollup", encoding="utf-8") as file:
         return sum(int(line.split()[1]) for line in file if line.startswith(f"{kind}:")) / 1024
 
 
 def _available() -> float:
-    """Returns mebibytes that the machine has left."""
+    """Returns mebibytes of memory that are available."""
     with open("/proc/meminfo", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")) / 1024
 
@@ -298,9 +298,9 @@ def table(record: Mapping[str, Value]) -> Table:
     rows: list[tuple[str, str, str]] = [
         ("server start, once", "server_start_ms", "imports NumPy and SymPy"),
         ("session start", "session_start_ms", ""),
-        ("cell, 20 ms after the last", "cell_ms", "its checkpoint is taken meanwhile"),
+        ("cell, 20 ms after the last", "cell_ms", "its checkpoint is taken in between"),
         ("cell, 99th percentile", "cell_p99_ms", ""),
-        ("cell, at once after the last", "exec_round_trip_ms", "with its checkpoint"),
+        ("cell, right after the last", "exec_round_trip_ms", "with its checkpoint"),
         ("clone, small heap", "clone_small_ms", ""),
         (f"clone, {array} MB array", arrays, ""),
         (f"clone, {heap} MB of objects", objects, ""),

@@ -1,4 +1,4 @@
-"""A workload whose every duration is known: so long a policy draws, so long a tool runs."""
+"""A workload in which every duration is known: how long the policy draws, how long a tool runs."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ class Workload:
 
     @property
     def critical_path(self) -> float:
-        """No scheduler is faster, with machines without end: the longest path's own time."""
+        """The longest path's own time: no scheduler is faster, even with unlimited machines."""
         spent_P = [
             self.generation_PD[path, : turns + 1].sum() + self.tool_PD[path, :turns].sum()
             for path, turns in enumerate(self.turns_P)
@@ -99,7 +99,7 @@ class Wait(Stateless):
         self.work = work
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
-        """Waits for as long as "path turn" takes."""
+        """Waits for as long as the call "path turn" takes."""
         path, turn = map(int, arguments["place"].split())
         if seconds := float(self.work.tool_PD[path, turn]):
             time.sleep(seconds)
@@ -107,16 +107,16 @@ class Wait(Stateless):
 
 
 class Numbered:
-    """Tasks that are told apart by their number."""
+    """Tasks that are identified by their number."""
 
     name = "numbered"
 
     def draw(self, rng: np.random.Generator) -> Task:
-        """Returns the task of a drawn number."""
+        """Returns the task with a random number."""
         return self.get(str(rng.integers(1 << 31)))
 
     def get(self, task_id: str) -> Task:
-        """Returns the task of that number."""
+        """Returns the task with that number."""
         return Task(task_id, f"path {task_id}", ("done",))
 
 
@@ -145,7 +145,7 @@ class TimedPolicy:
         return await self.script.generate(context, params, seed=seed, offset=offset, tail=tail)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over the version."""
+        """Sets the version."""
         self.version = version
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """The scheduler that others use: all paths generate, all wait; all tools run, all wait.
 
-It is here to be measured against. It does the same calls in the same order on the same parts as `collect` without
-forks, and its tools run at the same time as each other too; only the two barriers per round differ.
+It is the baseline of a benchmark. It makes the same calls in the same order on the same parts as `collect` without
+forks, and its tools run concurrently too; only the two barriers per round differ.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from ..rollout import Limits, MakeEnv, Start, TextEnv
 
 @dataclass
 class _Path:
-    """One episode under way."""
+    """One episode in progress."""
 
     env: TextEnv
     context: list[int]
@@ -38,7 +38,7 @@ async def collect_lockstep(
         seed: of the draws.
         limits: longest action, threads and temperature are used.
 
-    Source: the rollout loop of ARPO's reference code: generate for all that are active, run all tools, repeat.
+    Source: the rollout loop of ARPO's reference code: generate for all active paths, run all tools, repeat.
     """
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(min(limits.threads, len(tasks))) as threads:
@@ -51,7 +51,7 @@ async def collect_lockstep(
             return _Path(env, list(tokens), seeds.derive(seed, index))
 
         def act(path: _Path, tokens: Sequence[int]) -> bool:
-            """Takes a step; whether the episode goes on."""
+            """Takes a step; returns whether the episode continues."""
             observation, _, terminated, truncated, _ = path.env.step(renderer.action(renderer.text(tokens)))
             path.context += tokens
             if terminated or truncated:

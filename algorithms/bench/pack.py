@@ -1,4 +1,4 @@
-"""`arpo bench pack`: one update on trees compared with the same update on flat rows, at fixed ratios of sharing, in one run."""
+"""`arpo bench pack`: one update on trees against the same update on flat rows, at fixed sharing ratios, in one run."""
 
 import math
 import time
@@ -33,10 +33,10 @@ def _speedups(*limits: float) -> dict[str, Bound]:
 
 
 BOUNDS = _speedups(0.95, 0.95, 0.6 * 2.0, 0.65 * 3.0, 0.7 * 4.5) | {"max_relative_gradient_error": Bound("≤", 1e-5)}
-"""With the sizes that are the defaults and nothing else to do: never a loss, and a share of what the ratio itself promises,
-more of it where more is shared; and the rounding of float32."""
+"""With the default sizes on an idle machine: never a loss, and a share of the speed-up that the ratio itself promises,
+a larger one where more is shared; and the rounding of float32."""
 SMALL_BOUNDS = _speedups(0.75, 0.75, 1.1, 1.5, 2.0)
-"""With one tree, two layers and one thread, as `--check` has them: what does not depend on the tokens weighs more there.
+"""With one tree, two layers and one thread, as in `--check`: costs that do not depend on the tokens weigh more there.
 Measured were 0.95, 0.95, 1.45, 2.0 and 2.8."""
 LEAVES = 16
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -53,26 +53,26 @@ class PackBench:
     rounds: int = 5
     """Rounds; their median counts."""
     width: int = 256
-    """Of the transformer."""
+    """Width of the transformer."""
     layers: int = 6
-    """Of the transformer."""
+    """Layers of the transformer."""
     vocabulary: int = 2048
-    """Of the transformer."""
+    """Vocabulary size of the transformer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of its weights and sums."""
+    """Precision of its weights and computations."""
     token_budget: int = 4096
-    """Padded tokens of a micro-batch, for both. On a CPU flat rows are slower with fewer, and with more."""
+    """Padded tokens per micro-batch, for both. On a CPU, flat rows are slower with fewer and with more."""
     threads: int | None = None
-    """CPU threads of torch; as many as it takes by itself, if left out."""
+    """PyTorch CPU threads (default: PyTorch's own choice)."""
     device: str = "cpu"
     """cpu or cuda."""
     attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """Of both; FlexAttention needs CUDA."""
+    """Attention of both; FlexAttention needs CUDA."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         if min(self.trees, self.rounds, self.layers, self.token_budget, self.threads or 1) < 1:
             raise ConfigError("trees, rounds, layers, token_budget and threads must be at least 1.")
         if min(self.width, self.path, self.vocabulary) < 32:
@@ -82,9 +82,9 @@ class PackBench:
 def measure(config: PackBench, say: Say = silent) -> dict[str, Value]:
     """Returns speed-ups, memory ratios and the largest gradient error, flat.
 
-    `speedup_at_R`: time of the flat update over that of ours. `memory_ratio_at_R`: the same for what is kept for the
-    backward pass, on CUDA for what an update adds at its peak; `flat_megabytes_at_R` is that of the flat update.
-    `path_tokens_at_R`: tokens of all paths together. `max_relative_gradient_error`: max |difference| / max |gradient|, of
+    `speedup_at_R`: time of the flat update over that of ours. `memory_ratio_at_R`: the same for the memory kept for
+    the backward pass, on CUDA for the peak memory that an update adds; `flat_megabytes_at_R`: that of the flat update.
+    `path_tokens_at_R`: tokens of all paths together. `max_relative_gradient_error`: max |difference| / max |gradient|, for
     the worst parameter at the worst ratio.
 
     Raises:
@@ -136,12 +136,12 @@ def _measure(config: PackBench, say: Say) -> dict[str, Value]:
 
 
 def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutTree:
-    """Returns a tree whose paths have `ratio` times as many tokens as it has different ones.
+    """Returns a tree whose paths together have `ratio` times as many tokens as the tree has unique ones.
 
     A prompt, four calls with their results, and four answers to each; at ratio 1 a single path.
 
     Args:
-        ratio: of the numbers of tokens.
+        ratio: of the two token counts.
         seed: of the tokens and rewards.
         path: tokens of each path.
         vocabulary: ids are below this.
@@ -176,7 +176,7 @@ def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutT
 
 
 class _Update:
-    """One way of computing the update, on a model of its own; the learning rate is 0, so that every round is the same."""
+    """One way of computing the update, on its own model; the learning rate is 0, so that every round is the same."""
 
     def __init__(self, config: PackBench, trees: Sequence[RolloutTree], packing: Any) -> None:
         self.cuda = config.device.startswith("cuda")
@@ -202,7 +202,7 @@ class _Update:
         return taken
 
     def memory(self) -> float:
-        """Returns bytes: what is kept for the backward pass of the largest micro-batch; on CUDA what an update adds."""
+        """Returns bytes: the memory kept for the backward pass of the largest micro-batch; on CUDA what an update adds."""
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
@@ -226,12 +226,12 @@ class _Update:
         return float(most)
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Returns those of the last update."""
+        """Returns the gradients of the last update."""
         return {name: parameter.grad for name, parameter in self.learner.model.named_parameters() if parameter.grad is not None}
 
 
 def _rewards(tree: RolloutTree) -> tuple[Array, ...]:
-    """Returns each path's reward as the advantage of all its tokens; compared with nothing, so that single paths count."""
+    """Returns each path's reward as the advantage of all its tokens; without a baseline, so that single paths count."""
     return tuple(np.full(len(tree.tokens(leaf)), tree.total_reward(leaf)) for leaf in tree.leaves())
 
 
@@ -261,7 +261,7 @@ def _gradient_error(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.T
 def table(record: Mapping[str, Value]) -> Table:
     """Returns the table of a measurement."""
     shown = Table(
-        title=f"One update on trees, compared with flat rows ({record['device']})", title_justify="left", caption_justify="left"
+        title=f"One update on trees, against flat rows ({record['device']})", title_justify="left", caption_justify="left"
     )
     for heading in ("tokens shared", "computed", "flat", "speed-up", "bound", "memory"):
         shown.add_column(heading, justify="right")

@@ -1,4 +1,4 @@
-"""`arpo bench rollout`: what our scheduler and engines cost, compared with the alternatives, all as ratios within one run."""
+"""`arpo bench rollout`: what our scheduler and engines cost, against the alternatives, all as ratios within one run."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ BOUNDS = {
     "local_tokens_over_generate": Bound("≥", 0.9),
     "prefill_over_unique": Bound("≤", 1.1),
 }
-"""Measured were 1.3, 2.3, 1.04, 3.3 to 4.2 (a scheduler twice as dear would make it 6), 1.5 and 1.01."""
+"""Measured were 1.3, 2.3, 1.04, 3.3 to 4.2 (a scheduler twice as expensive would make it 6), 1.5 and 1.01."""
 SCHEDULER = Bound("≤", 200.0)
 """Microseconds of CPU per turn; shown only, since they depend on the machine."""
 
@@ -48,20 +48,20 @@ class RolloutBench:
     kinds: tuple[Kind, ...] = KINDS
     """How long tools take: constant, lognormal, hangs."""
     speed: float = 20.0
-    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s and more."""
+    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s or more."""
     rounds: int = 3
     """Rounds for each engine; their median counts."""
     width: int = 128
-    """Of the transformer that the local engine runs; 128 is the embedded policy's."""
+    """Width of the transformer that the local engine runs; 128 is the embedded policy's."""
     layers: int = 2
-    """Of that transformer."""
+    """Layers of that transformer."""
     device: str = "cpu"
-    """Of that transformer: cpu or cuda."""
+    """Device of that transformer: cpu or cuda."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         if min(self.paths, self.rounds, self.layers) < 1 or self.speed <= 0 or self.width < 32:
             raise ConfigError("paths, rounds and layers must be at least 1, width at least 32, and speed above 0.")
 
@@ -69,7 +69,7 @@ class RolloutBench:
 def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
     """Returns all ratios, flat; a ratio over several seeds or rounds is their median.
 
-    Of the scheduler's CPU time a seed's least counts, because whatever else the machine does only adds to it.
+    For the scheduler's CPU time, the least of each seed counts, because other work on the machine only adds to it.
     `rollout_cpu_over_loop` is the CPU time of `collect` over that of the same episodes played one after another in a loop.
 
     Raises:
@@ -198,7 +198,7 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.add_section()
     row("local engine over bare generate, tokens/s", "local_tokens_over_generate")
     row("vLLM over its own bare generation, tokens/s", "vllm_tokens_over_generate", otherwise="not installed")
-    row("tokens computed over different tokens, ARPO", "prefill_over_unique")
+    row("tokens computed over unique tokens, ARPO", "prefill_over_unique")
     shown.caption = Text(
         f"{record['paths']} paths of 1 to 10 calls; generation U(0.5, 2) s, tools of 1 s / lognormal, mean 1.25 s / "
         f"1 s and 5% of 30 s, all divided by {record['speed']:g}; medians of {len(SEEDS)} seeds."

@@ -1,8 +1,8 @@
 """`arpo bench sharing`: tool calls that a tree saves, from one frozen policy, for ARPO and its controls.
 
-The tools count their own calls. If they ran more or fewer than the trees say, a fork executed
+The tools count their own calls. If they ran more or fewer than the trees record, a fork executed
 something twice, and the benchmark fails. Without a policy a script plays: how much trees share
-depends on where they fork, and only their success on what the policy knows.
+depends on where they fork; only their success depends on what the policy knows.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from .counting import Counter, counted
 
 ALGORITHMS = ("arpo", "random_branching", "grpo")
 BOUNDS = {"arpo_executed_share": Bound("≤", 0.8), "calls_over_trees": Bound("≤", 1.0)}
-"""Of the calls on all paths, those that ARPO executed; and the tools' own count over the trees'."""
+"""The share of calls on all paths that ARPO executed; and the tools' own count over the trees'."""
 
 
 class ReExecuted(ArpoError):
@@ -50,7 +50,7 @@ class SharingBench:
     """Measure how many tool calls a tree saves."""
 
     policy: Path | None = None
-    """Folder of a run, or of a Hugging Face causal language model; if left out, a script that searches one to four times."""
+    """Folder of a run, or of a Hugging Face causal language model; by default a script that searches one to four times."""
     env: str = "ARPO/SearchMini-v0"
     """Environment id."""
     args: tuple[str, ...] = ("split=train",)
@@ -66,14 +66,14 @@ class SharingBench:
     probe: int | None = None
     """k, tokens after a tool result whose entropy decides; 4 for the embedded policy and the script, 20 otherwise."""
     seed: int = 1
-    """Of prompts and draws."""
+    """Seed of prompts and draws."""
     device: str = "cpu"
     """cpu or cuda."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers before the work starts."""
+        """Checks the numbers before the work starts."""
         if self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}.")
 
@@ -91,7 +91,7 @@ def measure(config: SharingBench, say: Say = silent) -> dict[str, Value]:
     """Grows the trees of every algorithm from the same weights; returns the flat record.
 
     Raises:
-        ReExecuted: the tools ran another number of calls than the trees say.
+        ReExecuted: the tools ran a different number of calls than the trees record.
         ConfigError: there is no such policy, environment or device.
     """
     find_device(config.device)
@@ -102,7 +102,7 @@ def measure(config: SharingBench, say: Say = silent) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class _Players:
-    """What plays: a policy with its renderer, and what its size asks for."""
+    """What plays: a policy with its renderer, and settings that suit its size."""
 
     policy: Policy
     renderer: Renderer
@@ -118,7 +118,7 @@ def _model(config: SharingBench, folder: Path, dialect: str) -> _Players:
 
 
 def _script() -> _Players:
-    """Returns a player that searches one to four times, unsure after every result of what it will do, and then answers."""
+    """Returns a player that searches one to four times, uncertain after every result, and then answers."""
 
     def script(before: str, seed: int) -> str:
         done = before.count("</result>")
@@ -181,7 +181,7 @@ def check(name: str, calls: int, trees: Sequence[RolloutTree]) -> None:
     executed = total_tool_calls(trees).executed
     if calls != executed:
         raise ReExecuted(
-            f"{name}: the tools ran {calls} calls, the trees say {executed}. A fork must never execute a call again; "
+            f"{name}: the tools ran {calls} calls, the trees record {executed}. A fork must never execute a call again; "
             "only a path that failed (see failed_leaves) may have run a call without a result."
         )
 

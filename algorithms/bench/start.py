@@ -1,4 +1,4 @@
-"""`arpo bench start`: the first import and the built-in world in a fresh process, compared with what neither can do without."""
+"""`arpo bench start`: what the first import and the built-in world cost a fresh process, over what they cannot do without."""
 
 import json
 import os
@@ -43,12 +43,12 @@ class StartBench:
     """Measure what the first import and the built-in world cost."""
 
     repeats: int = 10
-    """Fresh processes for each; the quickest counts, because whatever else the machine does only adds to it."""
+    """Fresh processes for each; the quickest counts, because other work on the machine only adds to it."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         if self.repeats < 1:
             raise ConfigError(f"repeats must be at least 1, got {self.repeats}.")
 
@@ -56,10 +56,10 @@ class StartBench:
 def measure(config: StartBench, say: Say = silent) -> dict[str, Value]:
     """Returns milliseconds of CPU, and ratios between them, flat.
 
-    `import_over_gymnasium`: what our import adds, over that of Gymnasium and NumPy, which it needs. `world_build_over_load`:
-    building the world, as once per machine, over reading it from the cache.
+    `import_over_gymnasium`: what our import adds, over importing Gymnasium and NumPy, which it needs. `world_build_over_load`:
+    building the world, done once per machine, over reading it from the cache.
     """
-    with tempfile.TemporaryDirectory() as folder:  # all are compiled by the first process, whoever installed them
+    with tempfile.TemporaryDirectory() as folder:  # the first process compiles all modules, whoever installed them
         environment = os.environ | {"ARPO_ENVS_CACHE": folder, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
         say("imports …")
         needed, own = zip(*(_printed(_IMPORTS, environment) for _ in range(config.repeats + 1)), strict=True)

@@ -1,7 +1,7 @@
-"""`arpo bench text`: how the time of parsing and checking grows with the length of what a hostile model or page writes.
+"""`arpo bench text`: how the time for parsing and checking grows with the length of what a hostile model or page writes.
 
-Twice the length should take twice the time: 2 is linear, 4 is quadratic. Beside it, what the usual answer to a mathematical
-question costs, over an answer that is compared word by word: neither needs another process.
+Twice the length should take twice the time: 2 is linear, 4 is quadratic. It also measures what checking the usual answer to
+a mathematical question costs, over an answer that is compared word by word: neither needs another process.
 """
 
 import time
@@ -39,9 +39,9 @@ HOSTILE = (
     ),
     *("<a", "<ab>", "{", '{"name":', '"\\', "</", "\n", "é"),
 )
-"""What a long text is made of."""
+"""Pieces that long texts are made of."""
 PREFIXES = ("", "<", "<search>", '<tool_call>{"name": "', "<search>a</search>")
-"""What it begins with."""
+"""What long texts begin with."""
 
 _PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 _SEARCH = ToolSpec("search", "Searches.", _PARAMETERS)
@@ -55,7 +55,7 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class TextBench:
-    """Measure how the time of parsing and checking grows with the length of a text."""
+    """Measure how the time for parsing and checking grows with the length of a text."""
 
     length: int = 1 << 17
     """Characters of the shorter texts."""
@@ -67,14 +67,14 @@ class TextBench:
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers."""
+        """Checks the numbers."""
         for name in ("length", "rounds", "calls"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
 def measure(config: TextBench, say: Say = silent) -> dict[str, Value]:
-    """Returns the largest growth of any text, which one that was, and microseconds per usual answer, flat."""
+    """Returns the largest growth of any text, which text that was, and microseconds per usual answer, flat."""
     parsing, checking = _parsers(), _checkers()
     found: dict[str, Value] = {}
     for name, work in (("parse", parsing), ("check", checking)):
@@ -88,7 +88,7 @@ def measure(config: TextBench, say: Say = silent) -> dict[str, Value]:
 
 
 def _parsers() -> dict[str, tuple[Callable[[str], object], str]]:
-    """Returns what reads a text of a model or of a page, with each piece that such a text is made of."""
+    """Returns the functions that read a model's or a page's text, each with a piece that such a text is made of."""
 
     def reader(name: str) -> Callable[[str], object]:
         dialect = make_dialect(name, (_SEARCH,))
@@ -98,7 +98,7 @@ def _parsers() -> dict[str, tuple[Callable[[str], object], str]]:
 
 
 def _checkers() -> dict[str, tuple[Callable[[str], object], str]]:
-    """Returns what judges an answer of each type."""
+    """Returns the functions that judge an answer, each with its type and a piece."""
 
     def judge(kind: str) -> Callable[[str], object]:
         task = Task("t", "?", (_KINDS[kind],), {"answer_type": kind, "options": ["Rome", "Paris"]})
@@ -108,7 +108,7 @@ def _checkers() -> dict[str, tuple[Callable[[str], object], str]]:
 
 
 def _growth(function: Callable[[str], object], piece: str, config: TextBench) -> float:
-    """Returns the time for a text of twice the length over that for the text."""
+    """Returns the time for a text of twice the length over that for the text itself."""
     long = piece * (2 * config.length // len(piece) + 1)
     short, twice = (
         min(_seconds(function, long[:length]) for _ in range(config.rounds)) for length in (config.length, 2 * config.length)
@@ -117,7 +117,7 @@ def _growth(function: Callable[[str], object], piece: str, config: TextBench) ->
 
 
 _NOTHING = 1e-3
-"""Seconds that count as none: what takes less is refused or passed over at once, and its growth would be noise."""
+"""Seconds that count as none: anything faster is refused or skipped at once, and its growth would be noise."""
 
 
 def _seconds(function: Callable[[str], object], text: str) -> float:

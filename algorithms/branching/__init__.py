@@ -1,6 +1,6 @@
 """Where a tree grows: strategies are values, pure functions of what they are shown, seeded from outside.
 
-One strategy per file. To add one, write a frozen dataclass that keeps the protocol in `strategy.py` and name it in a recipe.
+One strategy per file. To add one, write a frozen dataclass that follows the protocol in `strategy.py` and name it in a recipe.
 """
 
 from .blind import FixedBranching, RandomBranching

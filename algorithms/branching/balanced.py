@@ -25,8 +25,8 @@ class BalancedBranching:
 
     Args:
         rule: what to do with α + γ·ΔH, after the penalty.
-        balance: β, how much the entropy of the question against that of tool results moves the split.
-        penalty: what each further fork in a row takes off the probability, P̂(l) = min(1, penalty · l).
+        balance: β, how strongly the entropy of the question, minus that of tool results, moves the split.
+        penalty: what each further consecutive fork takes off the probability, P̂(l) = min(1, penalty · l).
         probe: k, tokens sampled after a result before deciding; also how many count at the question.
         siblings: Z, paths added by one fork.
         normalisation: of ΔH, see `entropy_change`.
@@ -49,7 +49,7 @@ class BalancedBranching:
         if self.probe < 1 or self.siblings < 1:
             raise ConfigError(f"probe and siblings must be at least 1, got {self.probe} and {self.siblings}.")
         if not 0.0 <= self.penalty <= 1.0:
-            raise ConfigError(f"penalty is taken off a probability and lies in [0, 1], got {self.penalty}.")
+            raise ConfigError(f"penalty is subtracted from a probability and must lie in [0, 1], got {self.penalty}.")
 
     @property
     def roots(self) -> int | None:
@@ -67,7 +67,7 @@ class BalancedBranching:
         return new_roots(tree, left)
 
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
-        """Asks for Z siblings if the rule says so; the watched path stays alone."""
+        """Asks for Z siblings if the rule says so; the watched path never forks."""
         if point.key[0] == 0:
             return 0
         change = entropy_change(

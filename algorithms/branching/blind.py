@@ -54,7 +54,7 @@ class FixedBranching:
 
     Args:
         roots: N, rollouts that start from the prompt.
-        at: after which tool calls of a path it forks, counted from 1.
+        at: the tool calls after which a path forks, counted from 1.
         siblings: Z, paths added by one fork.
     """
 
@@ -70,7 +70,7 @@ class FixedBranching:
         if self.roots < 1 or self.siblings < 1:
             raise ConfigError(f"roots and siblings must be at least 1, got {self.roots} and {self.siblings}.")
         if not self.at or min(self.at) < 1 or len(set(self.at)) < len(self.at):
-            raise ConfigError(f"at names tool calls, each once, the first one is 1; got {self.at}.")
+            raise ConfigError(f"at must name tool calls, each once, counted from 1; got {self.at}.")
 
     def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> Sequence[Grow]:
         """Starts the roots, then back-fills."""

@@ -28,9 +28,9 @@ class Bernoulli:
     beta: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuses what is no probability."""
+        """Refuses an alpha that is not a probability."""
         if not 0.0 <= self.alpha <= 1.0:
-            raise ConfigError(f"alpha is a probability, got {self.alpha}.")
+            raise ConfigError(f"alpha must be a probability, got {self.alpha}.")
 
     def forks(self, change: float, rng: np.random.Generator, *, factor: float = 1.0) -> bool:
         """Draws the decision for an entropy change; the probability is multiplied by `factor`."""
@@ -55,7 +55,7 @@ class Threshold:
     beta: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuses settings in which beta does nothing."""
+        """Refuses settings in which beta has no effect."""
         if self.tau == self.alpha:
             raise ConfigError(
                 f"tau = alpha = {self.tau} means 'fork if ΔH > 0': beta = {self.beta} would do nothing. "

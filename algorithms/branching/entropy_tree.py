@@ -23,13 +23,13 @@ class EntropyTree:
 
     Args:
         roots: M, chains that start from the prompt; each is the first path of a tree.
-        places: N, tokens forked per tree and round; the budget says how many rounds there are.
+        places: N, tokens forked per tree and round; the budget determines the number of rounds.
         siblings: T, paths added at each.
         uncertainty: "surprisal": −log π of the token drawn, which the authors call entropy and their code computes;
             "entropy": of the distribution it was drawn from.
 
     Raises:
-        ConfigError: a number is out of range, or the measure unknown.
+        ConfigError: a number is out of range, or the measure is unknown.
     """
 
     roots: int

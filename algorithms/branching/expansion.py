@@ -22,7 +22,7 @@ class RandomExpansion:
 
     Args:
         roots: M, chains that start from the prompt; each is the first path of a tree.
-        picks: N, steps expanded per tree and round; the budget says how many rounds there are.
+        picks: N, steps expanded per tree and round; the budget determines the number of rounds.
 
     Raises:
         ConfigError: a number is out of range.
@@ -40,7 +40,7 @@ class RandomExpansion:
             raise ConfigError(f"roots and picks must be at least 1, got {self.roots} and {self.picks}.")
 
     def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> Sequence[Grow]:
-        """Starts the chains, then expands; a chain without any tool result is joined by fresh ones."""
+        """Starts the chains, then expands; for a chain without any tool result, fresh chains start instead."""
         if not tree.roots():
             return new_roots(tree, min(self.roots, left))
         plan, fresh = [], 0
@@ -76,7 +76,7 @@ def per_tree_and_round(rollouts: int, roots: int, rounds: int, siblings: int = 1
         siblings: T, paths added at each place.
 
     Raises:
-        ConfigError: the numbers do not divide.
+        ConfigError: the leaves cannot be divided evenly.
 
     >>> per_tree_and_round(6, 2, 1), per_tree_and_round(30, 6, 1, siblings=2)
     (2, 2)

@@ -25,7 +25,7 @@ class ReferenceBranching:
         roots: N, rollouts that start from the prompt.
         rule: what to do with the change.
         tokens: k, at most this many first tokens of an action count.
-        siblings: Z; each of them is drawn by itself.
+        siblings: Z; each is drawn independently.
 
     Raises:
         ConfigError: a number is out of range.

@@ -4,7 +4,7 @@ Source: SPO (arXiv 2505.23564), tree-based estimation: a fixed tree of segments 
 section 2: segments, a fan-out at each, a limited width, and a fallback that branches from random segments.
 
 Both papers grow all paths in step, a segment at a time. Here whole paths are grown and cut open afterwards: a path is drawn
-from the same distribution whenever it is drawn, so that the trees are the same, with fewer and longer requests.
+from the same distribution whenever it is drawn, so the trees are the same, with fewer and longer requests.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ class SegmentBranching:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if len(self.fan_outs) < 2 or min(self.fan_outs) < 1 or max(self.fan_outs[1:]) < 2:
-            raise ConfigError(f"fan_outs are two numbers or more, not all 1 after the first; got {self.fan_outs}.")
+            raise ConfigError(f"fan_outs must be two numbers or more, not all 1 after the first; got {self.fan_outs}.")
         if self.segment < 1:
-            raise ConfigError(f"A segment has at least 1 token, got {self.segment}.")
+            raise ConfigError(f"A segment must have at least 1 token, got {self.segment}.")
 
     @property
     def roots(self) -> int | None:
@@ -76,7 +76,7 @@ class SegmentBranching:
 
 
 def place_of(tree: RolloutTree, sampled: int) -> list[Place]:
-    """Returns where the paths lie that have sampled so many tokens and sample another, each place once, in order of keys."""
+    """Returns the places at which paths have sampled this many tokens and sample another, each once, in order of keys."""
     places: dict[Place, None] = {}
     for leaf in tree.leaves():
         before = 0
@@ -91,14 +91,14 @@ def place_of(tree: RolloutTree, sampled: int) -> list[Place]:
 
 
 def continuations(tree: RolloutTree, place: Place) -> int:
-    """Returns how many paths go on from a place in different ways."""
+    """Returns in how many different ways paths continue from a place."""
     node, at = place
     below = sum(child.parent == node and child.parent_at == at for child in tree.nodes)
     return below + (at < len(tree.nodes[node].tokens))
 
 
 def shared_out(missing: dict[Place, int], left: int) -> list[Grow]:
-    """Returns what is missing, or, where the budget is too small, one each in turn.
+    """Plans all that is missing or, where the budget is too small, one for each place in turn.
 
     >>> shared_out({(3, 1): 5, (7, 2): 1, (9, 1): 0}, left=4)
     [Grow(node=3, at=1, count=3, fresh=False), Grow(node=7, at=2, count=1, fresh=False)]

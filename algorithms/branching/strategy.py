@@ -32,9 +32,9 @@ class BranchPoint:
     """What a strategy sees after a tool result.
 
     Args:
-        key: of the observation node; its first ordinal numbers the root.
+        key: of the observation node; its first ordinal is the root's number.
         tool_calls: run on this path so far, inherited ones included.
-        forks: made on this path so far, this one's ancestors' included.
+        forks: made on this path so far, those of its ancestors included.
         baseline: [k'] entropies, nats, of the first tokens of the path's root, inherited by forks.
         probe: [k''] entropies, nats, of the first tokens after this result; empty without a probe.
         left: how many siblings the budget still allows.
@@ -43,7 +43,7 @@ class BranchPoint:
         actions: for each action the path sampled itself, since its root or its own fork, [T] entropies, nats; the
             last one called the tool.
         tool: name of the tool that ran.
-        status: how that went: "ok", or the name of an error, as the environment says; "" if it does not.
+        status: how that went: "ok", or the name of an error, as the environment reports it; "" if it does not.
         text: the result as the model sees it, cut to the context, in the dialect's tags.
     """
 
@@ -67,7 +67,7 @@ class BranchingStrategy(Protocol):
 
     `keeps` is "action" if `plan` grows from inside the tree: then a snapshot is held at each action
     start until the tree closes. `probe` tokens are sampled after a tool result before `on_result`
-    decides; 0 decides at once. `forks` is False if the environment is never cloned in mid-episode.
+    decides; 0 decides at once. `forks` is False if the environment is never cloned mid-episode.
     """
 
     @property
@@ -82,7 +82,7 @@ class BranchingStrategy(Protocol):
 
     @property
     def forks(self) -> bool:
-        """Whether environments are cloned in mid-episode."""
+        """Whether environments are cloned mid-episode."""
         ...
 
     @property
@@ -105,6 +105,6 @@ def new_roots(tree: RolloutTree, count: int, *, fresh: bool = False) -> list[Gro
 
 
 def roots_then_backfill(tree: RolloutTree, left: int, roots: int | None) -> list[Grow]:
-    """Plans `roots` rollouts first, and all that is missing at once when no path runs any more."""
+    """Plans `roots` rollouts first, and all that is missing at once when no path is running."""
     started = bool(tree.roots())
     return new_roots(tree, left if started or roots is None else min(roots, left))

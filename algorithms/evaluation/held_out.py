@@ -17,7 +17,7 @@ class Evaluation:
     """What a policy reached.
 
     Args:
-        success: share of right answers, paths that failed through no fault of the model left out.
+        success: share of right answers; paths that failed through no fault of the model are left out.
         interval: 95% Wilson interval of it.
         metrics: as `summarise`.
         trees: one per question and sample.
@@ -56,11 +56,11 @@ async def evaluate(
         starts: P questions.
         policy: draws the actions.
         renderer: as in training.
-        seed: of the draws; the same seed asks the same way before and after training.
+        seed: of the draws; with the same seed, draws are comparable before and after training.
         limits: as in training; its temperature is replaced.
         temperature: 0 for greedy.
         samples: rollouts per question.
-        failures: tells and counts what fails; see `collect`.
+        failures: reports and counts what fails; see `collect`.
 
     Raises:
         ConfigError: the parts do not fit together.

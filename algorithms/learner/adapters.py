@@ -36,7 +36,7 @@ class LoRA:
 
 
 def require_peft() -> None:
-    """Finds out whether `peft` is there.
+    """Checks that `peft` is installed.
 
     Raises:
         ConfigError: it is not.
@@ -46,15 +46,15 @@ def require_peft() -> None:
 
 
 def inject(model: Any, lora: LoRA) -> None:
-    """Puts adapters into a model, in place; everything else is frozen. A model that is refused is left as it was.
+    """Puts adapters into a model, in place; everything else is frozen. A refused model is left unchanged.
 
     Raises:
-        ConfigError: `peft` is not installed or does not take these layers, the model has adapters already, or what the
-            new ones learn could not be merged.
+        ConfigError: `peft` is not installed or does not take these layers, the model has adapters already, or the new
+            ones could not be merged.
     """
     require_peft()
     if has_adapters(model):
-        raise ConfigError("The model has adapters already. Merge them first, or load the model anew.")
+        raise ConfigError("The model already has adapters. Merge them first, or reload the model.")
     skeleton = _skeleton(model)
     try:
         _inject(skeleton, lora)
@@ -79,8 +79,8 @@ def _inject(model: Any, lora: LoRA) -> None:
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # None is news: it finds out by itself about transposed weights, and about ranks of experts it has or has not;
-        # what is tied is refused.
+        # Nothing to warn about: peft detects transposed weights by itself, and which ranks of experts there are; tied
+        # weights are refused.
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
         warnings.filterwarnings("ignore", "Model (has|with) `tie_word_embeddings=True`")
@@ -89,10 +89,10 @@ def _inject(model: Any, lora: LoRA) -> None:
 
 
 def _adapters(model: Any) -> dict[str, Any]:
-    """Returns the adapters of a model by the name of the weight that each is added to, as the model without them has it."""
+    """Returns a model's adapters by the name that the weight each is added to has in the model without adapters."""
     found = {}
     for name, layer in model.named_modules():
-        if hasattr(layer, "get_delta_weight"):  # an adapter of several weights of a layer holds one of the others
+        if hasattr(layer, "get_delta_weight"):  # an adapter for several weights of a layer wraps another
             found[_plain(f"{name}.{getattr(layer, 'parameter_name', 'weight')}")] = layer
     return found
 
@@ -102,7 +102,7 @@ def _plain(name: str) -> str:
 
 
 def _refuse_shared(model: Any, adapted: Iterable[str]) -> None:
-    """Refuses adapters on a weight that has several names: merged, the sum would be under one, and count for all."""
+    """Refuses adapters on a weight with several names: the merged sum would be under one name, but apply to all."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(parameter.data_ptr(), []).append(name)
@@ -117,7 +117,7 @@ def _refuse_shared(model: Any, adapted: Iterable[str]) -> None:
 
 
 def _refuse_strange(model: Any, adapted: Iterable[str]) -> None:
-    """Refuses adapters on a layer that does more or else than its class: an adapter adds to a product, or to a look-up."""
+    """Refuses adapters on a layer that deviates from its class: an adapter adds to a product, or to a look-up."""
     for name in adapted:
         layer = model.get_submodule(name.rpartition(".")[0])
         if not _does_as_its_class(layer):
@@ -129,7 +129,7 @@ def _refuse_strange(model: Any, adapted: Iterable[str]) -> None:
 
 @torch.no_grad()
 def _does_as_its_class(layer: Any) -> bool:
-    """Whether a layer with a `forward` of its own gives what a linear layer, or a (scaled) table, with its weight gives."""
+    """Whether a layer with its own `forward` computes the same as a linear layer, or a (scaled) table, of its weight."""
     if isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward:
         given = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)[None]
         wanted = torch.nn.functional.linear(given, layer.weight, layer.bias)
@@ -140,14 +140,14 @@ def _does_as_its_class(layer: Any) -> bool:
         return True
     try:
         found = layer(given)
-    except Exception:  # noqa: BLE001  # it takes something else, and may fail at this in any way
+    except Exception:  # noqa: BLE001  # it takes other inputs, and may fail on these in any way
         return False
     same = isinstance(found, torch.Tensor) and found.shape == wanted.shape
     return same and torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
 
 
 def has_adapters(model: Any) -> bool:
-    """Whether there are adapters in a model."""
+    """Whether a model has adapters."""
     return isinstance(model, torch.nn.Module) and bool(_adapters(model))
 
 
@@ -168,7 +168,7 @@ def merged_state(model: Any) -> Mapping[str, torch.Tensor]:
 
 @contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Makes the model what it was before, for as long as the context lasts."""
+    """Switches the adapters off for as long as the context lasts."""
     layers = _adapters(model).values()
     for layer in layers:
         layer.enable_adapters(False)

@@ -1,8 +1,8 @@
 """What to do about a sampler whose probabilities are not the learner's: correct, and measure.
 
 An inference engine computes the same weights in another precision, with other kernels, sometimes one update late.
-Tokens then come from μ, and the gradient is wanted for π. Each advantage is multiplied by a truncated ratio
-π/μ, and how far apart the two are is logged with every step.
+Tokens then come from μ, while the gradient is wanted for π. Each advantage is multiplied by a truncated ratio
+π/μ, and the distance between the two is logged at every step.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class TruncatedImportanceSampling:
 
     Args:
         level: "token": each token has its own ratio, with little variance, and a bias that is small where the two are
-            close; "sequence": a path has one, the product of its tokens' ratios, unbiased but for the cap, and far
+            close; "sequence": a path has one ratio, the product of its tokens', unbiased apart from the cap, but far
             from 1 on long paths.
         cap: largest weight, at least 1.
 
@@ -47,7 +47,7 @@ class TruncatedImportanceSampling:
     def __post_init__(self) -> None:
         """Checks the values."""
         if self.level not in ("token", "sequence"):
-            raise ConfigError(f'The level of importance sampling is "token" or "sequence", got {self.level!r}.')
+            raise ConfigError(f'The level of importance sampling must be "token" or "sequence", got {self.level!r}.')
         if not self.cap >= 1.0:
             raise ConfigError(f"The cap must be at least 1, or tokens on which both agree would lose weight; got {self.cap}.")
 
@@ -78,7 +78,7 @@ def log_ratios(logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_B
 
 
 class Mismatch:
-    """Gathers, micro-batch by micro-batch, how far sampler and learner are apart.
+    """Collects, micro-batch by micro-batch, how far apart sampler and learner are.
 
     Args:
         level: of the weights whose effective sample size is wanted.
@@ -90,17 +90,17 @@ class Mismatch:
         self._weights: list[torch.Tensor] = []
 
     def add(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> None:
-        """Takes in a micro-batch; arguments as for `TruncatedImportanceSampling`."""
+        """Adds a micro-batch; arguments as for `TruncatedImportanceSampling`."""
         difference_BT = log_ratios(logp_BT.double(), behaviour_logp_BT.double(), counted_BT)
         self._tokens.append(difference_BT[counted_BT])
         sums_B = difference_BT.sum(1)[counted_BT.any(1)]
         self._weights.append(self._tokens[-1] if self.level == "token" else sums_B)
 
     def metrics(self) -> dict[str, float]:
-        """Returns what is logged, nothing if nothing was computed; a token shared by several paths counts once for each.
+        """Returns the metrics, none if nothing was computed; a token shared by several paths counts once for each.
 
         mismatch_kl: mean of r − 1 − log r with r = π/μ, which estimates KL(μ ‖ π), nats per token.
-        mismatch_ratio_max: largest r of a token; as in the losses no more than e^20.
+        mismatch_ratio_max: largest r of a token; as in the losses, at most e^20.
         effective_sample_size: (Σ w)² / (n Σ w²) of the weights before truncation, in (0, 1]; 1 where both agree.
         """
         if not self._tokens:

@@ -1,4 +1,4 @@
-"""What training may ask of a model beside its logits: a value head, another attention, activations that are computed twice."""
+"""What training may need from a model besides logits: a value head, another attention, recomputed activations."""
 
 from collections.abc import Iterator
 from types import MethodType
@@ -36,7 +36,7 @@ def set_attention(model: Any, name: str) -> None:
 def checkpoint_activations(model: Any) -> None:
     """Makes a model compute the activations inside its blocks again in the backward pass instead of keeping them.
 
-    `transformers` does so in training mode alone, where dropout is on. Its blocks are made to do it in eval mode.
+    `transformers` does so only in training mode, where dropout is on. Here its blocks do it in eval mode.
 
     Raises:
         ConfigError: the model has no blocks that may be computed twice.
@@ -45,14 +45,14 @@ def checkpoint_activations(model: Any) -> None:
     if not blocks:
         raise ConfigError(
             f"Gradient checkpointing: {model.config.model_type} has no blocks that transformers allows to be computed twice. "
-            "Leave it out; a smaller token_budget saves memory, too."
+            "Leave it out; a smaller token_budget saves memory too."
         )
     for block in blocks:
-        block.forward = MethodType(_computed_twice, block)  # a method of its own follows its block into a copy
+        block.forward = MethodType(_computed_twice, block)  # a bound method follows its block into a copy
 
 
 def _blocks(module: torch.nn.Module) -> Iterator[Any]:
-    """Yields the outermost blocks: what lies in one is computed twice anyway."""
+    """Yields the outermost blocks: everything inside one is computed twice anyway."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     for child in module.children():

@@ -1,4 +1,4 @@
-"""How a learner moves: the learning rate over time, and what becomes of a gradient that is no number."""
+"""How a learner moves: the learning rate over time, and what happens when gradients are not finite."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Schedule:
         floor: the factor at the end of a decay.
 
     Raises:
-        ConfigError: a number is out of range, or a decay does not know when to end.
+        ConfigError: a number is out of range, or a decay has no end.
 
     >>> [round(Schedule(warmup=2, decay="linear", steps=6)(step), 2) for step in range(8)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
@@ -36,11 +36,11 @@ class Schedule:
     def __post_init__(self) -> None:
         """Checks the values."""
         if self.decay not in ("constant", "linear", "cosine"):
-            raise ConfigError(f'decay is "constant", "linear" or "cosine", got {self.decay!r}.')
+            raise ConfigError(f'decay must be "constant", "linear" or "cosine", got {self.decay!r}.')
         if self.warmup < 0 or not 0.0 <= self.floor <= 1.0:
             raise ConfigError(f"Need warmup >= 0 and floor in [0, 1]; got {self.warmup} and {self.floor}.")
         if self.decay != "constant" and (self.steps is None or self.steps <= self.warmup):
-            raise ConfigError(f"A {self.decay} decay must know its end, after the warm-up of {self.warmup}; got {self.steps}.")
+            raise ConfigError(f"A {self.decay} decay needs steps, more than the warm-up of {self.warmup}; got {self.steps}.")
 
     def __call__(self, step: int) -> float:
         """Returns the factor for optimizer step number `step`, counted from 0."""

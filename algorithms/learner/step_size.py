@@ -1,4 +1,4 @@
-"""Whether a step of the optimizer is large enough to move weights in the precision that they are kept in."""
+"""Whether an optimizer step is large enough to move weights in the precision they are stored in."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ _LEAST = 0.5
 
 
 def require_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
-    """Refuses a learning rate that rounding swallows: AdamW moves a weight by about as much, whatever its gradient.
+    """Refuses a learning rate lost to rounding: AdamW moves a weight by about that much, whatever its gradient.
 
     Args:
-        weights: those that are trained; some hundred thousand numbers of them are looked at, evenly spread.
-        learning_rate: the largest there will be; with 0 nothing is meant to move.
+        weights: the trained ones; some hundred thousand of their numbers are checked, evenly spread.
+        learning_rate: the largest there will be; at 0 nothing is meant to move.
 
     Raises:
-        ConfigError: most weights would stay what they are.
+        ConfigError: most weights would not change.
     """
     stride = max(1, sum(weight.numel() for weight in weights) // _SAMPLES)
     seen, stuck = Counter[torch.dtype](), Counter[torch.dtype]()
@@ -34,7 +34,7 @@ def require_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
         precision = max(stuck, key=lambda dtype: stuck[dtype])
         advice = 'Load the model in float32; autocast="bfloat16" still computes matrix products in bfloat16. Or raise'
         raise ConfigError(
-            f"A step of the learning rate {learning_rate:g} would move {100 * moved:.2g}% of the trained weights; the rest are "
+            f"A step at the learning rate {learning_rate:g} would move {100 * moved:.2g}% of the trained weights; the rest are "
             f"rounded back to what they were, as {str(precision).removeprefix('torch.')} has too few digits. "
             f"{advice if precision.itemsize < 4 else 'Raise'} the learning rate."
         )

@@ -41,22 +41,22 @@ class LearnerConfig:
     Args:
         learning_rate: of AdamW, per step.
         weight_decay: of AdamW.
-        epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from being blown up to full steps.
+        epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from growing into full steps.
         schedule: of the learning rate.
         gradient_clip: largest global norm of the gradient.
-        epochs: how often a batch is gone through.
-        minibatches: optimizer steps per epoch; whole trees are dealt out to them at random.
-        entropy_bonus: coefficient of the entropy, which is aggregated as the loss is, and subtracted from it.
-        bad_steps: so many gradients in a row that are not finite end the run.
+        epochs: passes over each batch.
+        minibatches: optimizer steps per epoch; whole trees are assigned to them at random.
+        entropy_bonus: coefficient of the entropy, which is aggregated like the loss and subtracted from it.
+        bad_steps: this many non-finite gradients in a row end the run.
         token_budget: padded tokens per micro-batch; memory only, no effect on the result.
-        autocast: "none", or "bfloat16": matrix products in that precision, weights and optimizer as they are.
+        autocast: "none", or "bfloat16": matrix products in that precision, weights and optimizer unchanged.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         lora: train adapters instead of the model.
         correction: of the difference between the sampler's and the learner's probabilities. With None the loss's ratio
-            is to the sampler itself, so that its clip takes care of both.
-        packing: "auto": what paths share is computed once, where that is cheaper; "flat": every path is a row of its own.
-            The gradient is the same.
-        attention: "as loaded", or "flex_attention", which on CUDA leaves out the blocks of a tree's mask that nobody sees.
+            is taken to the sampler itself, so its clip covers both.
+        packing: "auto": tokens that paths share are computed once, where that is cheaper; "flat": every path is its own
+            row. The gradient is the same.
+        attention: "as loaded", or "flex_attention", which on CUDA skips the blocks of a tree's mask that no token sees.
 
     Raises:
         ConfigError: a number is out of range.
@@ -91,10 +91,10 @@ class LearnerConfig:
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
         if self.autocast not in ("none", "bfloat16"):
-            raise ConfigError(f'autocast is "none" or "bfloat16", got {self.autocast!r}.')
+            raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
 
     def require_device(self, device: torch.device) -> None:
-        """Refuses a device that cannot do what is asked for.
+        """Refuses a device that does not support the configuration.
 
         Raises:
             ConfigError: FlexAttention anywhere but on CUDA.
@@ -107,14 +107,14 @@ class TorchLearner:
     """Trains a `transformers` causal language model on trees.
 
     Args:
-        model: trained in place, in its own precision, and not compiled; what follows its logits is computed in float32, in
-            float64 if the model is.
+        model: trained in place, in its own precision, and not compiled; everything after its logits is computed in float32, or
+            in float64 if the model is.
         config: see `LearnerConfig`.
         temperature: the sampler's; log-probabilities are computed at the same one.
         device: where to train.
-        reference: whether the model as it is now is needed later, for a KL penalty. A frozen copy is kept, or with
-            adapters nothing at all.
-        values: whether to train a value head, a linear map of the last hidden state that begins at 0.
+        reference: whether the present model is needed later, for a KL penalty. A frozen copy is kept; with adapters no
+            copy is needed.
+        values: whether to train a value head, a linear map of the last hidden state, initially 0.
         seed: of the minibatches.
 
     Raises:
@@ -158,13 +158,13 @@ class TorchLearner:
 
     @property
     def place(self) -> tuple[int, int]:
-        """How many optimizer steps were taken and how many updates finished: where the weights, and what follows, are."""
+        """How many optimizer steps were taken and how many updates finished: it identifies the weights and what follows."""
         return self._updates, self._batches
 
     # --- before the update ------------------------------------------------------------------------------------
 
     def score(self, trees: Sequence[RolloutTree], needs: frozenset[str]) -> Scores:
-        """Returns what the algorithm needs of reference and value head; see `trainer.Learner.score`.
+        """Returns what the algorithm needs from reference and value head; see `trainer.Learner.score`.
 
         Raises:
             ConfigError: a reference or a value head is needed, but there is none.
@@ -189,7 +189,7 @@ class TorchLearner:
         return _per_tree(trees, self._on_rows(trees, sampled_rows(trees), "logp_BT", self._scorer))
 
     def why_not_packable(self, length: int) -> str | None:
-        """Returns why trees whose paths have up to so many tokens are trained as flat rows; None if they are packed."""
+        """Returns why trees with paths of up to `length` tokens are trained as flat rows; None if they are packed."""
         return self._packer.check(length)
 
     @contextmanager
@@ -221,20 +221,20 @@ class TorchLearner:
     ) -> Mapping[str, float]:
         """Takes epochs × minibatches AdamW steps; see `trainer.Learner.update`.
 
-        Paths whose credit or scores are no numbers are left out, and counted in `faulty_rows`.
+        Paths whose credit or scores are not finite are left out, and counted in `faulty_rows`.
 
         Raises:
-            Diverged: too many gradients in a row were not finite; the weights are as the last good step left them.
+            Diverged: too many gradients in a row were not finite; the weights are those of the last good step.
         """
         rows, faulty = without_faults(rows_of(trees, credit, scores))
         if faulty:
-            log.warning("Credit or scores of %d of %d paths are no numbers; they are left out.", faulty, len(rows))
+            log.warning("Credit or scores of %d of %d paths are not finite; these paths are left out.", faulty, len(rows))
         parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
         if len(parts) > 1 and self.config.correction is not None:
             before = self._on_rows(trees, rows, "logp_BT", self._scorer)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
         found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
-        self._batches += 1  # at the end: an update that fails before its first step has not been
+        self._batches += 1  # at the end: an update that fails before its first step does not count
         return found | {"faulty_rows": float(faulty)}
 
     def _deal(self, trees: int, epoch: int) -> list[list[int]]:
@@ -250,7 +250,7 @@ class TorchLearner:
         """Takes one AdamW step on some of the trees.
 
         Rows without weight have no gradient; rows without advantage have none either, unless something else in the loss
-        has. They count in the denominator, but are not computed.
+        does. They count in the denominator, but are not computed.
         """
         first = np.cumsum([0, *(len(tree.leaves()) for tree in trees)]).tolist()
         mine = [row for tree in part for row in range(first[tree], first[tree + 1])]
@@ -309,7 +309,7 @@ class TorchLearner:
         return {"loss": float(total.detach()), **logged}
 
     def _move(self) -> dict[str, float]:
-        """Takes the step, unless the gradient is no number."""
+        """Takes the step, unless the gradient is not finite."""
         rate = self.config.learning_rate * self.config.schedule(self._updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -339,7 +339,7 @@ class TorchLearner:
         return merged_state(self.model) if self.config.lora is not None else self.model.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all but the weights, which are saved as a model folder; adapters are here, too."""
+        """Returns all but the weights, which are saved as a model folder; adapters are included."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "reference": self.reference.state_dict() if self.reference is not None else None,
@@ -349,7 +349,7 @@ class TorchLearner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
+        """Restores what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.reference is not None:
             self.reference.load_state_dict(state["reference"])
@@ -360,7 +360,7 @@ class TorchLearner:
 
 
 def _teaches(row: Row) -> Array | bool:
-    """Returns where a row has a gradient: where it has advantage, or everywhere if there is more in its loss."""
+    """Returns where a row has a gradient: where its advantage is not 0, or everywhere if its loss has other terms."""
     return True if row.reference_logp is not None or row.returns is not None else row.advantage[1:]
 
 

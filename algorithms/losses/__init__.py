@@ -20,14 +20,14 @@ class LossInputs:
 
     Args:
         logp_BT: log-probability under the weights being trained, nats; carries the gradient.
-        old_logp_BT: under the policy that the ratio is to, nats: the learner when the update began, or the sampler.
+        old_logp_BT: under the old policy of the ratio, nats: the learner when the update began, or the sampler.
         advantage_BT: from the estimator.
         weight_BT: from the estimator; 0 where a token does not count.
         reference_logp_BT: under the frozen reference model, nats; None if the algorithm does not need it.
-        value_BT: what the value head expects from before each token on, units of reward; carries the gradient. None, like
-            the next two, if the algorithm has no value head.
+        value_BT: the return that the value head expects before each token, units of reward; carries the gradient. None,
+            like the next two, if the algorithm has no value head.
         old_value_BT: the same when the update began.
-        return_BT: from the estimator, what the value head is trained towards.
+        return_BT: from the estimator, the value head's targets.
     """
 
     logp_BT: "torch.Tensor"
@@ -55,7 +55,7 @@ class LossOutput:
     """An unreduced loss, and per-token quantities worth logging.
 
     Args:
-        loss_BT: to be minimised; the learner weighs, adds up and divides.
+        loss_BT: to be minimised; the learner weights, sums and divides it.
         metrics: each [B, T]; the learner logs the weighted mean over the tokens it computed, whatever the aggregation.
     """
 
@@ -67,11 +67,11 @@ Loss = Callable[[LossInputs], LossOutput]
 
 
 LIMIT = 20.0
-"""Nats that a log-ratio may be from 0 before its size is of no more interest; e^20 is half a billion. As in verl."""
+"""Nats from 0 beyond which the size of a log-ratio no longer matters; e^20 is half a billion. As in verl."""
 
 
 def difference(new: "torch.Tensor", old: "torch.Tensor") -> "torch.Tensor":
-    """Returns log π/π', nats, of any shape; 0 and without gradient where both are infinite, which says nothing."""
+    """Returns log π/π', nats, of any shape; 0 and without gradient where both are infinite, which tells nothing."""
     return (new - old).where(~(new.isinf() & old.isinf()), 0.0)
 
 
@@ -79,7 +79,7 @@ def bounded(log_ratio: "torch.Tensor") -> "torch.Tensor":
     """Returns log-ratios within ±LIMIT, so that their exponentials and products are numbers.
 
     The gradient is that of the log-ratio itself: whether a token has one is for the clip to decide, not for this bound.
-    An infinite log-ratio has none. What is no number stays none, so that a model that computes none is noticed.
+    An infinite log-ratio has none. NaN stays NaN, so that a model that computes it is noticed.
 
     Args:
         log_ratio: log π/π', nats, of any shape.
@@ -97,26 +97,26 @@ def bounded(log_ratio: "torch.Tensor") -> "torch.Tensor":
 
 
 def policy_kl(inputs: LossInputs) -> "torch.Tensor":
-    """Returns k3 of the policy that the ratio is to, [B, T], nats, without gradient: how far the update has gone."""
+    """Returns the KL to the old policy, [B, T], nats, by k3 and without gradient: how far the update has gone."""
     change_BT = bounded(difference(inputs.old_logp_BT, inputs.logp_BT.detach()))
     return change_BT.exp() - 1.0 - change_BT
 
 
 KLEstimator = Literal["k1", "k2", "k3"]
-"""Of KL(π ‖ π_ref) from one sample, with r = π_ref/π: −log r, (log r)²/2, or r − 1 − log r."""
+"""Estimates of KL(π ‖ π_ref) from one sample, with r = π_ref/π: −log r, (log r)²/2, or r − 1 − log r."""
 
 
 def with_reference_penalty(
     output: LossOutput, inputs: LossInputs, coefficient: float, estimator: KLEstimator = "k3"
 ) -> LossOutput:
-    """Returns a loss with coefficient · KL to the reference added per token; at 0 the reference is never looked at.
+    """Returns a loss with coefficient · KL to the reference added per token; at 0 the reference is never read.
 
     Args:
         output: of the loss itself.
         inputs: with reference log-probabilities.
         coefficient: at least 0.
         estimator: "k3", as in GRPO; "k2", whose gradient is that of the KL itself on the policy's own samples. The
-            gradient of "k1" is 0 on average, so that it belongs into the reward and is refused here.
+            gradient of "k1" is 0 on average, so it belongs in the reward and is refused here.
 
     Raises:
         ConfigError: a penalty is asked for, but there is no reference, or the estimator does not penalise.
@@ -134,5 +134,5 @@ def with_reference_penalty(
     elif estimator == "k2":
         penalty_BT = log_ratio_BT.square() / 2.0
     else:
-        raise ConfigError(f'The penalty of a loss is estimated by "k2" or "k3", got {estimator!r}.')
+        raise ConfigError(f'The penalty of a loss must be estimated by "k2" or "k3", got {estimator!r}.')
     return LossOutput(output.loss_BT + coefficient * penalty_BT, {**output.metrics, "reference_kl": penalty_BT.detach()})

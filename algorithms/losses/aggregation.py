@@ -8,14 +8,14 @@ from arpo_envs import ConfigError
 Aggregation = Literal["token", "sequence"] | int
 """What the weighted token losses of a batch are divided by.
 
-"token": by the weight of all tokens, so that long paths count more. "sequence": those of each path by the weight of its
-tokens, and by the number of paths, so that the tokens of long paths count less. A number L: by L and by the number of paths,
-whatever their lengths, so that every token counts the same from batch to batch.
+"token": by the weight of all tokens, so long paths count more. "sequence": each path's by the weight of its tokens, and by
+the number of paths, so the tokens of long paths count less. A number L: by L and by the number of paths, whatever their
+lengths, so every token counts the same from batch to batch.
 """
 
 
 def require_aggregation(aggregation: Aggregation) -> None:
-    """Refuses what is no aggregation.
+    """Refuses an unknown aggregation.
 
     Raises:
         ConfigError: neither "token", nor "sequence", nor a whole number of tokens.
@@ -23,7 +23,7 @@ def require_aggregation(aggregation: Aggregation) -> None:
     constant = isinstance(aggregation, int) and not isinstance(aggregation, bool)
     if aggregation not in ("token", "sequence") and not (constant and int(aggregation) >= 1):
         raise ConfigError(
-            f'aggregation is "token", "sequence" or a number of tokens to divide every path by, got {aggregation!r}.'
+            f'aggregation must be "token", "sequence" or a number of tokens to divide every path by, got {aggregation!r}.'
         )
 
 
@@ -31,7 +31,7 @@ def path_scales(weight_L: Sequence[float], aggregation: Aggregation) -> list[flo
     """Returns for each path of the optimizer batch what its weighted token losses are multiplied by.
 
     Args:
-        weight_L: [L] sum of the token weights of each path; a path without weight counts as none.
+        weight_L: [L] sum of the token weights of each path; a path without weight does not count.
         aggregation: see `Aggregation`.
 
     Source: token mean, DAPO (arXiv 2503.14476), Eq. 8; sequence mean, GRPO (arXiv 2402.03300), Eq. 3; constant, Dr. GRPO

@@ -8,14 +8,14 @@ from .clip import require_clip, surrogate
 
 @dataclass(frozen=True)
 class BalancedClipLoss:
-    """−min(ρ A, clip(ρ, 1 − low, (1 + high)/sg[ρ] · ρ) A), per token: the value of `ClipLoss`, another gradient.
+    """−min(ρ A, clip(ρ, 1 − low, (1 + high)/sg[ρ] · ρ) A), per token: the value of `ClipLoss`, but another gradient.
 
     Where ρ > 1 + high and A > 0 the gradient is (1 + high) A ∇log π; elsewhere it is that of `ClipLoss`.
 
     Args:
-        low: ε below 1.
-        high: ε above 1.
-        kl: coefficient of a penalty to the reference.
+        low: ε of the lower clip bound, 1 − ε.
+        high: ε of the upper clip bound, 1 + ε.
+        kl: coefficient of a KL penalty to the reference.
 
     Raises:
         ConfigError: a number is out of range.

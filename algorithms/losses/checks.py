@@ -6,7 +6,7 @@ from arpo_envs import ConfigError
 
 
 def require_kl(coefficient: float) -> None:
-    """Refuses what is no coefficient of a KL penalty.
+    """Refuses an invalid coefficient of a KL penalty.
 
     Args:
         coefficient: to check; 0 for no penalty.

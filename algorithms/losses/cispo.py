@@ -1,4 +1,4 @@
-"""Clipped importance weights: the weight is bounded, the gradient of no token is dropped."""
+"""Clipped importance weights: the weight is bounded, no token's gradient is dropped."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class ClippedWeightLoss:
     Args:
         cap: largest weight, 1 + ε_high.
         floor: smallest weight, 1 − ε_low; 0 for no bound, as published.
-        kl: coefficient of a penalty to the reference.
+        kl: coefficient of a KL penalty to the reference.
 
     Raises:
         ConfigError: a number is out of range.

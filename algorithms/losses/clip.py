@@ -17,8 +17,8 @@ class ClipLoss:
     """−min(ρ A, clip(ρ, 1 − low, 1 + high) A) + kl · KL, per token.
 
     Args:
-        low: ε below 1.
-        high: ε above 1; larger than `low` is DAPO's clip-higher.
+        low: ε of the lower clip bound, 1 − ε.
+        high: ε of the upper clip bound, 1 + ε; larger than `low` is DAPO's clip-higher.
         kl: coefficient of the penalty; at 0 no reference model is ever run.
         dual: c; a bad token's loss is at most c·|A|, however much likelier the token has become. None for no limit.
         estimator: of the penalty, see `KLEstimator`.
@@ -70,7 +70,7 @@ def surrogate(
 
 
 def require_clip(low: float, high: float, kl: float) -> None:
-    """Refuses what is no clip.
+    """Refuses an invalid clip range.
 
     Raises:
         ConfigError: a number is out of range.

@@ -14,14 +14,14 @@ class SequenceClipLoss:
     """−min(s A, clip(s, 1 − low, 1 + high) A) with s = exp(mean_t log ρ_t), the mean over a path's tokens that count.
 
     Args:
-        low: ε below 1; s is close to 1, so that it is a thousand times smaller than a token's.
-        high: ε above 1.
-        kl: coefficient of a penalty to the reference.
+        low: ε of the lower clip bound, 1 − ε; s is close to 1, so it is a thousand times smaller than a token's.
+        high: ε of the upper clip bound, 1 + ε.
+        kl: coefficient of a KL penalty to the reference.
         level: "sequence"; or "token", GSPO-token: s_t = sg[s] · π_t/sg[π_t], of equal value, so that tokens may have
             advantages of their own.
 
     Raises:
-        ConfigError: a number is out of range, or the level unknown.
+        ConfigError: a number is out of range, or the level is unknown.
 
     Source: GSPO (arXiv 2507.18071), Eq. 5 to 7; GSPO-token, Eq. 13 and 14. A path's tokens are those that the policy
     sampled, over all its actions.

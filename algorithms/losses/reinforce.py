@@ -8,10 +8,10 @@ from .checks import require_kl
 
 @dataclass(frozen=True)
 class ReinforceLoss:
-    """−A log π + kl · KL, per token; right where every batch is used for one step only.
+    """−A log π + kl · KL, per token; correct only where every batch is used for a single step.
 
     Args:
-        kl: coefficient of a penalty to the reference.
+        kl: coefficient of a KL penalty to the reference.
 
     Raises:
         ConfigError: the coefficient is negative.

@@ -15,7 +15,7 @@ class ValueLoss:
     Args:
         policy: the clipped surrogate.
         coefficient: of the value head's error.
-        range: how far V may move from what it was, in units of reward, before it gains nothing more; None for no limit.
+        range: how far V may move from V_old, in units of reward, until moving further gains nothing; None for no limit.
 
     Raises:
         ConfigError: a number is out of range, or the inputs hold no values.

@@ -1,1 +1,1 @@
-"""Models: what turns a name or a folder into a model and its tokenizer, and what a model says of itself."""
+"""Models: turning a name or a folder into a model and its tokenizer, and what a model reports about itself."""

@@ -1,6 +1,6 @@
-"""How far back a model's layers see: windows and chunks, as its configuration states them, and masks as it takes them.
+"""How far back a model's layers see: windows and chunks, as its configuration states them, and masks in the form it takes.
 
-That a configuration was understood is never taken on trust: `agreement` and `packable` compare.
+That a configuration was understood is never assumed: `agreement` and `packable` verify it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +18,8 @@ class Reach:
     """Which of the tokens before it a token sees.
 
     Args:
-        window: so many of the last tokens, itself included; None: all of them.
-        chunk: those in its own chunk of so many tokens; None: all of them.
+        window: how many of the last tokens, itself included; None: all of them.
+        chunk: those in its own chunk, in tokens per chunk; None: all of them.
     """
 
     window: int | None = None
@@ -29,8 +29,8 @@ class Reach:
         """Returns where a token is out of reach, or None if none ever is.
 
         Args:
-            query: positions of the tokens that look, an array or tensor of integers.
-            key: positions of those that are looked at; both broadcast.
+            query: positions of the tokens that attend, an array or tensor of integers.
+            key: positions of the tokens attended to; both broadcast.
 
         >>> import numpy as np
         >>> Reach(window=2).hides(np.array([[2]]), np.arange(3))
@@ -44,7 +44,7 @@ class Reach:
 
 
 def reaches(config: Any) -> Mapping[str, Reach]:
-    """Returns how far each kind of layer sees; one of the name "" if all layers take the same mask.
+    """Returns how far each kind of layer sees; a single one, named "", if all layers take the same mask.
 
     Args:
         config: of a `transformers` model, whose text model counts.
@@ -71,25 +71,25 @@ def as_taken(reach_of: Mapping[str, Reach], make: Callable[[Reach], Masks]) -> M
 
     Args:
         reach_of: from `reaches`.
-        make: returns the mask of layers that see so far.
+        make: returns the mask for layers of a given reach.
     """
     return make(reach_of[""]) if "" in reach_of else {kind: make(reach) for kind, reach in reach_of.items()}
 
 
 def added(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Returns a mask that is added to the scores: eager attention would add a Boolean one, too."""
+    """Returns a mask to add to the scores: eager attention adds its mask, even a Boolean one."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
 @contextmanager
 def usual_attention(model: Any) -> Iterator[None]:
-    """Takes FlexAttention away from a model for as long as the context lasts: it has no kernels for some short texts."""
+    """Switches a model from FlexAttention for as long as the context lasts: it has no kernels for some short texts."""
     if getattr(model.config, "_attn_implementation", None) != "flex_attention":
         yield
         return
     try:
         model.set_attn_implementation("sdpa")
-    except ValueError:  # a model for which there is only the slowest
+    except ValueError:  # a model that only has the slowest
         model.set_attn_implementation("eager")
     try:
         yield

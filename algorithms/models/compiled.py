@@ -1,17 +1,17 @@
-"""Compiled models: `torch.compile` wraps modules, and the wrapper is in the way of names and of what reads weights by name."""
+"""Compiled models: `torch.compile` wraps modules, and the wrapper changes names, which breaks what reads weights by name."""
 
 from typing import Any
 
 import torch
 
 WRAPPER = "_orig_mod"
-"""What `torch.compile` calls the module it wraps."""
+"""The name that `torch.compile` gives to the module it wraps."""
 
 
 def plain(model: Any) -> Any:
-    """Returns a model without `torch.compile`: the one inside, and in it, in place, every compiled module's own.
+    """Returns a model without `torch.compile`: the wrapped one, in which every compiled module is unwrapped in place.
 
-    The weights are the same tensors. Those who compiled a model go on using it; only what they compiled inside is undone.
+    The weights are the same tensors. A compiled model stays usable; only modules compiled inside it are unwrapped.
     """
     model = _inside(model)
     if isinstance(model, torch.nn.Module):

@@ -9,13 +9,13 @@ _USUAL = ("cpu", "cuda", "mps", "xpu")
 
 
 def find_device(name: str) -> torch.device:
-    """Returns the device of a name that the user gave as --device.
+    """Returns the device that the user named with --device.
 
     Args:
-        name: cpu, cuda, cuda:N for one of several, or another kind of device that this torch was built for.
+        name: cpu, cuda, cuda:N for one of several, or another kind of device that this PyTorch was built for.
 
     Raises:
-        ConfigError: there is no such kind of device, none of it here, or torch cannot compute on it.
+        ConfigError: there is no such kind of device, there is none here, or torch cannot compute on it.
 
     >>> find_device("cpu")
     device(type='cpu')
@@ -35,7 +35,7 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Returns what a record of a measurement says of a device: which card it is, where it is one.
+    """Returns how a record of a measurement names a device: the model of the card, if it is one.
 
     >>> device_name(torch.device("cpu"))
     'cpu'

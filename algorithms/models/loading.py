@@ -1,6 +1,6 @@
 """Models from folders: every weight is there and is used, or the folder is refused.
 
-`transformers` draws at random what is not in a folder, and leaves out what does not fit.
+`transformers` fills in at random what is missing from a folder, and ignores what does not fit.
 """
 
 import json
@@ -26,10 +26,10 @@ _COMPUTED = re.compile(r"(inv_freq|masked_bias|position_ids|(attn|attention)\.bi
 
 
 def load_policy(folder: Path) -> tuple[Any, Any]:
-    """Returns (model, tokenizer) of a Hugging Face folder, in float32, from disk alone.
+    """Returns (model, tokenizer) of a Hugging Face folder, in float32, from disk only.
 
     Raises:
-        ConfigError: the folder is no model folder, or its weights are not those of the model that its config.json describes.
+        ConfigError: it is not a model folder, or its weights are not those of the model that its config.json describes.
     """
     from transformers import AutoModelForCausalLM
 
@@ -39,7 +39,7 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
     try:
         with without_bars():  # sizes are compared below
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
-    except Exception as error:  # broken files and unknown models fail in any way
+    except Exception as error:  # broken files and unknown models can fail in any way
         raise ConfigError(
             f"{folder} cannot be loaded as a causal language model of the type {_model_type(folder)!r}: {_reason(error)} Check "
             "that all of its files are there and whole, and that this version of transformers knows such a model."
@@ -50,7 +50,7 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Returns the tokenizer of a Hugging Face folder, from disk alone.
+    """Returns the tokenizer of a Hugging Face folder, from disk only.
 
     Raises:
         ConfigError: there is none in it.
@@ -59,7 +59,7 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # broken files fail in any way
+    except Exception as error:  # broken files can fail in any way
         raise ConfigError(f"{folder} has no tokenizer that transformers can read: {_reason(error)}") from error
 
 
@@ -79,14 +79,14 @@ def _check(folder: Path, model: Any, found: Mapping[str, Any]) -> None:
 
 
 def _untied(missing: Collection[str], model: Any) -> set[str]:
-    """Returns what is missing and is not the same memory as a weight that is there."""
+    """Returns the missing weights that do not share memory with one that is there."""
     weights = model.state_dict()
     there = {tensor.data_ptr() for name, tensor in weights.items() if name not in missing}
     return {name for name in missing if name not in weights or weights[name].data_ptr() not in there}
 
 
 def _is_computed(name: str, model: Any) -> bool:
-    """Whether a name is that of a buffer that the model fills by itself, or once did; layers may have moved since then."""
+    """Whether a name belongs to a buffer that the model computes itself, or once did; layers may have moved since then."""
     computed = dict(model.named_buffers()).keys() - model.state_dict().keys()
     return _end(name) in map(_end, computed) or _COMPUTED.search(name) is not None
 
@@ -96,7 +96,7 @@ def _end(name: str) -> tuple[str, ...]:
 
 
 def _hint(missing: Collection[str], unexpected: Collection[str]) -> str | None:
-    """Returns what to do where all that is left over would fit under names with a prefix less or more."""
+    """Returns what to do if all leftover weights would fit with a prefix removed from their names, or added."""
     if not missing or not unexpected:
         return None
     if {plain_name(name) for name in unexpected} <= set(missing):
@@ -124,7 +124,7 @@ def _shape(sizes: Collection[int]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the first line of an error; its kind says more than nothing."""
+    """Returns the first line of an error, or its type if it has none."""
     line = str(error).strip().partition("\n")[0]
     return f"{line.rstrip('.:')}." if line else f"{type(error).__name__}."
 

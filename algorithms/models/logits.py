@@ -44,7 +44,7 @@ def _precise(some: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def has_plain_head(model: Any) -> bool:
-    """Says whether logits are the last hidden states through a linear head; the two ways are compared on a few tokens."""
+    """Whether logits are the last hidden states through a linear head; both ways are compared on a few tokens."""
     head = model.get_output_embeddings()
     if head is None or model.base_model is model:
         return False
@@ -56,5 +56,5 @@ def has_plain_head(model: Any) -> bool:
         short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
     model.train(training)
     if not full.isfinite().all():
-        return False  # nothing to compare: weights that are no numbers, or tokens that may never be drawn
+        return False  # nothing to compare: weights are not finite, or some tokens may never be drawn
     return full.shape == short.shape and torch.allclose(full, short, rtol=1e-4, atol=1e-4 * float(full.abs().max()))

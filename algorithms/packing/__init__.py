@@ -1,8 +1,8 @@
 """Packing: trees as rows, each unique token computed once, and log-probabilities out per path.
 
 `flat.py` makes a row of every path and is the oracle; `layout.py` packs a tree, `batch.py` makes a batch of packed rows and
-`forward.py` takes it through the model; `packable.py` finds out whether a model can, and `packer.py` decides which paths
-share a row.
+`forward.py` runs it through the model; `packable.py` finds out whether a model supports it, and `packer.py` decides which
+paths share a row.
 """
 
 from .batch import PackedBatch

@@ -13,17 +13,17 @@ from .flat import FlatBatch, Row, pad
 from .layout import PackedRow, joined
 
 BLOCK = 128
-"""Tokens in a block of FlexAttention's masks; rows are padded to a multiple, or it would take kernels made for drawing."""
+"""Tokens in a block of FlexAttention's masks; rows are padded to a multiple, or it would use kernels made for sampling."""
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A micro-batch: rows for the model, and where each path's tokens lie in them.
+    """A micro-batch: rows for the model, and where each path's tokens are in them.
 
     Args:
         ids_RN: [R, N] ids, right-padded.
-        tree: what else the model needs if rows hold several paths: positions and mask; nothing if each holds one.
-        index_BT: [B, T], where token t of path b lies in `ids_RN`, counted through; 0 in padding.
+        tree: further inputs where rows hold several paths: positions and mask; empty if each row holds one.
+        index_BT: [B, T], where token t of path b is in the flattened `ids_RN`; 0 in padding.
         paths: [B, T] tensors of the same paths, for the loss.
         computed_tokens: how many tokens go through the model, padding not counted.
     """
@@ -38,13 +38,13 @@ class PackedBatch:
 def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device: torch.device) -> PackedBatch:
     """Returns packed rows as a batch; either all of them hold one leaf, or they get a mask.
 
-    For FlexAttention they become one row: blocks that nobody sees cost nothing, and it compiles for few shapes.
+    For FlexAttention they become one row: blocks that no token sees cost nothing, and few shapes are compiled.
 
     Args:
-        packed: R rows; their leaves are numbers of `rows`.
+        packed: R rows; their leaves are indices into `rows`.
         rows: every path of the batch of trees.
-        model: which says how it wants its mask.
-        device: where to.
+        model: determines the form of the mask.
+        device: where to put the tensors.
     """
     flex = _attention(model) == "flex_attention"
     if flex:
@@ -53,7 +53,7 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
     longest += -longest % BLOCK if flex else 0
     shape = (len(packed), longest)
     ids_RN, position_RN = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees itself alone
+    end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees only itself
     for r, row in enumerate(packed):
         ids_RN[r, : len(row)], position_RN[r, : len(row)], end_RN[r, : len(row)] = row.tokens, row.position, row.end
     paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device, precision(model.dtype))
@@ -84,12 +84,12 @@ def visible(end_RN: torch.Tensor) -> torch.Tensor:
 
 
 def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach = Reach()) -> Any:
-    """Returns the same for FlexAttention: blocks that nobody sees are never computed, and nobody holds the whole mask.
+    """Returns the same for FlexAttention: blocks that no token sees are never computed, and the whole mask is never held.
 
     Args:
         end_RN: [R, N]; N is a multiple of `BLOCK`.
         position_RN: [R, N], of each token on its path.
-        reach: of the layers.
+        reach: how far the layers see.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -129,11 +129,11 @@ def _attention(model: Any) -> str:
 
 
 def _as_wanted(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach, model: Any) -> Any:
-    """Returns the mask of one kind of layer, as the model's attention takes it."""
+    """Returns the mask of one kind of layer, in the form that the model's attention takes."""
     implementation = _attention(model)
     if implementation == "flex_attention":
         return visible_blocks(end_RN, position_RN, reach)
     seen_RNN = visible(end_RN)
-    hidden_RNN = reach.hides(position_RN[:, :, None], position_RN[:, None, :])  # on a path, positions tell how far
+    hidden_RNN = reach.hides(position_RN[:, :, None], position_RN[:, None, :])  # on a path, positions give the distance
     seen_R1NN = (seen_RNN if hidden_RNN is None else seen_RNN & ~hidden_RNN)[:, None]
     return added(~seen_R1NN, model.dtype) if implementation == "eager" else seen_R1NN

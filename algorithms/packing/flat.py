@@ -12,7 +12,7 @@ from ..advantages import Array, Credit, Scores, sampled_weights
 from ..tree import RolloutTree
 
 _LARGEST = 1e29
-"""In size; times the largest ratio it is still a number in single precision."""
+"""In absolute value; times the largest ratio it is still finite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Row:
         weight: [T]; 0 where a token does not count.
         reference_logp: [T], nats, or None.
         old_value: [T], what the value head expected before the update, or None.
-        returns: [T], what it is trained towards, or None.
-        old_logp: [T], nats, of the learner before the update; None if the update is a single step, in which it is the
-            log-probability that is being computed.
+        returns: [T], the value head's targets, or None.
+        old_logp: [T], nats, of the learner before the update; None if the update is a single step: then it is the
+            log-probability being computed.
     """
 
     tokens: NDArray[np.int64]
@@ -72,9 +72,9 @@ def sampled_rows(trees: Sequence[RolloutTree]) -> list[Row]:
 
 
 def without_faults(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Returns the rows, those that hold what is no number where it counts without weight, and how many they are.
+    """Returns the rows, without weight those with a number that counts but is not finite, and how many of these there are.
 
-    An estimator that divides by 0 on one path must not take the others with it. Where nothing counts, all is 0.
+    An estimator that divides by 0 on one path must not spoil the others. Where nothing counts, all numbers become 0.
     """
     sound = [_is_sound(row) for row in rows]
     counted = [(row.weight > 0.0) & fine for row, fine in zip(rows, sound, strict=True)]
@@ -91,7 +91,7 @@ def _is_sound(row: Row) -> bool:
 
 
 def _only(row: Row, counted_T: NDArray[np.bool_]) -> Row:
-    """Returns a row whose numbers are 0 where nothing counts: a weight of 0 times what is no number is none."""
+    """Returns a row whose numbers are 0 where nothing counts: a weight of 0 times NaN is NaN."""
     names = ("advantage", "weight", "reference_logp", "old_value", "returns")
     given = {name: getattr(row, name) for name in names}
     kept: dict[str, Any] = {name: np.where(counted_T, one, 0.0) for name, one in given.items() if one is not None}
@@ -102,7 +102,7 @@ def _only(row: Row, counted_T: NDArray[np.bool_]) -> Row:
 class FlatBatch:
     """Right-padded rows; column t of the [B, T] tensors belongs to token t, which position t − 1 predicts.
 
-    Position 0 is predicted by nothing and has weight 0.
+    Nothing predicts position 0, so it has weight 0.
     """
 
     ids_BT: torch.Tensor

@@ -1,7 +1,7 @@
 """Forward on the tree, loss on the leaves: packed rows through the model, log-probabilities out per path.
 
 Log-probabilities are scored by edge: token t is predicted at the place of its predecessor on the path, wherever that
-lies in the row, so that a branching point predicts several tokens and none is repeated.
+is in the row, so a branching point predicts several tokens and no token is repeated.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from ..models.logits import has_plain_head, precision
 from .batch import PackedBatch
 
 AT_ONCE = 2**26
-"""Logits held at once; 256 MB in float32, several times that with what is made of them."""
+"""Logits held at once; 256 MB in float32, several times that with everything computed from them."""
 
 Place = tuple[torch.Tensor, torch.Tensor]
 
@@ -22,7 +22,7 @@ class Scorer(torch.nn.Module):
     """From token ids to log-probabilities: what a learner runs, in one module that can be sharded as a whole.
 
     Logits of all tokens are never held at once: a few rows go through the head, and again in the backward pass. That takes
-    some time where there are many tokens of a large vocabulary, and changes nothing else.
+    extra time where there are many tokens of a large vocabulary, and changes nothing else.
 
     Args:
         model: a `transformers` causal language model.
@@ -38,14 +38,14 @@ class Scorer(torch.nn.Module):
     def forward(
         self, where: Place, target_U: torch.Tensor, temperature: float, *, entropies: bool, values: bool, **inputs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Returns log-probabilities [U] and, if wanted, entropies [U] and values [U], in nats and units of reward.
+        """Returns log-probabilities [U] and, on request, entropies [U] and values [U], in nats and units of reward.
 
         Args:
             where: row and column of the tokens [R, N] after which something is predicted, each [U].
             target_U: ids of what came next.
             temperature: of the softmax.
-            entropies: whether they are wanted.
-            values: whether they are wanted.
+            entropies: whether to compute them.
+            values: whether to compute them.
             inputs: of the model.
         """
         if self._plain:
@@ -72,7 +72,7 @@ class Scorer(torch.nn.Module):
     def _predicted(
         self, below: torch.Tensor, target_U: torch.Tensor, temperature: float, entropies: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns log-probabilities and entropies, each [U] (no entropy if they are not wanted), of some of the tokens."""
+        """Returns log-probabilities and entropies, each [U] (no entropies unless requested), of some of the tokens."""
         logits_UV = self.model.get_output_embeddings()(below) if self._plain else below
         logits_UV = logits_UV.to(precision(logits_UV.dtype)) / temperature
         total_U = logits_UV.logsumexp(-1)
@@ -81,18 +81,18 @@ class Scorer(torch.nn.Module):
 
 
 def expected(logits_UV: torch.Tensor) -> torch.Tensor:
-    """Returns the mean logit of what is drawn, [U]; a token that is never drawn has no part in it, though its logit be −∞."""
+    """Returns the mean logit under the softmax, [U]; tokens of probability 0 are left out, even if their logit is −∞."""
     p_UV = logits_UV.softmax(-1)
     return (p_UV * logits_UV.masked_fill(p_UV == 0.0, 0.0)).sum(-1)
 
 
 class Scored(NamedTuple):
-    """What the model says of the tokens of paths; each [B, T], 0 where nothing was asked.
+    """The model's scores of the tokens of paths; each [B, T], 0 where none was requested.
 
     Args:
         logp_BT: log-probability of the token given those before it on its path, nats.
-        entropy_BT: of the distribution it was drawn from, nats; None if nobody asked.
-        value_BT: what the value head expects from before the token on; None if nobody asked.
+        entropy_BT: of the distribution it was drawn from, nats; None if not requested.
+        value_BT: the return that the value head expects before the token; None if not requested.
     """
 
     logp_BT: torch.Tensor
@@ -109,15 +109,15 @@ def score(
     entropies: bool = False,
     values: bool = False,
 ) -> Scored:
-    """Runs the model once over the rows and returns what it says of each scored token.
+    """Runs the model once over the rows and returns its scores of the tokens asked for.
 
     Args:
-        scorer: a `Scorer`, or what wraps one.
+        scorer: a `Scorer`, or a wrapper of one.
         batch: from `lay_out`.
-        scored_BT: [B, T], True where it is wanted; never at position 0, which nothing predicts.
+        scored_BT: [B, T], True for tokens to score; never at position 0, which nothing predicts.
         temperature: of the softmax.
-        entropies: whether they are wanted.
-        values: whether they are wanted of the value head.
+        entropies: whether to compute them.
+        values: whether to compute those of the value head.
     """
     row_M, column_M = scored_BT.nonzero(as_tuple=True)
     place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
 """Trees as packed rows: each unique token is computed once, and the loss still sees every leaf.
 
 A row holds some leaves of one tree, each node's tokens once, in depth-first order. Token q sees token k exactly if
-k ≤ q < end[k], where `end` is the place after everything below k's node: ancestors and nothing else. A row of one
-leaf is the flat row that it always was, so one scheme covers both, and everything between: a tree is cut at its forks
-wherever that is cheaper, or where it would not fit.
+k ≤ q < end[k], where `end` is the place after everything below k's node: its ancestors and nothing else. A row of one
+leaf is simply the flat row, so one scheme covers both, and everything between: a tree is cut at its forks wherever that is
+cheaper, or where it would not fit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PackedRow:
-    """Some leaves of a tree, laid out so that every token they share is there once.
+    """Some leaves of a tree, laid out so that every token they share occurs once.
 
     Args:
         tokens: [N] ids.
         position: [N], how many tokens precede each on its path.
         end: [N]; token q sees token k exactly if k <= q < end[k].
-        leaves: numbers of the leaves, as the caller counts them.
-        index: for each leaf, [T]: where each token of its path lies in the row.
+        leaves: indices of the leaves, as the caller counts them.
+        index: for each leaf, [T]: where each token of its path is in the row.
     """
 
     tokens: Integers
@@ -44,9 +44,9 @@ class Cost:
     """What a row of N tokens costs to compute: N + N² · pair, in tokens' worth.
 
     Args:
-        pair: what attention between two tokens costs, as a share of everything else a token costs.
+        pair: what attention between two tokens costs, relative to everything else a token costs.
         masked: a row of several leaves needs a mask, and its attention costs this many times as much as that of a plain
-            row, whose upper half no kernel looks at.
+            row, whose upper half no kernel computes.
     """
 
     pair: float = 0.0
@@ -80,7 +80,7 @@ def pack(tree: RolloutTree, leaves: Sequence[int]) -> PackedRow:
         ValueError: the tree is not frozen, or there are no leaves.
     """
     if not tree.frozen or not leaves:
-        raise ValueError("Only leaves of a frozen tree can be packed, at least one.")
+        raise ValueError("Packing needs a frozen tree and at least one leaf.")
     ends = tree.leaves()
     paths = [[node for node, _ in tree.path(ends[leaf])] for leaf in leaves]
     kept = sorted({node for path in paths for node in path})
@@ -101,7 +101,7 @@ def pack(tree: RolloutTree, leaves: Sequence[int]) -> PackedRow:
 
 
 def joined(rows: Sequence[PackedRow]) -> PackedRow:
-    """Returns rows as one, whose parts do not see each other.
+    """Joins rows into one whose parts do not see each other.
 
     Args:
         rows: at least one.
@@ -117,10 +117,10 @@ def joined(rows: Sequence[PackedRow]) -> PackedRow:
 
 
 def cut(tree: RolloutTree, leaves: Sequence[int], cost: Cost, budget: int) -> list[list[int]]:
-    """Returns the leaves in groups, one row each, that together cost least.
+    """Returns the leaves in groups, one row each, with the least total cost.
 
-    Bottom up, the leaves below a node are either one row, or what is best for each child: the prefix is then computed
-    again for each. A row over the budget is not allowed, unless it is one leaf.
+    Bottom up, the leaves below a node are either one row, or the best rows of each child: the prefix is then computed
+    again for each. A row over the budget is not allowed, unless it is a single leaf.
 
     Args:
         tree: frozen.
@@ -158,7 +158,7 @@ def plan(trees: Sequence[RolloutTree], wanted: Sequence[int], cost: Cost, budget
 
     Args:
         trees: frozen.
-        wanted: numbers of leaves, counted through all trees, as `flat.rows_of` does; so are those in the result.
+        wanted: indices of leaves, counted through all trees as in `flat.rows_of`, like those in the result.
         cost: of a row.
         budget: largest row, in tokens.
     """
@@ -174,7 +174,7 @@ def plan(trees: Sequence[RolloutTree], wanted: Sequence[int], cost: Cost, budget
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Yields indices of rows of similar length, padded length × rows at most `token_budget` (or one row)."""
+    """Yields indices of rows of similar length, with padded length × rows at most `token_budget` (or one row)."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     batch: list[int] = []
     for i in order:

@@ -1,4 +1,4 @@
-"""Whether a model can be trained on packed trees: by a comparison with flat rows, on paths as long as those to come."""
+"""Whether a model can be trained on packed trees: compared with flat rows, on paths as long as those to come."""
 
 from typing import Any
 
@@ -15,24 +15,24 @@ from .forward import Scorer, score
 from .layout import pack
 
 ROOM = 1.5
-"""So many measured roundings may packed and flat rows be apart, which are computed in one precision: correct masks stayed below
-0.6 in every precision, masks off by one were above 2.0 on the smallest tree in bfloat16, and thousands in float32."""
+"""How many measured roundings packed and flat rows, computed in one precision, may differ by: correct masks stayed below 0.6
+in every precision, masks off by one were above 2.0 on the smallest tree in bfloat16, and in the thousands in float32."""
 _LENGTH = 32
 """Tokens of the longest path of the smallest tree that has all kinds of forks."""
 _PASSES = 24
-"""Forward passes over a path's length that a comparison comes to."""
+"""Forward passes over a path's length that a comparison amounts to."""
 
 
 def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
-    """Returns why a model cannot be trained on packed trees, None if it can.
+    """Returns why a model cannot be trained on packed trees, or None if it can.
 
-    A model whose layers keep a state sees more than its ancestors. What the configuration does not say, the comparison of a
-    tree's log-probabilities with those of its flat rows does: of a small tree, on which a mask that is off by one is plain in
-    every precision, and of one whose paths are as long as asked; with a large model that has only two leaves.
+    In a model whose layers keep a state, a token sees more than its ancestors. What the configuration does not tell is found
+    by comparing a tree's log-probabilities with those of its flat rows: for a small tree, on which a mask off by one shows in
+    every precision, and for one with paths of the given length, which has only two leaves if the model is large.
 
     Args:
         model: a causal language model of `transformers`.
-        length: tokens of the longest path for which it shall hold.
+        length: tokens of the longest path for which the answer must hold.
     """
     config = model.config.get_text_config()
     try:
@@ -41,14 +41,14 @@ def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
         return f"{config.model_type} has layers of the kind {error}"
     implementation = getattr(config, "_attn_implementation", "sdpa")
     if implementation not in ("sdpa", "eager", "flex_attention"):
-        return f"its attention is {implementation!r}, which takes no mask of a tree; load it with sdpa"
+        return f"its attention is {implementation!r}, which cannot take a tree's mask; load it with sdpa"
     few = max(_LENGTH, own.affordable(model, _PASSES))
     for longest, leaves in [(_LENGTH, 8), *([(length, 8 if length <= few else 2)] if length > _LENGTH else [])]:
         explained = ROOM * rounding(model, min(longest, few))
         try:
             apart = difference(model, longest, leaves)
-        except Exception as error:  # noqa: BLE001  # whatever the model's own code raises, it does not take such masks
-            return f"{config.model_type} takes no mask of a tree ({type(error).__name__}: {error})"
+        except Exception as error:  # noqa: BLE001  # anything the model's own code raises: it does not take such masks
+            return f"{config.model_type} cannot take a tree's mask ({type(error).__name__}: {error})"
         if not apart <= explained:
             return (
                 f"log-probabilities of a tree with paths of {longest} tokens differ by {apart:.2g} nats from those of its flat "
@@ -66,7 +66,7 @@ def difference(model: Any, length: int = _LENGTH, leaves: int = 8) -> float:
 def rounding(model: Any, length: int = _LENGTH) -> float:
     """Returns how far the log-probabilities of flat rows move when every layer is rounded once more, root mean square, nats.
 
-    Rows scored one by one do not tell: many kernels give them the same bits as in a batch.
+    Scoring rows one by one would not show it: many kernels give them the same bits as in a batch.
     """
     exact = _scored(model, length, 8, packed=False)
     with own.rounded_once_more(model, own.eps(model.dtype, model.device)):
@@ -105,7 +105,7 @@ def _tree(vocabulary_size: int, length: int, count: int) -> RolloutTree:
         for root in range(2):
             add((root,), prompt, "action", 8 - root, **end)
         return tree.freeze()
-    spare = max(0, length - 26)  # tokens beside those of the smallest tree
+    spare = max(0, length - 26)  # tokens besides those of the smallest tree
     prompt = add((), NO_PARENT, "prompt", 7 + spare - spare // 4)
     for root in range(2):
         called = add((root,), prompt, "action", 5)

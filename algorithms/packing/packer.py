@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 class Packer:
     """Makes micro-batches for one model.
 
-    Before the first row that holds several paths, and before any that is longer than those for which this was done, the model
-    is checked (`why_not_packable`). One that cannot be packed is trained on flat rows from then on, with a warning.
+    Before the first row that holds several paths, and before any row longer than those checked so far, the model is checked
+    (`why_not_packable`). A model that fails is trained on flat rows from then on, with a warning.
 
     Args:
-        model: that the batches are for.
+        model: the one the batches are for.
         token_budget: padded tokens of a micro-batch.
         packing: "auto" or "flat".
-        cost: of a row; by default what the model's size says.
+        cost: of a row; by default computed from the model's size.
     """
 
     def __init__(self, model: Any, token_budget: int, *, packing: Literal["auto", "flat"] = "auto", cost: Cost | None = None):
@@ -34,12 +34,12 @@ class Packer:
     def batches(
         self, trees: Sequence[RolloutTree], rows: Sequence[Row], wanted: Sequence[int]
     ) -> Iterator[tuple[PackedBatch, list[int]]]:
-        """Yields micro-batches that cover the wanted paths, each with the numbers of its paths.
+        """Yields micro-batches that cover the wanted paths, each with the indices of its paths.
 
         Args:
             trees: frozen.
             rows: all their paths, from `rows_of`.
-            wanted: numbers of rows.
+            wanted: indices of rows.
         """
         packed = self._plan(trees, wanted)
         for alone in (True, False):
@@ -49,9 +49,9 @@ class Packer:
                 yield lay_out(chosen, rows, self.model, self.model.device), [leaf for row in chosen for leaf in row.leaves]
 
     def check(self, length: int) -> str | None:
-        """Returns why trees with paths of so many tokens are trained as flat rows, None if they are packed where it pays."""
+        """Returns why trees with paths of `length` tokens are trained as flat rows; None if they are packed where it pays."""
         if self.packing == "flat":
-            return "so it was configured"
+            return "the configuration says so"
         longest = min(length, self.token_budget)
         if longest > self._checked:
             self._checked = longest
@@ -66,14 +66,14 @@ class Packer:
         if self.packing == "auto":
             packed = plan(trees, wanted, self.cost, self.token_budget)
             longest = max((int(row.position.max()) + 1 for row in packed if len(row.leaves) > 1), default=0)
-            # longer than it is, so that paths that grow are not checked again and again
+            # longer than needed, so that growing paths are not checked again and again
             if longest <= self._checked or self.check(longest + longest // 4) is None:
                 return packed
         return plan(trees, wanted, self.cost, 0)
 
 
 def _cost(model: Any) -> Cost:
-    """Returns the cost of a row by a model's size; for FlexAttention a tree's mask is no dearer than a plain row's."""
+    """Returns the cost of a row by a model's size; for FlexAttention a tree's mask costs no more than a plain row's."""
     config = model.config.get_text_config()
     flex = getattr(model.config, "_attn_implementation", None) == "flex_attention"
     return Cost.of(config, _body(model), **({"masked": 1.0} if flex else {}))

@@ -19,10 +19,10 @@ class Sampling:
     log-probabilities are the learner's.
 
     Args:
-        max_tokens: the action ends after this many tokens at the latest.
+        max_tokens: the action ends after at most this many tokens.
         temperature: of the softmax; 0 means greedy.
-        stop: the action ends with the first of these strings, which belongs to it.
-        stop_tokens: token ids that end the action and belong to it (end of turn, end of text).
+        stop: the action ends with the first of these strings, which is part of it.
+        stop_tokens: token ids that end the action and are part of it (end of turn, end of text).
     """
 
     max_tokens: int
@@ -38,7 +38,7 @@ class Generation:
     Args:
         tokens: ids [T].
         logprobs: [T], nats, at the sampling temperature (at temperature 0: of the undivided logits).
-        entropies: [T], nats, of the full vocabulary unless the backend says otherwise.
+        entropies: [T], nats, of the full vocabulary unless the backend documents otherwise.
         finish: "stop" if the action is complete, "length" if it ran into `max_tokens`.
         version: of the weights.
     """
@@ -64,16 +64,16 @@ class Policy(Protocol):
         """Continues `context`.
 
         Args:
-            context: all token ids so far, the already sampled part of this action included.
+            context: all token ids so far, including the part of this action that is already sampled.
             params: how to draw.
             seed: the draw at position p of the action depends on (seed, p) only.
             offset: how many tokens of this action are already sampled (a probe).
-            tail: their text, so that a stop string is found across the seam; one that is whole in it does not count again.
+            tail: their text, so that a stop string is found across the seam; one that lies wholly in it does not count again.
         """
         ...
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over new weights; generations that follow report `version`."""
+        """Replaces the weights; generations that follow report `version`."""
         ...
 
     async def close(self) -> None:
@@ -96,10 +96,10 @@ DTYPE: members.Member[Any] = members.Member("dtype", None)
 def require_request(
     policy: Policy, context: Sequence[int], params: Sampling, *, longer: str = "make the policy with a longer context_length"
 ) -> None:
-    """Refuses what a backend would shorten, die of, or refuse in words of its own.
+    """Refuses a request that a backend would shorten, crash on, or refuse in its own words.
 
     Args:
-        policy: which shall draw.
+        policy: the one that is to draw.
         context: token ids.
         params: how to draw.
         longer: what to do about a limit that is too low.
@@ -109,7 +109,7 @@ def require_request(
     """
     if not len(context) or params.max_tokens < 1:
         raise ConfigError(
-            f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; give at least one of each."
+            f"Nothing to do: {len(context)} tokens of context, max_tokens={params.max_tokens}; both must be at least 1."
         )
     if len(context) + params.max_tokens > policy.context_length:
         raise ConfigError(

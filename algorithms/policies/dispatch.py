@@ -1,4 +1,4 @@
-"""Sends a request to a replica, and to another one when that fails: what a lost server costs is time, not the request."""
+"""Sends a request to a replica, and to another one when that fails: a lost server costs time, not the request."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
-"""Seconds before a request is tried again where it failed: doubled with each try."""
+"""Seconds before a request is retried on the replica where it failed: doubled with each try."""
 _LONGEST_REQUESTED_WAIT = 60.0
 
 
@@ -42,7 +42,7 @@ class Dispatcher:
 
     Args:
         replicas: where requests may go.
-        examine: looks at a replica that failed and brings it up to date; raises an `ArpoError` if it is not well.
+        examine: checks a replica that failed and brings it up to date; raises an `ArpoError` if it is not healthy.
         attempts: how often a request is tried before it fails.
         timeout: seconds for one try.
     """
@@ -56,16 +56,16 @@ class Dispatcher:
         self._closed = False
 
     async def send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
-        """Asks a replica that is well, preferably the one that knows the prompt.
+        """Asks a healthy replica, preferably the one that knows the prompt.
 
         Args:
-            context: token ids, for their prompt.
-            seed: of the request; the spread of its waits depends on it alone.
+            context: token ids, which identify the prompt.
+            seed: of the request; the jitter of its waits depends only on it.
             ask: makes the request to a URL; raises `ServerFault` where another try may help.
 
         Raises:
-            ServerFault: all tries failed; the last one's.
-            RuntimeError: it was closed meanwhile.
+            ServerFault: all tries failed; the last one's fault.
+            RuntimeError: it was closed in the meantime.
         """
         self._raise_if_closed()
         task = self._own(self._send(context, seed, ask))
@@ -74,11 +74,11 @@ class Dispatcher:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is None or not current.cancelling():
-                self._raise_if_closed()  # it was not the caller who cancelled
+                self._raise_if_closed()  # the caller did not cancel
             raise
 
     def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Starts a task that ends with `close`: a connection that is just being made would outlive its client."""
+        """Starts a task that `close` ends: a connection that is just being made would outlive its client."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -87,7 +87,7 @@ class Dispatcher:
     async def _send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
         order = self._replicas.order(context)
         failed: Replica | None = None
-        fault = ServerFault("No try was made.")
+        fault = ServerFault("No attempt was made.")
         for attempt in range(self._attempts):
             try:
                 replica = await self._find(order)
@@ -101,7 +101,7 @@ class Dispatcher:
         raise fault
 
     async def _try(self, replica: Replica, ask: Callable[[str], Awaitable[T]]) -> T:
-        """Makes one try; what it says about the replica is noted."""
+        """Makes one try, and records what it shows about the replica."""
         if replica.suspect:
             raise Lost(f"{replica.url} went down while requests waited for it.")
         now = asyncio.get_running_loop().time
@@ -121,7 +121,7 @@ class Dispatcher:
             raise
 
     async def _find(self, order: Sequence[Replica]) -> Replica:
-        """Returns a replica that is well; if none is, waits for the one whose rest ends first and looks at it."""
+        """Returns a healthy replica; if there is none, waits for the one whose rest ends first and examines it."""
         now = asyncio.get_running_loop().time()
         for replica in order:
             if replica.suspect and replica.resting_until <= now and not replica.examination.locked():
@@ -134,17 +134,17 @@ class Dispatcher:
         return soonest
 
     async def _look(self, replica: Replica) -> None:
-        """Examines in the background, so that no request waits for a replica that still hangs."""
+        """Examines a replica in the background, so that no request waits for one that still hangs."""
         try:
             await self.revive(replica)
         except ArpoError as error:
-            log.info("%s is still not well: %s", replica.url, error)
+            log.info("%s is still not healthy: %s", replica.url, error)
 
     async def revive(self, replica: Replica) -> None:
-        """Examines a suspect replica, once for all who wait for it.
+        """Examines a suspect replica, once for all that wait for it.
 
         Raises:
-            ArpoError: it is not well.
+            ArpoError: it is not healthy.
         """
         loop = asyncio.get_running_loop()
         async with replica.examination:
@@ -160,7 +160,7 @@ class Dispatcher:
             replica.recover()
 
     async def close(self) -> None:
-        """Ends what is under way, which fails; what comes fails, too."""
+        """Ends the requests in progress, which fail; later ones fail too."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:

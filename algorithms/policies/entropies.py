@@ -1,4 +1,4 @@
-"""Entropy from the likeliest tokens alone: what a backend that reports the top k lets us know, and how well."""
+"""Entropy from the likeliest tokens alone: what the top k of a backend tell about it, and how precisely."""
 
 import math
 from collections.abc import Collection
@@ -6,27 +6,27 @@ from typing import NamedTuple
 
 
 class EntropyBounds(NamedTuple):
-    """What the entropy is at least and at most, nats."""
+    """The least and the most that the entropy can be, nats."""
 
     least: float
     most: float
 
     @property
     def middle(self) -> float:
-        """The estimate whose largest possible error is smallest: half the width."""
+        """The estimate with the smallest possible error at worst: half the width."""
         return (self.least + self.most) / 2
 
 
 def entropy_bounds(logprobs: Collection[float], k: int, vocabulary_size: int) -> EntropyBounds:
-    """Returns bounds of the entropy of a distribution of which only some log-probabilities are known.
+    """Returns bounds on the entropy of a distribution when only some of its log-probabilities are known.
 
-    With r the probability that is left and p the smallest of the k largest ones, the unknown tokens add at
-    least r log(1 / min(r, p)), as none of them is likelier than that, and at most r log((V - n) / r), if all are
-    alike. Both are exact where the rest is nothing or uniform; between them lie at most r log(p (V - n) / r) nats.
+    With r the remaining probability and p the smallest of the k largest ones, the unknown tokens add at least
+    r log(1 / min(r, p)), as none of them is likelier than that, and at most r log((V - n) / r), if all are equally
+    likely. Both are exact where the rest is zero or uniform; they differ by at most r log(p (V - n) / r) nats.
 
     Args:
-        logprobs: [n], nats, at least one; those of the k likeliest tokens among them.
-        k: how many of them are the likeliest ones; a drawn token outside the top k is known beside them.
+        logprobs: [n], nats, at least one; they include those of the k likeliest tokens.
+        k: how many of them are the likeliest ones; a drawn token outside the top k is known besides them.
         vocabulary_size: V.
 
     >>> uniform = entropy_bounds([math.log(1 / 8)] * 2, 2, 8)

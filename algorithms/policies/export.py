@@ -4,9 +4,9 @@
 
 `source` is the policy's Hugging Face folder (its description: config.json, tokenizer, generation settings), `weights`
 the learner's state dict (None: the weights in `source` itself), `folder` where the new model folder is written. The
-result is always untied. vLLM 0.32 on a CPU, started on a tied model, took new weights from a tied folder wrongly and
+result is always untied. vLLM 0.32 on a CPU, started on a tied model, loaded new weights from a tied folder wrongly and
 without an error: log-probabilities were off by up to 9.5 nats. An engine that is to take weights is best started on an
-untied folder, too.
+untied folder too.
 """
 
 import json
@@ -32,13 +32,13 @@ def export_weights(
 ) -> Path:
     """Writes a model folder with the given weights, never tied, and returns it.
 
-    May be written again while an engine still has the old file mapped: files are replaced, not overwritten.
+    The folder may be written again while an engine still has the old file mapped: files are replaced, not overwritten.
 
     Args:
-        source: model folder with a config.json; what else describes the model there is copied.
+        source: model folder with a config.json; its other files that describe the model are copied.
         weights: state dict of the `transformers` model; None for the weights in `source`.
         folder: to write to; made if it is missing.
-        dtype: of the written weights; their own when left out.
+        dtype: of the written weights; by default their own.
 
     Raises:
         ConfigError: there is no model in `source`, or the weights do not belong to it.
@@ -55,7 +55,7 @@ def export_weights(
     strange = [name for name in named if name != _OUTPUT and not {name, name.partition(".")[2]} & stored]
     if stored and strange:
         raise ConfigError(
-            f"{len(strange)} weights are not in {source}, {strange[0]} for one. Export the state dict of a model loaded from "
+            f"{len(strange)} weights are not in {source}, e.g. {strange[0]}. Export the state dict of a model loaded from "
             "that folder; models whose parameters transformers renames or joins while loading are not supported."
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def is_tied(config: Mapping[str, Any]) -> bool:
 
 
 def _ties_by_default(model_type: str) -> bool:
-    """Whether a family's own configuration ties where the file is silent: it leaves out what is the default."""
+    """Whether a family's own configuration ties where the file does not say: files leave out defaults."""
     from transformers import CONFIG_MAPPING
 
     if model_type not in CONFIG_MAPPING:
@@ -116,7 +116,7 @@ def _read(folder: Path) -> "dict[str, torch.Tensor]":
 
 
 def _untied(weights: "dict[str, torch.Tensor]", *, tied: bool) -> "dict[str, torch.Tensor]":
-    """Returns the weights with an output matrix of their own."""
+    """Returns the weights with a separate output matrix."""
     if _OUTPUT in weights or not tied:
         return weights
     found = [name for name in weights if name.endswith(_EMBEDDINGS)]
@@ -143,7 +143,7 @@ def _apart(weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype | None") -
 
 
 def _describe(source: Path, config: Mapping[str, Any], folder: Path) -> None:
-    """Writes everything beside the weights, with the configuration of an untied model."""
+    """Writes everything besides the weights, with the configuration of an untied model."""
     untied = {**config, "tie_word_embeddings": False}
     if isinstance(config.get("text_config"), Mapping):
         untied["text_config"] = {**config["text_config"], "tie_word_embeddings": False}

@@ -31,12 +31,12 @@ _PADDING = 64
 
 
 class NoNumber(ArpoError):
-    """A model's logits are such that nothing can be drawn."""
+    """A model's logits are NaN or infinite, so no token can be sampled."""
 
 
 @dataclass
 class _Request:
-    """One generation under way."""
+    """One generation in progress."""
 
     context: tuple[int, ...]
     params: Sampling
@@ -60,15 +60,15 @@ class LocalPolicy:
     """Draws from a `transformers` model.
 
     Args:
-        model: a causal language model whose past is keys and values; it is copied, so that training it elsewhere
-            changes nothing here until `load`. Whether this engine draws with its probabilities, `agreement` finds out.
+        model: a causal language model that caches only keys and values; it is copied, so training it elsewhere
+            changes nothing here until `load`. `agreement` checks that this engine draws with the model's probabilities.
         tokenizer: its tokenizer, to find stop strings.
         device: where to run, e.g. "cpu" or "cuda".
         context_length: longest sequence in tokens.
         slots: sequences whose keys are kept; at most this many rows decode together.
-        cache_tokens: the memory budget: tokens whose keys are kept, one that sequences share counted once.
-            When it is spent, what was used longest ago is forgotten, and if that is not enough, rows wait.
-            Rows that decode are held twice, so the most that is ever taken is twice this budget.
+        cache_tokens: the memory budget: tokens whose keys are kept; a token that sequences share counts once.
+            When it is used up, the least recently used are dropped, and if that is not enough, rows wait.
+            Rows that decode are held twice, so at most twice this budget is ever used.
             By default what fits into 2 GiB, and no more than the slots could hold.
         dtype: to run in, e.g. `torch.bfloat16`; by default the model's own.
 
@@ -126,7 +126,7 @@ class LocalPolicy:
         return await request.future
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over a state dict; what was remembered under the old weights is forgotten."""
+        """Loads a state dict; everything cached under the old weights is dropped."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load, weights, version)
 
     def _load(self, weights: Mapping[str, Any], version: int) -> None:
@@ -136,7 +136,7 @@ class LocalPolicy:
         self.version = version
 
     async def forget(self) -> None:
-        """Drops what is remembered of past tokens: what comes does not depend on what was asked before, to the last bit."""
+        """Drops the cache of past tokens: later results do not depend on earlier requests, to the last bit."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
 
     def _forget(self) -> None:
@@ -146,10 +146,10 @@ class LocalPolicy:
     def _require_idle(self, what: str) -> None:
         self._drop_abandoned()
         if self._decoding:
-            raise RuntimeError(f"{what} while generations were under way; await them first.")
+            raise RuntimeError(f"{what} while generations were in progress; await them first.")
 
     async def close(self) -> None:
-        """Ends the decoding thread; generations under way fail."""
+        """Ends the decoding thread; generations in progress fail."""
         self._closed = True
         if self._server is not None and not self._server.done():
             self._server.cancel()
@@ -159,7 +159,7 @@ class LocalPolicy:
     # --- the engine -----------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        """Decodes until nobody waits; one forward pass at a time, in a thread, so that tools go on."""
+        """Decodes until no request waits; one forward pass at a time, in a thread, so that tools keep running."""
         loop = asyncio.get_running_loop()
         arrived: list[_Request] = []
         try:
@@ -172,7 +172,7 @@ class LocalPolicy:
             _fail([*self._decoding, *self._waiting, *arrived], RuntimeError("The policy was closed."))
             self._waiting = []
             raise
-        except Exception as error:  # noqa: BLE001  # whatever the backend raised belongs to those who wait for it
+        except Exception as error:  # noqa: BLE001  # anything the backend raises goes to those who wait for it
             failed, self._decoding, self._waiting = [*self._decoding, *self._waiting, *arrived], [], []
             self._cache.forget()
             for request in failed:
@@ -215,7 +215,7 @@ class LocalPolicy:
         return waiting
 
     def _groups(self) -> list[list[_Request]]:
-        """Returns the rows that share a forward pass: a long prefill does not pad all others."""
+        """Returns the rows that share a forward pass, grouped so that a long prefill does not pad all others."""
         counts = {id(request): self._cache.pending(request.slot) for request in self._decoding}
         groups: list[list[_Request]] = []
         total = 0
@@ -237,7 +237,7 @@ class LocalPolicy:
         self._decoding = [request for request in self._decoding if id(request) not in ended]
 
     def _write_down(self, waiting: list[_Request]) -> bool:
-        """Writes down what was drawn; rows without room for it wait, and go on where they were. Whether there are any."""
+        """Stores the drawn tokens; rows without room wait, then continue where they were. Returns whether there are any."""
         kept: list[_Request] = []
         for request in self._decoding:
             if self._cache.append(request.slot, request.tokens[-1]):
@@ -249,7 +249,7 @@ class LocalPolicy:
         return bool(waiting)
 
     def _drop_abandoned(self) -> None:
-        """Frees the rows of requests that were cancelled; each is asked once, as that may happen at any moment."""
+        """Frees the rows of cancelled requests; each is checked only once, as one may be cancelled at any moment."""
         kept: list[_Request] = []
         for request in self._decoding:
             if request.future.done():
@@ -299,7 +299,7 @@ class LocalPolicy:
         return torch.where(greedy_B, logp_BV.argmax(-1), token_B)
 
     def _is_stopped(self, request: _Request) -> bool:
-        """Whether the action is complete; what was sampled before this call counts, so stops match across the seam."""
+        """Whether the action is complete; tokens sampled before this call count, so stops match across the seam."""
         if request.tokens[-1] in request.params.stop_tokens:
             return True
         if not request.params.stop:
@@ -348,16 +348,16 @@ def _fail(requests: Sequence[_Request], error: Exception) -> None:
 
 
 def _refuse_foreign_attention(config: Any) -> None:
-    """Refuses a model for whose layers there are no masks."""
+    """Refuses a model with layers for which there are no masks."""
     try:
         reaches(config)
     except KeyError as error:
         raise ConfigError(
             f"The local engine cannot run {config.model_type}: it has layers of the kind {error}, and this engine keeps "
-            f"nothing but keys and values. {ELSEWHERE}"
+            f"only keys and values. {ELSEWHERE}"
         ) from error
     implementation = getattr(config, "_attn_implementation", "sdpa")
     if implementation not in ("sdpa", "eager"):
         raise ConfigError(
-            f'This engine needs attn_implementation="sdpa" or "eager", the model was loaded with {implementation!r}.'
+            f'This engine needs attn_implementation="sdpa" or "eager"; the model was loaded with {implementation!r}.'
         )

@@ -19,7 +19,7 @@ their way, and whether the policy is for training."""
 
 
 def policy_maker(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """Returns what makes a policy, its options filled in; mistakes in these are found before the long work.
+    """Returns a function that makes a policy, its options filled in; mistakes in them are found before the long work.
 
     Args:
         name: one of `POLICIES`, or "package.module:object".
@@ -46,7 +46,7 @@ def make_policy(name: str, options: Mapping[str, Any], **told: Any) -> Policy:
         told: by the run, see `TOLD`.
 
     Raises:
-        ConfigError: the name or an option is unknown, or what comes of it is no policy.
+        ConfigError: the name or an option is unknown, or the result is not a policy.
     """
     policy = policy_maker(name, options)(**told)
     if not isinstance(policy, Policy):

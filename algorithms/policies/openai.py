@@ -1,7 +1,7 @@
 """The policy behind a URL: any OpenAI-compatible server that takes and returns token ids (vLLM, SGLang).
 
-The server draws; this file completes what it cannot do: stop strings across the seam of a probe and its
-continuation, entropies from the top log-probabilities, and weights of which no replica has stale ones.
+The server draws; this file adds what it cannot do: stop strings across the seam of a probe and its
+continuation, entropies from the top log-probabilities, and weights that are stale on no replica.
 """
 
 import asyncio
@@ -38,26 +38,26 @@ class OpenAIPolicy:
     """Draws from a server over HTTP.
 
     A draw depends on the request's seed and on `offset`, not on its position alone: a probe and its continuation
-    are well-formed and independent, but do not equal one call. Entropies are the middle of what the top
-    log-probabilities leave possible (`entropies.entropy_bounds`).
+    are well-formed and independent, but do not equal one call. Entropies are the middle of the range that the top
+    log-probabilities allow (`entropies.entropy_bounds`).
 
     Args:
-        urls: of the replicas of one server, which are asked at once what they serve, or what they answered.
+        urls: of the replicas of one server, which are immediately asked what they serve; or their answers.
         tokenizer: the model's, to find stop strings.
-        vocabulary_size: V; the tokenizer's when left out, which some models exceed by padding.
+        vocabulary_size: V; by default the tokenizer's, which some models exceed by padding.
         context_length: longest sequence in tokens; never more than the server's own limit.
-        model_folder: of the model whose weights `load` gets, for what else belongs to it.
-        weights_folder: folder that this process and all replicas see, through which weights go.
+        model_folder: of the model whose weights `load` gets, for the files besides the weights.
+        weights_folder: folder that this process and all replicas see; weights are passed through it.
         strict: refuse a temperature at which the server's log-probabilities are not those it draws with; an
             evaluation does not need them.
-        top_logprobs: k; vLLM gives 20 unless it was started with more `--max-logprobs`.
+        top_logprobs: k; vLLM gives at most 20 unless it was started with a larger `--max-logprobs`.
         concurrency: requests each replica has at once; more wait here.
-        attempts: how often a request, or the weights, are tried before they fail.
+        attempts: how often a request, or loading weights, is tried before it fails.
         timeout: seconds for one try.
         api_key: sent as a bearer token.
 
     Raises:
-        ConfigError: no server answers, or it serves no such model.
+        ConfigError: no server answers, or it does not serve the model.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class OpenAIPolicy:
         """Continues `context`; see `Policy.generate`.
 
         Raises:
-            ConfigError: see `require_request`; or the server refuses the request.
+            ConfigError: see `require_request`, or the server refuses the request.
             ServerFault: all tries failed.
         """
         require_request(self, context, params, longer="start the server with a larger --max-model-len")
@@ -179,7 +179,7 @@ class OpenAIPolicy:
                     return Generation(tuple(tokens), tuple(logprobs), tuple(entropies), "stop", self.version)
             finish = piece.finish or finish
         if finish is None or not tokens or len(tokens) > params.max_tokens:
-            raise Malformed(f"{url} sent {len(tokens)} tokens of {params.max_tokens}, and said that it ended as {finish}.")
+            raise Malformed(f"{url} sent {len(tokens)} tokens of {params.max_tokens}, and reported the end as {finish}.")
         return Generation(
             tuple(tokens), tuple(logprobs), tuple(entropies), "stop" if finish == "stop" else "length", self.version
         )
@@ -206,7 +206,7 @@ class OpenAIPolicy:
 
         Raises:
             ServerFault: another try may help.
-            ConfigError: none will.
+            ConfigError: another try will not help.
         """
         try:
             response = await self._client.post(url + route, json=body)
@@ -219,16 +219,16 @@ class OpenAIPolicy:
         """Refuses a server whose log-probabilities ignore the temperature; asks it once.
 
         Raises:
-            ConfigError: it is one.
+            ConfigError: it is such a server.
         """
         async with self._probing:
-            if self._scaled is None:  # with a whole context: a shorter one would pass for the prompt of all that begin so
+            if self._scaled is None:  # with a whole context: a shorter one would pass for the prompt of many
                 one, two = [await self._generate(context, Sampling(1, t), 0, 0) for t in (1.0, 2.0)]
                 same = one.logprobs == two.logprobs if one.tokens == two.tokens else one.entropies == two.entropies
                 self._scaled = not same
         if not self._scaled:
             raise ConfigError(
-                f"{self.served.urls[0]} reports log-probabilities at temperature 1, whatever it draws at, but the learner "
+                f"{self.served.urls[0]} reports log-probabilities at temperature 1, not at the one it draws at; the learner "
                 "needs those it drew with. Start it with --logprobs-mode processed_logprobs, or use temperature 1."
             )
 
@@ -237,7 +237,7 @@ class OpenAIPolicy:
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Writes the weights into the shared folder and has every replica read them; {} sets the version only.
 
-        A replica that is down gets them when it is back, before it is used.
+        A replica that is down gets them when it returns, before it is used.
 
         Raises:
             ConfigError: the server cannot take weights, or there is no folder for them.
@@ -245,13 +245,13 @@ class OpenAIPolicy:
         """
         if weights:
             if self._under_way:
-                raise RuntimeError("Weights were loaded while generations were under way; await them first.")
+                raise RuntimeError("Weights were loaded while generations were in progress; await them first.")
             await self._load(weights, version)
         self.version = version
 
     async def _load(self, weights: Mapping[str, Any], version: int) -> None:
         if self.weights_folder is None or self.model_folder is None:
-            raise ConfigError("Weights go to a server through a folder that both see; give model_folder and weights_folder.")
+            raise ConfigError("Weights reach a server through a folder that both see; give model_folder and weights_folder.")
         require_sync(self.served)
         # never a name twice: it is also the salt of the prefix cache
         folder = self.weights_folder.resolve() / f"version-{version:06d}-{secrets.token_hex(4)}"
@@ -262,14 +262,14 @@ class OpenAIPolicy:
                 await asyncio.sleep(wait_before(attempt))
             faults = [fault for fault in await asyncio.gather(*map(self._push, self._replicas.all)) if fault is not None]
             if len(faults) < len(self._replicas.all) or not all(isinstance(fault, Lost) for fault in faults):
-                break  # one has them, and those that are down get them when they are back; or one refuses them
+                break  # one has them, and those that are down get them when they return; or one refuses them
         if before is not None:
             await asyncio.to_thread(shutil.rmtree, before, ignore_errors=True)
         if len(faults) == len(self._replicas.all):
             raise ServerFault(f"No replica took the new weights. {faults[0]}") from faults[0]
 
     async def _push(self, replica: Replica) -> ArpoError | None:
-        """Has a replica read the newest weights; one that does not is left alone until it does."""
+        """Has a replica read the newest weights; one that fails to is not used until it succeeds."""
         assert self._exported is not None
         try:
             await push_weights(replica.url, self._exported, self._post)
@@ -281,9 +281,9 @@ class OpenAIPolicy:
         return None
 
     async def _examine(self, replica: Replica) -> None:
-        """Looks whether a replica is well and the one we know, and gives it the newest weights; see `Dispatcher`.
+        """Checks that a replica is healthy and still serves our model, and gives it the newest weights; see `Dispatcher`.
 
-        When it was gone, it may be a new process, with the weights it was started with.
+        If it was gone, it may be a new process, with the weights it was started with.
         """
         try:
             response = await self._client.get(f"{replica.url}/v1/models", timeout=20.0)
@@ -296,7 +296,7 @@ class OpenAIPolicy:
             await push_weights(replica.url, self._exported, self._post)
 
     async def close(self) -> None:
-        """Ends what is under way, which fails, and removes the exported weights."""
+        """Ends the requests in progress, which fail, and removes the exported weights."""
         await self._dispatcher.close()
         await self._client.aclose()
         if self._exported is not None:
@@ -308,4 +308,4 @@ def _json(url: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Malformed(f"{url} answered something that is no JSON: {text[:200]!r}") from error
+        raise Malformed(f"{url} answered something that is not JSON: {text[:200]!r}") from error

@@ -1,8 +1,8 @@
-"""Which past tokens are computed, and where they lie: the books of a cache that sequences share by prefix.
+"""Which past tokens are computed, and where they are: the bookkeeping of a cache that sequences share by prefix.
 
 A slot holds one token sequence. Each of its tokens names a place in one pool of keys and values; sequences
 with a common prefix name the same places, so a fork copies nothing. The pool is the memory budget: when it is
-full, the sequences that were used longest ago are forgotten.
+full, the least recently used sequences are dropped.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FIRST_STRETCH = 64
-"""Tokens that are compared at first; most sequences differ early."""
+"""Tokens that are compared first; most sequences differ early."""
 _HEADROOM = 8
 """Tokens each running sequence should be able to grow before a new one may start."""
 
@@ -23,14 +23,14 @@ Integers = NDArray[np.int64]
 
 
 class Placement(NamedTuple):
-    """Where a request lives, and how many of its tokens are already computed there."""
+    """The slot of a request, and how many of its tokens are already computed there."""
 
     slot: int
     cached: int
 
 
 class Prefixes:
-    """The books of a pool of tokens.
+    """The bookkeeping of a pool of tokens.
 
     Args:
         slots: S, sequences remembered at the same time.
@@ -49,14 +49,14 @@ class Prefixes:
         if budget < length:
             raise ValueError(f"A pool of {budget} tokens cannot hold one sequence of {length}.")
         self.tokens_ST: Integers = np.full((slots, length), -1, dtype=np.int64)
-        self.places_ST: Integers = np.zeros((slots, length), dtype=np.int64)  # place 0 is nobody's
-        self.known_S: Integers = np.zeros(slots, dtype=np.int64)  # tokens written down
+        self.places_ST: Integers = np.zeros((slots, length), dtype=np.int64)  # place 0 belongs to no sequence
+        self.known_S: Integers = np.zeros(slots, dtype=np.int64)  # tokens stored
         self.ready_S: Integers = np.zeros(slots, dtype=np.int64)  # tokens whose keys are computed
         self.busy_S: NDArray[np.bool_] = np.zeros(slots, dtype=np.bool_)
         self.budget = budget
         self.crowded = False
-        """Whether the last refusal of `place` was for want of a slot or of room; others would be refused, too."""
-        self.placed_S: Integers = np.zeros(slots, dtype=np.int64)  # a tick that names the placement; 0: nothing is lost
+        """Whether `place` last refused because a slot or room was missing; others would be refused too."""
+        self.placed_S: Integers = np.zeros(slots, dtype=np.int64)  # a tick that identifies the placement; 0: nothing to lose
         self._ticks = 0
         self._holders_N: NDArray[np.int32] = np.zeros(budget + 1, dtype=np.int32)
         self._spare_N: Integers = np.arange(budget, 0, -1)  # a stack: the last `_spares` entries before its end are free
@@ -81,7 +81,7 @@ class Prefixes:
         if common_S.max(initial=0) >= cached + _WORTH_WAITING:
             return None
         slot = self._slot_for(source, cached)
-        self.busy_S[slot] = True  # from here on it cannot be chosen to be forgotten
+        self.busy_S[slot] = True  # from here on it cannot be chosen to be dropped
         if slot != source or cached != self.ready_S[slot]:
             shared = self.places_ST[source, :cached].copy()
             self._holders_N[shared] += 1
@@ -98,7 +98,7 @@ class Prefixes:
         return Placement(slot, cached)
 
     def append(self, slot: int, token: int) -> bool:
-        """Writes down a sampled token, whose keys are computed when the next one is drawn; False if there is no room."""
+        """Stores a sampled token; its keys are computed when the next one is drawn. False if there is no room."""
         if not self._make_room(1):
             return False
         self._extend(slot, np.array([token]))
@@ -108,8 +108,8 @@ class Prefixes:
         """Ends a sequence.
 
         Args:
-            slot: where it is.
-            keep: remember it until its slot or its places are needed.
+            slot: of the sequence.
+            keep: keep its tokens until its slot or its places are needed.
         """
         self.busy_S[slot] = False
         self._release(slot, int(self.ready_S[slot]) if keep else 0)
@@ -137,14 +137,14 @@ class Prefixes:
         return np.minimum(common_S, self.known_S)
 
     def _slot_for(self, source: int, cached: int) -> int:
-        """Returns the slot a request may have: the one it continues, or the idle one used longest ago."""
+        """Returns the slot a request may have: the one it continues, or the least recently used idle one."""
         if not self.busy_S[source] and cached > 0 and cached == self.ready_S[source]:
             return source
         idle = np.flatnonzero(~self.busy_S)
         return int(idle[np.argmin(self.placed_S[idle])])
 
     def _make_room(self, count: int) -> bool:
-        """Forgets idle sequences until so many places are free; False if even then there are too few."""
+        """Drops idle sequences until this many places are free; False if there are still too few."""
         while self._spares < count:
             idle = np.flatnonzero(~self.busy_S & (self.known_S > 0))
             if not len(idle):
@@ -164,7 +164,7 @@ class Prefixes:
         self.known_S[slot] = stop
 
     def _release(self, slot: int, keep: int) -> None:
-        """Lets go of a slot's tokens but for the first `keep`."""
+        """Releases a slot's tokens except the first `keep`."""
         known = int(self.known_S[slot])
         places_N = self.places_ST[slot, keep:known].copy()
         self._holders_N[places_N] -= 1

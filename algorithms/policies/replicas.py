@@ -1,4 +1,4 @@
-"""Which replica of a server a request goes to: the one that knows its prompt, if that is up and has room."""
+"""Which replica of a server a request goes to: the one that knows its prompt, if it is up and has room."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,14 +10,14 @@ from ..seeds import derive
 _PROMPTS = 1 << 14
 """Prompts that are remembered."""
 _FIRST_REST, _LONGEST_REST = 0.5, 15.0
-"""Seconds a replica is left alone after it failed: doubled with each failure in a row."""
+"""Seconds a replica is left alone after a failure: doubled with each consecutive one."""
 
 
 class Prompts:
     """Recognises the prompt a context begins with.
 
-    A path's first context is its prompt, and all later ones, forks too, begin with it. Taking the first few
-    tokens instead would not do: all prompts of an environment begin with the same instructions.
+    A path's first context is its prompt, and all later ones, including those of forks, begin with it. The first few
+    tokens alone would not be enough: all prompts of an environment begin with the same instructions.
 
     Args:
         limit: how many prompts are remembered.
@@ -28,7 +28,7 @@ class Prompts:
         self._known: OrderedDict[int, None] = OrderedDict()
 
     def prompt_of(self, context: Sequence[int]) -> int:
-        """Returns a number that stands for the prompt of `context`, which is itself one if it begins with none."""
+        """Returns a number that identifies the prompt of `context`; a context that begins with no known prompt is a new one."""
         state = 0
         for token in context:
             state = hash((state, token))
@@ -48,10 +48,10 @@ class Replica:
     Args:
         url: its address.
         slots: requests it may have at once.
-        suspect: whether it failed since it was last well; then it is examined before it is used again.
-        failures: in a row.
-        resting_until: time of the event loop before which it is left alone.
-        examination: held while somebody looks whether it is well again.
+        suspect: whether it failed since it was last healthy; then it is examined before it is used again.
+        failures: consecutive ones.
+        resting_until: event-loop time before which it is left alone.
+        examination: held while it is being examined.
     """
 
     url: str
@@ -62,7 +62,7 @@ class Replica:
     examination: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def fail(self, now: float) -> None:
-        """Notes that it cannot be reached, and needs an examination; what was under way together fails as one."""
+        """Records that it cannot be reached and needs an examination; requests that fail together count as one failure."""
         if self.suspect and now < self.resting_until:
             return
         self.resting_until = now + min(_LONGEST_REST, _FIRST_REST * 2.0**self.failures)
@@ -70,11 +70,11 @@ class Replica:
         self.suspect = True
 
     def rest(self, until: float) -> None:
-        """Leaves it alone for a while, as it asked for."""
+        """Leaves it alone for a while, as it asked."""
         self.resting_until = max(self.resting_until, until)
 
     def recover(self) -> None:
-        """Notes that it is well."""
+        """Records that it is healthy."""
         self.suspect, self.failures, self.resting_until = False, 0, 0.0
 
 
@@ -93,7 +93,7 @@ class Replicas:
     def order(self, context: Sequence[int]) -> list[Replica]:
         """Returns all replicas, the home of the context's prompt first.
 
-        By rendezvous hashing: when a replica goes, only the prompts that lived there move.
+        By rendezvous hashing: when a replica goes down, only its own prompts move.
 
         Source: D. Thaler and C. V. Ravishankar (1998), IEEE/ACM Transactions on Networking 6, p. 1.
         """
@@ -102,7 +102,7 @@ class Replicas:
 
 
 def choose(order: Sequence[Replica], now: float) -> Replica | None:
-    """Returns the first replica that is well and has room; failing that, the first that is well; None if none is."""
+    """Returns the first healthy replica that has room, else the first healthy one; None if none is."""
     well = [replica for replica in order if not replica.suspect and replica.resting_until <= now]
     free = [replica for replica in well if not replica.slots.locked()]
     return next(iter(free or well), None)

@@ -15,7 +15,7 @@ EntropyScript = Callable[[str, int], Sequence[float]]
 
 @dataclass
 class ScriptedPolicy:
-    """Writes what a function says; one token is one Unicode character (`ScriptedRenderer`).
+    """Writes what a function returns; one token is one Unicode character (`ScriptedRenderer`).
 
     Args:
         script: gives the whole action for a context and a seed.
@@ -57,9 +57,9 @@ class ScriptedPolicy:
         )
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over the version; a script has no weights."""
+        """Sets the version; a script has no weights."""
         self.version = version
 
     async def close(self) -> None:
-        """Ends its service; it holds nothing."""
+        """Refuses later requests; there is nothing to free."""
         self._closed = True

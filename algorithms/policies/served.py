@@ -1,4 +1,4 @@
-"""What a server says about itself, before anything is asked of it: which model, how long a context, can it take weights."""
+"""What a server reports about itself before its first request: which model, how long a context, can it take weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import httpx
 
 SYNC_ROUTE = "/collective_rpc"
-"""Where vLLM takes weights; it is there in its development mode only."""
+"""Where vLLM takes weights; the route exists only in its development mode."""
 
 _CONNECT_SECONDS = 5.0
 _ASK_SECONDS = 20.0
 
 
 class ServerFault(ArpoError):
-    """A server is gone, hangs or fails: not the model's doing, and maybe better at another time or place."""
+    """A server is gone, hangs or fails: not the model's fault, and another time or replica may succeed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Served:
     Args:
         urls: of the replicas, without a slash or "/v1" at the end.
         model: its name there, by which it is asked for.
-        root: the folder or hub id it was loaded from, as the server names it; None if it does not.
+        root: the folder or hub id it was loaded from, as the server reports it; None if it does not.
         context_length: in tokens; None if the server does not say.
         syncs: whether all replicas that answer can take new weights.
         silent: those of `urls` that did not answer.
@@ -51,7 +51,7 @@ def split_urls(names: str) -> tuple[str, ...]:
     """Returns the URLs of the replicas.
 
     Raises:
-        ConfigError: one of them is no URL, or is there twice.
+        ConfigError: one of them is not a URL, or occurs twice.
 
     >>> split_urls("http://one:8000/v1, http://two:8000/")
     ('http://one:8000', 'http://two:8000')
@@ -59,7 +59,7 @@ def split_urls(names: str) -> tuple[str, ...]:
     urls = tuple(name.strip().rstrip("/").removesuffix("/v1").rstrip("/") for name in names.split(","))
     for url in urls:
         if not is_url(url):
-            raise ConfigError(f"{url!r} is no URL. Give http://HOST:PORT, several separated by commas.")
+            raise ConfigError(f"{url!r} is not a URL. Give http://HOST:PORT, several separated by commas.")
         if urls.count(url) > 1:
             raise ConfigError(f"{url} is given twice. Give each replica once.")
     return urls
@@ -79,9 +79,9 @@ def httpx_module() -> Any:
 
 
 def client_options(urls: Sequence[str], api_key: str | None) -> dict[str, Any]:
-    """Returns what all clients of these servers are made with.
+    """Returns the arguments with which all clients of these servers are made.
 
-    Proxies of the environment are not for servers on this machine.
+    Proxies set in the environment are not used for servers on this machine.
     """
     httpx = httpx_module()
     local = all(httpx.URL(url).host in ("localhost", "127.0.0.1", "::1") for url in urls)
@@ -94,11 +94,11 @@ def ask_servers(urls: Sequence[str], *, model: str | None = None, api_key: str |
 
     Args:
         urls: of the replicas of one server.
-        model: its name there; the first one a server lists when left out.
+        model: its name there; by default the first one a server lists.
         api_key: sent as a bearer token.
 
     Raises:
-        ConfigError: none answers, one is no such server, or they do not serve the same model.
+        ConfigError: none answers, one is not such a server, or they do not serve the same model.
     """
     httpx = httpx_module()
     cards: dict[str, Mapping[str, Any]] = {}
@@ -114,10 +114,10 @@ def ask_servers(urls: Sequence[str], *, model: str | None = None, api_key: str |
                 silent.append(url)
                 reason = f"{type(error).__name__} {error}".strip()
             except httpx.InvalidURL as error:
-                raise ConfigError(f"{url} is no URL: {error}.") from error
+                raise ConfigError(f"{url} is not a URL: {error}.") from error
     if not cards:
         raise ConfigError(
-            f"No server answers at {', '.join(urls)}: {reason}. Check the address, and that the server is up: "
+            f"No server answers at {', '.join(urls)}: {reason}. Check the address, and that the server is running: "
             "`vllm serve MODEL` prints the port."
         )
     first, card = next(iter(cards.items()))
@@ -135,16 +135,16 @@ def model_card(url: str, response: "httpx.Response", model: str | None) -> Mappi
     """Returns a server's own description of its model.
 
     Raises:
-        ConfigError: this is no OpenAI-compatible server, or it does not have the model.
+        ConfigError: this is not an OpenAI-compatible server, or it does not have the model.
     """
     if response.status_code in (401, 403):
         raise ConfigError(f"{url} wants an API key: {said(response)}")
     try:
         response.raise_for_status()
         cards = {str(card["id"]): card for card in response.json()["data"]}
-    except Exception as error:  # whatever stands there instead of a list of models
+    except Exception as error:  # whatever is there instead of a list of models
         raise ConfigError(
-            f"{url} is no OpenAI-compatible server: GET /v1/models answers {response.status_code} {said(response)}. "
+            f"{url} is not an OpenAI-compatible server: GET /v1/models answers {response.status_code} {said(response)}. "
             "Give its address without a path, e.g. http://localhost:8000."
         ) from error
     if not cards or (model is not None and model not in cards):

@@ -1,4 +1,4 @@
-"""New weights for a vLLM server that is up: it reads them from a folder, and forgets the keys of the old ones."""
+"""New weights for a running vLLM server: it reads them from a folder, and drops the keys of the old ones."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,17 +18,17 @@ _PAUSE = 0.1
 
 
 def require_sync(served: Served) -> None:
-    """Finds out whether a server can take weights.
+    """Refuses a server that cannot take weights.
 
     Args:
-        served: what it says about itself.
+        served: what it reports about itself.
 
     Raises:
         ConfigError: it cannot.
     """
     if not served.syncs:
         raise ConfigError(
-            f"{', '.join(served.urls)} cannot take new weights, so it can evaluate but not train. Needed is vLLM, started "
+            f"{', '.join(served.urls)} cannot take new weights, so it can evaluate but not train. Use vLLM, started "
             "with the environment variable VLLM_SERVER_DEV_MODE=1 where only you can reach it."
         )
 
@@ -42,7 +42,7 @@ async def push_weights(url: str, folder: Path, post: Post) -> None:
         post: makes a request.
 
     Raises:
-        ServerFault: it did not.
+        ServerFault: it did not do so.
     """
     try:
         await post(url, SYNC_ROUTE, {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
@@ -50,11 +50,11 @@ async def push_weights(url: str, folder: Path, post: Post) -> None:
         raise
     except ServerFault as fault:
         raise ServerFault(
-            f"{fault} Does the server see {folder} under that name? Until it gets weights, it has none, and dies when asked."
+            f"{fault} Does the server see {folder} by that name? Until it gets weights it has none, and a request crashes it."
         ) from fault
     for _ in range(_RESETS):
         answer = await post(url, "/reset_prefix_cache?reset_running_requests=true", None)
         if not isinstance(answer, Mapping) or answer.get("success", True):
             return
         await asyncio.sleep(_PAUSE)  # blocks of cancelled requests are still held
-    raise ServerFault(f"{url} does not drop its prefix cache, so that it would mix old keys with new weights.")
+    raise ServerFault(f"{url} does not drop its prefix cache, so it would mix old keys with new weights.")

@@ -1,6 +1,6 @@
 """Keys and values of past tokens, in a pool that forks and continued paths share by prefix.
 
-`Prefixes` keeps the books; this is the `transformers` cache that reads and writes the pool. Rows that decode
+`Prefixes` does the bookkeeping; this is the `transformers` cache that reads and writes the pool. Rows that decode
 together are gathered from the pool once, into a table that grows in place until a row joins or leaves.
 """
 
@@ -22,15 +22,15 @@ ELSEWHERE = "Draw with vLLM (--engine vllm), or train another model."
 """What to do about a model that the local engine cannot run."""
 
 _GROWTH = 24
-"""Tokens a table can grow before it is gathered anew."""
+"""Tokens a table can grow by before it is gathered again."""
 
 
 @dataclass
 class _Table:
-    """What rows that decode together read.
+    """The keys and values that rows which decode together read.
 
     Args:
-        placed_B: which placement each row is; a slot that was placed anew is another row.
+        placed_B: which placement each row is; a slot that was placed again is another row.
         known_B: tokens of each row in the table.
         width: tokens each row may have.
         layers: per layer the keys and the values, [B * width, E].
@@ -49,7 +49,7 @@ class _Rows:
     Args:
         new_N: places of the tokens that are computed.
         computed_N: which of the B * Q states they are; None if all are.
-        read_M: places of all tokens of all rows, B * K of them; place 0 where a row is shorter.
+        read_M: places of all tokens of all rows, B * K in all; place 0 where a row is shorter.
         width: K.
         table: what is read instead of the pool, if only one token per row is computed.
         cells_B: where in the table the new tokens go; None while the table is empty.
@@ -70,7 +70,7 @@ class SlotCache(Cache):
         slots: S, sequences remembered at the same time.
         length: longest sequence, in tokens.
         budget: tokens remembered at the same time; by default what all slots could need.
-        reach_of: how far each kind of layer sees, from `attention.reaches`; by default all of them as far as they can.
+        reach_of: how far each kind of layer sees, from `attention.reaches`; by default everything before it.
     """
 
     def __init__(self, slots: int, length: int, budget: int | None = None, reach_of: Mapping[str, Reach] | None = None) -> None:
@@ -130,13 +130,13 @@ class SlotCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores a layer's new keys and values [B, heads, Q, size]; returns all of each row's, [B, heads, K, size]."""
+        """Stores a layer's new keys and values [B, heads, Q, size]; returns those of all tokens, [B, heads, K, size]."""
         rows = self._rows
         assert rows is not None
         batch, heads = key_states.shape[:2]
         if layer_idx == len(self._keys):
             for stores, states in ((self._keys, key_states), (self._values, value_states)):
-                # zeros: what a padded row reads at place 0 is hidden by the mask, but must be a number
+                # zeros: what a padded row reads at place 0 is hidden by the mask, but must be finite
                 shape = (self.books.budget + 1, heads * states.shape[3])
                 stores.append(torch.zeros(shape, dtype=states.dtype, device=states.device))
         new, read = [], []
@@ -172,12 +172,12 @@ class SlotCache(Cache):
         return self._table, None
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions are given explicitly, so nobody's business."""
+        """Returns 0: positions are given explicitly, so nothing reads it."""
         return 0
 
 
 class _Measuring(Cache):
-    """Counts what the keys and values of one token take, in bytes."""
+    """Counts the bytes that the keys and values of one token take."""
 
     def __init__(self) -> None:
         super().__init__(layers=[])
@@ -195,7 +195,7 @@ class _Measuring(Cache):
 
 @torch.inference_mode()
 def bytes_per_token(model: Any) -> int:
-    """Returns what a model keeps of each token, in bytes, by computing one with a cache of ours.
+    """Returns how many bytes a model keeps per token, by computing one with our own cache.
 
     Raises:
         ConfigError: the model cannot do that, or keeps no keys and values.
@@ -205,7 +205,7 @@ def bytes_per_token(model: Any) -> int:
     mask = as_taken(reaches(model.config), lambda reach: added(nothing[None, None].bool(), model.dtype))
     try:
         model(input_ids=nothing, position_ids=nothing, attention_mask=mask, past_key_values=cache, use_cache=True)
-    except Exception as error:  # whatever the model's own code raises says that it is not made for such a cache
+    except Exception as error:  # anything the model's own code raises means that it is not made for such a cache
         raise ConfigError(
             f"The local engine cannot run {name}: given positions, a mask and a cache for each of several rows, it raises "
             f"{type(error).__name__}: {error}. {ELSEWHERE}"

@@ -27,23 +27,23 @@ class StopStrings:
         """
         if not stops or not self._may_complete(action[-1], stops):
             return False
-        longest = max(len(stop.encode()) for stop in stops)  # a token that shows is at least one byte
+        longest = max(len(stop.encode()) for stop in stops)  # a visible token is at least one byte
         count = longest + _MARGIN
         while True:
             text = self.text(action[-count:])
             if any(stop in text for stop in stops):
-                before = self.text(action[-count:-1])  # one that ended nothing may stand there already
+                before = self.text(action[-count:-1])  # one that ended nothing may be there already
                 return any(text.count(stop) > before.count(stop) for stop in stops)
             if count >= len(action) or len(text) > longest:
                 return False
-            count *= 2  # tokens that decode to nothing lie in between
+            count *= 2  # there are tokens that decode to nothing
 
     def text(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens, special ones included."""
         return str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
     def _may_complete(self, token: int, stops: tuple[str, ...]) -> bool:
-        """Whether a token can be the last one of a stop string: it shows its last character, or part of one."""
+        """Whether a token can be the last one of a stop string: its text has the last character, or part of one."""
         key = (stops, token)
         if key not in self._may_end:
             text = self.text([token])

@@ -1,7 +1,7 @@
-"""A policy that draws with vLLM's asynchronous engine, in a process of its own beside this one; tokens in, tokens out.
+"""A policy that draws with vLLM's asynchronous engine, in a separate process; tokens in, tokens out.
 
-Weights go to the engine through a folder: that works for every model and device vLLM has. `served.py` is its sibling
-for an engine that was started elsewhere.
+Weights reach the engine through a folder: that works for every model and device vLLM supports. `served.py` is the
+counterpart for an engine that was started elsewhere.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ _CPU_BLOCK = 32
 _CPU_CACHE_BYTES = 2 << 30
 _RESET_TRIES = 100
 _RESET_PAUSE = 0.02
-"""Seconds between tries to drop the prefix cache: the engine may still be letting go of requests that were aborted."""
+"""Seconds between tries to drop the prefix cache: the engine may still be releasing aborted requests."""
 
 
 @dataclass
 class _Drawn:
-    """One generation under way; `before` are the tokens of the action that its context ends with."""
+    """One generation in progress; `before` holds the tokens of the action that its context ends with."""
 
     before: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -45,29 +45,29 @@ class _Drawn:
 class VLLMPolicy:
     """Draws from a model folder with vLLM.
 
-    What it promises, beside the contract of `Policy`:
+    What it promises, besides the contract of `Policy`:
 
     - the draws of a request depend on its seed, but a probe and its continuation do not equal one call: vLLM counts
       draws per request, so a continuation draws from a seed derived from (seed, offset);
     - a result may depend on the batch it was computed in, by as much as the numbers of two kernels differ;
     - entropies are the middle of their bounds given the `top_logprobs` likeliest tokens (`entropies.entropy_bounds`), and
-      `entropy_error` says how far off the worst one so far may have been. With a vocabulary that small they are exact.
+      `entropy_error` says how far off the worst one so far may have been. If the vocabulary is that small, they are exact.
 
     Log-probabilities are those of the distribution that was drawn from, at the temperature. Stop strings are matched
     here, in all tokens of the action: vLLM would match within one request. A cancelled request is aborted. Prefixes
-    are cached, so that a fork or a continuation computes at most one block of its context again.
+    are cached, so a fork or a continuation recomputes at most one block of its context.
 
     Args:
         folder: Hugging Face model folder. A tied model is untied first: see `export`.
         tokenizer: its tokenizer, to find stop strings.
-        context_length: longest sequence in tokens; at most what the model has positions for.
+        context_length: longest sequence in tokens; at most as many as the model has positions.
         dtype: to run in: "float32", "bfloat16" or "float16".
         top_logprobs: how many of the likeliest tokens the entropies are computed from.
         cache_bytes: memory for keys; by default 2 GiB on a CPU, and what vLLM takes on a GPU.
         colocated: the learner shares the GPU: `sleep` frees the engine's memory, and `load` wakes it with new weights.
-            Follows vLLM's documentation; it was not run here, for want of a GPU.
+            Follows vLLM's documentation; it was not run here, for lack of a GPU.
         exchange: folder for weights on their way to the engine, which must see it under the same name; one in memory is
-            the fastest. By default a temporary one.
+            fastest. By default a temporary one.
         options: more arguments of `vllm.AsyncEngineArgs`, e.g. {"tensor_parallel_size": 2}.
 
     Raises:
@@ -105,7 +105,7 @@ class VLLMPolicy:
         self.vocabulary_size = int(self.engine.model_config.get_vocab_size())
         self.version = 0
         self.entropy_error = 0.0
-        """Nats by which an entropy reported so far may be wrong, at most."""
+        """The most, in nats, by which an entropy reported so far may be wrong."""
         self.prefilled_tokens = 0
         """Tokens of contexts computed so far: what prefix reuse keeps small."""
         self._top = min(top_logprobs, self.vocabulary_size)
@@ -127,7 +127,7 @@ class VLLMPolicy:
         """
         require_request(self, context, params)
         async with self._loading:
-            pass  # weights that are on their way arrive first
+            pass  # weights on their way arrive first
         self._require_awake()
         name = next(self._names)
         drawn = _Drawn(list(context[len(context) - offset :]))
@@ -151,13 +151,13 @@ class VLLMPolicy:
         return Generation(tuple(drawn.tokens), tuple(drawn.logprobs), tuple(drawn.entropies), drawn.finish, self.version)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over a state dict of the `transformers` model; keys computed with the old weights are forgotten.
+        """Loads a state dict of the `transformers` model; keys computed with the old weights are dropped.
 
         Wakes the engine if it sleeps.
 
         Raises:
             ConfigError: the weights are not this model's.
-            RuntimeError: generations are under way, or the policy was closed.
+            RuntimeError: generations are in progress, or the policy was closed.
         """
         async with self._loading:
             self._require_idle("Weights were loaded")
@@ -174,10 +174,10 @@ class VLLMPolicy:
     async def sleep(self) -> None:
         """Frees the GPU for the learner until the next `load`; nothing happens unless `colocated`.
 
-        The weights are dropped, not kept beside (level 2): the next ones come with `load`.
+        The weights are dropped, not moved to CPU memory (level 2): the next ones come with `load`.
 
         Raises:
-            RuntimeError: generations are under way, or the policy was closed.
+            RuntimeError: generations are in progress, or the policy was closed.
         """
         if not self._colocated or self._state == "asleep":
             return
@@ -187,17 +187,17 @@ class VLLMPolicy:
             self._state = "asleep"
 
     async def forget(self) -> None:
-        """Drops what is remembered of past tokens.
+        """Drops the cache of past tokens.
 
         Raises:
-            RuntimeError: generations are under way, or the policy was closed.
+            RuntimeError: generations are in progress, or the policy was closed.
         """
         async with self._loading:
             self._require_idle("Keys were dropped")
             await self._forget()
 
     async def close(self) -> None:
-        """Ends the engine's process; generations under way fail."""
+        """Ends the engine's process; generations in progress fail."""
         if self._state == "closed":
             return
         self._state = "closed"
@@ -206,7 +206,7 @@ class VLLMPolicy:
         if self.engine.output_handler is not None:  # or it reports the end of the engine's process as an error
             self.engine.output_handler.cancel()
         await asyncio.to_thread(self.engine.shutdown)
-        self.engine = None  # which has a destructor that must not run while the interpreter ends
+        self.engine = None  # its destructor must not run while the interpreter exits
         self._tidy()
 
     def _tidy(self) -> None:
@@ -216,7 +216,7 @@ class VLLMPolicy:
     # --- one request ----------------------------------------------------------------------------------
 
     def _sampling(self, params: Sampling, seed: int, offset: int) -> Any:
-        """Returns how vLLM shall draw: from the whole distribution, and stop at stop tokens only."""
+        """Returns how vLLM is to draw: from the whole distribution, and stop at stop tokens only."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -232,7 +232,7 @@ class VLLMPolicy:
         )
 
     def _take(self, output: Any, drawn: _Drawn, params: Sampling) -> None:
-        """Takes over new tokens up to the one that completes the action; sets `finish` if it is over."""
+        """Takes new tokens up to the one that completes the action; sets `finish` if it is over."""
         for token, known in zip(output.token_ids, output.logprobs or (), strict=True):
             drawn.tokens.append(token)
             drawn.logprobs.append(known[token].logprob)
@@ -251,13 +251,13 @@ class VLLMPolicy:
         if self._state == "closed":
             raise RuntimeError("The policy was closed.")
         if self._state == "asleep":
-            raise RuntimeError("The engine sleeps, without weights. Load some to wake it.")
+            raise RuntimeError("The engine is asleep, without weights. Load weights to wake it.")
 
     def _require_idle(self, what: str) -> None:
         if self._state == "closed":
             raise RuntimeError("The policy was closed.")
         if self._under_way:
-            raise RuntimeError(f"{what} while generations were under way; await them first.")
+            raise RuntimeError(f"{what} while generations were in progress; await them first.")
 
     async def _forget(self) -> None:
         """Drops the keys of the old weights.
@@ -273,15 +273,15 @@ class VLLMPolicy:
 
 
 def require_vllm() -> None:
-    """Finds out whether vLLM can be imported.
+    """Checks that vLLM can be imported.
 
     Raises:
         ConfigError: it cannot.
     """
     try:
-        from vllm import AsyncEngineArgs  # noqa: F401  # a folder called vllm may be importable, too
+        from vllm import AsyncEngineArgs  # noqa: F401  # a folder called vllm may be importable too
     except ImportError as error:
-        raise ConfigError("vLLM is not installed, or does not load: pip install 'arpo-envs[vllm]'") from error
+        raise ConfigError("vLLM is not installed, or cannot be imported: pip install 'arpo-envs[vllm]'") from error
 
 
 def _start(
@@ -293,7 +293,7 @@ def _start(
     colocated: bool,
     options: Mapping[str, Any],
 ) -> Any:
-    """Returns a running engine; this takes ten seconds and more.
+    """Returns a running engine; this takes ten seconds or more.
 
     Raises:
         ConfigError: an option is unknown, or the platform cannot sleep.
@@ -334,9 +334,9 @@ def _start(
 def _uninterrupted_children() -> Iterator[None]:
     """Starts processes that Ctrl-C does not reach.
 
-    A terminal sends it to all of them, and the engine would end at once, before this process has done with its step.
+    A terminal sends it to all of them, and the engine would end at once, before this process has finished its step.
     """
-    resource_tracker.ensure_running()  # or it is started within, and lets the signal through again
+    resource_tracker.ensure_running()  # otherwise it is started inside, and lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""The wire protocol of /v1/completions, token ids in and out: what is asked for, and how an answer is read."""
+"""The wire protocol of /v1/completions, token ids in and out: what is requested, and how an answer is read."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TOKEN = "token_id:"
 _NO_IDS = (
-    "{url} answered without token ids, so that what it drew would have to be guessed from its text. Needed is a server that "
+    "{url} answered without token ids, so what it drew would have to be guessed from its text. Use a server that "
     'knows "return_token_ids": vLLM from 0.10.2 on, or an SGLang that has it for /v1/completions (pull request 30917).'
 )
 
@@ -28,8 +28,8 @@ class Piece:
     Args:
         tokens: ids [T].
         logprobs: [T], nats.
-        entropies: [T], nats, the middle of what the likeliest tokens leave possible.
-        finish: why the server ended here: "stop" or "length"; None where it goes on.
+        entropies: [T], nats, the middle of the range that the likeliest tokens allow.
+        finish: why the server ended here: "stop" or "length"; None if it continues.
     """
 
     tokens: tuple[int, ...]
@@ -47,7 +47,7 @@ class Busy(ServerFault):
 
     Args:
         message: what it said.
-        wait: seconds after which it wants to be asked again, if it says so.
+        wait: seconds after which it asks to be tried again, if it says so.
     """
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -67,8 +67,8 @@ def request_body(
 ) -> dict[str, Any]:
     """Returns the request for one generation.
 
-    Everything that shapes the distribution is sent: what is left out, a server fills in from the model's
-    generation_config.json, and a top-p from there would make the log-probabilities those of something else.
+    Everything that shapes the distribution is sent: a server fills in what is left out from the model's
+    generation_config.json, and a top-p from there would make the log-probabilities those of another distribution.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -85,23 +85,23 @@ def request_body(
         "stop": list(params.stop),
         "stop_token_ids": list(params.stop_tokens),
         "include_stop_str_in_output": True,
-        "ignore_eos": True,  # an end that is meant is among the stop tokens
+        "ignore_eos": True,  # a wanted end is among the stop tokens
         "skip_special_tokens": False,
         "logprobs": top_logprobs,
         "return_token_ids": True,
-        "return_tokens_as_token_ids": True,  # two ids may look alike as text, and would be one key
+        "return_tokens_as_token_ids": True,  # two ids may look the same as text, and would share one key
         "stream": stream,
     }
     return body | ({"cache_salt": salt} if salt is not None else {})
 
 
 def raise_for_answer(url: str, response: "httpx.Response") -> None:
-    """Turns an answer that is none into the exception that says what to do about it.
+    """Turns a failed answer into the exception that says what to do about it.
 
     Raises:
         Busy: too many requests; another replica may have room.
         ServerFault: the server failed.
-        ConfigError: the request is refused, here and everywhere.
+        ConfigError: the request is refused, and every replica would refuse it.
     """
     status = response.status_code
     if status < 300:
@@ -118,7 +118,7 @@ def raise_for_answer(url: str, response: "httpx.Response") -> None:
 
 
 def read_answer(url: str, answer: Any, top_logprobs: int, vocabulary_size: int) -> Piece:
-    """Returns what an answer, or a streamed piece of one, says.
+    """Reads an answer, or a streamed piece of one.
 
     Args:
         url: of the server, for messages.
@@ -127,8 +127,8 @@ def read_answer(url: str, answer: Any, top_logprobs: int, vocabulary_size: int) 
         vocabulary_size: V.
 
     Raises:
-        Malformed: it is no answer.
-        ServerFault: it is a failure that the server noticed in the middle of a stream.
+        Malformed: it is not a valid answer.
+        ServerFault: it reports a failure in the middle of a stream.
         ConfigError: it has no token ids.
     """
     if isinstance(answer, Mapping) and answer.get("error"):
@@ -148,9 +148,9 @@ def read_answer(url: str, answer: Any, top_logprobs: int, vocabulary_size: int) 
     if not len(tokens) == len(logprobs) == len(tops):
         raise Malformed(f"{url} sent {len(tokens)} tokens, {len(logprobs)} log-probabilities and {len(tops)} lists of them.")
     if not all(map(math.isfinite, logprobs)) or any(math.isnan(one) for top in tops for one in top):
-        raise Malformed(f"{url} sent log-probabilities that are no numbers.")
+        raise Malformed(f"{url} sent log-probabilities that are not finite numbers.")
     if foreign := [token for token in tokens if not 0 <= token < vocabulary_size]:
-        raise Malformed(f"{url} sent the token {foreign[0]}; the model's go from 0 to {vocabulary_size - 1}.")
+        raise Malformed(f"{url} sent the token {foreign[0]}; the model's ids are 0 to {vocabulary_size - 1}.")
     entropies = tuple(entropy_bounds(top, top_logprobs, vocabulary_size).middle for top in tops)
     return Piece(tokens, logprobs, entropies, finish)
 

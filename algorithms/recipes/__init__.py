@@ -1,7 +1,7 @@
 """Named algorithms, one per file; each is a function that returns an `Algorithm`.
 
 To add one, write a file here whose name is that of its function, or offer it from a package of your own; see
-`docs/add-an-algorithm.md`. What several share lies in files whose names begin with `_`.
+`docs/add-an-algorithm.md`. What several recipes share is in files whose names begin with `_`.
 """
 
 import pkgutil
@@ -15,7 +15,7 @@ from ..options import Finished, Recipe, checked
 _BUILT_IN = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 ALGORITHMS = Registry("algorithm", "arpo.algorithms", {name: f"{__package__}.{name}:{name}" for name in _BUILT_IN})
-"""Those of this package, and what installed packages offer under the entry points `arpo.algorithms`."""
+"""The recipes of this package, and those that installed packages offer under the entry points `arpo.algorithms`."""
 
 
 def names() -> list[str]:
@@ -28,7 +28,7 @@ def make(name: str, **options: Any) -> Algorithm:
 
     Args:
         name: one of `names()`, or "package.module:object".
-        options: of that recipe, e.g. `rollouts=16, roots=8`.
+        options: the recipe's options, e.g. `rollouts=16, roots=8`.
 
     Raises:
         ConfigError: the name or an option is unknown, or the options contradict each other.
@@ -39,20 +39,20 @@ def make(name: str, **options: Any) -> Algorithm:
     function = recipe(name)
     algorithm = function(**checked(name, function, options))
     if not isinstance(algorithm, Algorithm):
-        raise ConfigError(f"{name} returned {algorithm!r}, which is no algorithms.Algorithm.")
+        raise ConfigError(f"{name} returned {algorithm!r}, which is not an algorithms.Algorithm.")
     return algorithm
 
 
 def recipe(name: str) -> Recipe:
     """Returns the function behind a name: its keyword arguments are the options, its docstring explains them.
 
-    A finished `Algorithm` is taken for a function without options.
+    A finished `Algorithm` counts as a function without options.
 
     Args:
         name: one of `names()`, or "package.module:object".
 
     Raises:
-        ConfigError: the name is unknown, or what it names is no recipe.
+        ConfigError: the name is unknown, or what it names is not a recipe.
     """
     found = ALGORITHMS.find(name)
     if isinstance(found, Algorithm):

@@ -16,19 +16,19 @@ def arpo_reference(
     As in the code, and not in the paper:
         - The decision after tool result t looks at the action that preceded it; the tokens after the result, whose
           entropy the paper's argument is about, are never looked at. No probe is drawn.
-        - It follows that ΔH = 0 at a path's first result, so that the probability there is alpha exactly.
+        - So ΔH = 0 at a path's first result, and the probability there is exactly alpha.
         - A forked path starts over with a baseline of its own: its first action after the fork.
-        - Entropies of the first k tokens are added up and divided by ln V once, so that short actions look certain.
+        - Entropies of the first k tokens are added up and divided by ln V once, so short actions look certain.
         - The rule is a draw with probability clip(alpha + beta·ΔH), one for each sibling.
-        - Back-fill adds one path at a time; such a path may fork, too.
-        - The group's deviation is that of a sample (n − 1); a bad token's loss is bounded by a dual clip, c = 3.
+        - Back-fill adds one path at a time; such a path may itself fork.
+        - The group's deviation is the sample deviation (n − 1); a bad token's loss is bounded by a dual clip, c = 3.
         - There is no code for hard attribution.
 
     In the code, but not here:
-        - The first baseline of a row number is kept for the life of the process, so that from the second batch on
-          entropies are compared with those of another question. A decision here depends on its own tree only.
-        - Entropies are those of the ten likeliest tokens; here they are those of the whole vocabulary, or of as many as
-          the backend gives.
+        - The first baseline of a row number is kept for the life of the process, so from the second batch on entropies
+          are compared with those of another question. A decision here depends only on its own tree.
+        - Entropies are those of the ten likeliest tokens; here they are those of the whole vocabulary, or of as many
+          tokens as the backend reports.
         - Draws are unseeded, and differ between tensor-parallel ranks.
         - The token mean is taken per micro-batch; here it is over the whole optimizer batch.
         - A reference model is run although its coefficient is 0.
@@ -42,7 +42,7 @@ def arpo_reference(
         alpha: `branch_probability`.
         beta: `entropy_weight`.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: the authors' repository at commit a95cd08 (17 September 2025).
     """

@@ -11,15 +11,15 @@ from ..rewards import unequal_rewards
 
 
 def needs_for(kl: float) -> frozenset[Need]:
-    """Returns the needs of an algorithm with a penalty to the initial policy, which is only run if it is not 0."""
+    """Returns the needs of an algorithm with a KL penalty to the initial policy, which runs only if `kl` is above 0."""
     return frozenset({"reference"}) if kl > 0 else frozenset()
 
 
 def refuse_no_weight(name: str, weight: float) -> None:
-    """Refuses an entropy that is paid for and then ignored.
+    """Refuses to compute entropies whose weight is 0.
 
     Raises:
-        ConfigError: its weight is 0.
+        ConfigError: the weight is 0.
     """
     if weight == 0.0:
         raise ConfigError(f"{name} = 0 ignores the entropy that decides where to fork; that is 'random_branching'.")
@@ -37,7 +37,7 @@ def clipped(
     clip: float,
     kl: float,
 ) -> Algorithm:
-    """Returns an algorithm with PPO's surrogate, clipped alike on both sides; the options are those of `arpo`."""
+    """Returns an algorithm with PPO's surrogate, clipped equally on both sides; the options are those of `arpo`."""
     return Algorithm(
         name=name,
         source=source,

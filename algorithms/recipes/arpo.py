@@ -46,13 +46,13 @@ def arpo(
         normalisation: of ΔH, see `entropy_change`.
         attribution: how leaves' advantages reach shared tokens.
         shared_once: count a shared token once instead of once per path.
-        baseline: what a leaf is compared with: all "leaves" (as published), those of its "tree", or "siblings" first
-            among themselves, which forks cannot bias.
-        aggregation: "token" (as the authors' code), "sequence" (as the paper), or a number of tokens every path is
-            divided by.
-        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
+        baseline: what a leaf is compared with: all "leaves" (as published), those of its "tree", or "siblings"
+            first among themselves, which forks cannot bias.
+        aggregation: "token" (as in the authors' code), "sequence" (as in the paper), or a number of tokens to divide
+            every path by.
+        skip_equal: leave out prompts whose rollouts all earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
         implementation: "reference" does what the authors' released code does, see `arpo_reference`.
 
     Source: arXiv 2507.19849, Algorithm 1, Eq. 4-7; k and Z from the authors' code. The default rule is
@@ -64,7 +64,7 @@ def arpo(
             (baseline, aggregation, skip_equal) != ("leaves", "token", False)
         ):
             raise ConfigError(
-                "The reference implementation has no choice of tau, normalisation, attribution, shared_once, baseline, "
+                "The reference implementation does not take tau, normalisation, attribution, shared_once, baseline, "
                 "aggregation or skip_equal: leave them out."
             )
         return arpo_reference(

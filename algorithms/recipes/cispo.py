@@ -12,9 +12,9 @@ def cispo(*, rollouts: int = 16, cap: float = 5.0, floor: float = 0.0, kl: float
 
     Args:
         rollouts: M, rollouts per prompt.
-        cap: largest weight. The authors do not tell theirs; 5 is that of ScaleRL (arXiv 2510.13786).
-        floor: smallest weight; 0 for none, as the authors have it.
-        kl: coefficient of a penalty to the initial policy.
+        cap: largest weight. The authors do not state theirs; 5 is ScaleRL's (arXiv 2510.13786).
+        floor: smallest weight; 0 for none, as published.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: MiniMax-M1, arXiv 2506.13585, Eq. 4-5.
     """

@@ -19,12 +19,12 @@ def dapo(
 
     Args:
         rollouts: M, rollouts per prompt.
-        low: ε below 1.
-        high: ε above 1.
-        overlong: tokens of a path from which on its reward is lowered by 1, and the last of these, over which the penalty
-            grows; None for no penalty.
-        refills: how many more times a step may collect fresh prompts in place of those with all rollouts right or all
-            wrong; the authors' script stops after 10 collections.
+        low: ε of the lower clip bound, 1 − ε.
+        high: ε of the upper clip bound, 1 + ε.
+        overlong: the number of tokens at which a path loses 1 from its reward, and how many of the last of them the
+            penalty grows over; None for no penalty.
+        refills: how many more times a step may collect fresh prompts in place of those whose rollouts are all right or
+            all wrong; the authors' script stops after 10 collections.
 
     Source: arXiv 2503.14476, Eq. 8 (loss), 10 (clip-higher), 11 (dynamic sampling), 13 (overlong shaping); section 4.1.
     """

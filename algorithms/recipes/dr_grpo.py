@@ -12,9 +12,9 @@ def dr_grpo(*, rollouts: int = 8, length: int = 3000, clip: float = 0.2, kl: flo
 
     Args:
         rollouts: M, rollouts per prompt.
-        length: tokens that every path's sum is divided by, whatever its own length; the authors take their limit.
+        length: tokens that every path's sum is divided by, whatever its own length; the authors use their length limit.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: arXiv 2503.20783, section 3.2: A = r − mean, and a constant in place of 1/|o|; 8 samples, at most 3000 tokens.
     """

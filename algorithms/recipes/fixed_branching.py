@@ -24,16 +24,16 @@ def fixed_branching(
     """Returns a tree that forks after the same tool calls on every path: a control.
 
     Args:
-        rollouts: M, leaves per prompt; what the forks leave over is back-filled.
+        rollouts: M, leaves per prompt; what the forks leave unused is back-filled.
         roots: N, rollouts that start from the prompt.
-        at: after which tool calls of a path it forks, counted from 1.
+        at: the tool calls after which a path forks, counted from 1.
         siblings: Z, paths added by one fork.
         shared_once: count a shared token once instead of once per path.
         baseline: what a leaf is compared with: "leaves", "tree" or "siblings", as for ARPO.
-        aggregation: "token", "sequence", or a number of tokens every path is divided by.
-        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
+        aggregation: "token", "sequence", or a number of tokens to divide every path by.
+        skip_equal: leave out prompts whose rollouts all earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: the ablation that ARPO (arXiv 2507.19849) does not report.
     """

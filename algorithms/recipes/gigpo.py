@@ -17,7 +17,7 @@ def gigpo(
     clip: float = 0.2,
     kl: float = 0.01,
 ) -> Algorithm:
-    """Returns GiGPO: episodes are compared, and actions taken in the same state (the environment's `anchor`).
+    """Returns GiGPO: compares episodes, and also actions taken in the same state (the environment's `anchor`).
 
     Args:
         rollouts: M, rollouts per prompt.
@@ -25,7 +25,7 @@ def gigpo(
         discount: γ per step.
         deviation: "none" or "population", what both advantages are divided by.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: arXiv 2505.10978, Eq. 3-9; numbers from its appendix. In an environment whose states never recur this is GRPO
     without its deviation.

@@ -21,10 +21,10 @@ def gspo(
 
     Args:
         rollouts: M, rollouts per prompt.
-        level: "sequence", or "token" for GSPO-token, which takes advantages per token; with those of GRPO they are equal.
-        low: ε below 1.
-        high: ε above 1.
-        kl: coefficient of a penalty to the initial policy.
+        level: "sequence", or "token" for GSPO-token, which takes advantages per token; with GRPO's the two are equal.
+        low: ε of the lower clip bound, 1 − ε.
+        high: ε of the upper clip bound, 1 + ε.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: arXiv 2507.18071, Eq. 5-7 and 13-14; both ε from section 5.1.
     """

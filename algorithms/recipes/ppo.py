@@ -1,4 +1,4 @@
-"""PPO: a value head says what was to be expected of every token."""
+"""PPO: a value head predicts the return to expect at every token."""
 
 from ..advantages.gae import GeneralisedAdvantage
 from ..algorithm import Algorithm
@@ -25,9 +25,9 @@ def ppo(
         discount: γ per token.
         trace: λ.
         clip: ε of the surrogate.
-        value_coefficient: of the value head's error in the loss.
-        value_range: how far a value may move from what it was before it gains nothing more; None for no limit.
-        kl: coefficient of a penalty to the initial policy, in the loss.
+        value_coefficient: weight of the value head's error in the loss.
+        value_range: how far a value may move from its old value until moving further gains nothing; None for no limit.
+        kl: coefficient of a KL penalty to the initial policy, in the loss.
 
     Source: arXiv 1707.06347, Eq. 7-12; GAE, arXiv 1506.02438, Eq. 16. γ = 1 as is usual for text: a token takes no time.
     """

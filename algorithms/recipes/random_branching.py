@@ -21,7 +21,7 @@ def random_branching(
     clip: float = 0.2,
     kl: float = 0.0,
 ) -> Algorithm:
-    """Returns ARPO's tree with forks drawn blindly: a control.
+    """Returns ARPO's tree with forks at random: a control.
 
     Args:
         rollouts: M, leaves per prompt.
@@ -30,10 +30,10 @@ def random_branching(
         probability: of a fork after each tool result; ARPO's alpha.
         shared_once: count a shared token once instead of once per path.
         baseline: what a leaf is compared with: "leaves", "tree" or "siblings", as for ARPO.
-        aggregation: "token", "sequence", or a number of tokens every path is divided by.
-        skip_equal: leave out prompts whose rollouts earned the same, instead of counting their tokens in the mean.
+        aggregation: "token", "sequence", or a number of tokens to divide every path by.
+        skip_equal: leave out prompts whose rollouts all earned the same, instead of counting their tokens in the mean.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: the ablation that ARPO (arXiv 2507.19849) does not report.
     """

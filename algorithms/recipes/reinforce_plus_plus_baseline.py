@@ -1,4 +1,4 @@
-"""REINFORCE++ with baseline: the group's mean is subtracted, the batch's deviation divides."""
+"""REINFORCE++ with baseline: subtract the group's mean, divide by the batch's deviation."""
 
 from ..advantages.whitened_group import WhitenedGroup
 from ..algorithm import Algorithm
@@ -13,7 +13,7 @@ def reinforce_plus_plus_baseline(*, rollouts: int = 8, clip: float = 0.2, kl: fl
     Args:
         rollouts: M, rollouts per prompt.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy, in the loss (k2).
+        kl: coefficient of a KL penalty to the initial policy, in the loss (k2).
 
     Source: arXiv 2501.03262, the variant with baseline; rollouts and kl from the authors' scripts (OpenRLHF).
     """

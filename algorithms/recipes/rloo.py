@@ -14,7 +14,7 @@ def rloo(*, rollouts: int = 4, clip: float | None = None, kl: float = 0.0) -> Al
     Args:
         rollouts: M, rollouts per prompt; 2 or 4 in the paper.
         clip: ε of a surrogate in place of REINFORCE, for several steps on one batch; None for REINFORCE.
-        kl: coefficient of a penalty to the initial policy, in the reward.
+        kl: coefficient of a KL penalty to the initial policy, in the reward.
 
     Source: arXiv 2402.14740, section 3.2. A whole path is one action: its tokens are added up, not averaged. The paper's
     penalty coefficients depend on its reward models; we start from 0.

@@ -1,4 +1,4 @@
-"""SPO-tree: a fixed tree of segments; each is credited with what it changed."""
+"""SPO-tree: a fixed tree of segments; each is credited with the change in value it made."""
 
 from math import prod
 from typing import Literal
@@ -23,11 +23,11 @@ def spo_tree(
 
     Args:
         fan_outs: continuations of the prompt, of each first segment, and so on; their product is M.
-        segment: tokens of a segment; the last one of a path goes to its end.
+        segment: tokens per segment; a path's last segment runs to its end.
         scale: "none", or "siblings" to divide by the deviation of the fork's branches.
         certain: tokens drawn with at least this probability are not trained on.
         clip: ε of the surrogate.
-        kl: coefficient of a penalty to the initial policy.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: arXiv 2505.23564, tree-based estimation and probability mask; 6-6-6 and 30 tokens from the authors' GSM8K runs.
     """

@@ -28,15 +28,15 @@ def tree_po(
         rollouts: width, leaves per prompt; what is left over goes to random segments (the fallback).
         roots: fan-out of the prompt; 2 to 8 in the paper.
         segment: tokens of a segment.
-        depth: most segments of a path at whose end it may fork, the prompt counted.
+        depth: at the ends of how many segments, counting the prompt, a path may fork at most.
         fan_out: continuations of each segment.
-        weigh: whether a path's groups count the same, or by their size.
-        low: ε below 1.
-        high: ε above 1.
-        dual: c of the dual clip; None for none.
-        refills: as for DAPO, whose dynamic sampling it takes over.
+        weigh: whether a path's groups count equally or by their size.
+        low: ε of the lower clip bound, 1 − ε.
+        high: ε of the upper clip bound, 1 + ε.
+        dual: c of the dual clip; None for no dual clip.
+        refills: as for DAPO, whose dynamic sampling it adopts.
 
-    Source: arXiv 2508.17445; numbers from the authors' scripts. Early stopping at repetitions is not done: an environment
+    Source: arXiv 2508.17445; numbers from the authors' scripts. There is no early stopping at repetitions: an environment
     ends its episodes itself.
     """
     return Algorithm(

@@ -26,11 +26,11 @@ def tree_rl(
         roots: M, chains per prompt.
         rounds: L.
         siblings: T, paths added at each token.
-        uncertainty: "surprisal" of the token drawn, or "entropy" of what it was drawn from.
-        kl: coefficient of a penalty to the initial policy.
+        uncertainty: "surprisal" of the token drawn, or "entropy" of the distribution it was drawn from.
+        kl: coefficient of a KL penalty to the initial policy.
 
     Source: arXiv 2506.11902, (M, N, L, T) = (6, 2, 1, 2). The authors' code may fork a token again in a later round and
-    never forks behind the word "answer"; we do neither. Their penalty coefficient is not known to us; we start from 0.
+    never forks after the word "answer"; we do neither. We do not know their penalty coefficient; we start from 0.
     """
     return Algorithm(
         name="tree_rl",

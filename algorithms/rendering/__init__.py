@@ -1,7 +1,7 @@
 """Rendering: the only place where text meets tokens.
 
-`text.py` renders for models without a chat template, `chat/` for those with one; `spelling.py` makes sure that text from
-outside holds no mark of the model's.
+`text.py` renders for models without a chat template, `chat/` for those with one; `spelling.py` makes sure that outside
+text contains none of the model's marks.
 """
 
 from .text import CUT_MARK, REWRITES, Encoded, Renderer, ScriptedRenderer, TextRenderer, closing_mark, require_dialect

@@ -1,7 +1,7 @@
-"""Outside text as tokens that hold no mark of the model's, whatever the tokenizer's normaliser makes of the text.
+"""Outside text as tokens that hold none of the model's marks, whatever the tokenizer's normaliser makes of the text.
 
-A normaliser may turn harmless text into a mark after it was looked at: full-width letters into ASCII, capitals into
-small ones, a broken mark into a whole one by dropping the space in it. So it is the tokens that are looked at.
+A normaliser may turn harmless text into a mark after it was checked: full-width letters into ASCII, capitals into
+lower case, a broken mark into a whole one by dropping the space in it. So the tokens are checked.
 """
 
 import re
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _SEPARATORS = (" ", "-", "?", "·")
-"""What breaks a mark up; a normaliser may drop one of them, hardly all."""
+"""What breaks up a mark; a normaliser may drop one of them, but hardly all."""
 _TAG = re.compile(r"<\s*+(/?)\s*+([\w-]++)\s*+>")
-"""A tag of any name: which of them belong to a dialect is not known here, only which ones the text had."""
+"""A tag of any name: which ones belong to a dialect is not known here, only which ones the text had."""
 
 
 class Piece(NamedTuple):
-    """Part of a text: our own may hold marks, what comes from outside must not."""
+    """Part of a text: our own text may hold marks, text from outside must not."""
 
     text: str
     own: bool
@@ -44,11 +44,11 @@ class Speller:
         return str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
     def marks(self, tokens: Sequence[int]) -> tuple[list[int], list[str]]:
-        """Returns the marks among tokens: as tokens of their own, and as they can be read in the text."""
+        """Returns the marks among tokens: those that are single tokens, and those that can be read in the text."""
         return [token for token in tokens if token in self._ids], self._pattern.findall(self.decode(tokens))
 
     def spelt(self, text: str) -> str:
-        """Returns outside text so that its tokens hold no mark, and no tag that it did not have: a separator breaks them up.
+        """Returns outside text whose tokens hold no mark, and no tag that the text did not have: a separator breaks them up.
 
         A character that is a mark by itself, or is unknown to the tokenizer, becomes a question mark.
         """
@@ -58,9 +58,9 @@ class Speller:
         return self._broken(text.translate({ord(letter): instead for letter in set(text) if not self._is_clean(letter)}))
 
     def join(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
-        """Returns the tokens of pieces in a row, which hold the marks of our own pieces and no others.
+        """Returns the tokens of consecutive pieces, which hold the marks of our own pieces and no others.
 
-        They are encoded as one text; if outside text then makes or spoils a mark, it is respelt, and at last encoded apart.
+        They are encoded as one text; if outside text then makes or spoils a mark, it is respelt, or else encoded separately.
         """
         own = [self.marks(self.encode(piece.text)) for piece in pieces if piece.own]
         wanted = ([token for ids, _ in own for token in ids], [mark for _, texts in own for mark in texts])
@@ -78,7 +78,7 @@ class Speller:
         return tokens if self.marks(tokens) == wanted and self._has_no_new_tags(text, tokens) else None
 
     def _broken(self, text: str) -> str:
-        """Returns a text of clean characters without marks: its halves are made clean, then what spans them is broken."""
+        """Returns a text of clean characters without marks: its halves are cleaned, then marks across them broken up."""
         if len(text) < 2 or self._is_clean(text):
             return text
         left, right = self._broken(text[: len(text) // 2]), self._broken(text[len(text) // 2 :])

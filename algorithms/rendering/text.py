@@ -24,7 +24,7 @@ class Encoded(NamedTuple):
 
     Args:
         tokens: what is appended.
-        text: what they stand for.
+        text: their text.
         cut: whether something was left out.
         fits: False if not even the shortest cut fits: then nothing is appended, and no action may follow.
     """
@@ -36,7 +36,7 @@ class Encoded(NamedTuple):
 
 
 NO_ROOM = Encoded((), "", cut=True, fits=False)
-"""What an observation is when there is no room for it."""
+"""An observation for which there is no room."""
 
 
 REWRITES: members.Member[Sequence[str]] = members.Member("rewrites", ())
@@ -64,11 +64,11 @@ class Renderer(Protocol):
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns at most `limit` tokens to append after an action; a cut is marked in the text.
 
-        What leads from the action to the next one is never cut: it fits as a whole, with a mark in place of the text at
-        the least, or the result says that it does not fit.
+        What leads from the action to the next one is never cut: it fits as a whole, if only with a mark in place of the
+        text, or the result says that it does not fit.
 
         Args:
-            text: what the environment said.
+            text: what the environment returned.
             limit: in tokens.
             ended: whether the model ended its turn itself: the action's last token is a stop token.
         """
@@ -79,7 +79,7 @@ class Renderer(Protocol):
         ...
 
     def action(self, text: str) -> str:
-        """Returns what a model wrote in the environment's dialect, if it writes calls in a way of its own."""
+        """Returns a model's action in the environment's dialect, if the model writes calls in its own format."""
         ...
 
 
@@ -94,7 +94,7 @@ def closing_mark(text: str) -> str:
 
 
 def _opening_mark(text: str) -> str:
-    """Returns the opening tag an observation begins with, which a cut does not cut; "" if there is none."""
+    """Returns the opening tag an observation begins with, which a cut keeps whole; "" if there is none."""
     mark = re.match(r"<[\w-]{1,64}>", text)
     return mark[0] if mark is not None else ""
 
@@ -138,10 +138,10 @@ class TextRenderer:
 
     Args:
         tokenizer: a `transformers` tokenizer.
-        dialect: name of the dialect the environment shall be made with.
+        dialect: name of the dialect to make the environment with.
         with_instructions: whether the prompt tells the model about its tools; a policy trained from
             scratch on one environment does not need to read the same text every time.
-        stop_tokens: ids that end a turn, beside the tokenizer's `eos_token`.
+        stop_tokens: ids that end a turn, besides the tokenizer's `eos_token`.
 
     Raises:
         ConfigError: the tokenizer has no token that ends a text, or adds control tokens to every text.
@@ -164,8 +164,8 @@ class TextRenderer:
         self._speller = Speller(tokenizer, control)
         if self._control_ids.intersection(self._raw("")):
             raise ConfigError(
-                "The tokenizer adds control tokens even where add_special_tokens=False asks for none, so that each observation "
-                "would begin or end a text. Use a fast tokenizer, or one that keeps to that argument."
+                "The tokenizer adds control tokens even where add_special_tokens=False asks for none, so each observation "
+                "would begin or end a text. Use a fast tokenizer, or one that respects that argument."
             )
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
@@ -207,7 +207,7 @@ class TextRenderer:
     def harmless(self, text: str) -> str:
         """Returns the text with every control token's string broken up: `<|im_end|>` becomes `< |im_end|>`.
 
-        Lone surrogates, which a model's JSON may smuggle into a tool's text, become question marks.
+        Lone surrogates, which can enter a tool's text through a model's JSON, become question marks.
         """
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._control.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
@@ -221,16 +221,16 @@ class TextRenderer:
         return [Piece(text, own=False)]
 
     def _around(self, prompt: Callable[[str], str], task: str) -> tuple[int, ...]:
-        """Returns the tokens of a prompt with a task in it, which brings no marks of its own."""
+        """Returns the tokens of a prompt with a task in it; the task adds no marks."""
         text = prompt(self._speller.spelt(task))
         before, found, after = prompt(_TASK).partition(_TASK)
-        inside = text[len(before) : len(text) - len(after)]  # the task as the prompt has it, which may drop spaces
+        inside = text[len(before) : len(text) - len(after)]  # the task as it appears in the prompt, which may drop spaces
         if not found or text != before + inside + after:
             return self._raw(text)
         return self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
 
     def _beginning(self) -> tuple[int, ...]:
-        """Returns what the tokenizer puts before a text; what it puts after one would end the text."""
+        """Returns what the tokenizer puts before a text, but not what it puts after it, which would end the text."""
         bare, whole = self._raw(_TASK), tuple(self.tokenizer.encode(_TASK, add_special_tokens=True))
         starts = range(len(whole) - len(bare) + 1)
         return next((whole[:at] for at in starts if whole[at : at + len(bare)] == bare), ())
@@ -244,7 +244,7 @@ class TextRenderer:
             tokens: of the whole text.
             limit: in tokens of what `encode` returns.
             tail: text that follows.
-            encode: makes the tokens to be appended of a text.
+            encode: turns a text into the tokens to append.
         """
         text, least = self.text(tokens), len(encode(tail))
         opening = len(_opening_mark(text))
@@ -257,7 +257,7 @@ class TextRenderer:
             return (beginning if len(beginning) >= opening else "") + tail
 
         shortest, longest = 0, min(limit - least, len(tokens))
-        while shortest < longest:  # a text may make more tokens beside its tail, or in what a template makes of it
+        while shortest < longest:  # a text may take more tokens next to its tail, or after a template has changed it
             count = (shortest + longest + 1) // 2
             shortest, longest = (count, longest) if len(encode(kept(count))) <= limit else (shortest, count - 1)
         return kept(shortest)

@@ -46,7 +46,7 @@ def check_algorithm(
     skip: Mapping[Law, str] | None = None,
     raise_on_fail: bool = True,
 ) -> Report:
-    """Checks that an algorithm grows, credits and learns as algorithms here must.
+    """Checks that an algorithm grows, credits and learns as the algorithms of this package must.
 
     Trees are grown on a small environment by a scripted player; the step is taken with a very small model. Without torch
     the laws of loss and step are skipped.
@@ -80,13 +80,13 @@ def check_algorithm(
 
 
 def _growth(ground: Playground) -> str:
-    """Returns how many forks there were, which an author of a strategy must see even if no law speaks of it."""
+    """Returns how many forks there were: the author of a strategy should see it even though no law covers it."""
     trees = [tree for batch in ground.batches for tree in batch]
     paths = sum(len(tree.leaves()) for tree in trees)
     origins = Counter(node.origin for tree in trees for node in tree.nodes)
     counted = f"{len(trees)} trees grew {paths} paths: {origins['branch']} by forks, {origins['backfill']} by back-fill"
     if ground.algorithm.branching.forks and not origins["branch"]:
-        return f"{counted}. It says forks = True, and never forked here: does on_result answer 0 to everything?"
+        return f"{counted}. It says forks = True, but never forked here: does on_result always return 0?"
     return counted
 
 

@@ -1,4 +1,4 @@
-"""What the laws of policies work with: a policy, what it is compared with, and contexts."""
+"""What the laws of policies work with: a policy, its reference, and contexts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,16 +44,16 @@ class Bench:
 
     Args:
         policy: what is checked.
-        reference: logits of the model it should be, if they can be had.
+        reference: logits of the model it should be, if available.
         other: other weights for `load`, if there are any.
         other_reference: logits of the model with the other weights.
         encode: text to ids.
         decode: ids to text, as stop strings are matched.
         promises: what else is promised.
-        most: ids in random contexts are below this.
-        capacity: requests that are made at once; more than the backend can serve together, if that is known.
+        most: exclusive upper bound of the ids in random contexts.
+        capacity: how many requests are made at once; if possible more than the backend can serve together.
         timeout: seconds any answer may take.
-        draws: tokens that are drawn to see where they come from.
+        draws: how many tokens are drawn to test their distribution.
     """
 
     policy: Policy
@@ -75,14 +75,14 @@ class Bench:
         return list(self.encode(f"Question {number}: which city lies on the river? Think, then answer.\n"))
 
     def random_context(self, number: int, length: int = 24) -> list[int]:
-        """Returns ids that are nobody's encoding of anything."""
+        """Returns random ids, which are in general no text's encoding."""
         ids: list[int] = np.random.default_rng(number).integers(0, self.most, size=length).tolist()
         return ids
 
     # --- asking -------------------------------------------------------------------------------------
 
     async def within(self, work: Awaitable[T]) -> T:
-        """Waits for something, but not for ever."""
+        """Waits for something, but not forever."""
         async with asyncio.timeout(self.timeout):
             return await work
 
@@ -98,7 +98,7 @@ class Bench:
         """Makes requests at the same time; each is a mapping of the arguments of `ask`."""
         return list(await asyncio.gather(*(self.ask(**request) for request in requests)))
 
-    # --- what should come out -----------------------------------------------------------------------
+    # --- expected results ---------------------------------------------------------------------------
 
     def expected(self, context: Sequence[int], drawn: Generation, temperature: float, reference: Logits | None = None) -> Array:
         """Returns the reference's log-probabilities [T, V] for each drawn token.

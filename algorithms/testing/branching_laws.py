@@ -20,12 +20,12 @@ def parts(ground: Playground) -> Iterator[Finding]:
     for name in ("name", "source"):
         if not isinstance(getattr(algorithm, name), str) or not getattr(algorithm, name).strip():
             happened = f"the {name} is {getattr(algorithm, name)!r}"
-            yield Finding(Law.PARTS, happened, "a text", "Runs and tables are labelled with it.")
+            yield Finding(Law.PARTS, happened, "a non-empty string", "Runs and tables are labelled with it.")
     hint = "See algorithms.branching.BranchingStrategy."
     if not isinstance(strategy, BranchingStrategy):
         members = ("keeps", "probe", "forks", "roots", "plan", "on_result")
         missing = ", ".join(name for name in members if not hasattr(strategy, name))
-        yield Finding(Law.PARTS, f"{strategy!r} is no branching strategy", f"members {missing}", hint)
+        yield Finding(Law.PARTS, f"{strategy!r} is not a branching strategy", f"members {missing}", hint)
         return
     if strategy.keeps not in ("none", "action"):
         yield Finding(Law.PARTS, f"keeps is {strategy.keeps!r}", "'none' or 'action'", hint)
@@ -39,7 +39,7 @@ def parts(ground: Playground) -> Iterator[Finding]:
 
 
 def plans(ground: Playground) -> Iterator[Finding]:
-    """Every entry of every plan, while trees grow."""
+    """Every entry of every plan while trees grow."""
     hint = "Grow after a whole prompt or tool result, or strictly inside an action; inside a tree only with keeps='action'."
     try:
         len(ground.batches)
@@ -47,11 +47,11 @@ def plans(ground: Playground) -> Iterator[Finding]:
         if not ground.watched.complaints:
             raise
     for complaint in dict.fromkeys(ground.watched.complaints):
-        yield Finding(Law.PLANS, complaint, "a place of the tree", hint)
+        yield Finding(Law.PLANS, complaint, "a place in the tree", hint)
 
 
 def answers(ground: Playground) -> Iterator[Finding]:
-    """What `on_result` said, while trees grew."""
+    """What `on_result` returned while trees grew."""
     for answer in ground.grown().answers:
         if not isinstance(answer, int | np.integer) or answer < 0:
             hint = "Return how many siblings to add."
@@ -90,21 +90,21 @@ def budget(ground: Playground) -> Iterator[Finding]:
             hint = "Plan at least one rollout from the prompt first."
             yield Finding(Law.BUDGET, "a tree has no path at all", f"1 to {ground.algorithm.rollouts}", hint)
         if failed := [status for status in ends if status is not None and not status.is_model]:
-            yield Finding(Law.BUDGET, f"a path ended as {failed[0]}", "an end of its own", "The log says what failed.")
+            yield Finding(Law.BUDGET, f"a path ended as {failed[0]}", "an end the model reached", "The log says what failed.")
 
 
 def reproducible(ground: Playground) -> Iterator[Finding]:
     """Grown and credited twice."""
-    hint = "Draw from the rng you are given only, and keep nothing between calls."
+    hint = "Draw only from the rng you are given, and keep nothing between calls."
     for seed, trees in zip(ground.seeds, ground.batches, strict=True):
         again = ground.grow(seed)
         if [tree.nodes for tree in again] != [tree.nodes for tree in trees]:
-            yield Finding(Law.REPRODUCIBLE, f"seed {seed} grew other trees the second time", "the same trees", hint)
+            yield Finding(Law.REPRODUCIBLE, f"seed {seed} grew different trees the second time", "the same trees", hint)
             continue
         one, two = ground.credit(trees), ground.credit(trees)
         for name in ("advantages", "weights", "returns"):
             if not _same(getattr(one, name), getattr(two, name)):
-                happened = f"the {name} of the same trees were others the second time"
+                happened = f"the {name} of the same trees differed the second time"
                 yield Finding(Law.REPRODUCIBLE, happened, "the same", hint)
 
 
@@ -115,7 +115,7 @@ def _same(one: Any, two: Any) -> bool:
 
 
 def own_randomness(ground: Playground) -> Iterator[Finding]:
-    """The states of the generators that everybody shares, before and after."""
+    """The states of the global generators, before and after."""
     before = _global_states()
     ground.credit(ground.grow(ground.seeds[0]))
     for name, state in _global_states().items():
@@ -141,11 +141,11 @@ def unchanged(ground: Playground) -> Iterator[Finding]:
         for tree in trees:
             keep(tree)
     if [tree.nodes for tree in trees] != nodes:
-        hint = "Build a new tree with dataclasses.replace, as `reward_terms.with_terms` does."
-        yield Finding(Law.UNCHANGED, "credit or keep changed the trees it was given", "trees as they were", hint)
+        hint = "Build a new tree with dataclasses.replace, as `rewards.with_terms` does."
+        yield Finding(Law.UNCHANGED, "credit or keep changed the trees it was given", "unchanged trees", hint)
     if state_of(ground.algorithm) != before:
-        hint = "An algorithm is a value: a run that is resumed starts from its settings, not from what it remembered."
-        yield Finding(Law.UNCHANGED, f"{ground.algorithm.name} is another after use", "the same settings", hint)
+        hint = "An algorithm is a value: a resumed run starts from its settings, not from what it remembered."
+        yield Finding(Law.UNCHANGED, f"{ground.algorithm.name} changed in use", "the same settings", hint)
 
 
 def state_of(thing: Any, seen: tuple[int, ...] = ()) -> Any:
@@ -169,7 +169,7 @@ def state_of(thing: Any, seen: tuple[int, ...] = ()) -> Any:
 
 
 def keeps(ground: Playground) -> Iterator[Finding]:
-    """What `keep` says of every tree."""
+    """What `keep` returns for every tree."""
     for tree in (tree for batch in ground.batches for tree in batch):
         said = True if ground.algorithm.keep is None else ground.algorithm.keep(tree)
         if not isinstance(said, bool | np.bool_):

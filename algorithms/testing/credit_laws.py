@@ -17,16 +17,16 @@ from .laws import AlgorithmLaw as Law
 from .playground import Playground, with_rewards
 
 _CLOSE = 1e-6
-"""Sums in another order differ by less."""
+"""Sums in a different order differ by less."""
 
 _EQUALS = ((0.5, 0.5), (0.3, 0.1 + 0.2), (123_456_789.1, 123_456_789.1), (3e9, 3e9 * (1.0 + 2.0**-52)))
-"""Rewards that are equal but for rounding."""
+"""Rewards that are equal up to rounding."""
 
 _FILL = "`along_paths`, `spread` and `sampled_weights` of algorithms.advantages give the right shapes."
 
 
 def credit(ground: Playground) -> Iterator[Finding]:
-    """Shapes, and numbers that are numbers."""
+    """Shapes and finite numbers."""
     for trees in ground.batches:
         given = ground.credit(trees)
         if not isinstance(given, Credit):
@@ -37,7 +37,7 @@ def credit(ground: Playground) -> Iterator[Finding]:
             yield from _shapes(name, rows, trees)
         if (given.returns is not None) != ("values" in ground.algorithm.needs):
             happened = f"returns are {'given' if given.returns is not None else 'None'}, needs is {set(ground.algorithm.needs)}"
-            hint = "Credit.returns is what a value head is trained towards: both, or neither."
+            hint = "Credit.returns are the value head's targets: both, or neither."
             yield Finding(Law.CREDIT, happened, "returns where 'values' are needed", hint)
 
 
@@ -63,17 +63,17 @@ def weights(ground: Playground) -> Iterator[Finding]:
             _, valid_L = rewards(tree)
             for leaf, valid, weight_T in zip(tree.leaves(), valid_L, rows, strict=True):
                 if (weight_T < 0).any():
-                    yield Finding(Law.WEIGHTS, "a weight is below 0", "0 or more", "Signs belong into the advantages.")
+                    yield Finding(Law.WEIGHTS, "a weight is below 0", "0 or more", "Signs belong in the advantages.")
                 if (weight_T[column(tree, leaf, "sampled") == 0] > 0).any():
-                    hint = "Multiply by what was sampled, as `sampled_weights` does: the prompt and tool results are not ours."
-                    yield Finding(Law.WEIGHTS, "a token that the policy did not sample has a weight", "0", hint)
+                    hint = "Multiply by what was sampled, as `sampled_weights` does: the prompt and tool results were not."
+                    yield Finding(Law.WEIGHTS, "a token that the policy did not sample has weight", "0", hint)
                 if not valid and weight_T.any():
                     happened = f"a path that ended as {tree.nodes[leaf].status} has weights"
                     yield Finding(Law.WEIGHTS, happened, "0", "`rewards` says which leaves are valid.")
 
 
 def failed(ground: Playground) -> Iterator[Finding]:
-    """A path that a tool broke earns a million, or nothing."""
+    """A path that failed in a tool earns a million, or nothing."""
     for batch in ground.batches:
         plain = [_failed(tree) for tree in batch]
         rich = [with_rewards(tree, {leaf: 1e6 for leaf in tree.leaves() if not _is_models(tree, leaf)}) for tree in plain]
@@ -82,13 +82,13 @@ def failed(ground: Playground) -> Iterator[Finding]:
             for old_T, new_T, weight_T in zip(*rows, strict=True):
                 if np.abs(old_T - new_T)[weight_T > 0].max(initial=0.0) > _CLOSE:
                     hint = "Leave invalid leaves out of means and deviations; `rewards` says which are valid."
-                    happened = "the advantages of other paths moved when a failed path earned more"
+                    happened = "the advantages of other paths changed when a failed path earned more"
                     yield Finding(Law.FAILED, happened, "the same advantages", hint)
                     return
 
 
 def _failed(tree: RolloutTree) -> RolloutTree:
-    """Returns a tree whose last path was ended by a broken tool, if it has others."""
+    """Returns a tree whose last path ended in a tool fault, if it has others."""
     leaves = tree.leaves()
     changed = replace(tree, nodes=list(tree.nodes))
     if len(leaves) > 1:
@@ -102,7 +102,7 @@ def _is_models(tree: RolloutTree, leaf: int) -> bool:
 
 
 def order(ground: Playground) -> Iterator[Finding]:
-    """The same trees with siblings, and among themselves, the other way round."""
+    """The same trees, with siblings and trees in reverse order."""
     for batch in ground.batches:
         trees = [replace(tree, nodes=[replace(node, seed=i) for i, node in enumerate(tree.nodes)]) for tree in batch]
         wanted = [_by_identity(tree, rows) for tree, rows in zip(trees, ground.credit(trees).advantages, strict=True)]
@@ -111,7 +111,7 @@ def order(ground: Playground) -> Iterator[Finding]:
         for one, other in zip(wanted, seen, strict=True):
             if any(np.abs(one[leaf] - other[leaf]).max(initial=0.0) > _CLOSE for leaf in one):
                 hint = "Look at rewards and places in the tree, never at the position in a list."
-                happened = "advantages changed when siblings and trees came in another order"
+                happened = "advantages changed when siblings and trees came in a different order"
                 yield Finding(Law.ORDER, happened, "the same advantages for the same paths", hint)
                 return
 
@@ -121,7 +121,7 @@ def _by_identity(tree: RolloutTree, rows: Sequence[Array]) -> dict[int, Array]:
 
 
 def _turned(tree: RolloutTree) -> RolloutTree:
-    """Returns a tree with all siblings in the opposite order."""
+    """Returns a tree with all siblings in reverse order."""
     children: dict[int, list[int]] = {}
     for index, node in enumerate(tree.nodes):
         children.setdefault(node.parent, []).append(index)
@@ -138,7 +138,7 @@ def equal(ground: Playground) -> Iterator[Finding]:
     if not COMPARES.of(ground.algorithm.advantages) or "values" in ground.algorithm.needs:
         raise SkippedLaw("it does not compare the rollouts of a prompt with each other")
     if DISCOUNT.of(ground.algorithm.advantages) != 1.0:
-        raise SkippedLaw("it discounts, so that equal rewards are not equal from everywhere")
+        raise SkippedLaw("it discounts, so equal rewards are not equal from every token")
     for batch, (one, other) in product(ground.batches, _EQUALS):
         trees = [with_rewards(tree, {leaf: (one, other)[i % 2] for i, leaf in enumerate(tree.leaves())}) for tree in batch]
         if any(not are_equal(rewards(tree)[0]) for tree in with_terms(trees, ground.algorithm.reward_terms)):
@@ -146,7 +146,7 @@ def equal(ground: Playground) -> Iterator[Finding]:
         given = ground.credit(trees)
         worst = max(_largest(given), default=0.0)
         if worst > _CLOSE:
-            what = f"{one:g}" if one == other else f"{one!r} or {other!r}, which is the same but for rounding"
+            what = f"{one:g}" if one == other else f"{one!r} or {other!r}, which is the same up to rounding"
             happened = f"all paths earned {what}, and there are advantages of {worst:.3g}"
             hint = "Subtract a baseline over the group; is rounding divided by a deviation of 0? See advantages.rounding."
             yield Finding(Law.EQUAL, happened, "0 wherever a token counts", hint)

@@ -1,4 +1,4 @@
-"""Laws about numbers: what a policy reports is what its model says."""
+"""Laws about numbers: what a policy reports is what its model computes."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -43,7 +43,7 @@ def _complaints(bench: Bench, drawn: Generation) -> list[str]:
 
 
 async def exact_ids(bench: Bench) -> AsyncIterator[Finding]:
-    """Ids that no text encodes to reach the model unchanged."""
+    """Ids to which no text encodes reach the model unchanged."""
     hint = "Pass ids to the model, never text; add no BOS; store the sampled ids, not an encoding of their text."
     for number in range(4):
         context = bench.random_context(number)

@@ -11,7 +11,7 @@ from .laws import AlgorithmLaw as Law
 from .playground import Playground
 
 _MOST_PATHS = 48
-"""More make the check slow and say no more."""
+"""More would make the check slow and show nothing more."""
 
 _VOCABULARY = 128
 
@@ -59,7 +59,7 @@ def _step(ground: Playground, token_budget: int) -> tuple[Mapping[str, Any], Map
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=_VOCABULARY, max_position_embeddings=2048, **size))
-    # with a large epsilon AdamW's step is the gradient, so that differences show as what they are
+    # with a large epsilon AdamW's step is the gradient, so differences show in their true size
     config = LearnerConfig(learning_rate=1.0, weight_decay=0.0, epsilon=1.0, token_budget=token_budget, packing="flat")
     needs = algorithm.needs
     learner = TorchLearner(model, config, reference="reference" in needs, values="values" in needs)

@@ -14,13 +14,13 @@ from .laws import Law
 
 _ROUNDS = 3
 _SOON = 0.01
-"""Seconds after which requests are cancelled: some wait then, some decode."""
+"""Seconds after which requests are cancelled: by then some wait, some decode."""
 _WHOLE_BLOCKS, _MOST_DRAWN = 256, 13
-"""Tokens: whole blocks of a prefix cache, whose size is 16, 32 or 128 by vLLM's defaults; and room for what `Sync` draws."""
+"""Tokens: whole blocks of a prefix cache, whose size is 16, 32 or 128 by vLLM's defaults; and room for the draws of `Sync`."""
 
 
 async def cancel(bench: Bench) -> AsyncIterator[Finding]:
-    """Cancelled requests, more than there is room for, leave room; their neighbours are not disturbed."""
+    """Cancelled requests, more than fit, free their room; their neighbours are not disturbed."""
     hint = "Free the row (vLLM: abort the request) when the awaiting task is cancelled, in a finally block."
     context = bench.text_context()
     alone = await bench.ask(context, 30, seed=3)
@@ -41,17 +41,17 @@ async def cancel(bench: Bench) -> AsyncIterator[Finding]:
 
 
 def _disturbed(bench: Bench, context: Sequence[int], out: Generation, alone: Sequence[int], hint: str) -> list[Finding]:
-    """Returns what cancelled requests did to another; where its tokens may change with the batch, to its numbers."""
+    """Returns how cancelled requests changed another's tokens, or, where these may vary with the batch, its numbers."""
     if bench.promises.batch and out.tokens != alone:
-        happened = f"beside or after {bench.capacity} cancelled requests one drew {out.tokens}"
-        return [Finding(Law.CANCEL, happened, f"{alone}, as alone", hint)]
+        happened = f"during or after {bench.capacity} cancelled requests one drew {out.tokens}"
+        return [Finding(Law.CANCEL, happened, f"{alone}, as when alone", hint)]
     if bench.reference is None:
         return []
     return logprob_findings(bench, Law.CANCEL, context, out, 1.0, hint)
 
 
 async def empty(bench: Bench) -> AsyncIterator[Finding]:
-    """No context and no tokens to draw are mistakes of the caller."""
+    """An empty context, or no tokens to draw, is the caller's mistake."""
     context = bench.text_context()
     for what, ids, tokens in (("an empty context", [], 4), ("max_tokens=0", context, 0)):
         for finding in await _refused(bench, Law.EMPTY, what, ids, tokens, ""):
@@ -98,7 +98,7 @@ class Sync:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        # Caches keep whole blocks only; what does not fill one is computed anew, and cannot be stale.
+        # Caches keep whole blocks only; what does not fill one is recomputed, and cannot be stale.
         length = min(_WHOLE_BLOCKS, bench.policy.context_length - _MOST_DRAWN)
         text = bench.text_context(7)
         self._context = (text * -(-length // len(text)))[:length]
@@ -121,17 +121,17 @@ class Sync:
         drawn = await self.bench.ask(self.bench.text_context(8), 4)
         for who, version in (("a generation", drawn.version), ("the policy", self.bench.policy.version)):
             if version != self._version:
-                happened = f"after load(…, version={self._version}), {who} says {version}"
+                happened = f"after load(…, version={self._version}), {who} reports {version}"
                 yield Finding(Law.VERSION, happened, f"{self._version}", "Set the version where the weights are set.")
 
     async def weights(self) -> AsyncIterator[Finding]:
-        """Contexts that were never seen have the new weights' log-probabilities."""
+        """Contexts never seen before have the new weights' log-probabilities."""
         hint = "The weights did not arrive: tied embeddings, prepacked or renamed parameters are usual causes."
         for finding in await self._compared(Law.WEIGHTS, self.bench.random_context(77), hint):
             yield finding
 
     async def stale(self) -> AsyncIterator[Finding]:
-        """A context that was seen under the old weights has the new weights' log-probabilities, too."""
+        """A context that was seen under the old weights also has the new weights' log-probabilities."""
         hint = "Drop the prefix cache (vLLM: reset_prefix_cache) with every load."
         for finding in await self._compared(Law.STALE, [*self._context, *self._first_drawn()], hint):
             yield finding
@@ -148,20 +148,20 @@ class Sync:
 
 
 async def close(bench: Bench) -> AsyncIterator[Finding]:
-    """Who waits when a policy closes gets an answer or an exception; later requests get an exception."""
-    hint = "close() must fail what is under way, and generate() must raise afterwards."
+    """Requests waiting when a policy closes get an answer or an exception; later ones get an exception."""
+    hint = "close() must fail requests in progress, and generate() must raise afterwards."
     waiting = [asyncio.create_task(bench.ask(bench.text_context(i), 30, seed=i)) for i in range(bench.capacity)]
     await asyncio.sleep(_SOON)
     await bench.within(bench.policy.close())
     for outcome in await asyncio.gather(*waiting, return_exceptions=True):
         if isinstance(outcome, TimeoutError):
-            yield Finding(Law.CLOSE, "a request that was under way got no answer", "an answer or an exception", hint)
+            yield Finding(Law.CLOSE, "a request in progress got no answer", "an answer or an exception", hint)
             break
     try:
         out = await bench.ask(bench.text_context(), 2)
     except TimeoutError:
         yield Finding(Law.CLOSE, "a request to a closed policy got no answer", "an exception", hint)
-    except Exception:  # noqa: BLE001  # of whatever kind
+    except Exception:  # noqa: BLE001  # any kind will do
         pass
     else:
         yield Finding(Law.CLOSE, f"a closed policy drew {out.tokens}", "an exception", hint)

@@ -1,4 +1,4 @@
-"""Laws about the loss: what it may depend on, and where it pushes."""
+"""Laws about the loss: what it may depend on, and in which direction it pushes."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -21,7 +21,7 @@ def inputs(ground: Playground, *, drift: float = 0.0, advantage: float = 1.0, re
     """Returns a batch in double precision: rows with advantages of both signs, and columns that do not count.
 
     Args:
-        ground: says what is needed.
+        ground: determines what is needed.
         drift: how far the policy has moved since it sampled, nats.
         advantage: what the advantages are multiplied by.
         reference: how far the reference is from the policy, nats.
@@ -57,7 +57,7 @@ def inputs(ground: Playground, *, drift: float = 0.0, advantage: float = 1.0, re
 
 
 def gradients(ground: Playground, given: LossInputs) -> tuple["torch.Tensor", "torch.Tensor | None"]:
-    """Returns the gradient of the weighted sum of a loss by log-probabilities and by values, [B, T] each."""
+    """Returns the gradient of a loss's weighted sum with respect to log-probabilities and to values, [B, T] each."""
     (ground.algorithm.loss(given).loss_BT * given.weight_BT).sum().backward()  # type: ignore[no-untyped-call]
     by_logp_BT, by_value_BT = given.logp_BT.grad, given.value_BT.grad if given.value_BT is not None else None
     return given.logp_BT.detach() * 0.0 if by_logp_BT is None else by_logp_BT, by_value_BT
@@ -65,7 +65,7 @@ def gradients(ground: Playground, given: LossInputs) -> tuple["torch.Tensor", "t
 
 def loss(ground: Playground) -> Iterator[Finding]:
     """Shapes, finite numbers, a gradient; also where the policy has moved far."""
-    hint = "Return LossOutput(loss_BT, metrics) without adding anything up: the learner weighs and divides."
+    hint = "Return LossOutput(loss_BT, metrics) without summing anything: the learner weights and divides."
     for drift in (0.0, 0.3, 20.0):
         given = inputs(ground, drift=drift)
         output = ground.algorithm.loss(given)
@@ -81,13 +81,13 @@ def loss(ground: Playground) -> Iterator[Finding]:
             yield Finding(Law.LOSS, happened, "finite numbers", "Bound ratios before they are multiplied.")
         if not output.loss_BT.requires_grad:
             hint = "Use logp_BT, which carries the gradient; detach() and item() cut it off."
-            yield Finding(Law.LOSS, "the loss has no gradient", "one by logp_BT", hint)
+            yield Finding(Law.LOSS, "the loss has no gradient", "one in logp_BT", hint)
             return
     yield from _far(ground)
 
 
 def _far(ground: Playground) -> Iterator[Finding]:
-    """Numbers in single precision, in which e^89 is none, and a token that learner or reference hold for impossible."""
+    """Single precision, in which e^89 overflows, and a token that learner or reference consider impossible."""
     import torch
 
     hint = (
@@ -120,22 +120,22 @@ def direction(ground: Playground) -> Iterator[Finding]:
     by_logp_BT, _ = gradients(ground, given)
     for slope, advantage in zip(by_logp_BT.sum(dim=1).tolist(), given.advantage_BT[:, 0].tolist(), strict=True):
         if (advantage > 0 and not slope < 0) or (advantage < 0 and slope < 0):
-            happened = f"where the advantage is {advantage:g}, the loss's slope by the log-probability is {slope:.3g}"
+            happened = f"where the advantage is {advantage:g}, the slope of the loss in the log-probability is {slope:.3g}"
             expected = "below 0: the loss is minimised" if advantage > 0 else "0 or above"
             yield Finding(Law.DIRECTION, happened, expected, "Is a minus sign missing, or was logp_BT detached?")
 
 
 def silent(ground: Playground) -> Iterator[Finding]:
-    """All advantages 0, and a reference that agrees."""
+    """All advantages 0, and a reference equal to the policy."""
     by_logp_BT, _ = gradients(ground, inputs(ground, advantage=0.0))
     worst = float(by_logp_BT.detach().abs().max())
     if worst > _CLOSE:
-        hint = "What should work without advantages is an option of the learner (entropy_bonus), or a KL to the reference."
+        hint = "Terms without advantages are the learner's entropy_bonus, or a KL penalty to the reference."
         yield Finding(Law.SILENT, f"without advantage the slope is up to {worst:.3g}", "0", hint)
 
 
 def rows(ground: Playground) -> Iterator[Finding]:
-    """Row by row, with more padding, and with something else where nothing counts."""
+    """Row by row, with more padding, and with different numbers where nothing counts."""
     whole = inputs(ground, drift=0.3)  # without torch, this skips the law
     import torch
 
@@ -153,8 +153,8 @@ def rows(ground: Playground) -> Iterator[Finding]:
     for what, seen_BT in cases.items():
         worst = float((seen_BT - wanted_BT).detach()[counts_BT].abs().max())
         if worst > _CLOSE:
-            happened = f"the loss of a token moved by up to {worst:.3g} when the batch was {what}"
-            hint = "Add up over a row only with weight_BT, over rows never: a batch is cut into micro-batches as memory allows."
+            happened = f"the loss of a token changed by up to {worst:.3g} when the batch was {what}"
+            hint = "Sum over a row only with weight_BT, never over rows: memory decides how a batch is cut into micro-batches."
             yield Finding(Law.ROWS, happened, "the same loss", hint)
 
 
@@ -165,10 +165,10 @@ def _changed(whole: LossInputs, change: Any) -> LossInputs:
 
 
 def needs(ground: Playground) -> Iterator[Finding]:
-    """What is computed for the algorithm makes a difference to it."""
+    """What is computed for the algorithm changes its result."""
     algorithm = ground.algorithm
     if not algorithm.needs:
-        raise SkippedLaw("it needs nothing beside log-probabilities")
+        raise SkippedLaw("it needs nothing besides log-probabilities")
     near, far = (gradients(ground, inputs(ground, drift=0.3, reference=reference)) for reference in (0.0, 0.7))
     if "reference" in algorithm.needs and (near[0] - far[0]).abs().max() <= _CLOSE:
         trees = ground.batches[0]
@@ -179,4 +179,4 @@ def needs(ground: Playground) -> Iterator[Finding]:
             yield Finding(Law.NEEDS, happened, "a use for them", "Leave 'reference' out of needs: it costs a second model.")
     if "values" in algorithm.needs and (near[1] is None or near[1].abs().max() <= _CLOSE):
         hint = "Train the head in the loss (see losses.value), or leave 'values' out of needs."
-        yield Finding(Law.NEEDS, "the loss has no gradient by value_BT", "one: nothing else trains the value head", hint)
+        yield Finding(Law.NEEDS, "the loss has no gradient in value_BT", "one: nothing else trains the value head", hint)

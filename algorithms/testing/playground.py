@@ -1,4 +1,4 @@
-"""What algorithms are tried on: a small forkable environment, a scripted player, and the trees that come of them."""
+"""What algorithms are tried on: a small forkable environment, a scripted player, and the trees they grow."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class _Questions:
 
 
 class _Looking:
-    """Says one of two things; counts nothing else, so that paths meet again in equal states."""
+    """Returns one of two texts and keeps no other state, so that paths meet again in equal states."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -65,7 +65,7 @@ class _Look:
 
 
 def _paid(task: Task, outcome: Outcome) -> Score:
-    """Pays what the answer says, −1 for none."""
+    """Pays the number in the answer, −1 if there is none."""
     try:
         value = float(outcome.answer or "nothing")
     except ValueError:
@@ -78,7 +78,7 @@ def _env() -> ToolEnv:
 
 
 def _script(before: str, seed: int) -> str:
-    """Looks one to three times, then answers; how often and what depends on the seed."""
+    """Looks one to three times, then answers; how often, and at what, depends on the seed."""
     if before.count("</result>") < 1 + seed % 3:
         return f"<think>{seed % 10**6:06}</think><look>{seed % 100:02}</look>"
     return f"<answer>{seed % 11 / 4}</answer>"
@@ -91,14 +91,14 @@ def _entropies(before: str, seed: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Watched:
-    """A branching strategy that passes everything on, and remembers what it was asked and said.
+    """A branching strategy that passes everything on, and records what it was asked and what it returned.
 
     Args:
         inner: the strategy under test.
         complaints: what was wrong with its plans.
-        first: what the first plan of each tree starts at the prompt, and what it should.
+        first: how many rollouts the first plan of each tree starts at the prompt, and how many it should.
         inside: plans that grow inside a tree, as text.
-        answers: everything `on_result` said.
+        answers: everything `on_result` returned.
     """
 
     inner: BranchingStrategy
@@ -128,7 +128,7 @@ class Watched:
         return self.inner.roots
 
     def plan(self, tree: RolloutTree, left: int, rng: np.random.Generator) -> Sequence[Grow]:
-        """Asks the strategy, and looks at what it says."""
+        """Asks the strategy, and checks its plan."""
         fresh = not tree.roots()
         plan = list(self.inner.plan(tree, left, rng))
         self.complaints.extend(complaint for grow in plan if (complaint := wrong_place(tree, grow, self.inner.keeps)))
@@ -140,14 +140,14 @@ class Watched:
         return plan
 
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
-        """Asks the strategy; what is no number counts as 0, so that the tree goes on growing."""
+        """Asks the strategy; an invalid answer counts as 0, so that the tree continues to grow."""
         answer = self.inner.on_result(point, rng)
         self.answers.append(answer)
         return answer if isinstance(answer, int | np.integer) and answer >= 0 else 0
 
 
 def wrong_place(tree: RolloutTree, grow: Any, keeps: str) -> str | None:
-    """Returns what is wrong with one entry of a plan, None if nothing is."""
+    """Returns what is wrong with one entry of a plan, or None."""
     if not isinstance(grow, Grow):
         return f"a plan holds {grow!r}"
     if not 0 <= grow.node < len(tree.nodes):
@@ -185,11 +185,11 @@ class Playground:
 
     @cached_property
     def watched(self) -> Watched:
-        """The strategy as it is watched while `batches` grow."""
+        """The strategy, watched while `batches` grow."""
         return Watched(self.algorithm.branching)
 
     def grown(self) -> Watched:
-        """Returns what the strategy was seen to do while `batches` grew."""
+        """Returns what the strategy did while `batches` grew."""
         len(self.batches)  # they grow when first asked for
         return self.watched
 
@@ -205,11 +205,11 @@ class Playground:
         return asyncio.run(collect(_env, starts, policy, ScriptedRenderer(), plan, seed=seed))
 
     def credit(self, trees: Sequence[RolloutTree]) -> Credit:
-        """Returns the credit of trees whose reference agrees with the sampler and whose values say nothing."""
+        """Returns the credit of trees whose reference equals the sampler and whose values are constant."""
         return self.algorithm.credit(trees, self.scores(trees))
 
     def scores(self, trees: Sequence[RolloutTree], *, reference: float = 0.0) -> Scores:
-        """Returns what a learner might say, as far as the algorithm needs it.
+        """Returns scores as a learner might compute them, as far as the algorithm needs them.
 
         Args:
             trees: frozen.
@@ -222,7 +222,7 @@ class Playground:
 
 
 def with_rewards(tree: RolloutTree, rewards: Mapping[int, float]) -> RolloutTree:
-    """Returns a tree whose leaves earned something else in all; what was paid on the way is taken into account."""
+    """Returns a tree whose leaves have different total rewards, including what was paid on the way."""
     changed = replace(tree, nodes=list(tree.nodes))
     for leaf, reward in rewards.items():
         before = tree.total_reward(leaf) - (tree.nodes[leaf].reward or 0.0)

@@ -41,10 +41,10 @@ def check_policy(
         other_reference: the model with the other weights, like `reference`.
         promises: what the backend promises beyond the core, and how exact its numbers are.
         skip: laws that do not apply, each with the reason, which the report shows.
-        most: random contexts are made of ids below this; the vocabulary when left out.
-        capacity: requests made at once; give more than the backend serves together.
+        most: exclusive upper bound of the ids in random contexts; by default the vocabulary size.
+        capacity: how many requests are made at once; give more than the backend serves together.
         timeout: seconds any answer may take.
-        draws: tokens that are drawn to see whether they come from the whole distribution; 6000 show a tail of 1% that is cut.
+        draws: how many tokens test whether the whole distribution is sampled; 6000 reveal that a tail of 1% is cut off.
         raise_on_fail: raise when a law is broken, instead of only reporting it.
 
     Returns:
@@ -77,7 +77,7 @@ def check_policy(
             checks = {law: _awaited(runner, law, check) for law, check in _checks(bench).items()}
             report = judge(f"check_policy({type(policy).__name__})", checks, frozenset({Law.SHAPES}), skip=skip)
         finally:
-            with suppress(Exception):  # the law on closing has its say on this
+            with suppress(Exception):  # the law on closing covers this
                 runner.run(asyncio.wait_for(policy.close(), timeout))
     if raise_on_fail:
         report.raise_on_failure()
@@ -85,20 +85,20 @@ def check_policy(
 
 
 def _awaited(runner: asyncio.Runner, law: Law, check: Callable[[], AsyncIterator[Finding]]) -> Callable[[], Sequence[Finding]]:
-    """Returns a check that runs to its end before it returns; no answer in time is a finding."""
+    """Returns a check that runs to its end before it returns; a timeout is a finding."""
 
     async def found() -> list[Finding]:
         try:
             return [finding async for finding in check()]
         except TimeoutError:
-            hint = "A request hangs: is a place taken and never given back?"
-            return [Finding(law, "no answer came in time", "an answer", hint)]
+            hint = "A request hangs: is a slot taken and never released?"
+            return [Finding(law, "no answer came within the timeout", "an answer", hint)]
 
     return lambda: runner.run(found())
 
 
 def _checks(bench: Bench) -> dict[Law, Callable[[], AsyncIterator[Finding]]]:
-    """Returns the laws in the order in which they make sense; loading and closing change the policy, so they come last."""
+    """Returns the laws in order; loading and closing change the policy, so they come last."""
     sync = life.Sync(bench)
     return {
         Law.SHAPES: lambda: exactness.shapes(bench),

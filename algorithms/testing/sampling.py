@@ -1,8 +1,8 @@
 """The law about draws: they come from the whole distribution, tested with a known rate of false alarms.
 
-Under the law three things hold exactly, however the distribution changes from token to token. The probability that was
-likelier than what was drawn is uniform between 0 and 1. The product of q/p over all draws, for any other sampler q, has the
-mean 1, so that it exceeds 1/α with probability α at most. And a token is never drawn with the probability ∏(1 − p).
+Under the law three things hold exactly, however the distribution changes from token to token. The total probability of
+likelier tokens than the drawn one is uniform between 0 and 1. The product of q/p over all draws, for any other sampler q,
+has mean 1, so it exceeds 1/α with probability at most α. And the probability that a token is never drawn is ∏(1 − p).
 """
 
 import math
@@ -17,14 +17,14 @@ from .bench import Array, Bench
 from .laws import Law
 
 FALSE_ALARMS = 1e-6
-"""Probability that a sampler which keeps the law is said to break it, at most; each test has its share."""
+"""The highest probability of reporting a sampler that keeps the law; each test has its share."""
 _TEMPERATURES = (1.0, 2.0)
-"""The hotter one makes likely what a sampler might cut."""
+"""The higher one makes tokens likely that a sampler might cut off."""
 _TOKENS, _CONTEXTS = 16, 8
 _CHOICES = 20.0
-"""Draws other than the likeliest token that there should be, for draws to say anything."""
+"""How many draws of other tokens than the likeliest must be expected for a meaningful test."""
 _SLIP = 0.01
-"""Share of draws that another sampler would take from the whole distribution: where it cuts depends on rounding."""
+"""Share of draws that another sampler is assumed to take from the whole distribution: its cut depends on rounding."""
 _HINT = "Sample with top_p=1, no top_k, min_p or penalties, at the temperature asked for: the learner's ratios are for that."
 
 _FACTORS = (0.5, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0)
@@ -49,7 +49,7 @@ async def draws(bench: Bench) -> AsyncIterator[Finding]:
         tallies[f" at temperature {temperature:g}"] = tally
         tallies[""] += tally
     if tallies[""].choices < _CHOICES:
-        raise SkippedLaw("the policy is so certain here that draws say nothing about its distribution")
+        raise SkippedLaw("the policy is so certain here that draws show nothing about its distribution")
     for where, tally in tallies.items():
         for happened, expected in tally.complaints(FALSE_ALARMS / len(tallies), bench.promises.logprob_slack)[:1]:
             yield Finding(Law.DRAWS, f"of {len(tally.rank)} draws{where}, {happened}", expected, _HINT)
@@ -57,15 +57,15 @@ async def draws(bench: Bench) -> AsyncIterator[Finding]:
 
 @dataclass
 class Draws:
-    """What is kept of draws from distributions that are known.
+    """Statistics of draws from known distributions.
 
     Args:
-        rank: for each draw, the probability that was likelier; among equals a random part of theirs.
+        rank: for each draw, the total probability of likelier tokens; of equally likely ones, a random part.
         ratios: for each other sampler, log ∏ q/p.
-        never: [V], log of the probability that a token is drawn not even once; one 0 before the first draw.
+        never: [V], log of the probability that a token is never drawn; a single 0 before the first draw.
         counts: [V], how often each was drawn.
-        choices: expected number of draws of another token than the likeliest.
-        rng: chooses among equals.
+        choices: expected number of draws of tokens other than the likeliest.
+        rng: breaks ties.
     """
 
     rank: list[float] = field(default_factory=list)
@@ -76,14 +76,14 @@ class Draws:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def add(self, logp_TV: Array, tokens: tuple[int, ...]) -> None:
-        """Takes in T draws, each with the distribution it should come from."""
+        """Adds T draws, each with the distribution it should come from."""
         if not tokens:
             return
         p_TV = np.exp(logp_TV)
         self.never = self.never + np.log1p(-np.minimum(p_TV, 1.0 - 1e-15)).sum(axis=0)
         self.counts = self.counts + np.bincount(list(tokens), minlength=p_TV.shape[1])
         self.choices += float((1.0 - p_TV.max(axis=1)).sum())
-        drawn_T = np.maximum(p_TV[np.arange(len(tokens)), list(tokens)], 1e-300)  # what cannot be drawn tells enough
+        drawn_T = np.maximum(p_TV[np.arange(len(tokens)), list(tokens)], 1e-300)  # drawing the impossible is evidence enough
         likelier_T = np.where(p_TV > drawn_T[:, None], p_TV, 0.0).sum(axis=1)
         equal_T = np.where(p_TV == drawn_T[:, None], p_TV, 0.0).sum(axis=1)
         self.rank += list(likelier_T + self.rng.random(len(tokens)) * equal_T)
@@ -102,18 +102,18 @@ class Draws:
         )
 
     def complaints(self, alarms: float, slack: float) -> list[tuple[str, str]]:
-        """Returns (what happened, what was expected) for every test that is failed, the most telling one first.
+        """Returns (what happened, what was expected) for every failed test, the most informative one first.
 
         Args:
-            alarms: probability that there is any although the draws are right.
-            slack: nats by which the sampler's log-probabilities may differ from those that are known.
+            alarms: probability of a failed test although the draws are right.
+            slack: nats by which the sampler's log-probabilities may differ from the known ones.
         """
         found, each, count = [], alarms / 3, len(self.rank)
         name, most = max(sorted(self.ratios.items()), key=lambda pair: pair[1])
         excess = most - math.log(len(self.ratios) / each) - count * slack**2
         if excess > 0.0:
             happened = (
-                f"all together are e^{most:.0f} times as likely with a sampler like {name} as with the whole distribution"
+                f"together they are e^{most:.0f} times as likely with a sampler like {name} as with the whole distribution"
             )
             found.append((happened, f"at most e^{most - excess:.0f} times, by chance"))
         rank = np.sort(self.rank)
@@ -138,7 +138,7 @@ class Draws:
 
 
 def _ratios(logp_TV: Array, p_TV: Array, drawn_T: Array) -> Mapping[str, Array]:
-    """Returns for other samplers how many times as likely each draw is under them, [T]; of equals, they take all or none."""
+    """Returns how many times as likely each draw is under other samplers, [T]; of equal tokens they keep all or none."""
     found: dict[str, Array] = {}
     log_drawn_T = np.log(drawn_T)
     for factor in _FACTORS:

@@ -1,4 +1,4 @@
-"""Laws about randomness: a draw is a function of its seed and its place, and of nothing else."""
+"""Laws about randomness: a draw is a function of its seed and its position, and of nothing else."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from .laws import Law
 
 _SIBLINGS = 6
 _ENOUGH_NATS = 16.0
-"""Entropy of a whole action from which on two equal ones are no accident."""
+"""Entropy of a whole action above which two equal ones are not a coincidence."""
 
 
 async def seeds(bench: Bench) -> AsyncIterator[Finding]:
@@ -24,18 +24,18 @@ async def seeds(bench: Bench) -> AsyncIterator[Finding]:
     await bench.ask(bench.random_context(5), 3, seed=4)
     second = await bench.ask(**request)
     if second.tokens != first.tokens:
-        hint = "Draw from (seed, position) alone; a backend's own generator must be seeded per request."
+        hint = "Draw from (seed, position) only; a backend's own generator must be seeded per request."
         yield Finding(Law.SEEDS, f"one seed drew {first.tokens} and then {second.tokens}", "the same tokens", hint)
 
 
 async def siblings(bench: Bench) -> AsyncIterator[Finding]:
-    """Different seeds give different actions, where the model leaves a choice."""
+    """Different seeds give different actions where the model leaves a choice."""
     context = bench.text_context()
     drawn = await bench.ask_all([{"context": context, "tokens": 16, "seed": seed} for seed in range(_SIBLINGS)])
     nats = min(sum(out.entropies) for out in drawn)
     if nats < _ENOUGH_NATS:
         raise SkippedLaw(f"the policy is too certain: {nats:.1f} nats in an action, {_ENOUGH_NATS:.0f} are needed")
-    hint = "Use the seed of the request, and the position: forks from one context differ by their seeds only."
+    hint = "Use the seed of the request, and the position: forks from one context differ only in their seeds."
     different = len({out.tokens for out in drawn})
     if different < _SIBLINGS:
         yield Finding(Law.SIBLINGS, f"{_SIBLINGS} seeds drew {different} different action(s)", f"{_SIBLINGS}", hint)
@@ -48,7 +48,7 @@ async def split(bench: Bench) -> AsyncIterator[Finding]:
     """generate(k) and then the rest equals one call."""
     if not bench.promises.split:
         raise SkippedLaw("the backend does not promise it")
-    hint = "The draw at position p of the action depends on (seed, p) only: count `offset` in."
+    hint = "The draw at position p of the action depends on (seed, p) only: include `offset`."
     context = bench.text_context()
     whole = await bench.ask(context, 14, seed=21)
     for k in (1, 5, 13):
@@ -70,7 +70,7 @@ def _requests(bench: Bench, count: int) -> list[dict[str, Any]]:
 
 
 async def batch(bench: Bench) -> AsyncIterator[Finding]:
-    """A request alone and among others gives the same."""
+    """A request gives the same result alone and among others."""
     if not bench.promises.batch:
         raise SkippedLaw("the backend does not promise it")
     mine: dict[str, Any] = {"context": bench.text_context(99), "tokens": 12, "seed": 77}
@@ -80,16 +80,16 @@ async def batch(bench: Bench) -> AsyncIterator[Finding]:
     for place in (0, 4, 8):
         among = (await bench.ask_all([*others[:place], mine, *others[place:]]))[place]
         if among.tokens != alone.tokens:
-            yield Finding(Law.BATCH, f"among 8 others it drew {among.tokens}", f"{alone.tokens}, as alone", hint)
+            yield Finding(Law.BATCH, f"among 8 others it drew {among.tokens}", f"{alone.tokens}, as when alone", hint)
         elif _apart(among.logprobs, alone.logprobs) > 2 * bench.promises.logprob_slack:
-            yield Finding(Law.BATCH, "among 8 others the log-probabilities differ", "the same as alone", hint)
+            yield Finding(Law.BATCH, "among 8 others the log-probabilities differ", "the same as when alone", hint)
 
 
 async def load(bench: Bench) -> AsyncIterator[Finding]:
     """More requests than can be served together: each gets its own answer."""
     requests = _requests(bench, bench.capacity)
     drawn = await bench.ask_all(requests)
-    hint = "Answers were mixed up, or a row went on with another row's keys."
+    hint = "Answers were mixed up, or a row continued with another row's keys."
     for request, out in zip(requests, drawn, strict=True):
         for finding in await _own(bench, request, out, hint):
             yield finding
@@ -102,7 +102,7 @@ async def _own(bench: Bench, request: Mapping[str, Any], out: Generation, hint: 
     alone = await bench.ask(**request)
     if alone.tokens == out.tokens:
         return []
-    return [Finding(Law.LOAD, f"among {bench.capacity} requests one drew {out.tokens}", f"{alone.tokens}, as alone", hint)]
+    return [Finding(Law.LOAD, f"among {bench.capacity} requests one drew {out.tokens}", f"{alone.tokens}, as when alone", hint)]
 
 
 def _apart(one: tuple[float, ...], other: tuple[float, ...]) -> float:

@@ -25,7 +25,7 @@ async def limits(bench: Bench) -> AsyncIterator[Finding]:
     for row, drawn in zip(rows, await bench.ask_all(rows), strict=True):
         if len(drawn.tokens) > int(str(row["tokens"])):
             happened = f"in a batch, max_tokens={row['tokens']} gave {len(drawn.tokens)} tokens"
-            yield Finding(Law.LIMITS, happened, "each request its own limit", hint)
+            yield Finding(Law.LIMITS, happened, "each request's own limit", hint)
 
 
 async def stop_tokens(bench: Bench) -> AsyncIterator[Finding]:
@@ -43,7 +43,7 @@ async def stop_tokens(bench: Bench) -> AsyncIterator[Finding]:
 
 
 async def stop_strings(bench: Bench) -> AsyncIterator[Finding]:
-    """A string that spans two tokens ends the action with the second one; what the context says does not count."""
+    """A string that spans two tokens ends the action with the second one; the context's text does not count."""
     found = False
     for seed in range(_TRIES):
         context = bench.text_context(seed)
@@ -66,7 +66,7 @@ async def stop_strings(bench: Bench) -> AsyncIterator[Finding]:
 
 
 async def stop_seam(bench: Bench) -> AsyncIterator[Finding]:
-    """A stop string of which the probe drew the beginning is found by the continuation."""
+    """A stop string that begins in the probe is found by the continuation."""
     found = False
     for seed in range(_TRIES):
         context = bench.text_context(seed)
@@ -105,7 +105,7 @@ def _ended(bench: Bench, law: Law, drawn: Generation, stop: str, tail: str) -> l
 
 
 def _spanning(bench: Bench, tokens: Sequence[int], first: int) -> str | None:
-    """Returns a text that begins in one of the tokens and ends in the next one."""
+    """Returns a string that begins in one of the tokens and ends in the next one."""
     for at in range(first, len(tokens) - 1):
         stop = _between(bench, tokens, at)
         if stop is not None and stop not in bench.decode(tokens[: at + 1]):
@@ -114,7 +114,7 @@ def _spanning(bench: Bench, tokens: Sequence[int], first: int) -> str | None:
 
 
 def _between(bench: Bench, tokens: Sequence[int], at: int) -> str | None:
-    """Returns the end of token `at` and the beginning of the next one, if that is clean text."""
+    """Returns the end of token `at` and the beginning of the next one, if that is valid text."""
     if at + 1 >= len(tokens):
         return None
     left, both = bench.decode(tokens[at : at + 1]), bench.decode(tokens[at : at + 2])

@@ -144,7 +144,7 @@ def test_what_cannot_be_measured_here_is_named(status: Any, capsys: Any) -> None
     assert status(benchmark) == 1
     assert len(made) == 1
     text = said(capsys)
-    assert "Not compared: env a_over_b, for want of dill." in text
+    assert "Not compared: env a_over_b, for lack of dill." in text
     assert "1 ratio compared" in text
 
 

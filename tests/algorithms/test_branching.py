@@ -97,7 +97,7 @@ def test_threshold_refuses_settings_in_which_beta_does_nothing() -> None:
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1])
 def test_alpha_is_a_probability(alpha: float) -> None:
-    with pytest.raises(ConfigError, match="alpha is a probability"):
+    with pytest.raises(ConfigError, match="alpha must be a probability"):
         Bernoulli(alpha)
 
 

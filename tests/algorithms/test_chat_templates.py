@@ -34,7 +34,7 @@ def test_the_table_says_what_a_template_does(name: str, history: str, calls: str
     tokenizer = chat_tokenizer(family(name))
     ChatRenderer(tokenizer, dialect="tags")
     if history == "cannot be continued turn by turn":
-        with pytest.raises(ConfigError, match=r"turns of their own"):
+        with pytest.raises(ConfigError, match=r"separate turns"):
             ChatRenderer(tokenizer, dialect="json")
         return
     if history == "rewritten":

@@ -58,7 +58,7 @@ def test_a_broken_algorithm_raises_and_says_what_happened_what_was_expected_and_
         check_algorithm(broken)
     assert caught.value.report.failed[0] is AlgorithmLaw.DIRECTION
     text = " ".join(str(caught.value).split())
-    assert "FAILED what has a positive advantage becomes likelier where the advantage is 1, the loss's slope" in text
+    assert "FAILED what has a positive advantage becomes likelier where the advantage is 1, the slope of the loss" in text
     assert "expected: below 0: the loss is minimised hint: Is a minus sign missing" in text
 
 
@@ -95,4 +95,4 @@ def test_how_often_it_forked_is_told_above_all_if_it_never_did() -> None:
     assert "forked" not in note(PLAIN)
     assert re.search(r"32 paths: [1-9]\d* by forks", note(FORKING))
     assert "32 paths: 0 by forks, 16 by back-fill" in note(never)
-    assert "never forked here: does on_result answer 0" in note(never)
+    assert "never forked here: does on_result always return 0" in note(never)

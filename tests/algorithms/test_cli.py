@@ -394,7 +394,7 @@ def test_the_tools_own_count():
     for one in (env, left, right):
         one.close()
     assert tool.opened == tool.closed
-    with pytest.raises(ReExecuted, match="ran 2 calls, the trees say 0"):
+    with pytest.raises(ReExecuted, match="ran 2 calls, the trees record 0"):
         check("arpo", 2, [])
 
 

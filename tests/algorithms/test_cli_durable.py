@@ -325,7 +325,7 @@ def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     told = said(capsys)
-    assert "A file may not grow any more" in told or "A file could not be written in full" in told
+    assert "A file may not grow further" in told or "A file could not be written in full" in told
     assert f"arpo train --resume {run}" in told
     assert latest(run).step == 2
     assert not list(run.glob("checkpoints/.*"))

@@ -164,7 +164,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--algorithm arp", "Did you mean 'arpo'?"),
         ("--algorithm-args alhpa=0.4", "Did you mean 'alpha'?"),
         ("--algorithm-args tau=0.5", "beta = 0.2 would do nothing"),
-        ("--algorithm grpo --roots 2", "grpo does nothing with 'roots'"),
+        ("--algorithm grpo --roots 2", "grpo does not take 'roots'"),
         ("--rollouts 4 --roots 9", "exceeds rollouts"),
         ("--rollouts 1", "at least 2"),
         ("--env ARPO/SearchMni-v0", "Did you mean 'ARPO/SearchMini-v0'?"),

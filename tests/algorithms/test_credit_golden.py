@@ -53,7 +53,7 @@ def test_deviations_of_the_group() -> None:
     weighted = group_normalise(reward, TRUE, weight_L=np.array([1.0, 1.0, 2.0]))
     scale = math.sqrt(0.25 * 0.25**2 + 0.25 * 1.25**2 + 0.5 * 0.75**2)
     assert weighted.tolist() == pytest.approx([-0.25 / scale, -1.25 / scale, 0.75 / scale], abs=1e-5)
-    with pytest.raises(ValueError, match="count the same"):
+    with pytest.raises(ValueError, match="equal weight"):
         group_normalise(reward, TRUE, weight_L=np.ones(3), deviation="sample")
 
 
@@ -293,14 +293,14 @@ def test_rewards_are_paid_where_they_were_earned() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SoftAttribution(baseline="mean"), "baseline is"),
-        (lambda: SoftAttribution(deviation="std"), "deviation is"),
+        (lambda: SoftAttribution(baseline="mean"), "baseline must be"),
+        (lambda: SoftAttribution(deviation="std"), "deviation must be"),
         (lambda: SoftAttribution(baseline="siblings", deviation="sample"), "not defined"),
         (lambda: GroupInGroup(step_weight=0.0), "without it GiGPO is 'grpo'"),
         (lambda: GroupInGroup(discount=1.1), r"discount must lie in \[0, 1\]"),
-        (lambda: Subgroups("count"), "weigh is"),
-        (lambda: SegmentAdvantage("std"), "scale is"),
-        (lambda: SegmentAdvantage(certain=0.0), "certain is a probability"),
+        (lambda: Subgroups("count"), "weigh must be"),
+        (lambda: SegmentAdvantage("std"), "scale must be"),
+        (lambda: SegmentAdvantage(certain=0.0), "certain must be a probability"),
         (lambda: EntropyAware(-0.1), "must not be negative"),
         (lambda: GeneralisedAdvantage(trace=1.5), r"lie in \[0, 1\]"),
     ],

@@ -57,7 +57,7 @@ def test_a_chat_model_ends_where_its_files_say_so(dialect: str, tmp_path: Path) 
 
 
 def test_an_embedded_policys_folder_too(tmp_path: Path) -> None:
-    from algorithms.cli.config import MARK
+    from algorithms.models.built_in import MARK
 
     folder = folder_with(tmp_path, config={"eos_token_id": [EOS, 5]})
     (folder / MARK).write_text('{"with_instructions": false}', encoding="utf-8")
@@ -97,7 +97,7 @@ def test_a_base_model_is_looked_up_in_the_hubs_cache_only(tmp_path: Path, monkey
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     for text in ("{", "[1]"):
         (tmp_path / "generation_config.json").write_text(text, encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"generation_config\.json is no JSON object"):
+        with pytest.raises(ConfigError, match=r"generation_config\.json is not a JSON object"):
             end_ids(tmp_path, byte_tokenizer())
 
 

@@ -56,7 +56,7 @@ def test_a_path_whose_credit_is_no_number_is_left_out_and_counted(
     assert (metrics["faulty_rows"], without["faulty_rows"]) == (1.0, 0.0)
     assert metrics["gradient_norm"] > 0
     assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
-    assert "1 of 6 paths are no numbers" in caplog.text
+    assert "1 of 6 paths are not finite" in caplog.text
 
 
 def test_a_number_that_does_not_count_may_be_none() -> None:

@@ -70,8 +70,8 @@ def test_the_rate_rises_and_falls_and_a_resumed_run_goes_on_where_it_was() -> No
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"decay": "steep"}, "constant"), ({"warmup": -1}, "warmup"), ({"decay": "cosine"}, "must know its end"),
-     ({"decay": "linear", "warmup": 5, "steps": 5}, "must know its end"), ({"floor": 2.0}, "floor")],
+    [({"decay": "steep"}, "constant"), ({"warmup": -1}, "warmup"), ({"decay": "cosine"}, "decay needs steps"),
+     ({"decay": "linear", "warmup": 5, "steps": 5}, "decay needs steps"), ({"floor": 2.0}, "floor")],
 )  # fmt: skip
 def test_bad_schedules_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):

@@ -419,7 +419,7 @@ def test_wrong_addresses_and_models_are_explained(serve: Any) -> None:
     server = serve()
     with pytest.raises(ConfigError, match=r"No server answers at http://127\.0\.0\.1:9: ConnectError"):
         OpenAIPolicy(["http://127.0.0.1:9"], TOKENIZER)
-    with pytest.raises(ConfigError, match="is no OpenAI-compatible server: GET /v1/models answers 404"):
+    with pytest.raises(ConfigError, match="is not an OpenAI-compatible server: GET /v1/models answers 404"):
         OpenAIPolicy([server.url + "/somewhere"], TOKENIZER)
     with pytest.raises(ConfigError, match=r"max_model_len 128, .* has 64"):
         policy_of(server, serve(context_length=64))

@@ -140,7 +140,7 @@ def test_unknown_names_are_told_the_closest_match() -> None:
     ("name", "option"), [("grpo", "roots"), ("grpo", "probe"), ("random_branching", "beta"), ("arpo", "sibling")]
 )
 def test_options_that_would_do_nothing_are_refused(name: str, option: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} does nothing with '{option}'"):
+    with pytest.raises(ConfigError, match=f"{name} does not take '{option}'"):
         make(name, **{option: 1})
 
 
@@ -181,11 +181,11 @@ def test_a_threshold_at_alpha_is_refused_by_the_recipe_too() -> None:
         ("arpo", {"rollouts": True}, "takes rollouts = a whole number"),
         ("arpo", {"aggregation": "mean"}, "takes aggregation = 'token' or 'sequence' or a whole number"),
         ("arpo", {"aggregation": 0}, "a number of tokens to divide every path by, got 0"),
-        ("arpo", {"implementation": "reference", "attribution": "hard"}, "no choice of tau, normalisation, attribution"),
+        ("arpo", {"implementation": "reference", "attribution": "hard"}, "does not take tau, normalisation, attribution"),
         ("arpo", {"implementation": "reference", "tau": 0.7}, "leave them out"),
         ("arpo", {"implementation": "reference", "baseline": "siblings"}, "leave them out"),
         ("fixed_branching", {"at": (1.5,)}, "takes at = whole numbers"),
-        ("fixed_branching", {"at": ()}, "at names tool calls"),
+        ("fixed_branching", {"at": ()}, "at must name tool calls"),
         ("dapo", {"overlong": (10, 20)}, "0 < cache <= longest"),
         ("dapo", {"overlong": (10,)}, r"takes overlong = \(a whole number, a whole number\) or None"),
         ("dapo", {"refills": -1}, "refills"),
@@ -195,7 +195,7 @@ def test_a_threshold_at_alpha_is_refused_by_the_recipe_too() -> None:
         ("tree_grpo", {"rollouts": 7}, "cannot be grown evenly"),
         ("tree_rl", {"rollouts": 31}, "cannot be grown evenly"),
         ("tree_po", {"depth": 1}, "two numbers or more"),
-        ("spo_tree", {"rollouts": 6}, "spo_tree does nothing with 'rollouts'"),
+        ("spo_tree", {"rollouts": 6}, "spo_tree does not take 'rollouts'"),
         ("spo_tree", {"fan_outs": (6,)}, "two numbers or more"),
         ("ppo", {"rollouts": 0}, "at least 1"),
         ("cispo", {"cap": 0.9}, "floor < 1 < cap"),

@@ -89,7 +89,7 @@ def test_a_replica_rests_longer_each_time_it_fails_and_once_for_what_fails_toget
 
 @pytest.mark.parametrize("names", ["host:8000", "http://one,two", "http://one,http://one/v1"])
 def test_strange_urls_are_explained(names: str) -> None:
-    with pytest.raises(ConfigError, match=r"no URL|given twice"):
+    with pytest.raises(ConfigError, match=r"not a URL|given twice"):
         split_urls(names)
 
 

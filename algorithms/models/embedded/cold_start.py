@@ -1,9 +1,9 @@
 """Builds the embedded policy and teaches it its skills, in three phases, on the CPU in a few minutes.
 
 1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
-2. Drills: perfect episodes whose names are exchanged at random; only the reading of names is scored.
+2. Drills: perfect episodes whose names are swapped at random; only the reading of names is scored.
 3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that skills stay. These drills also score
-   that one answers after the last result; whether to search on before it is left to the demonstrations.
+   answering after the last result; whether to keep searching before it is left to the demonstrations.
 
 What is left for reinforcement learning is the decision.
 """
@@ -25,7 +25,7 @@ from .tokenizer import build_tokenizer, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
 Report = Callable[[str, int, int, float | None], None]
-"""(phase, steps done, steps in all, accuracy where there is one) -> None."""
+"""(phase, steps done, total steps, accuracy where there is one) -> None."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class ColdStartConfig:
         context_length: longest sequence in tokens.
         echo_steps: optimizer steps of the first phase.
         drill_steps: of the second, at most.
-        drill_accuracy: the second phase ends soon after this share of names is read right.
+        drill_accuracy: the second phase ends soon after this share of names is read correctly.
         imitation_steps: of the third.
         echo_rate: peak learning rate of the first phase.
         drill_rate: of the second.
         imitation_rate: of the third.
         batch: sequences per step.
-        demonstrations: of those in a step of the third phase, which adds drills up to twice the batch.
-        lessons: demonstrations, and as many perfect episodes to make drills of.
+        demonstrations: how many of them are in a step of the third phase, which adds drills up to twice the batch.
+        lessons: how many demonstrations, and as many perfect episodes for drills.
     """
 
     hidden: int = 128
@@ -76,7 +76,7 @@ def build(make_env: MakeEnv, config: ColdStartConfig, *, seed: int, report: Repo
         make_env: its tasks are `Demonstrable`; names and words are taken from it.
         config: see `ColdStartConfig`.
         seed: of the initial weights.
-        report: told about progress.
+        report: called with the progress.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -132,8 +132,8 @@ def cold_start(
         renderer: as in training.
         config: see `ColdStartConfig`.
         seed: of all lessons.
-        report: told about progress.
-        device: where it learns; afterwards it is where it was.
+        report: called with the progress.
+        device: where it learns; afterwards the model is moved back.
     """
     env = make_env()
     names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
@@ -217,7 +217,7 @@ def _train(
 
 
 def _tokenizer(names: list[str], texts: list[str], marks: list[str], calls: list[str]) -> Any:
-    """Returns the tokenizer; a phrase that calls have around their names costs one token, so that code is written in few."""
+    """Returns the tokenizer; a phrase around the names in calls is one token, so code takes few tokens."""
     tokenizer = build_tokenizer(names, texts, marks)
     known = {*name_ids(tokenizer, names), *tokenizer.convert_tokens_to_ids(marks)}
     phrases = phrases_between(tokenizer, known, calls)

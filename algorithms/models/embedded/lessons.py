@@ -1,4 +1,4 @@
-"""What the embedded policy is taught from: demonstrations rolled through the environment, and drills made of them."""
+"""What the embedded policy learns from: demonstrations run through the environment, and drills made from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Demonstration:
     Args:
         instructions: of the environment.
         question: of the task.
-        turns: what the demonstrator wrote and what it saw then; "" after the last action.
+        turns: what the demonstrator wrote and what it saw next; "" after the last action.
     """
 
     instructions: str
@@ -56,7 +56,7 @@ def demonstrator(env: TextEnv) -> Demonstrable:
     if not isinstance(source, Demonstrable):
         raise ConfigError(
             f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
-            "Give a policy of your own with --policy."
+            "Give your own policy with --policy."
         )
     return source
 
@@ -64,14 +64,14 @@ def demonstrator(env: TextEnv) -> Demonstrable:
 def demonstrations(
     make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False, told: Callable[[int, int], None] = lambda done, of: None
 ) -> list[Demonstration]:
-    """Rolls a demonstrator through the environment.
+    """Runs a demonstrator through the environment.
 
     Args:
         make_env: its tasks are `Demonstrable`.
         count: episodes.
         seed: of tasks and demonstrator.
         perfect: without bad habits.
-        told: how many episodes are done, of how many; tools may take their time.
+        told: called with how many episodes are done, and of how many; tools may take time.
 
     Raises:
         ConfigError: the environment's tasks cannot be demonstrated.
@@ -111,9 +111,9 @@ def lesson(shown: Demonstration, renderer: TextRenderer) -> Lesson:
 
 
 def renamed(taught: Lesson, names: Ids, rng: np.random.Generator, vocabulary_size: int) -> Lesson:
-    """Returns the lesson with every name replaced by a random other one, the same one everywhere in it.
+    """Returns the lesson with every name replaced at random, by the same one throughout.
 
-    What is left is the skill: where to copy from. The names carry no facts any more, so that names of
+    What is left is the skill: where to copy from. The names no longer carry facts, so names from
     held-out questions may take part.
     """
     mapping = np.arange(vocabulary_size)
@@ -128,9 +128,9 @@ def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
 
 
 def but_decisions(taught: Lesson) -> NDArray[np.bool_]:
-    """Returns [T], True for all of an action but its first token, which decides what kind of action it is.
+    """Returns [T], True for all of an action except its first token, which decides what kind of action it is.
 
-    The last action counts whole: to answer once everything has been looked up is a skill. A policy unsure of it
+    The last action counts in full: answering once everything has been looked up is a skill. A policy unsure of it
     learns to search on and on when it is rewarded for searching once more.
     """
     mask: NDArray[np.bool_] = taught.action & np.roll(taught.action, 1)
@@ -140,7 +140,7 @@ def but_decisions(taught: Lesson) -> NDArray[np.bool_]:
 
 
 def echoes(names: Ids, count: int, length: int, rng: np.random.Generator) -> tuple[Ids, NDArray[np.bool_]]:
-    """Returns sequences that repeat themselves with a random period: what teaches a transformer to copy.
+    """Returns sequences that repeat themselves with a random period, which teaches a transformer to copy.
 
     A fixed period would be solved by position and teach nothing.
 
@@ -151,7 +151,7 @@ def echoes(names: Ids, count: int, length: int, rng: np.random.Generator) -> tup
         rng: the only source of chance.
 
     Returns:
-        Tokens [B, T] and, True where a token repeats an earlier one, [B, T].
+        Tokens [B, T], and [B, T] that is True where a token repeats an earlier one.
     """
     period_B = rng.integers(2, length // 2 + 1, size=count)
     fresh_BT = rng.choice(names, size=(count, length))

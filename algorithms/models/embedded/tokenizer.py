@@ -1,4 +1,4 @@
-"""A tokenizer for one environment: a name is one token wherever it stands, any other text falls back to bytes."""
+"""A tokenizer for one environment: a name is one token wherever it occurs, any other text falls back to bytes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[str], phrases: Iterable[str] = ()) -> Any:
-    """Returns a `transformers` tokenizer whose vocabulary is written down, not learned.
+    """Returns a `transformers` tokenizer whose vocabulary is given, not learned.
 
     Args:
         names: each becomes one token, however many words it has.
         texts: examples of everything else; each of their words becomes one token.
         marks: the dialect's tags; each becomes one token.
-        phrases: each becomes one token just as it stands, spaces included; see `phrases_between`.
+        phrases: each becomes one token exactly as it is, spaces included; see `phrases_between`.
 
     Any text can be encoded: what is not in the vocabulary falls back to characters, then to bytes.
-    A space is put before a name at the beginning of a text or after a tag, so that a name has one
-    token there too; for the same reason texts differ from their decoding by such spaces only.
+    A space is put before a name at the beginning of a text or after a tag, so that a name is one
+    token there too; for the same reason texts differ from their decoding only by such spaces.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -35,7 +35,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
     pieces |= dict.fromkeys(_SPACE + word for text in texts for word in re.findall(r"[^\W\d_]+", text))
     pieces |= dict.fromkeys(_SPACE + name.replace(" ", _SPACE) for name in names)
     pieces |= dict.fromkeys(phrase.replace(" ", _SPACE) for phrase in phrases)
-    # Every piece costs the same, so the fewest pieces win; bytes and <unk> never stand for their own spelling.
+    # Every piece costs the same, so the fewest pieces win; bytes and <unk> are never chosen for their own spelling.
     scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>|<unk>", piece) else -10.0) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=0, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
@@ -53,13 +53,13 @@ def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:
 
 
 def phrases_between(tokenizer: Any, known: Iterable[int], texts: Sequence[str], *, least: int = 3) -> list[str]:
-    """Returns what stands between known tokens in several texts: of calls with code in them, the code around the names.
+    """Returns what recurs between known tokens in several texts: for calls that contain code, the code around the names.
 
     Args:
         tokenizer: without phrases.
         known: ids of the names and tags.
         texts: examples of calls.
-        least: in how many of them a phrase must occur; what is rarer is spelt in smaller pieces.
+        least: in how many of them a phrase must occur; rarer ones are spelt in smaller pieces.
 
     Returns:
         The phrases, in order of their first occurrence; none where calls consist of names, as in a search.

@@ -1,4 +1,4 @@
-"""Chat models: their templates, asked once about dummy conversations, and never again about history."""
+"""Chat models: their templates, probed once with dummy conversations, and never asked to render history."""
 
 from .renderer import ChatRenderer
 

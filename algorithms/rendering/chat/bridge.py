@@ -1,7 +1,7 @@
 """What a template puts around a tool's result between two assistant turns: found once, on a dummy conversation.
 
 The bridge is text from the end of one assistant turn to the beginning of the next. It starts with a control
-token, so its tokens do not depend on what stands before it.
+token, so its tokens do not depend on what comes before it.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from .template import ACTION, QUESTION, RESULT, ChatTemplate, Message, assistant, result, user
 
 _PROBE = ' \t "quoted" \\ {"a": [1]} é\u2028 <b>&\'s\n two\n\n lines \n'
-"""A content on which a template shows what it does with contents."""
+"""A content that reveals what a template does with contents."""
 
 
 def _as_is(text: str) -> str:
@@ -32,10 +32,10 @@ _CHANGES: tuple[Callable[[str], str], ...] = (_as_is, str.strip, _in_json, _stri
 
 @dataclass(frozen=True)
 class Bridge:
-    """One family's way from an action to the next.
+    """What one model family's template puts between an action and the next.
 
     Args:
-        role: in which results are given, "tool" or "user".
+        role: the role of results, "tool" or "user".
         head: text from the end of the assistant turn to the result.
         tail: text from the result to the beginning of the next assistant turn.
         change: what the template does with a result's text.
@@ -49,20 +49,20 @@ class Bridge:
     tools: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
     def text(self, content: str) -> str:
-        """Returns the whole way with a result in it."""
+        """Returns the whole bridge with a result in it."""
         return self.head + self.change(content) + self.tail
 
     def seen(self, content: str) -> str:
-        """Returns what the model sees of a result: without the spaces around it where the template drops them."""
+        """Returns what the model sees of a result: without surrounding spaces where the template drops them."""
         return content.strip() if self.change in (str.strip, _stripped_in_json) else content
 
     def message(self, content: str) -> Message:
-        """Returns the message it stands for."""
+        """Returns the message with this content."""
         return result(content) if self.role == "tool" else user(content)
 
 
 def find_bridge(template: ChatTemplate, role: str, tools: Sequence[Mapping[str, Any]] = ()) -> Bridge | None:
-    """Returns the bridge of a template; None if it refuses the role, or changes results in a way that is not known here."""
+    """Returns the bridge of a template; None if it refuses the role, or changes results in an unknown way."""
     for change in _CHANGES:
         bridge = Bridge(role, "", "", change, tools)
         after = _after_action(template, bridge, RESULT)

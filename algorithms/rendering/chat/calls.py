@@ -1,7 +1,7 @@
 """How a model's own template writes a tool call, and its translation into the environment's JSON dialect.
 
-The environment knows no models, and what a model sampled is never changed: only the text that is handed to
-the environment is translated, tokens and the tree's texts stay the model's own.
+The environment knows nothing about models, and what a model sampled is never changed: only the text that is handed to
+the environment is translated; tokens and the tree's texts stay the model's own.
 """
 
 import json
@@ -18,7 +18,7 @@ class CallFormat(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called after."""
+        """The format's name."""
         ...
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ class Hermes:
     name: str = "hermes"
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        """Writes a call on lines of its own; see `CallFormat.call`.
+        """Writes a call on separate lines; see `CallFormat.call`.
 
         >>> print(Hermes().call("search", {"query": "Köln"}))
         <tool_call>
@@ -54,7 +54,7 @@ class Hermes:
 
 _CALL = re.compile(r'<tool_call>|\{\s*+"(?:name"|type"\s*+:\s*+"function")')
 _DECODER = json.JSONDecoder(strict=False)
-"""Line breaks may stand in a text as they are, as in the dialect itself."""
+"""Strings may contain raw line breaks, as in the dialect itself."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Llama3:
         return json.dumps({"name": tool, "parameters": dict(arguments)}, ensure_ascii=False)
 
     def to_dialect(self, text: str) -> str:
-        """Puts every JSON object that begins as a call into `<tool_call>`; broken JSON too, as it was meant as one.
+        """Puts every JSON object that begins like a call into `<tool_call>`; broken JSON too, as it was meant as one.
 
-        Which of them were only spoken of in a thought, the dialect decides; what is in `<tool_call>` already is left alone.
+        The dialect decides which of them were only mentioned in a thought; what is already in `<tool_call>` is left alone.
 
         >>> Llama3().to_dialect('{"name": "search", "parameters": {"query": "Bonn"}}')
         '<tool_call>{"name": "search", "arguments": {"query": "Bonn"}}</tool_call>'
@@ -104,7 +104,7 @@ def _translated(text: str, start: int) -> tuple[str, int] | None:
         call, end = _DECODER.raw_decode(text, start)
         if "parameters" in call:
             call = {"name": call.get("name"), "arguments": call["parameters"]}
-        # escapes lone surrogates, which the dialect then repairs, and as in the dialect itself whatever looks like a mark
+        # escapes lone surrogates, which the dialect then repairs, and, as in the dialect, whatever looks like a mark
         return json.dumps(call).replace("<", "\\u003c"), end
     except (ValueError, RecursionError):
         return None
@@ -114,7 +114,7 @@ HERMES, LLAMA3 = Hermes(), Llama3()
 
 
 def native_format(template: ChatTemplate) -> CallFormat | None:
-    """Returns the format in which a template writes calls; None if it writes none, or in a way that is not known here."""
+    """Returns the format in which a template writes calls; None if it writes none, or uses an unknown format."""
     if not template.takes_tools:
         return None
     arguments = {"query": "DUMMYVALUE"}

@@ -18,25 +18,25 @@ _OWN_MARKS = {
     "tags": {"<think>", "</think>"},
     "json": {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"},
 }
-"""Marks that the environment's dialect keeps out of a tool's text itself, and that its own messages may name."""
+"""Marks that the environment's dialect itself keeps out of a tool's text, and that its own messages may contain."""
 
 
 class ChatRenderer(TextRenderer):
     """Renders for any Hugging Face chat model.
 
-    With dialect "tags" an episode is one assistant turn, as in the ARPO paper: results are put into it as they are.
+    With dialect "tags" an episode is one assistant turn, as in the ARPO paper: results are inserted unchanged.
     If the model ends the turn without an action, the turn is opened again.
 
-    With dialect "json" each action is an assistant turn and each result a turn of its own, in the model's own format
-    where that is one of `calls.py`; other models are told the format of Hermes in their instructions.
+    With dialect "json" each action is an assistant turn and each result a separate turn, in the model's own format
+    where `calls.py` knows it; other models are given the format of Hermes in their instructions.
 
     Args:
         tokenizer: a `transformers` tokenizer with a chat template.
-        dialect: name of the dialect the environment shall be made with.
+        dialect: name of the dialect to make the environment with.
         with_instructions: whether the prompt tells the model about its tools.
-        stop_tokens: ids that end a turn, beside the template's own and the tokenizer's `eos_token`.
+        stop_tokens: ids that end a turn, besides the template's own and the tokenizer's `eos_token`.
         template_options: more variables of the template, e.g. `{"enable_thinking": False}`.
-        allow_rewriting_template: accept a template that rewrites earlier turns, to evaluate; never to train.
+        allow_rewriting_template: accept a template that rewrites earlier turns, for evaluation only, never for training.
 
     Raises:
         ConfigError: there is no chat template, no token ends a turn, or the template rewrites earlier turns.
@@ -55,7 +55,7 @@ class ChatRenderer(TextRenderer):
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError("The tokenizer has no chat template; use TextRenderer, or set tokenizer.chat_template.")
         super().__init__(tokenizer, dialect=dialect, with_instructions=with_instructions, stop_tokens=stop_tokens)
-        make_dialect(dialect, ())  # refuses a name that does not exist
+        make_dialect(dialect, ())  # refuses an unknown name
         self.template = ChatTemplate(tokenizer, template_options or {})
         added = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if not t.special and t.content.strip()}
         marks = {i: mark for i, mark in added.items() if mark in self.template.source}
@@ -70,7 +70,7 @@ class ChatRenderer(TextRenderer):
         self.rewrites: tuple[Rewrite, ...] = ()
         """Where the template rewrites earlier turns; a trainer refuses a renderer that has any."""
         self.normalises: tuple[Rewrite, ...] = ()
-        """Where the template would tidy turns up; sampled tokens stay as they were sampled."""
+        """Where the template would tidy up turns; sampled tokens stay as they were sampled."""
         if dialect == "json":
             self._set_up_turns(allow_rewriting_template)
 
@@ -82,20 +82,20 @@ class ChatRenderer(TextRenderer):
         bridge = bridge or find_bridge(self.template, "user", tools)
         if bridge is None or not bridge.head.startswith(self._end):
             raise ConfigError(
-                "The chat template cannot be continued with results in turns of their own. Use dialect='tags' instead."
+                "The chat template cannot be continued with results in separate turns. Use dialect='tags' instead."
             )
         self._native, self._bridge = native is not None, bridge
         self.rewrites = rewritten_turns(self.template, bridge, self.calls, self._raw)
         self.normalises = normalised_turns(self.template, bridge, self.calls, self._raw)
         if self.rewrites and not allow_rewriting:
             raise ConfigError(
-                f"The chat template rewrites earlier turns: {self.rewrites[0]}. A model must not be trained in contexts that "
+                f"The chat template rewrites earlier turns: {self.rewrites[0]}. A model must not be trained on contexts that "
                 "its template would not show it. Use a template that keeps history, or dialect='tags', where an episode is "
-                "one turn. To evaluate all the same: allow_rewriting_template=True."
+                "one turn. To evaluate anyway: allow_rewriting_template=True."
             )
 
     def _turn_end(self) -> str:
-        """Returns the control token that ends an assistant turn; the text's end where the template names none."""
+        """Returns the control token that ends an assistant turn; the end-of-text token where the template names none."""
         tokens = self._raw(self.template.turn_end)
         if tokens and tokens[0] in self._control_ids:
             return str(self.tokenizer.convert_ids_to_tokens(tokens[0]))
@@ -104,7 +104,7 @@ class ChatRenderer(TextRenderer):
     # --- the protocol -----------------------------------------------------------------------------------
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
-        """Returns the tokens of the first prompt, the tools in the template's own way where it has one.
+        """Returns the tokens of the first prompt, with the tools in the template's own format where it has one.
 
         Raises:
             ConfigError: the template refuses to render it.
@@ -121,7 +121,7 @@ class ChatRenderer(TextRenderer):
                 messages = [system(instructions), *messages] if takes else [user(f"{instructions}\n\n{task}")]
             text = self.template.render(messages, prompt=True, tools=functions)
             if text is None:
-                raise ConfigError("The chat template fails to render a prompt of system instructions and a user's question.")
+                raise ConfigError("The chat template cannot render a prompt of system instructions and a user's question.")
             return text
 
         return self._around(prompt, self._foreign(task, own=set()))
@@ -139,7 +139,7 @@ class ChatRenderer(TextRenderer):
         """Returns an action in the environment's dialect; see `Renderer.action`."""
         return self.calls.to_dialect(text) if self.dialect == "json" else text
 
-    # --- results in turns of their own --------------------------------------------------------------------
+    # --- results in separate turns ------------------------------------------------------------------------
 
     def _next_turn(self, text: str, limit: int, ended: bool) -> Encoded:
         wrapped = _WRAPPED.fullmatch(text) if self._bridge.role == "tool" else None
@@ -159,7 +159,7 @@ class ChatRenderer(TextRenderer):
         return turn(kept, cut=True) if kept is not None else NO_ROOM
 
     def _way(self, content: str, ended: bool) -> tuple[int, ...]:
-        """Returns the tokens from an action to the next; those of the turn's end only if the model did not draw them."""
+        """Returns the tokens from an action to the next; those of the turn's end only if the model did not sample them."""
         bridge = self._bridge
         inner = self._pieces(bridge.change(content))
         tokens = self._speller.join([Piece(bridge.head, own=True), *inner, Piece(bridge.tail, own=True)])

@@ -1,7 +1,7 @@
-"""Whether a template's rendering of a conversation is what its turns add up to, and where it is not.
+"""Whether a template renders a conversation as its turns add up, and where it does not.
 
-A template that rewrites earlier turns (drops their reasoning, say) shows a served model another context than
-the one it was trained in. Each kind of turn is tried once, on dummy conversations of several turns.
+A template that rewrites earlier turns (say, by dropping their reasoning) shows a served model a different context
+from the one it was trained on. Each kind of turn is tried once, on dummy conversations of several turns.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class Rewrite:
 
     Args:
         turn: the kind of assistant turn.
-        said: text of the conversation, as its turns add up to, from where it differs.
+        said: text of the conversation, as its turns add up, from where it differs.
         rendered: what the template makes of it.
     """
 
@@ -31,12 +31,12 @@ class Rewrite:
     rendered: str
 
     def __str__(self) -> str:
-        """Says it in one clause."""
-        return f"{self.turn}: after {self.said[:70]!r} were said, it renders {self.rendered[:70]!r}"
+        """Describes it in one clause."""
+        return f"{self.turn}: after {self.said[:70]!r} was said, it renders {self.rendered[:70]!r}"
 
 
 def thought(generation_prompt: str) -> tuple[str, str]:
-    r"""Returns what a generation prompt thinks for the model: (a thought it opens, a thought it opens and closes).
+    r"""Returns the thought that a generation prompt writes for the model: (one it opens, one it opens and closes).
 
     >>> thought("<|im_start|>assistant\n<think>\n")
     ('<think>\n', '')
@@ -48,12 +48,12 @@ def thought(generation_prompt: str) -> tuple[str, str]:
 
 
 def rewritten_turns(template: ChatTemplate, bridge: Bridge, calls: CallFormat, encode: Encode) -> tuple[Rewrite, ...]:
-    """Returns where a template changes turns that are written as it asks for them: then a context is not what was said."""
+    """Returns where a template changes turns written as it asks for them: then a context is not what was said."""
     return _compared(template, bridge, _kinds(template, calls)[0], encode)
 
 
 def normalised_turns(template: ChatTemplate, bridge: Bridge, calls: CallFormat, encode: Encode) -> tuple[Rewrite, ...]:
-    """Returns where a template tidies up what a model need not have written: spaces around a turn, no thought at all."""
+    """Returns where a template tidies up what models may write: spaces around a turn, or no thought at all."""
     return _compared(template, bridge, _kinds(template, calls)[1], encode)
 
 
@@ -98,7 +98,7 @@ def _compare(template: ChatTemplate, bridge: Bridge, turn: str, action: str, enc
     if rendered != said:
         at = next((i for i, (a, b) in enumerate(zip(said, rendered, strict=False)) if a != b), min(len(said), len(rendered)))
         return Rewrite(turn, said[max(0, at - 30) :], rendered[max(0, at - 30) :])
-    # spaces at a seam may be merged with it by the tokenizer; that is no rewriting, and ids are kept as sampled
+    # the tokenizer may merge spaces at a seam; that is not rewriting, and ids are kept as sampled
     if action == action.strip() and list(encode(rendered)) != tokens:
         return Rewrite(turn, said[-70:], "the same text in other tokens")
     return None

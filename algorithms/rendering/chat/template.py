@@ -1,6 +1,6 @@
-"""A tokenizer's chat template, and what dummy conversations tell about it.
+"""A tokenizer's chat template, and what dummy conversations reveal about it.
 
-Nothing here is looked up by a model's name: what a template can do is seen from what it renders.
+Nothing here is looked up by a model's name: what a template can do shows in what it renders.
 """
 
 import re
@@ -22,7 +22,7 @@ TOOL: dict[str, Any] = {
 """A tool for dummy conversations."""
 
 QUESTION, ACTION, RESULT = "DUMMYQUESTION", "DUMMYACTION", "DUMMYRESULT"
-"""Texts for dummy conversations, which no template contains."""
+"""Strings for dummy conversations, which no template contains."""
 
 _PINNED = {"date_string": "26 Jul 2024"}
 
@@ -56,13 +56,13 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 **self._options,
             )
-        except Exception:  # noqa: BLE001  # a template is a program of its own and may fail in any way
+        except Exception:  # noqa: BLE001  # a template is a program, and may fail in any way
             return None
         return str(text)
 
     @cached_property
     def source(self) -> str:
-        """The template itself; of several named ones, all of them."""
+        """The template itself; if there are several named ones, all of them."""
         template = self._tokenizer.chat_template
         return "\n".join(template.values()) if isinstance(template, dict) else str(template)
 
@@ -85,7 +85,7 @@ class ChatTemplate:
 
     @cached_property
     def generation_prompt(self) -> str:
-        """What begins an assistant turn; "" if it cannot be told from the rest."""
+        """What begins an assistant turn; "" if it cannot be told apart from the rest."""
         bare, prompted = (self.render([user(QUESTION)], prompt=prompt) for prompt in (False, True))
         if bare is None or prompted is None:
             return ""
@@ -93,7 +93,7 @@ class ChatTemplate:
 
     @cached_property
     def turn_end(self) -> str:
-        """What follows the content of an assistant turn; some templates end the whole text there as well, which is left out."""
+        """What follows the content of an assistant turn; where the template also ends the whole text, that is left out."""
         conversation = [user(QUESTION), assistant(ACTION)]
         bare, going_on = (self.render(turns, prompt=False) for turns in (conversation, [*conversation, user(QUESTION)]))
         if bare is None or going_on is None:
@@ -119,7 +119,7 @@ def user(content: str) -> Message:
 
 
 def assistant(content: str) -> Message:
-    """Returns an assistant message, a call written in its text."""
+    """Returns an assistant message; a call is part of its text."""
     return {"role": "assistant", "content": content}
 
 

@@ -192,7 +192,7 @@ class Looking:
 
 REFUSED = {
     "seen": ("it kept a pipe", "it kept a pipe"),
-    "not to be looked at": (OSError(13, "Permission denied"), "it cannot be looked at (Permission denied)"),
+    "not to be looked at": (OSError(13, "Permission denied"), "it cannot be inspected (Permission denied)"),
 }
 
 
