@@ -67,7 +67,7 @@ def _extended(config: TrainConfig, steps: int) -> TrainConfig:
     if config.decay != "constant":
         raise ConfigError(
             f"The learning rate of this run reaches its end at step {config.steps}; in a run of {steps} it would have been "
-            f"different from the start. Start a new run from it: --policy {config.output} --steps {max(1, steps - done)}."
+            f"different all along. Start a new run from its policy: --policy {config.output} --steps {max(1, steps - done)}."
         )
     return replace(config, steps=steps)
 

@@ -405,7 +405,7 @@ def test_a_run_whose_learning_rate_has_come_to_its_end_is_not_extended(tiny_poli
     run = tmp_path / "run"
     assert main(arguments(tiny_policy, run, "--decay", "linear", steps=1)) == 0
     assert main(["train", "--resume", str(run), "--steps", "4"]) == 2
-    assert f"Begin a new run from its policy: --policy {run} --steps 3" in said(capsys)
+    assert f"Start a new run from its policy: --policy {run} --steps 3" in said(capsys)
 
 
 # --- the same bytes ------------------------------------------------------------------------------------------
