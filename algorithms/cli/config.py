@@ -169,14 +169,7 @@ class TrainConfig:
         Raises:
             ConfigError: the options that say so contradict each other.
         """
-        return source_of(
-            self.policy,
-            policy_args=self.policy_args,
-            engine=self.engine,
-            engine_args=self.engine_args,
-            model_folder=self.model_folder,
-            usual="embedded",
-        )
+        return source_of(self, usual="embedded")
 
     def resolved(self) -> "TrainConfig":
         """Returns the configuration with everything filled in that was left to us."""

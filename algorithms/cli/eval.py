@@ -72,7 +72,7 @@ class EvalConfig:
         for name in ("questions", "samples", "action_tokens", "context_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        _ = self.source
+        _ = self.source  # which finds options that contradict each other
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -85,14 +85,7 @@ class EvalConfig:
         Raises:
             ConfigError: the options that say so contradict each other.
         """
-        return source_of(
-            self.policy,
-            policy_args=self.policy_args,
-            engine=self.engine,
-            engine_args=self.engine_args,
-            model_folder=self.model_folder,
-            usual=None,
-        )
+        return source_of(self, usual=None)
 
     def resolved(self) -> "tuple[Path, str, tuple[str, ...]]":
         """Returns the folder of the model, the environment's id and its arguments.

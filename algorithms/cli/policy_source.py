@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -71,48 +71,66 @@ class Source:
         return {} if self.urls is None else {"urls": self.urls}
 
 
-def source_of(
-    policy: str,
-    *,
-    policy_args: Sequence[str],
-    engine: str,
-    engine_args: Sequence[str],
-    model_folder: str | None,
-    usual: str | None,
-) -> Source:
+class PolicyOptions(Protocol):
+    """--policy and the options that belong to it, as commands have them."""
+
+    @property
+    def policy(self) -> str:
+        """A model, for the engine; URLs of servers; or a policy that samples from a model named apart."""
+        ...
+
+    @property
+    def policy_args(self) -> Sequence[str]:
+        """NAME=VALUE, of a policy that is named."""
+        ...
+
+    @property
+    def model_folder(self) -> str | None:
+        """The model, where `policy` does not say."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """One of "local" and "vllm"."""
+        ...
+
+    @property
+    def engine_args(self) -> Sequence[str]:
+        """NAME=VALUE, of vLLM."""
+        ...
+
+
+def source_of(options: PolicyOptions, usual: str | None) -> Source:
     """Returns what --policy and the options that belong to it stand for.
 
     Args:
-        policy: a model, for the engine; URLs of servers; or a policy that samples from a model named apart.
-        policy_args: NAME=VALUE, of a policy that is named.
-        engine: "local" or "vllm".
-        engine_args: NAME=VALUE, of vLLM.
-        model_folder: the model, where `policy` does not say.
+        options: of a command.
         usual: the model that a named policy samples from if `model_folder` is left out.
 
     Raises:
         ConfigError: an option would have no effect, or the policy does not take its own.
     """
+    policy, model_folder, engine = options.policy, options.model_folder, options.engine
     named, served = is_named(policy), is_url(policy)
     if engine != "local" and named:
         raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} does its own sampling.")
     if engine != "local" and served:
         raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which does its own sampling.")
-    if engine_args and engine == "local":
+    if options.engine_args and engine == "local":
         raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
-    if policy_args and not named:
+    if options.policy_args and not named:
         raise ConfigError("policy_args would have no effect: they belong to a policy from another package.")
     if model_folder is not None and not named and not served:
         raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or from another package.")
     if served:
         return Source("server", {}, model_folder or policy, policy)
     if not named:
-        return Source(engine, parse_arguments(engine_args), policy)
-    options = parse_arguments(policy_args)
-    policy_maker(policy, options)
+        return Source(engine, parse_arguments(options.engine_args), policy)
+    own = parse_arguments(options.policy_args)
+    policy_maker(policy, own)
     if model_folder is None and usual is None:
         raise ConfigError(f"Say with --model-folder which run or model {policy} should sample from.")
-    return Source(policy, options, model_folder or usual or "")
+    return Source(policy, own, model_folder or usual or "")
 
 
 def is_named(name: str) -> bool:
