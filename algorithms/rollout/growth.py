@@ -12,7 +12,7 @@ import numpy as np
 from arpo_envs import ConfigError
 
 from .. import seeds
-from ..tree import Node, Origin, RolloutTree, Status
+from ..tree import Node, Origin, RolloutTree, Status, repeated
 from .environments import Environments
 from .failures import reason
 from .limits import Start
@@ -98,10 +98,10 @@ class Growth:
         tokens: Sequence[int],
         **fields: Any,
     ) -> int:
-        """Appends a node and returns its index; what is not given is blank."""
-        zeros = (0.0,) * len(tokens)
-        blank: dict[str, Any] = {"sampled": (False,) * len(tokens), "logprobs": zeros, "entropies": zeros}
-        return self.tree.add(Node(key, parent, parent_at, kind, tuple(tokens), **(blank | fields)))
+        """Appends a node and returns its index; tokens that nobody drew have probabilities and entropies of 0."""
+        if "sampled" not in fields:
+            fields |= {name: repeated(0, len(tokens), name) for name in ("sampled", "logprobs", "entropies")}
+        return self.tree.add(Node(key, parent, parent_at, kind, tokens, **fields))
 
     def add_failed(
         self, key: tuple[int, ...], parent: int, parent_at: int, origin: Origin, status: Status, error: Exception

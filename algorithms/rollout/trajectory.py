@@ -10,7 +10,7 @@ from arpo_envs import CloneError, members
 
 from ..branching.strategy import BranchPoint
 from ..policies import Generation, Sampling
-from ..tree import Origin, RolloutTree, Status
+from ..tree import Origin, RolloutTree, Status, repeated
 from . import door
 from .failures import reason
 from .growth import Growth
@@ -295,7 +295,7 @@ class Trajectory:
             self.parent,
             self.parent_at,
             action.tokens,
-            sampled=(True,) * len(action.tokens),
+            sampled=repeated(True, len(action.tokens), "sampled"),
             logprobs=action.logprobs,
             entropies=action.entropies,
             origin=self.origin,

@@ -14,7 +14,7 @@ from .files import (
     write_trees,
 )
 from .rollout_tree import NO_PARENT, Node, Origin, RolloutTree, Segment, Status, ToolCalls, total_tool_calls
-from .spans import COLUMNS, Span, concatenated
+from .spans import COLUMNS, Span, concatenated, repeated
 
 __all__ = [
     "COLUMNS",
@@ -33,6 +33,7 @@ __all__ = [
     "keep_trees_before",
     "read_tree",
     "read_trees",
+    "repeated",
     "total_tool_calls",
     "write_trees",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .spans import COLUMNS, Array, Buffer, Span, moved, span
+from .spans import COLUMNS, Array, Span, span, together
 
 NO_PARENT = -1
 
@@ -50,7 +50,7 @@ class Status(enum.StrEnum):
         return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """Some tokens, and what happened after them.
 
@@ -130,12 +130,24 @@ class ToolCalls(NamedTuple):
     replayed: int
 
 
-def _columns(node: Node) -> tuple[Span[Any], ...]:
-    return tuple(getattr(node, name) for name in COLUMNS)
+def _span(node: Node, name: str) -> Span[Any]:
+    """Returns what a node holds per token, as what it is."""
+    numbers: Span[Any] = getattr(node, name)
+    return numbers
 
 
-def _buffers() -> dict[str, Buffer]:
-    return {name: Buffer(dtype) for name, dtype in COLUMNS.items()}
+def _together(nodes: Sequence[Node]) -> list[Node]:
+    """Returns equal nodes whose numbers lie in one object for each of `COLUMNS`."""
+    columns = zip(*(together(_span(node, name) for node in nodes) for name in COLUMNS), strict=True)
+    return [_with(node, dict(zip(COLUMNS, own, strict=True))) for node, own in zip(nodes, columns, strict=True)]
+
+
+def _with(node: Node, changes: Mapping[str, Any]) -> Node:
+    """Returns a node with other values, as `dataclasses.replace` does, but without looking at its numbers again."""
+    changed = object.__new__(Node)
+    for name in _FIELDS:
+        object.__setattr__(changed, name, changes[name] if name in changes else getattr(node, name))
+    return changed
 
 
 @dataclass
@@ -152,23 +164,17 @@ class RolloutTree:
     meta: dict[str, Any] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     frozen: bool = False
-    _buffers: dict[str, Buffer] = field(default_factory=_buffers, init=False, repr=False, compare=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy needs: each node brings its numbers along."""
-        return {name: value for name, value in vars(self).items() if name != "_buffers"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes the nodes of another tree, and their numbers into buffers of its own."""
-        vars(self).update(state, _buffers=_buffers())
-        self.nodes = [self._taken_in(node) for node in self.nodes]
-        self._trim()
+        """Takes the nodes of another tree, each with its own numbers, and puts these together."""
+        vars(self).update(state)
+        self.nodes = _together(self.nodes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the numbers of the tokens occupy, room to grow included."""
-        sources = {id(one.source): one.source for node in self.nodes for one in _columns(node)}
-        return sum(source.nbytes for source in sources.values())
+        """Bytes that the numbers of the tokens occupy."""
+        held = [_span(node, name).held for node in self.nodes for name in COLUMNS]
+        return sum(map(len, {id(some): some for some in held}.values()))
 
     def add(self, node: Node) -> int:
         """Appends a node and returns its index.
@@ -182,8 +188,7 @@ class RolloutTree:
         if len(lengths) != 1:
             raise ValueError(f"Node {node.key}: tokens, sampled, logprobs and entropies must be equally long, got {lengths}.")
         paid = [number for number in (node.reward, node.success) if number is not None]
-        per_token = (np.asarray(node.logprobs), np.asarray(node.entropies))
-        if not (all(map(math.isfinite, paid)) and all(np.isfinite(numbers).all() for numbers in per_token)):
+        if not (all(map(math.isfinite, paid)) and all(_span(node, name).is_finite for name in ("logprobs", "entropies"))):
             raise ValueError(f"Node {node.key}: log-probabilities, entropies, reward and success must be finite.")
         if (node.parent == NO_PARENT) != (not self.nodes):
             raise ValueError("The first node, and no other, is the prompt and has no parent.")
@@ -193,18 +198,8 @@ class RolloutTree:
             length = len(self.nodes[node.parent].tokens)
             if not (0 < node.parent_at <= length or node.parent_at == length):
                 raise ValueError(f"Node {node.key}: offset {node.parent_at} is outside its parent's {length} tokens.")
-        self.nodes.append(self._taken_in(node))
+        self.nodes.append(node)
         return len(self.nodes) - 1
-
-    def _taken_in(self, node: Node) -> Node:
-        """Returns a node whose numbers lie in the tree's own buffers."""
-        own: dict[str, Any] = {name: moved(getattr(node, name), buffer) for name, buffer in self._buffers.items()}
-        return dataclasses.replace(node, **own)
-
-    def _trim(self) -> None:
-        """Gives back the room to grow."""
-        for buffer in self._buffers.values():
-            buffer.trim()
 
     def roots(self) -> list[int]:
         """Returns the first nodes after the prompt."""
@@ -281,22 +276,21 @@ class RolloutTree:
         children: dict[int, list[int]] = {}
         for index, node in enumerate(self.nodes):
             children.setdefault(node.parent, []).append(index)
-        frozen = RolloutTree(self.task, dict(self.meta))
+        pieces: list[Node] = []
         stack: list[tuple[int, int, int, tuple[int, ...]]] = [(0, 0, NO_PARENT, ())] if self.nodes else []
         while stack:
             index, start, parent, key = stack.pop()
             node, below = self.nodes[index], children.get(index, [])
             stop = min((self.nodes[c].parent_at for c in below if self.nodes[c].parent_at > start), default=len(node.tokens))
-            parent_at = len(frozen.nodes[parent].tokens) if parent != NO_PARENT else 0
-            mine = frozen.add(_piece(node, start, stop, key, parent, parent_at))
+            parent_at = len(pieces[parent].tokens) if parent != NO_PARENT else 0
+            mine = len(pieces)
+            pieces.append(_piece(node, start, stop, key, parent, parent_at))
             following = [(c, 0) for c in below if self.nodes[c].parent_at == stop]
             following.sort(key=lambda pair: self.nodes[pair[0]].key)
             if stop < len(node.tokens):
                 following.insert(0, (index, stop))
             stack += [(c, at, mine, (*key, i)) for i, (c, at) in reversed(list(enumerate(following)))]
-        frozen._trim()
-        frozen.frozen = True
-        return frozen
+        return RolloutTree(self.task, dict(self.meta), _together(pieces), frozen=True)
 
     def to_json(self) -> str:
         """Returns the tree as one line of JSON: what its nodes hold per token is in "arrays", one after another.
@@ -321,13 +315,14 @@ class RolloutTree:
         for fields in record["nodes"]:
             length = fields.get("length", 0)
             own = {name: array[at : at + length] for name, array in arrays.items()}
-            tree.nodes.append(tree._taken_in(_read_node({**fields, **own})))
+            tree.nodes.append(_read_node({**fields, **own}))
             at += length
-        tree._trim()
+        tree.nodes = _together(tree.nodes)
         tree.frozen = record["frozen"]
         return tree
 
 
+_FIELDS = tuple(f.name for f in dataclasses.fields(Node))
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is not dataclasses.MISSING}
 
 
@@ -343,13 +338,13 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
         changes |= {"origin": "", "replayed": 0}
     if stop < len(node.tokens):
         changes |= {"text": "", "tool": "", "tool_status": "", "status": None, "fault": "", "reward": None, "success": None}
-    return dataclasses.replace(node, **changes)
+    return _with(node, changes)
 
 
 def _written(node: Node) -> dict[str, Any]:
     """Returns what a node is apart from its arrays, without what says nothing."""
-    fields = {name: value for name, value in vars(node).items() if name not in COLUMNS and value != _DEFAULTS.get(name)}
-    return {**fields, "length": len(node.tokens)}
+    values = ((name, getattr(node, name)) for name in _FIELDS if name not in COLUMNS)
+    return {**{name: value for name, value in values if value != _DEFAULTS.get(name)}, "length": len(node.tokens)}
 
 
 def _read_node(fields: Mapping[str, Any]) -> Node:

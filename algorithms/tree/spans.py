@@ -1,6 +1,9 @@
-"""Numbers of nodes as arrays: a tree's growing buffers, and the views of them that its nodes hold."""
+"""Numbers of nodes as arrays: bytes that nobody can change, and the views of them that nodes hold."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, overload
 
@@ -24,111 +27,56 @@ _KINDS = {
     "logprobs": ("fiu", "numbers"),
     "entropies": ("fiu", "numbers"),
 }
-_LARGEST = 2**31 - 1
-_SMALLEST = 64
-
-
-class Buffer:
-    """An array that grows at its end; what was once written never changes.
-
-    Args:
-        dtype: of its numbers.
-    """
-
-    __slots__ = ("_array", "_used")
-
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._array: Array = np.empty(0, dtype)
-        self._used = 0
-
-    @classmethod
-    def of(cls, array: Array) -> "Buffer":
-        """Returns a buffer that is full of the numbers of an array, which nobody else may write to."""
-        buffer = cls(array.dtype)
-        array.flags.writeable = False
-        buffer._array, buffer._used = array, len(array)
-        return buffer
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it occupies, room to grow included."""
-        return self._array.nbytes
-
-    def add(self, values: Array) -> tuple[int, int]:
-        """Appends numbers and returns where they lie, from and to."""
-        start, stop = self._used, self._used + len(values)
-        if stop > len(self._array):
-            self._resize(max(stop, _SMALLEST, len(self._array) * 5 // 4))
-        self._array.flags.writeable = True  # for us alone: who has a view of an array that is not cannot make it so
-        self._array[start:stop] = values
-        self._array.flags.writeable = False
-        self._used = stop
-        return start, stop
-
-    def trim(self) -> None:
-        """Gives back the room to grow; whoever adds more takes new room."""
-        if self._used < len(self._array):
-            self._resize(self._used)
-
-    def view(self, start: int, stop: int) -> Array:
-        """Returns some of its numbers, without a copy and not to be written to."""
-        return self._array[start:stop]
-
-    def _resize(self, size: int) -> None:
-        array = np.empty(size, self._array.dtype)
-        array[: self._used] = self._array[: self._used]  # whoever has a view of the old one keeps that
-        array.flags.writeable = False
-        self._array = array
-
-
-class Constant:
-    """Any number of times one value, which takes no room: where nobody drew a token all log-probabilities are 0.
-
-    Args:
-        value: [1], which; nobody else may write to it.
-    """
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Array) -> None:
-        self._value = value
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it occupies."""
-        return self._value.nbytes
-
-    def view(self, start: int, stop: int) -> Array:
-        """Returns the value as often as asked for, without a copy and not to be written to."""
-        return np.broadcast_to(self._value, max(0, stop - start))
+_CODES = {"tokens": "i", "logprobs": "f", "entropies": "f"} if sys.byteorder == "little" else {}
+"""Python's own arrays take in a short tuple in half the time that NumPy's take."""
 
 
 class Span(Sequence[Value], Generic[Value]):
-    """Some numbers of a buffer in a row: a sequence that cannot be changed, equal to a tuple of the same numbers.
+    """Some numbers in a row: a sequence that cannot be changed, equal to a tuple of the same numbers.
 
     Its elements and those it yields are Python's own numbers; `array`, or `np.asarray`, has them without a copy. There is
     no `+`: of arrays it would be an addition. `concatenated` joins spans.
 
     Args:
-        source: what holds them.
-        start: where they begin there.
+        held: the bytes that they lie in, maybe among others.
+        dtype: of them.
+        start: where they begin there, in numbers.
         stop: where they end.
+        step: 1, or 0 for one value so many times, which takes no room: where nobody drew a token all log-probabilities are 0.
     """
 
-    __slots__ = ("_source", "_start", "_stop")
+    __slots__ = ("_dtype", "_held", "_start", "_step", "_stop")
 
-    def __init__(self, source: Buffer | Constant, start: int, stop: int) -> None:
-        self._source, self._start, self._stop = source, start, stop
+    def __init__(self, held: bytes, dtype: np.dtype[Any], start: int, stop: int, step: int = 1) -> None:
+        self._held, self._dtype, self._start, self._stop, self._step = held, dtype, start, stop, step
 
     @property
     def array(self) -> Array:
-        """The numbers as a NumPy array, not to be written to."""
-        return self._source.view(self._start, self._stop)
+        """The numbers as a NumPy array, without a copy and not to be written to."""
+        size = self._dtype.itemsize * self._step
+        return np.ndarray(self._stop - self._start, self._dtype, self._held, self._start * size, (size,))
 
     @property
-    def source(self) -> Buffer | Constant:
-        """What holds the numbers."""
-        return self._source
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        return self._dtype
+
+    @property
+    def held(self) -> bytes:
+        """What holds the numbers: those of several nodes, or the one value that they all are."""
+        return self._held
+
+    @property
+    def is_one_value(self) -> bool:
+        """Whether it takes no room, because all its numbers are equal."""
+        return self._step == 0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number is infinite or NaN."""
+        if self._step == 0:
+            return not len(self) or _is_finite(self._held, self._dtype)
+        return bool(np.isfinite(self.array).all())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy) if copy else np.asarray(self.array, dtype=dtype)
@@ -151,8 +99,8 @@ class Span(Sequence[Value], Generic[Value]):
             return value
         start, stop, step = index.indices(len(self))
         if step == 1:
-            return Span(self._source, self._start + start, self._start + max(start, stop))
-        return _fresh(self.array[index])
+            return Span(self._held, self._dtype, self._start + start, self._start + max(start, stop), self._step)
+        return _packed(self.array[index].tobytes(), self._dtype)
 
     def __contains__(self, value: object) -> bool:
         return value in self.array.tolist()
@@ -180,10 +128,9 @@ class Span(Sequence[Value], Generic[Value]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self._source, Constant):
-            one = self._source.view(0, 1)
-            return _repeated, (one.tobytes(), one.dtype.str, len(self))
-        return _fresh, (self.array.copy(),)  # without what else is in the buffer
+        if self._step == 0:
+            return _repeated, (self._held, self._dtype.str, len(self))
+        return _sent, (self.array.tobytes(), self._dtype.str)  # without what else is held there
 
 
 def span(values: Sequence[Value], name: str) -> Span[Value]:
@@ -196,23 +143,32 @@ def span(values: Sequence[Value], name: str) -> Span[Value]:
     Raises:
         ValueError: they are no such numbers.
     """
-    if isinstance(values, Span) and values.array.dtype == COLUMNS[name]:
+    dtype = COLUMNS[name]
+    if isinstance(values, Span) and values.dtype == dtype:
         return values
-    array = np.asarray(values) if len(values) else np.empty(0, COLUMNS[name])
+    if name in _CODES and isinstance(values, tuple | list):
+        with contextlib.suppress(TypeError, OverflowError):  # what is no such number is refused below
+            return _packed(array(_CODES[name], values).tobytes(), dtype)
+    given = np.asarray(values) if len(values) else np.empty(0, dtype)
     kinds, meant = _KINDS[name]
-    if array.ndim != 1 or array.dtype.kind not in kinds:
+    if given.ndim != 1 or given.dtype.kind not in kinds:
         raise ValueError(f"{name} must be a sequence of {meant}, got {values!r:.100}.")
-    if name == "tokens" and len(array) and not -_LARGEST <= array.min() <= array.max() <= _LARGEST:
-        raise ValueError(f"Token ids have 32 bits, got {array.min()} to {array.max()}.")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which a tree refuses
-        return _fresh(array.astype(COLUMNS[name]))
+        own = given.astype(dtype)
+    if name == "tokens" and (own != given).any():
+        raise ValueError(f"Token ids have 32 bits, got {given.min()} to {given.max()}.")
+    return _packed(own.tobytes(), dtype)
 
 
-def moved(values: Span[Value], buffer: Buffer) -> Span[Value]:
-    """Returns a span with the same numbers, held by a buffer; one of a single value stays what it is."""
-    if isinstance(values.source, Constant):
-        return values
-    return Span(buffer, *buffer.add(values.array))
+def repeated(value: int, count: int, name: str) -> Span[Any]:
+    """Returns one value so many times.
+
+    Args:
+        value: which.
+        count: how often.
+        name: of the column of a node that it is for.
+    """
+    return Span(_bytes_of(value, name), COLUMNS[name], 0, count, 0)
 
 
 def concatenated(*spans: Sequence[Value]) -> Span[Value]:
@@ -224,25 +180,54 @@ def concatenated(*spans: Sequence[Value]) -> Span[Value]:
     Raises:
         TypeError: they are not all spans of numbers of one type.
     """
-    arrays = [one.array for one in spans if isinstance(one, Span)]
-    if not arrays or len(arrays) < len(spans) or len({array.dtype for array in arrays}) > 1:
+    own = [one for one in spans if isinstance(one, Span)]
+    if not own or len(own) < len(spans) or len({one.dtype for one in own}) > 1:
         raise TypeError("Only spans of numbers of one type can be joined.")
-    return _fresh(np.concatenate(arrays))
+    return _packed(b"".join(one.array.tobytes() for one in own), own[0].dtype)
 
 
-def _fresh(array: Array) -> Span[Any]:
-    """Returns a span of an array that nobody else has."""
-    if array.tobytes() != array[:1].tobytes() * len(array):  # by their bytes: −0 is not 0
-        return Span(Buffer.of(array), 0, len(array))
-    value = array[:1] if len(array) else np.zeros(1, array.dtype)
-    return Span(_constant(value.tobytes(), array.dtype), 0, len(array))
+def together(spans: Iterable[Span[Value]]) -> list[Span[Value]]:
+    """Returns equal spans of one type whose numbers lie in one object, so that each takes no more than its numbers."""
+    spans = list(spans)
+    held = b"".join(one.array.tobytes() for one in spans if not one.is_one_value)
+    moved, start = [], 0
+    for one in spans:
+        if one.is_one_value:
+            moved.append(one)
+        else:
+            moved.append(Span(held, one.dtype, start, start := start + len(one)))
+    return moved
+
+
+def _packed(numbers: bytes, dtype: np.dtype[Any]) -> Span[Any]:
+    """Returns a span of all the numbers in some bytes."""
+    size = dtype.itemsize
+    count, first = len(numbers) // size, numbers[:size]
+    if numbers == first * count:  # by their bytes: −0 is not 0
+        return Span(_shared(first or bytes(size)), dtype, 0, count, 0)
+    return Span(numbers, dtype, 0, count)
+
+
+def _sent(numbers: bytes, dtype: str) -> Span[Any]:
+    """Returns a span that was pickled."""
+    return _packed(numbers, np.dtype(dtype))
 
 
 def _repeated(value: bytes, dtype: str, count: int) -> Span[Any]:
     """Returns a span of one value."""
-    return Span(_constant(value, np.dtype(dtype)), 0, count)
+    return Span(_shared(value), np.dtype(dtype), 0, count, 0)
+
+
+@lru_cache(64)
+def _bytes_of(value: int, name: str) -> bytes:
+    return _shared(np.array(value, COLUMNS[name]).tobytes())
+
+
+@lru_cache(64)
+def _is_finite(value: bytes, dtype: np.dtype[Any]) -> bool:
+    return bool(np.isfinite(np.frombuffer(value, dtype)).all())
 
 
 @lru_cache(64)  # almost all are of 0, True and False: an object of its own for each would take more than its numbers
-def _constant(value: bytes, dtype: np.dtype[Any]) -> Constant:
-    return Constant(np.frombuffer(value, dtype))
+def _shared(value: bytes) -> bytes:
+    return value

@@ -53,7 +53,7 @@ def readable(tree: RolloutTree) -> str:
     """Returns a tree as one line of JSON in which a person can read the numbers, as files of trees once were."""
     blank = {field.name: field.default for field in fields(Node)}
     nodes = [
-        {name: list(value) if name in COLUMNS else value for name, value in vars(node).items() if value != blank[name]}
+        {name: list(value) if name in COLUMNS else value for name in blank if (value := getattr(node, name)) != blank[name]}
         for node in tree.nodes
     ]
     record = {"task": tree.task, "meta": tree.meta, "frozen": tree.frozen, "nodes": nodes}
