@@ -101,12 +101,9 @@ class Trajectory:
 
     async def _turn(self) -> bool:
         """Acts once and appends what comes of it; returns whether the episode goes on."""
-        action = await self.act()
+        action, text, call = await self.act()
         with self._blame(Status.TOOL_FAULT, action):
             state = members.ANCHOR.of(self.env.unwrapped)()
-        with self._blame(Status.RENDERER_FAULT, action):
-            text = self.run.renderer.text((*self.prefix, *action.tokens))
-            call = self.run.renderer.action(text)
         await self._tick()
         said = await self.step(action, call)
         await self._tick()
@@ -122,8 +119,12 @@ class Trajectory:
 
     # --- act ------------------------------------------------------------------------------------------------
 
-    async def act(self) -> Generation:
-        """Draws one action: probe, decide, continue; the probe and its continuation are one action."""
+    async def act(self) -> tuple[Generation, str, str]:
+        """Draws one action: probe, decide, continue; the probe and its continuation are one action.
+
+        Returns:
+            The action, its text, and what of it the environment is given.
+        """
         limit = min(self.run.limits.action_tokens - len(self.prefix), self.room)
         if limit < 1:
             raise self._full()
@@ -136,12 +137,14 @@ class Trajectory:
             await self.decide(action)
         if action is None or (action.finish == "length" and len(action.tokens) < limit):
             action = await self.generate(action, limit)
-        while len(action.tokens) < limit and self._goes_on(action):
+        while True:
+            text, call = self._read(action)
+            if len(action.tokens) >= limit or not self._goes_on(action, text, call):
+                return action, text, call
             longer = await self.generate(action, limit)
             if longer.tokens == action.tokens:
-                break
+                return action, text, call
             action = longer
-        return action
 
     async def generate(self, drawn: Generation | None, limit: int) -> Generation:
         """Draws until the action has `limit` tokens of its own; returns them with those drawn before."""
@@ -168,14 +171,16 @@ class Trajectory:
             entropies=drawn.entropies + more.entropies,
         )
 
-    def _goes_on(self, action: Generation) -> bool:
-        """Whether an engine stopped at a stop string that ends nothing: it stands in a thought, or in a text of a call."""
-        renderer = self.run.renderer
-        if action.finish != "stop" or not action.tokens or action.tokens[-1] in renderer.stop_tokens:
-            return False
+    def _read(self, action: Generation) -> tuple[str, str]:
+        """Returns the text of an action, and what of it the environment is given."""
         with self._blame(Status.RENDERER_FAULT, action):
-            text = renderer.text((*self.prefix, *action.tokens))
-            call = renderer.action(text)
+            text = self.run.renderer.text((*self.prefix, *action.tokens))
+            return text, self.run.renderer.action(text)
+
+    def _goes_on(self, action: Generation, text: str, call: str) -> bool:
+        """Whether an engine stopped at a stop string that ends nothing: it stands in a thought, or in a text of a call."""
+        if action.finish != "stop" or not action.tokens or action.tokens[-1] in self.run.renderer.stop_tokens:
+            return False
         with self._blame(Status.TOOL_FAULT, action):
             dialect = members.DIALECT.through(self.env)
             if dialect is None or not any(stop in text for stop in dialect.stop):

@@ -138,7 +138,7 @@ def _span(node: Node, name: str) -> Span[Any]:
 
 def _together(nodes: Sequence[Node]) -> list[Node]:
     """Returns equal nodes whose numbers lie in one object for each of `COLUMNS`."""
-    columns = zip(*(together(_span(node, name) for node in nodes) for name in COLUMNS), strict=True)
+    columns = zip(*(together([_span(node, name) for node in nodes]) for name in COLUMNS), strict=True)
     return [_with(node, dict(zip(COLUMNS, own, strict=True))) for node, own in zip(nodes, columns, strict=True)]
 
 

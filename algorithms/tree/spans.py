@@ -1,9 +1,8 @@
 """Numbers of nodes as arrays: bytes that nobody can change, and the views of them that nodes hold."""
 
-import contextlib
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, overload
 
@@ -60,6 +59,12 @@ class Span(Sequence[Value], Generic[Value]):
     def dtype(self) -> np.dtype[Any]:
         """Of the numbers."""
         return self._dtype
+
+    @property
+    def packed(self) -> bytes:
+        """The numbers as the bytes of `array`; without a copy where nothing else is held with them."""
+        size = self._dtype.itemsize
+        return self._held[self._start * size : self._stop * size] if self._step else self._held * len(self)
 
     @property
     def held(self) -> bytes:
@@ -130,7 +135,7 @@ class Span(Sequence[Value], Generic[Value]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._step == 0:
             return _repeated, (self._held, self._dtype.str, len(self))
-        return _sent, (self.array.tobytes(), self._dtype.str)  # without what else is held there
+        return _sent, (self.packed, self._dtype.str)  # without what else is held there
 
 
 def span(values: Sequence[Value], name: str) -> Span[Value]:
@@ -144,11 +149,13 @@ def span(values: Sequence[Value], name: str) -> Span[Value]:
         ValueError: they are no such numbers.
     """
     dtype = COLUMNS[name]
-    if isinstance(values, Span) and values.dtype == dtype:
+    if isinstance(values, Span) and values._dtype == dtype:
         return values
     if name in _CODES and isinstance(values, tuple | list):
-        with contextlib.suppress(TypeError, OverflowError):  # what is no such number is refused below
+        try:
             return _packed(array(_CODES[name], values).tobytes(), dtype)
+        except (TypeError, OverflowError):
+            pass  # what is no such number is refused below
     given = np.asarray(values) if len(values) else np.empty(0, dtype)
     kinds, meant = _KINDS[name]
     if given.ndim != 1 or given.dtype.kind not in kinds:
@@ -183,19 +190,21 @@ def concatenated(*spans: Sequence[Value]) -> Span[Value]:
     own = [one for one in spans if isinstance(one, Span)]
     if not own or len(own) < len(spans) or len({one.dtype for one in own}) > 1:
         raise TypeError("Only spans of numbers of one type can be joined.")
-    return _packed(b"".join(one.array.tobytes() for one in own), own[0].dtype)
+    return _packed(b"".join(one.packed for one in own), own[0].dtype)
 
 
-def together(spans: Iterable[Span[Value]]) -> list[Span[Value]]:
+def together(spans: Sequence[Span[Any]]) -> list[Span[Any]]:
     """Returns equal spans of one type whose numbers lie in one object, so that each takes no more than its numbers."""
-    spans = list(spans)
-    held = b"".join(one.array.tobytes() for one in spans if not one.is_one_value)
-    moved, start = [], 0
+    held = b"".join([one.packed for one in spans if one._step])
+    moved: list[Span[Any]] = []
+    start = 0
     for one in spans:
-        if one.is_one_value:
-            moved.append(one)
+        if one._step:
+            stop = start + len(one)
+            moved.append(Span(held, one._dtype, start, stop))
+            start = stop
         else:
-            moved.append(Span(held, one.dtype, start, start := start + len(one)))
+            moved.append(one)
     return moved
 
 
