@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Four processes on two cores: the two with the sandbox's tests mostly wait.
 PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
-.PHONY: train quick test golden test-numbers test-slow test-vllm test-cuda check bench format study clean
+.PHONY: train quick start test golden test-numbers test-slow test-vllm test-cuda check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
@@ -68,6 +68,11 @@ bench: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The start that comes with the package, anew: a cold start of the default environment, ten minutes.
+start: .venv/installed
+	$(BIN)/arpo train --cold-start fresh --steps 0 --seed 1 --output build/start
+	$(BIN)/python -m algorithms.cli.store_start build/start
 
 study: .venv/installed
 	$(BIN)/arpo study $(ARGS)

@@ -45,6 +45,9 @@ class TrainConfig:
     model_folder: str | None = None
     """Folder or hub id of the model to train. With a URL: needed if the server's name for its model means nothing on this
     machine. With a policy from another package: the model it samples from (default: "embedded")."""
+    cold_start: Literal["auto", "fresh"] = "auto"
+    """How the embedded policy begins. auto: where the package has a stored start for the environment, as for the default one,
+    with that; otherwise it is cold-started in this run. fresh: always cold-started in this run, which takes minutes."""
     weights_folder: Path | None = None
     """With a URL: folder for new weights, which the server sees under the same path (default: "weights" in the run's
     folder)."""
@@ -157,6 +160,8 @@ class TrainConfig:
             raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
             raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
+        if self.cold_start != "auto" and not self.source.is_made:
+            raise ConfigError("cold_start would have no effect: only the embedded policy has one.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
         if not self.importance_cap >= 1.0:

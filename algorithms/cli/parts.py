@@ -56,7 +56,8 @@ def rehearsed_policy(config: TrainConfig, folder: Path) -> Path:
 
 def _made(config: TrainConfig, folder: Path, **told: Any) -> Path:
     make_env = config.make_env(*config.train_args)
-    return make_model(config.source.model, folder=folder, make_env=make_env, seed=config.seed, device=config.device, **told)
+    told |= {"seed": config.seed, "device": config.device, "cold_start": config.cold_start}
+    return make_model(config.source.model, folder=folder, make_env=make_env, **told)
 
 
 def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluating: bool = False) -> TextRenderer:

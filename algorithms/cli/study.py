@@ -98,8 +98,8 @@ def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console
     else:
         command += [*ARMS[arm], "--seed", str(seed), "--output", str(run), *config.train]
         shared = config.output / f"{next(iter(ARMS))}-seed{seed}" / "cold_start"
-        if shared.is_dir() and "--policy" not in config.train:
-            command += ["--policy", str(shared)]
+        if "--policy" not in config.train:  # each seed has a start of its own, which its runs share
+            command += ["--policy", str(shared)] if shared.is_dir() else ["--cold-start", "fresh"]
     console.rule(f"{arm}, seed {seed}")
     status = subprocess.run(command, check=False).returncode
     if status != 0 or not (run / "summary.json").is_file():

@@ -7,7 +7,7 @@ run, there; any other finds its model where it is.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..rollout import MakeEnv
@@ -21,7 +21,15 @@ class Embedded:
     """Makes the embedded policy: a small model that is built for the run and cold-started."""
 
     def __call__(
-        self, *, folder: Path, make_env: "MakeEnv", seed: int, device: str, report: "Report", rehearsal: bool = False
+        self,
+        *,
+        folder: Path,
+        make_env: "MakeEnv",
+        seed: int,
+        device: str,
+        report: "Report",
+        rehearsal: bool = False,
+        cold_start: Literal["auto", "fresh"] = "auto",
     ) -> Path:
         """Returns the model's folder, whose file `MARK` says that it is whole.
 
@@ -32,19 +40,23 @@ class Embedded:
             device: cpu or cuda.
             report: is told how far the lessons have come.
             rehearsal: whether the model is only to be looked at, and learns nothing.
+            cold_start: "auto" takes the stored start where it fits, see `embedded.stored`.
         """
         from ..checkpoint import save_policy
         from ..durable import sync_all, write_text
         from ..rendering import TextRenderer
         from .devices import find_device
-        from .embedded.cold_start import ColdStartConfig, build, cold_start
+        from .embedded.cold_start import ColdStartConfig, build
+        from .embedded.cold_start import cold_start as teach
+        from .embedded.stored import stored
 
         size = ColdStartConfig()
-        model, tokenizer = build(make_env, size, seed=seed, report=report)
-        if not rehearsal:
+        start = stored(make_env, size, report=report) if cold_start == "auto" else None
+        model, tokenizer = start or build(make_env, size, seed=seed, report=report)
+        if start is None and not rehearsal:
             renderer = TextRenderer(tokenizer, with_instructions=False)
             lessons = (make_env, model, tokenizer, renderer, size)
-            cold_start(*lessons, seed=seed, report=report, device=find_device(device))
+            teach(*lessons, seed=seed, report=report, device=find_device(device))
         save_policy(folder, model, tokenizer)
         sync_all(folder)
         write_text(folder / MARK, json.dumps({"with_instructions": False}))  # last: it says the folder is whole

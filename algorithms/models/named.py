@@ -11,7 +11,7 @@ from ..options import REQUIRE
 MODELS = Registry("model", "arpo.models", {name: f"{__package__}.built_in:{name}" for name in ("embedded", "smollm2")})
 """Those of this package, and what installed packages offer under the entry points `arpo.models`."""
 
-TOLD = ("folder", "make_env", "seed", "device", "report", "rehearsal", "say")
+TOLD = ("folder", "make_env", "seed", "device", "report", "rehearsal", "cold_start", "say")
 """What a run tells the maker of a model, as far as it asks for it; see `built_in.Embedded`."""
 
 

@@ -1,0 +1,96 @@
+"""The start that comes with this package: what the cold start of the default environment made of the embedded policy.
+
+It saves a run of the default environment the minutes of its cold start. Any other environment is told by its lessons, and
+has a cold start of its own.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from arpo_envs import ConfigError
+
+from ...rollout import MakeEnv
+from .cold_start import ColdStartConfig, Report, build
+from .lessons import demonstrations, demonstrator
+
+FOLDER = Path(__file__).with_name("start")
+_LESSONS = 50
+"""Episodes of each kind by which environments are told apart."""
+
+
+def stored(make_env: MakeEnv, size: ColdStartConfig, *, report: Report, folder: Path = FOLDER) -> tuple[Any, Any] | None:
+    """Returns the stored start as (model, tokenizer), or None if it is not what a cold start here would come to.
+
+    Args:
+        make_env: training environments, whose tasks are `Demonstrable`.
+        size: see `ColdStartConfig`.
+        report: is told how far the work has come.
+        folder: where the start lies.
+
+    Raises:
+        ConfigError: its weights are damaged.
+    """
+    record = json.loads((folder / "start.json").read_text(encoding="utf-8"))
+    if record["size"] != asdict(size) or record["lessons"] != _lessons_digest(make_env):
+        return None
+    model, tokenizer = build(make_env, size, seed=record["seed"], report=report)
+    if record["vocabulary"] != _vocabulary_digest(tokenizer):  # another version of a library may number words otherwise
+        return None
+    model.load_state_dict(_weights(folder / "start.safetensors", record["weights"]))
+    return model, tokenizer
+
+
+def store(make_env: MakeEnv, size: ColdStartConfig, model: Any, tokenizer: Any, *, seed: int, folder: Path = FOLDER) -> None:
+    """Writes a start: the weights in half precision, and what says where they belong.
+
+    Args:
+        make_env: what the cold start was given.
+        size: likewise.
+        model: what the cold start returned.
+        tokenizer: likewise.
+        seed: likewise.
+        folder: where to write.
+    """
+    from safetensors.torch import save
+
+    packed = save({name: weight.half().contiguous() for name, weight in model.state_dict().items()})
+    record = {
+        "seed": seed,
+        "size": asdict(size),
+        "lessons": _lessons_digest(make_env),
+        "vocabulary": _vocabulary_digest(tokenizer),
+        "weights": hashlib.sha256(packed).hexdigest(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "start.safetensors").write_bytes(packed)
+    (folder / "start.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _weights(file: Path, digest: str) -> Mapping[str, Any]:
+    from safetensors.torch import load
+
+    packed = file.read_bytes()
+    if hashlib.sha256(packed).hexdigest() != digest:
+        raise ConfigError(f"{file} is damaged. Install the package again, or make a new start with --cold-start fresh.")
+    return {name: weight.float() for name, weight in load(packed).items()}
+
+
+def _lessons_digest(make_env: MakeEnv) -> str:
+    """Returns what tells an environment's lessons from all others: its names, tasks, tools, wording and habits."""
+    env = make_env()
+    names = list(demonstrator(env).lexicon())
+    env.close()
+    shown = [demonstrations(make_env, _LESSONS, seed=0, perfect=perfect) for perfect in (True, False)]
+    return _digest([names, [asdict(one) for some in shown for one in some]])
+
+
+def _vocabulary_digest(tokenizer: Any) -> str:
+    return _digest(sorted(tokenizer.get_vocab().items()))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
