@@ -117,6 +117,7 @@ def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper(
             ["torch", "transformers", "wrappers"],
         ),
         ("import algorithms.algorithm, algorithms.branching", ["torch", "transformers"]),
+        ("import algorithms.tracking", ["torch", "transformers", "wandb"]),
         ("from algorithms.cli import main; assert main(['envs']) == 0", ["torch", "transformers", "wandb"]),
         ("from algorithms.cli import main; assert main(['algorithms', 'ppo']) == 0", ["torch", "transformers", "wandb"]),
         ("import algorithms.cli.play, algorithms.cli.bench, algorithms.bench.env", ["torch", "transformers", "wandb"]),

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from arpo_envs import ConfigError
 
-from .durable import sync
-from .metrics import as_json
-from .rollout import reason
+from ..durable import sync
+from ..metrics import as_json
+from ..rollout import reason
 
 
 class Tracker(Protocol):
