@@ -152,7 +152,7 @@ def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
 
         _require_names("PythonTool", PythonTool, arguments)
         return PythonTool(**{"unsafe": unsafe, **arguments})
-    from ..tools.python.e2b import E2BTool
+    from ..tools.e2b import E2BTool
 
     if unsafe:
         raise ConfigError("unsafe would have no effect with backend='e2b': nothing runs on this machine. Leave it out.")

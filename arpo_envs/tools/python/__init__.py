@@ -1,7 +1,8 @@
 """A Python interpreter as a tool: cells with a persistent namespace, which can be copied at any point.
 
 The local backend is a fork server: a session is a confined process, and a clone of it is a fork, so that
-generators, classes, arrays and whatever cannot be pickled survive. See `docs/python-environment.md`.
+generators, classes, arrays and whatever cannot be pickled survive. See `docs/python-environment.md`. `SPEC`, `strip_fences`
+and `Output` are for interpreters elsewhere, so that a model writes and reads the same with each.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,22 @@ from ...tasks import Task
 from .. import Session, ToolSpec
 from .budget import Budget
 from .client import ForkServer, SandboxUnavailable, ServerLost
+from .code import strip_fences
 from .launch import ServerSettings
+from .server.output import Output
 from .session import PythonSession
 from .sharing import close_idle_server, fork_server
 
-__all__ = ["EXAMPLES", "SPEC", "PythonSession", "PythonTool", "SandboxUnavailable", "close_idle_server"]
+__all__ = [
+    "EXAMPLES",
+    "SPEC",
+    "Output",
+    "PythonSession",
+    "PythonTool",
+    "SandboxUnavailable",
+    "close_idle_server",
+    "strip_fences",
+]
 
 EXAMPLES = (
     {"code": "seen = globals().get('seen', [])\nseen.append(len(seen))\nseen"},

@@ -14,7 +14,7 @@ from turns import take_turns
 
 from arpo_envs.tasks import Task
 from arpo_envs.tools import Session
-from arpo_envs.tools.python.e2b import E2BTool
+from arpo_envs.tools.e2b import E2BTool
 
 collect_ignore = ["isolation_scenarios.py"]
 """A program that tests start; it imports the server's package as the server does."""

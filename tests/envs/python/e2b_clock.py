@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from arpo_envs.tools.python import e2b_calls, e2b_session
+from arpo_envs.tools import e2b
 
 
 @dataclass
@@ -32,7 +32,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Clock:
     retry = pytest.importorskip("e2b.retry")
     connecting = pytest.importorskip("pyqwest.middleware.retry._sync")
     clock = Clock()
-    for module in (e2b_calls, e2b_session, connecting):
+    for module in (e2b.calls, e2b.session, connecting):
         monkeypatch.setattr(module, "time", clock)
     for name in ("sleep", "monotonic"):
         monkeypatch.setitem(retry.RetryableTransport.__init__.__kwdefaults__, name, getattr(clock, name))

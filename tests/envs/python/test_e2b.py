@@ -20,9 +20,8 @@ from arpo_envs.core import Outcome, Score, ToolEnv
 from arpo_envs.errors import CloneError, ConfigError
 from arpo_envs.forking import ForkLevel
 from arpo_envs.testing import check_forkable_env, check_tool
-from arpo_envs.tools import Session, Tool, ToolResult
-from arpo_envs.tools.python import e2b_calls, e2b_session, e2b_text
-from arpo_envs.tools.python.e2b import E2BTool
+from arpo_envs.tools import Session, Tool, ToolResult, e2b, python
+from arpo_envs.tools.e2b import E2BTool
 
 TWO = pytest.mark.parametrize("fork", ["native", pytest.param("replay", marks=pytest.mark.slow)])
 FORKS = pytest.mark.parametrize("fork", ["native", "replay", "auto"])
@@ -153,7 +152,7 @@ DEEP = "".join(f"Cell In[1], line {n}, in f()\n----> {n} f()\n" for n in range(1
     ],
 )
 def test_the_useful_lines_of_a_kernels_traceback(name: str, value: str, traceback: str, expected: list[str]) -> None:
-    shown = e2b_text.told(SimpleNamespace(name=name, value=value, traceback=traceback)).split("\n")
+    shown = e2b.text.told(SimpleNamespace(name=name, value=value, traceback=traceback)).split("\n")
     assert shown[:-1] == expected
     assert shown[-1] == (f"{name}: {value}" if value else name)
 
@@ -172,7 +171,7 @@ print(notebook.run(sys.argv[2], 5.0), file=out)
 
 @pytest.mark.parametrize("code", ["print(1, end='')\n2", "def f(n):\n    return n / 0\nf(\n    3)", "raise KeyError"])
 def test_a_cell_reads_as_in_the_local_interpreter(server: E2BServer, code: str) -> None:
-    command = [sys.executable, "-I", "-c", LOCAL, str(Path(e2b_text.__file__).parent), code]
+    command = [sys.executable, "-I", "-c", LOCAL, str(Path(python.__file__).parent), code]
     local = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert run(Cloud(server).open(), code) == ToolResult(*ast.literal_eval(local))
 
@@ -182,13 +181,13 @@ def test_a_long_text_keeps_its_beginning_and_its_end(cloud: Cloud) -> None:
     result = run(session, "for i in range(9000): print(i)\n1 / 0")
     assert result.text.startswith("0\n1\n2\n")
     assert result.text.endswith("ZeroDivisionError: division by zero")
-    assert len(result.text) <= e2b_text.CHARACTERS
+    assert len(result.text) <= e2b.text.CHARACTERS
     assert re.search(r"\n… \[\d+ characters left out\] …\n", result.text)
     session.close()
 
 
 def test_a_figure_is_named(cloud: Cloud) -> None:
-    output = e2b_text.Transcript()
+    output = e2b.text.Transcript()
     output.shown(SimpleNamespace(text=None, formats=lambda: ["png", "svg"]))
     assert output.text() == "[png, svg]"
 
@@ -221,13 +220,13 @@ def test_what_timed_out_is_not_replayed(server: E2BServer) -> None:
 
 
 def test_a_flood_is_stopped(server: E2BServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (e2b_text, e2b_session):
+    for module in (e2b.text, e2b.session):
         monkeypatch.setattr(module, "FLOOD", 50_000)
     session = Cloud(server).open()
     result = run(session, "while True: print('x' * 99)")
     assert result.error == "limit"
     assert result.text.endswith("\nstopped: a cell may write 50,000 characters")
-    assert len(result.text) <= e2b_text.CHARACTERS
+    assert len(result.text) <= e2b.text.CHARACTERS
     assert text(session, "1") == "1"
 
 
@@ -446,4 +445,4 @@ def test_what_is_missing_is_said(server: E2BServer, monkeypatch: pytest.MonkeyPa
         E2BTool(api_key="e2b_0")
     monkeypatch.setitem(sys.modules, "e2b_code_interpreter", None)
     with pytest.raises(ConfigError, match=r'pip install "arpo-envs\[e2b\]"'):
-        e2b_calls.load_sdk()
+        e2b.calls.load_sdk()

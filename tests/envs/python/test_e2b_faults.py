@@ -19,15 +19,14 @@ from algorithms.rollout.limits import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.core import ToolEnv
 from arpo_envs.errors import CloneError, ConfigError, ToolFault
-from arpo_envs.tools import Session
-from arpo_envs.tools.python import e2b_calls, e2b_session
-from arpo_envs.tools.python.e2b_calls import Deadline, patiently, seconds_for, wait_before
+from arpo_envs.tools import Session, e2b
+from arpo_envs.tools.e2b.calls import Deadline, patiently, seconds_for, wait_before
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits a hundredth of what is usual between repetitions."""
-    monkeypatch.setattr(e2b_calls, "_FIRST_WAIT", 0.0025)
+    monkeypatch.setattr(e2b.calls, "_FIRST_WAIT", 0.0025)
 
 
 @pytest.fixture
@@ -329,7 +328,7 @@ def test_a_cell_that_cannot_be_interrupted_makes_the_next_ones_time_out(server: 
 def test_closing_never_raises_nor_waits(
     server: E2BServer, session: Session, fault: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(e2b_session, "CLOSING", 0.2)
+    monkeypatch.setattr(e2b.session, "CLOSING", 0.2)
     parked = session.park()
     server.fail("kill", **fault)
     server.fail("unsnapshot", **fault)

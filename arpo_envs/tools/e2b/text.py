@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from .server.output import Output
+from ..python import Output
 
 CHARACTERS = 8000
 """Longest text of one call; of a longer one, the beginning and end are kept, as in the local interpreter."""

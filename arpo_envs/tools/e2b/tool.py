@@ -15,9 +15,9 @@ from ...errors import ArpoError, ConfigError, ToolFault, unknown_name
 from ...forking import ForkLevel
 from ...tasks import Task
 from .. import Session
-from . import SPEC
-from .e2b_calls import Deadline, Secret, load_sdk, patiently, seconds_for, status_of, was_interrupted
-from .e2b_session import E2BSession, State
+from ..python import SPEC
+from .calls import Deadline, Secret, load_sdk, patiently, seconds_for, status_of, was_interrupted
+from .session import E2BSession, State
 
 FORKS = {"native": ForkLevel.EXACT, "replay": ForkLevel.REPLAY, "auto": ForkLevel.REPLAY}
 

@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
-from .code import strip_fences
-from .e2b_calls import (
+from ..python import strip_fences
+from .calls import (
     Deadline,
     is_not_offered,
     load_sdk,
@@ -20,10 +20,8 @@ from .e2b_calls import (
     wait_before,
     was_refused,
 )
-from .e2b_text import FLOOD, Flooded, Transcript
-
-if TYPE_CHECKING:
-    from .e2b import E2BTool
+from .opener import Opener
+from .text import FLOOD, Flooded, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +84,7 @@ class E2BSession:
         replayed_calls: cells that were run again to make it.
     """
 
-    def __init__(self, tool: "E2BTool", sandbox: Any, state: State, replayed_calls: int = 0) -> None:
+    def __init__(self, tool: Opener, sandbox: Any, state: State, replayed_calls: int = 0) -> None:
         self.replayed_calls = replayed_calls
         self._tool, self._sandbox, self._state = tool, sandbox, state
         self._lost = ""
@@ -318,7 +316,7 @@ class E2BParked:
 
     replayed_calls = 0
 
-    def __init__(self, tool: "E2BTool", snapshot: str | None, state: State) -> None:
+    def __init__(self, tool: Opener, snapshot: str | None, state: State) -> None:
         self._tool, self._snapshot, self._state = tool, snapshot, state
         self._closed = False
 
@@ -364,7 +362,7 @@ class E2BParked:
             log.warning("A snapshot could not be deleted: %s", self._tool.told(error))
 
 
-def replayed(tool: "E2BTool", state: State, deadline: Deadline) -> "Session | CloneError":
+def replayed(tool: Opener, state: State, deadline: Deadline) -> "Session | CloneError":
     """Returns a session in a new sandbox in which the cells were run again, in order."""
     if state.torn:
         return CloneError(_unrepeatable(state))
