@@ -20,6 +20,7 @@ from .launch import ServerSettings, end, start
 from .orders import OBEYING, WATCHING, SessionLost, order
 from .process import Process, inner_pid
 from .server.frames import Channel, ChannelError
+from .server.workdirs import taken
 
 STARTING = 120.0
 """Seconds within which the server must have imported everything."""
@@ -233,7 +234,7 @@ class ForkServer:
             if pidfd is not None:
                 os.close(pidfd)
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
-        process = Process(channel, pid, inner, budget, pidfd, answer["place"], answer["separate"])
+        process = Process(channel, pid, inner, budget, pidfd, answer["place"], answer["separate"], answer.get("top", -1))
         with self._lock:
             self._processes[pid] = process
         budget.enter(pid)
@@ -260,10 +261,14 @@ class ForkServer:
         """Gives a checkpoint that takes its original's place a working directory, if it has none."""
         answer = self._request({"op": "settle", "pid": process.inner})
         process.place, process.separate = answer["place"] or process.place, answer["separate"]
+        process.top = answer.get("top", process.top)
         self._separate(process)
 
     def usage(self, process: Process) -> tuple[int, int]:
         """Returns the bytes and the number of files in a session's working directory."""
+        if process.top >= 0:
+            found = taken(process.top)
+            return found.size, found.entries
         answer = self._request({"op": "usage", "pid": process.inner})
         return int(answer["bytes"]), int(answer["entries"])
 
@@ -300,6 +305,8 @@ class ForkServer:
                 deadline = time.monotonic() + ANSWERING
                 self._control.send(message, files, deadline=deadline)
                 answer = self._control.receive(deadline=deadline)
+                if self._control.files:
+                    answer["top"] = self._control.files.pop()
             except ChannelError as error:
                 self._lose()
                 raise self._loss(str(error)) from None

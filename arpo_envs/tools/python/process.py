@@ -28,6 +28,7 @@ class Process:
         pidfd: a descriptor that can refer to no other process.
         place: what it must be told about its working directory, with its next order.
         separate: the server has found that it cannot reach anything of its original's.
+        top: a descriptor of the top of its working directory; -1 if only the server sees that.
     """
 
     channel: Channel
@@ -37,6 +38,7 @@ class Process:
     pidfd: int
     place: dict[str, Any] | None = None
     separate: bool = True
+    top: int = -1
     ended: bool = False
 
     def signal(self, number: signal.Signals) -> None:
@@ -70,9 +72,10 @@ class Process:
     def close(self) -> None:
         """Frees what this process holds of it; for its only user."""
         self.channel.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        for file in (self.pidfd, self.top):
+            if file >= 0:
+                os.close(file)
+        self.pidfd = self.top = -1
 
 
 def inner_pid(pid: int) -> int:

@@ -86,7 +86,9 @@ class Supervisor:
     def _serve(self) -> None:
         try:
             while self._running:
-                self.control.send(self._answer(self.control.receive()))
+                answer = self._answer(self.control.receive())
+                top = (answer.get("place") or {}).pop("top", -1)
+                self.control.send(answer, [top] if top >= 0 else [])
                 if not self.control.buffered:
                     break
         except ChannelError:
@@ -192,7 +194,8 @@ class Supervisor:
         inherited = process.inherited
         mappings = self.table.mapped(process.pid, inherited.path) if copy and inherited is not None else []
         place = process.place = self.workdirs.make(process.branch.folder, process.pidfd, inherited, copy=copy)
-        return {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
+        told = {"workdir": place.path, "original": place.original, "branch": None, "mappings": as_message(mappings)}
+        return told | {"top": place.top}  # which goes to the host alone
 
     def _finish(self, pid: int) -> dict[str, Any]:
         """Checks whether a new process, which has copied its original's files, if any, has let go of the original."""
