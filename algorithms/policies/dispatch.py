@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from arpo_envs import ArpoError
+import numpy as np
+
+from arpo_envs import ArpoError, wait_before_retry
 
 from ..seeds import generator
 from .replicas import Replica, Replicas, choose
@@ -25,16 +27,17 @@ class Lost(ServerFault):
     """A server cannot be reached, or hangs."""
 
 
-def wait_before(attempt: int) -> float:
+def wait_before(attempt: int, rng: np.random.Generator | None = None) -> float:
     """Returns how long to wait before trying again, in seconds.
 
     Args:
         attempt: number of the try, from 1.
+        rng: shortens it to no less than half; None leaves it.
 
     >>> [wait_before(attempt) for attempt in (1, 2, 3, 9)]
     [0.25, 0.5, 1.0, 8.0]
     """
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
+    return wait_before_retry(attempt - 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT, rng=rng)
 
 
 class Dispatcher:
@@ -92,7 +95,7 @@ class Dispatcher:
             try:
                 replica = await self._find(order)
                 if attempt and replica is failed:  # elsewhere there is nothing to wait for
-                    await asyncio.sleep(wait_before(attempt) * (0.5 + 0.5 * generator(seed, "retry", attempt).random()))
+                    await asyncio.sleep(wait_before(attempt, generator(seed, "retry", attempt)))
                 failed = replica
                 async with replica.slots:
                     return await self._try(replica, ask)

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from arpo_envs import wait_before_retry
+
 from ..seeds import derive
 
 _PROMPTS = 1 << 14
@@ -65,7 +67,7 @@ class Replica:
         """Records that it cannot be reached and needs an examination; requests that fail together count as one failure."""
         if self.suspect and now < self.resting_until:
             return
-        self.resting_until = now + min(_LONGEST_REST, _FIRST_REST * 2.0**self.failures)
+        self.resting_until = now + wait_before_retry(self.failures, first=_FIRST_REST, longest=_LONGEST_REST)
         self.failures += 1
         self.suspect = True
 

@@ -83,6 +83,10 @@ def test_a_replica_rests_longer_each_time_it_fails_and_once_for_what_fails_toget
             rests.append(replica.resting_until - now)
             now = replica.resting_until
         assert rests == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+        for _ in range(6000):  # a day
+            now = replica.resting_until
+            replica.fail(now)
+        assert replica.resting_until - now == 15.0
 
     asyncio.run(check())
 

@@ -9,7 +9,6 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, ToolFault
+from .process import TooLong, receive, send
 
 START_SECONDS = 120.0
 """Wall time within which a worker must have imported its function; a loaded machine may need long for sympy."""
@@ -116,11 +116,14 @@ class Worker:
         try:
             deadline = time.monotonic() + seconds
             connection.settimeout(seconds)
-            connection.sendall(struct.pack(">I", len(request)) + request)
-            (length,) = struct.unpack(">I", _exactly(connection, 4, deadline))
-            if length > MAX_REPLY:
-                raise Overrun("sent too much")
-            reply = json.loads(_exactly(connection, length, deadline))
+            send(connection, request)
+            body = receive(connection, limit=MAX_REPLY, deadline=deadline)
+            if body is None:
+                raise ConnectionError("the process is gone")
+            reply = json.loads(body)
+        except TooLong:
+            self._stop()
+            raise Overrun("sent too much") from None
         except (OSError, ValueError) as error:
             self._stop()
             overran = isinstance(error, TimeoutError) or process.returncode == -signal.SIGPROF
@@ -137,17 +140,6 @@ class Worker:
         if self._finalizer is not None:
             self._finalizer()
         self._live = self._finalizer = None
-
-
-def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    pieces = bytearray()
-    while len(pieces) < count:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        piece = connection.recv(count - len(pieces))
-        if not piece:
-            raise ConnectionError("the process is gone")
-        pieces += piece
-    return bytes(pieces)
 
 
 def _end(process: subprocess.Popen[bytes], connection: socket.socket, owner: int) -> None:

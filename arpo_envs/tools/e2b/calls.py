@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...errors import ConfigError
+from ...retries import wait_before_retry
 
 T = TypeVar("T")
 
@@ -143,9 +144,8 @@ def is_not_offered(error: BaseException) -> bool:
 
 def wait_before(attempt: int, seed: int) -> float:
     """Returns the seconds to wait before retry `attempt` (0 = the first): exponential, with seeded jitter."""
-    jitter = float(np.random.default_rng([seed, attempt]).random())
-    longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
-    return longest * (0.5 + 0.5 * jitter)
+    rng = np.random.default_rng([seed, attempt])
+    return wait_before_retry(attempt, first=_FIRST_WAIT, longest=_LONGEST_WAIT, rng=rng)
 
 
 def patiently(
