@@ -67,7 +67,7 @@ class TrainConfig:
     20)."""
     algorithm_args: tuple[str, ...] = ()
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
-    steps: int = 80
+    steps: int = 48
     """Training steps."""
     prompts: int = 24
     """Prompts per step."""
