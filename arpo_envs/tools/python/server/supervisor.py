@@ -88,7 +88,7 @@ class Supervisor:
             while self._running:
                 answer = self._answer(self.control.receive())
                 top = (answer.get("place") or {}).pop("top", -1)
-                self.control.send(answer, [top] if top >= 0 else [])
+                self.control.send(answer, [top] if top >= 0 and "failed" not in answer else [])
                 if not self.control.buffered:
                     break
         except ChannelError:
