@@ -9,7 +9,7 @@ from typing import Any
 from arpo_envs import members
 
 from .. import seeds
-from ..learner import LearnerConfig, LoRA, TorchLearner, TruncatedImportanceSampling
+from ..learner import LearnerConfig, LoRA, TorchLearner
 from ..models.built_in import MARK
 from ..models.devices import find_device
 from ..models.embedded.cold_start import Report, silent
@@ -127,15 +127,15 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
     """
     filled: dict[str, Any] = {  # none of them is None any more
         "learning_rate": config.learning_rate,
-        "epsilon": config.adam_epsilon,
+        "adam_epsilon": config.adam_epsilon,
         "gradient_clip": config.gradient_clip,
-        "token_budget": config.micro_batch_tokens,
+        "micro_batch_tokens": config.micro_batch_tokens,
     }
-    correction = None if config.importance == "none" else TruncatedImportanceSampling(config.importance, config.importance_cap)
     found = LearnerConfig(
         **filled,
         weight_decay=config.weight_decay,
-        correction=correction,
+        importance=config.importance,
+        importance_cap=config.importance_cap,
         schedule=config.schedule(),
         epochs=config.epochs,
         minibatches=config.minibatches,
