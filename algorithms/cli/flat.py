@@ -1,7 +1,7 @@
 """A record of records as one flat list of options: what a command line offers, and what older runs have written down.
 
 An option bears the name of its field, wherever that lies; so no two may be called alike. Nothing of it is declared again:
-type, default and help are those of the field.
+type and help are those of the field.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
