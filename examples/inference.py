@@ -82,7 +82,7 @@ async def main(folder: Path, question: str | None) -> None:
     policy = LocalPolicy(model, tokenizer, context_length=sizes.context_length)
     env = make_env(question)
     for seed in range(HELD_OUT if question is None else 1):
-        await answer(env, policy, renderer, seed, sizes.action_tokens)
+        await answer(env, policy, renderer, seed, sizes.limits.action_tokens)
     env.close()
     await policy.close()
 

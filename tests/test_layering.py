@@ -123,6 +123,7 @@ def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper(
         ("from algorithms.cli import main; assert main(['algorithms', 'ppo']) == 0", ["torch", "transformers", "wandb"]),
         ("import algorithms.cli.play, algorithms.cli.bench, algorithms.bench.env", ["torch", "transformers", "wandb"]),
         ("from algorithms.cli import main; assert main(['bench', 'pack', '--check']) == 1", ["torch", "transformers"]),
+        ("from algorithms.learner import LearnerConfig, LoRA; LearnerConfig(lora=LoRA())", ["torch", "transformers"]),
         ("import algorithms.cli.config; algorithms.cli.config.TrainConfig()", ["torch", "transformers", "matplotlib", "wandb"]),
     ],
 )

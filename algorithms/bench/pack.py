@@ -183,7 +183,7 @@ class _Update:
         settings = LearnerConfig(
             learning_rate=0.0,
             gradient_clip=1e9,
-            token_budget=config.token_budget,
+            micro_batch_tokens=config.token_budget,
             packing=packing,
             attention=config.attention,
         )

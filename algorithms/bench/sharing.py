@@ -114,7 +114,7 @@ def _model(config: SharingBench, folder: Path, dialect: str) -> _Players:
     sizes = TrainConfig(policy=str(folder), output=folder).resolved()
     model, tokenizer = load_policy(folder)
     policy = LocalPolicy(model, tokenizer, device=config.device, context_length=sizes.context_length or 4096)
-    return _Players(policy, renderer_for(folder, tokenizer, dialect), sizes.limits(), sizes.probe or 20)
+    return _Players(policy, renderer_for(folder, tokenizer, dialect), sizes.limits or Limits(), sizes.probe or 20)
 
 
 def _script() -> _Players:

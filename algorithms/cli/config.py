@@ -2,8 +2,9 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +14,15 @@ from arpo_envs import ConfigError
 from ..algorithm import Algorithm
 from ..branching import EntropyBranching
 from ..durable import write_text
-from ..learner import Schedule
+from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
-from .docstrings import with_help
 from .environments import env_maker, parse_arguments
+from .flat import Option, changed, nested, options_of, read, unknown
 from .paths import from_the_root
 from .policy_source import Source, source_of
 
 
-@with_help
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a policy on an environment with an algorithm."""
@@ -63,61 +63,22 @@ class TrainConfig:
     roots: int | None = None
     """N, rollouts that start from the prompt (default: the algorithm's own share of M)."""
     probe: int | None = None
-    """k, tokens sampled after a tool result whose entropy decides about a fork (default: 4 for the embedded policy, otherwise
-    20)."""
+    """k, tokens sampled after a tool result whose entropy decides about a fork."""
     algorithm_args: tuple[str, ...] = ()
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 48
     """Training steps."""
     prompts: int = 24
     """Prompts per step."""
-    learning_rate: float | None = None
-    """Learning rate of AdamW (default: 5e-4 for the embedded policy, otherwise 1e-6)."""
-    weight_decay: float = 0.0
-    """Weight decay of AdamW."""
-    adam_epsilon: float | None = None
-    """Epsilon of AdamW (default: 1 for the embedded policy, otherwise 1e-8)."""
-    gradient_clip: float | None = None
-    """Maximum global norm of the gradient (default: 10 for the embedded policy, otherwise 1)."""
-    micro_batch_tokens: int | None = None
-    """Padded tokens per micro-batch; fewer need less memory and change nothing else (default: 16384 for the embedded policy,
-    otherwise 4096)."""
-    temperature: float = 1.0
-    """Sampling temperature; the learner computes its log-probabilities at the same one."""
-    importance: Literal["token", "sequence", "none"] = "token"
-    """Truncated importance sampling, for samplers whose probabilities differ from the learner's: per token, per path, or
-    none."""
-    importance_cap: float = 2.0
-    """Maximum importance weight."""
-    warmup: int = 0
-    """Optimizer steps over which the learning rate rises."""
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls after the warm-up; linear and cosine end at 0."""
-    epochs: int = 1
-    """Passes of the learner over each step's trees."""
-    minibatches: int = 1
-    """Optimizer steps per epoch."""
-    entropy_bonus: float = 0.0
-    """Coefficient of the entropy bonus."""
-    lora: int | None = None
-    """Rank of LoRA adapters to train instead of the whole model; needs the package peft."""
-    autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass instead of storing them."""
-    packing: Literal["auto", "flat"] = "auto"
-    """auto: tokens that paths share are computed once. flat: every path is a row of its own."""
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """The learner's attention; FlexAttention needs CUDA."""
-    action_tokens: int | None = None
-    """Maximum tokens per action (default: 16 for the embedded policy, otherwise 512)."""
+    learner: LearnerConfig | None = None
+    """How to optimise (default: what is usual for the policy). It is told the length of the run when that begins."""
+    limits: Limits | None = None
+    """What a rollout may take (default: what is usual for the policy). Its reserve is never longer than an action."""
     context_length: int | None = None
-    """Maximum tokens per episode (default: 512 for the embedded policy, otherwise 4096)."""
+    """Maximum tokens per episode."""
     engine_tolerance: float | None = None
     """Maximum difference, in nats, between the log-probabilities of the engine and of the model itself, checked before a run
     (default: what rounding at the engine's precision explains). A quantised engine needs more."""
-    mode: Literal["deterministic", "free"] = "deterministic"
-    """deterministic: same seed, same bytes. free: no path waits for another."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that they say nothing."""
     eval_questions: int = 300
@@ -147,25 +108,23 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Finds bad numbers before the long work starts."""
         counts = ("prompts", "eval_questions", "checkpoint_every")
-        for name in (*counts, "micro_batch_tokens", "action_tokens", "context_length", "threads"):
+        for name in (*counts, "context_length", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if isinstance(self.keep_trees, int) and self.keep_trees < 1:
             raise ConfigError(f"keep_trees must be all, none or at least 1 step, got {self.keep_trees}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
-        if self.minibatches > self.prompts:
-            raise ConfigError(f"{self.prompts} prompts cannot be dealt out to {self.minibatches} minibatches.")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature must be above 0 for training, got {self.temperature}.")
+        if self.learner is not None and self.learner.minibatches > self.prompts:
+            raise ConfigError(f"{self.prompts} prompts cannot be dealt out to {self.learner.minibatches} minibatches.")
+        if self.limits is not None and not self.limits.temperature > 0:
+            raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
             raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
         if self.cold_start != "auto" and not self.source.is_made:
             raise ConfigError("cold_start would have no effect: only the embedded policy has one.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
-        if not self.importance_cap >= 1.0:
-            raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
 
     @property
     def source(self) -> Source:
@@ -180,24 +139,42 @@ class TrainConfig:
         """Returns the configuration with everything filled in that was left to us."""
         import torch  # not before a run is wanted: `arpo envs` and `arpo play` are quick
 
-        small = self.source.is_small
-        fill: dict[str, Any] = dict(_EMBEDDED if small else _LARGE)
+        usual = _usual(self.source)
+        fill: dict[str, Any] = {name: getattr(usual, name) for name in ("learner", "limits", "context_length")}
         options = inspect.signature(recipe(self.algorithm)).parameters
-        usual = {name: options[name].default for name in ("rollouts", "roots") if name in options}
-        fill |= {name: default for name, default in usual.items() if isinstance(default, int)}
+        own = {name: options[name].default for name in ("rollouts", "roots") if name in options}
+        fill |= {name: default for name, default in own.items() if isinstance(default, int)}
         if self.rollouts is not None and {"rollouts", "roots"} <= fill.keys():
             fill["roots"] = max(1, self.rollouts * fill["roots"] // fill["rollouts"])
         if "probe" in options:
-            fill["probe"] = 4 if small else 20
+            fill["probe"] = usual.probe
         fill["threads"] = torch.get_num_threads()
         config = replace(self, **{name: value for name, value in fill.items() if getattr(self, name) is None})
-        config = replace(config, **from_the_root(vars(config)))
+        assert config.limits is not None
+        reserve = min(config.limits.answer_reserve, config.limits.action_tokens)
+        config = replace(config, limits=replace(config.limits, answer_reserve=reserve), **from_the_root(vars(config)))
         return config if config.output is not None else replace(config, output=_free_folder(config))
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "TrainConfig":
+        """Returns the configuration that options stand for, by the names they have on the command line.
+
+        Args:
+            written: for them; what is missing or None is as usual.
+
+        Raises:
+            ConfigError: they contradict each other, or a number is out of range.
+        """
+        values = nested(OPTIONS, {name: value for name, value in written.items() if value is not None})
+        config = cls(**{name: value for name, value in values.items() if not isinstance(value, dict)})
+        left = [name for name, option in OPTIONS.items() if option.usual and len(option.path) > 1 and written.get(name) is None]
+        usual = _usual(config.source) if left else _LARGE  # a source behind a URL may have to be asked
+        return changed(replace(config, learner=usual.learner, limits=usual.limits), values)
 
     def save(self, run: Path) -> None:
         """Writes the configuration into the run's folder, with the versions of the packages it was written with."""
-        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        write_text(run / "config.json", json.dumps(values | {"versions": _versions()}, indent=2) + "\n")
+        values = asdict(self) | {"versions": _versions()}
+        write_text(run / "config.json", json.dumps(values, indent=2, default=str) + "\n")
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
@@ -210,25 +187,21 @@ class TrainConfig:
 
     @classmethod
     def load(cls, run: Path) -> "TrainConfig":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, and what earlier versions wrote: one flat list of options.
 
         Raises:
-            ConfigError: the folder holds no run.
+            ConfigError: the folder holds no run, or settings of another version.
         """
         file = run / "config.json"
         if not cls.is_in(run):
             raise ConfigError(f"{run} holds no run: there is no config.json of `arpo train` in it.")
         values = json.loads(file.read_text(encoding="utf-8"))
         values.pop("versions", None)  # a record, no setting
-        for one in fields(cls):
-            if isinstance(values.get(one.name), list):
-                values[one.name] = tuple(values[one.name])
-        if values.get("weights_folder") is not None:
-            values["weights_folder"] = Path(values["weights_folder"])
-        known = {one.name for one in fields(cls)}
-        if unknown := sorted(values.keys() - known):
-            raise ConfigError(f"{file} has settings that this version does not know: {', '.join(unknown)}.")
-        return replace(cls(**values), output=run, resume=run)
+        is_flat = not {"learner", "limits"} & values.keys()
+        if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
+            raise ConfigError(f"{file} has settings that this version does not know: {', '.join(strange)}.")
+        config: TrainConfig = cls.of(values) if is_flat else read(cls, values)
+        return replace(config, output=run, resume=run)
 
     def make_algorithm(self) -> Algorithm:
         """Returns the algorithm.
@@ -246,40 +219,53 @@ class TrainConfig:
         """Returns a maker of environments; earlier arguments give way to later ones."""
         return env_maker(self.env, parse_arguments((*self.env_args, *arguments)))
 
-    def schedule(self) -> Schedule:
-        """Returns the learning rate over the optimizer steps of the run.
 
-        Raises:
-            ConfigError: the warm-up leaves nothing of it.
-        """
-        return Schedule(self.warmup, self.decay, self.steps * self.epochs * self.minibatches)
-
-    def limits(self) -> Limits:
-        """Returns what a rollout may take."""
-        tokens = self.action_tokens or 512
-        return Limits(mode=self.mode, temperature=self.temperature, action_tokens=tokens, answer_reserve=min(64, tokens))
-
-
-_LARGE: dict[str, Any] = {
-    "action_tokens": 512,
-    "context_length": 4096,
-    "learning_rate": 1e-6,
-    "adam_epsilon": 1e-8,
-    "gradient_clip": 1.0,
-    "micro_batch_tokens": 4096,
-}
+_LARGE = TrainConfig(
+    probe=20,
+    learner=LearnerConfig(learning_rate=1e-6, weight_decay=0.0, adam_epsilon=1e-8, gradient_clip=1.0, micro_batch_tokens=4096),
+    limits=Limits(action_tokens=512),
+    context_length=4096,
+)
 
 # With true rewards the embedded policy's gradient is ten times that of shuffled ones. Adam's usual epsilon and
 # a clip at 1 would make steps of one size of both, and a random walk of its one decision: an epsilon above every
 # gradient leaves their proportion as it is (docs/what-did-not-work.md).
-_EMBEDDED: dict[str, Any] = {
-    "action_tokens": 16,
-    "context_length": 512,
-    "learning_rate": 5e-4,
-    "adam_epsilon": 1.0,
-    "gradient_clip": 10.0,
-    "micro_batch_tokens": 16384,
-}
+_EMBEDDED = TrainConfig(
+    probe=4,
+    learner=LearnerConfig(learning_rate=5e-4, weight_decay=0.0, adam_epsilon=1.0, gradient_clip=10.0, micro_batch_tokens=16384),
+    limits=Limits(action_tokens=16),
+    context_length=512,
+)
+
+
+def _usual(source: Source) -> TrainConfig:
+    """Returns what is left to us as it is usual for a policy."""
+    return _EMBEDDED if source.is_small else _LARGE
+
+
+def _options() -> dict[str, Option]:
+    """Returns the options of `arpo train`, with what happens by default."""
+    found = options_of(TrainConfig, _UNLISTED, {LoRA: (int, lambda rank: LoRA(rank=rank, alpha=2 * rank))})
+    for name, option in found.items():
+        small, large = option.value(_EMBEDDED), option.value(_LARGE)
+        if small == large:
+            found[name] = replace(option, default=large)
+        else:
+            both = f"{small:g} for the embedded policy, otherwise {large:g}"
+            found[name] = replace(option, usual=f"(default: {both.replace('e-0', 'e-')})")
+    return found
+
+
+_UNLISTED = (
+    "learner.bad_steps",
+    "learner.schedule.steps",
+    "learner.schedule.floor",
+    *(f"limits.{name}" for name in ("budget", "answer_reserve", "policy_timeout", "tool_timeout", "threads")),
+)
+"""What only Python can say."""
+
+OPTIONS: Mapping[str, Option] = _options()
+"""The options of `arpo train` by name, and the settings of runs that earlier versions began."""
 
 
 def _versions() -> dict[str, str]:

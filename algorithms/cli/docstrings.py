@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from typing import Annotated, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 Options = TypeVar("Options", bound=type)
 
@@ -57,26 +57,41 @@ def source_note(text: str | None) -> str:
 
 
 def with_help(options: Options) -> Options:
-    """Gives the options of a command their help: their docstrings, as paragraphs, where tyro would keep the line breaks.
-
-    Where a docstring says what happens by default, "(default: …)", the help says that instead of "None".
+    """Gives the options of a command their help; see `shown`.
 
     Args:
         options: a dataclass whose fields have docstrings.
     """
+    hints, usual = get_type_hints(options, include_extras=True), {one.name: one.default for one in dataclasses.fields(options)}
+    for name, text in documented(options).items():
+        options.__annotations__[name] = shown(hints[name], text, usual[name])
+    return options
+
+
+def documented(record: type) -> dict[str, str]:
+    """Returns what the docstring of each field of a dataclass says, as one paragraph."""
     import docstring_parser
+
+    found = docstring_parser.parse_from_object(record).params
+    return {one.arg_name: " ".join((one.description or "").split()) for one in found}
+
+
+def shown(hint: Any, text: str, default: object, usual: str | None = None) -> Any:
+    """Returns the type of an option with its help: a paragraph, where tyro would keep the line breaks of docstrings.
+
+    Args:
+        hint: the type.
+        text: the help. Where it says what happens by default, "(default: …)", that is shown instead of "None".
+        default: the value by default.
+        usual: what happens by default, "(default: …)", if the text does not say it.
+    """
     import tyro
 
-    hints, usual = get_type_hints(options, include_extras=True), {one.name: one.default for one in dataclasses.fields(options)}
-    for parameter in docstring_parser.parse_from_object(options).params:
-        text, default = _split_default(" ".join((parameter.description or "").split()))
-        default = default or ("(default: none)" if usual[parameter.arg_name] in (None, ()) else None)
-        hint = hints[parameter.arg_name]
-        plain = [part for part in get_args(hint) if part is not type(None)]
-        optional = type(None) in get_args(hint) and len(plain) == 1
-        shown = tyro.conf.arg(help=text, help_behavior_hint=default, metavar=plain[0].__name__.upper() if optional else None)
-        options.__annotations__[parameter.arg_name] = Annotated[hint, shown]
-    return options
+    text, said = _split_default(text)
+    said = usual or said or ("(default: none)" if default in (None, ()) else None)
+    plain = [part for part in get_args(hint) if part is not type(None)]
+    metavar = plain[0].__name__.upper() if type(None) in get_args(hint) and len(plain) == 1 else None
+    return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint=said, metavar=metavar)]
 
 
 def _split_default(text: str) -> tuple[str, str | None]:

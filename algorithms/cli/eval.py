@@ -18,6 +18,7 @@ from arpo_envs import ConfigError
 from ..evaluation import Evaluation, evaluate
 from ..models.devices import find_device
 from ..models.loading import load_tokenizer
+from ..rollout import Limits
 from .config import TrainConfig
 from .docstrings import with_help
 from .environments import env_maker, parse_arguments
@@ -141,7 +142,7 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
             policy,
             renderer,
             seed=config.seed,
-            limits=sizes.limits(),
+            limits=sizes.limits or Limits(),
             temperature=config.temperature,
             samples=config.samples,
         )
@@ -154,9 +155,10 @@ def _sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     home = Path(config.source.model)
     is_run = folder == home / "policy" and (home / "config.json").is_file()
     run = TrainConfig.load(home) if is_run else TrainConfig()
-    action_tokens, context_length = config.action_tokens or run.action_tokens, config.context_length or run.context_length
-    sizes = TrainConfig(policy=str(folder), output=folder, action_tokens=action_tokens, context_length=context_length)
-    return sizes.resolved()
+    action_tokens = config.action_tokens or (run.limits.action_tokens if run.limits is not None else None)
+    limits = Limits(action_tokens=action_tokens) if action_tokens is not None else None
+    context_length = config.context_length or run.context_length
+    return TrainConfig(policy=str(folder), output=folder, limits=limits, context_length=context_length).resolved()
 
 
 def _transcripts(console: Console, result: Evaluation, count: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from arpo_envs import members
 
 from .. import seeds
-from ..learner import LearnerConfig, LoRA, TorchLearner, TruncatedImportanceSampling
+from ..learner import LearnerConfig, TorchLearner
 from ..models.built_in import MARK
 from ..models.devices import find_device
 from ..models.embedded.cold_start import Report, silent
@@ -89,17 +89,18 @@ def dialect_of(make_env: MakeEnv) -> str:
 
 def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, failures: Failures | None = None) -> Parts:
     """Returns the parts of a run that starts from `folder`, or goes on from `weights`; what fails is told to `failures`."""
-    algorithm = config.make_algorithm()
+    assert config.limits is not None, "assemble() takes a resolved configuration"
+    algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters are kept apart from the model they were made for, and a policy folder has them merged
-    model, tokenizer = load_policy(folder if weights is None or config.lora is not None else weights)
+    model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     keep_ends(model, end_ids(folder, tokenizer))  # what is trained ends where it began to, evaluated from its own folder
     policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,
-        learner_config(config),
-        temperature=config.temperature,
+        how,
+        temperature=config.limits.temperature,
         device=find_device(config.device),
         reference="reference" in algorithm.needs,
         values="values" in algorithm.needs,
@@ -113,7 +114,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, fai
         algorithm=algorithm,
         learner=learner,
         seed=config.seed,
-        limits=config.limits(),
+        limits=config.limits,
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
     )
@@ -121,32 +122,13 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, fai
 
 
 def learner_config(config: TrainConfig) -> LearnerConfig:
-    """Returns how a resolved configuration wants to optimise.
+    """Returns how a resolved configuration wants to optimise, told how long the run is.
 
     Raises:
-        ConfigError: a number is out of range, or the device cannot do what is asked for.
+        ConfigError: the warm-up leaves nothing of it, or the device cannot do what is asked for.
     """
-    filled: dict[str, Any] = {  # none of them is None any more
-        "learning_rate": config.learning_rate,
-        "epsilon": config.adam_epsilon,
-        "gradient_clip": config.gradient_clip,
-        "token_budget": config.micro_batch_tokens,
-    }
-    correction = None if config.importance == "none" else TruncatedImportanceSampling(config.importance, config.importance_cap)
-    found = LearnerConfig(
-        **filled,
-        weight_decay=config.weight_decay,
-        correction=correction,
-        schedule=config.schedule(),
-        epochs=config.epochs,
-        minibatches=config.minibatches,
-        entropy_bonus=config.entropy_bonus,
-        lora=None if config.lora is None else LoRA(rank=config.lora, alpha=2 * config.lora),
-        autocast=config.autocast,
-        gradient_checkpointing=config.gradient_checkpointing,
-        packing=config.packing,
-        attention=config.attention,
-    )
+    assert config.learner is not None, "learner_config() takes a resolved configuration"
+    found = config.learner.over(config.steps)
     found.require_device(find_device(config.device))
     return found
 

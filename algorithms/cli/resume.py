@@ -1,46 +1,46 @@
 """Going on with a run: where it is, and what may be changed about it."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from arpo_envs import ConfigError
 
 from ..checkpoint import Checkpoint, newest_step
 from ..durable import fingerprint, write_text
-from .config import TrainConfig
+from .config import OPTIONS, TrainConfig
 
 _CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
 
 
-def resumed(asked: TrainConfig, words: Sequence[str]) -> TrainConfig:
+def resumed(asked: Mapping[str, Any], words: Sequence[str]) -> TrainConfig:
     """Returns the configuration of the run to go on with.
 
     Args:
-        asked: for; only `resume`, more `steps`, and where the model is now (`policy`, `model_folder`) have an effect.
+        asked: the options of the command; only `resume`, more `steps`, and where the model is now (`policy`, `model_folder`)
+            have an effect.
         words: of the command, which tell whether steps were given.
 
     Raises:
         ConfigError: there is no such run, or other arguments were given, which would have no effect.
     """
-    assert asked.resume is not None
-    usual = {one.name: one.default for one in fields(asked)}
-    idle = [name for name, default in usual.items() if name not in _CHANGEABLE and getattr(asked, name) != default]
-    if idle:
-        idle = [name for name in usual if name in idle or (name == "steps" and _has_steps(words))]
-        names = ", ".join("--" + name.replace("_", "-") for name in idle)
+    given = {name for name, option in OPTIONS.items() if asked[name] != option.default}
+    if idle := given.difference(_CHANGEABLE):
+        named = [name for name in OPTIONS if name in idle or (name == "steps" and _has_steps(words))]
+        names = ", ".join("--" + name.replace("_", "-") for name in named)
         raise ConfigError(
             f"{names} would have no effect with --resume: a resumed run keeps its own configuration. More --steps, and "
             "nothing else, extend it."
         )
-    run = run_of(asked.resume)
+    run = run_of(asked["resume"])
     config = TrainConfig.load(run)
-    moved = {name: getattr(asked, name) for name in ("policy", "model_folder") if getattr(asked, name) != usual[name]}
-    changed = replace(config, **moved, dry_run=asked.dry_run)
+    moved = {name: asked[name] for name in ("policy", "model_folder") if name in given}
+    changed = replace(config, **moved, dry_run=asked["dry_run"])
     if _has_steps(words):
-        changed = _extended(changed, asked.steps)
-    if changed != config and not asked.dry_run:
+        changed = _extended(changed, asked["steps"])
+    if changed != config and not asked["dry_run"]:
         if changed.steps != config.steps:  # first: what was measured is that of a run that is over
             for file in ("after.json", "summary.json"):
                 (run / file).unlink(missing_ok=True)
@@ -59,12 +59,13 @@ def _extended(config: TrainConfig, steps: int) -> TrainConfig:
         ConfigError: they are not more, or the learning rate was to end with the old ones.
     """
     assert config.output is not None
+    assert config.learner is not None
     done = newest_step(config.output)
     if steps <= done:
         raise ConfigError(f"The run has {done} steps already; to extend it, give more than that, not --steps {steps}.")
     if steps == config.steps:
         return config
-    if config.decay != "constant":
+    if config.learner.schedule.decay != "constant":
         raise ConfigError(
             f"The learning rate of this run reaches its end at step {config.steps}; in a run of {steps} it would have been "
             f"different all along. Start a new run from its policy: --policy {config.output} --steps {max(1, steps - done)}."
@@ -108,7 +109,7 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
     except ConfigError as error:
         if config.resume is None:
             raise
-        if done is not None and config.lora is None:
+        if done is not None and config.learner is not None and config.learner.lora is None:
             return done.policy
         raise ConfigError(
             f"{error} The run needs the model it began with. If it was moved, say where it is now: "

@@ -32,7 +32,8 @@ from ..policies import FORGET
 from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tree import compress_trees, forget_trees_before, keep_trees_before, write_trees
-from .config import TrainConfig, describe_algorithm
+from .config import OPTIONS, TrainConfig, describe_algorithm
+from .flat import command
 from .kept import Kept
 from .parts import (
     Parts,
@@ -59,10 +60,9 @@ _GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
-    config = tyro.cli(TrainConfig, args=list(arguments), prog="arpo train", description="Train a policy on an environment.")
-    if config.resume is not None:
-        config = resumed(config, arguments)
-    config = config.resolved()
+    description = "Train a policy on an environment."
+    asked = vars(tyro.cli(command(OPTIONS), args=list(arguments), prog="arpo train", description=description))
+    config = (TrainConfig.of(asked) if asked["resume"] is None else resumed(asked, arguments)).resolved()
     console = Console()
     if config.dry_run:
         _check(config)
@@ -179,7 +179,7 @@ async def _loop(
         for name in _GROWING:
             if (run / name).is_file():
                 sync(run / name)
-        beside, weights = [start / MARK], parts.learner.weights() if config.lora is not None else None
+        beside, weights = [start / MARK], parts.learner.weights() if parts.learner.config.lora is not None else None
         state, spent = parts.learner.state_dict(), {"seconds": time.perf_counter() - origin}
         save(run, step, parts.model, parts.tokenizer, state, spent, weights=weights, beside=beside)
 
@@ -243,8 +243,7 @@ def _check(config: TrainConfig) -> None:
         ConfigError: something does not fit.
     """
     config.make_algorithm()
-    learner_config(config)
-    if config.lora is not None:
+    if learner_config(config).lora is not None:
         require_peft()
     source, make_env = config.source, config.make_env(*config.train_args)
     if source.is_made:
@@ -268,7 +267,9 @@ async def _rehearse(config: TrainConfig) -> Agreement:
         config = replace(config, output=Path(folder))
         parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
         try:
-            require_prompts(parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, config.limits())
+            require_prompts(
+                parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits
+            )
             await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
@@ -281,7 +282,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return stored
     record: dict[str, Any] = {}
-    for name, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
+    for name, temperature in (("sampled", parts.trainer.limits.temperature), ("greedy", 0.0)):
         progress.note(f"asking {config.eval_questions} held-out questions, {name}")
         result = await _ask(config, parts, temperature, failures=parts.trainer.failures)
         record[name] = result.success
@@ -304,7 +305,7 @@ async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments
         parts.policy,
         parts.renderer,
         seed=config.seed,
-        limits=config.limits(),
+        limits=parts.trainer.limits,
         temperature=temperature,
         failures=failures,
     )
@@ -319,7 +320,7 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
         return None
     progress.note(f"asking {config.eval_questions} held-out questions, without tools")
     try:
-        return (await _ask(config, parts, config.temperature, without, failures=progress.failures)).success
+        return (await _ask(config, parts, parts.trainer.limits.temperature, without, failures=progress.failures)).success
     except Exception as error:  # noqa: BLE001  # a figure beside others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None

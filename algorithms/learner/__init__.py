@@ -7,10 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters import LoRA, has_adapters, merged_state, require_peft
-    from .mismatch import TruncatedImportanceSampling
+    from .adapters import has_adapters, merged_state, require_peft
+    from .configuration import LearnerConfig, LoRA
     from .optimization import Diverged, Schedule
-    from .torch_learner import LearnerConfig, TorchLearner
+    from .torch_learner import TorchLearner
 
 __all__ = [
     "Diverged",
@@ -18,17 +18,16 @@ __all__ = [
     "LoRA",
     "Schedule",
     "TorchLearner",
-    "TruncatedImportanceSampling",
     "has_adapters",
     "merged_state",
     "require_peft",
 ]
 
 _HOMES = {
-    "adapters": ("LoRA", "has_adapters", "merged_state", "require_peft"),
-    "mismatch": ("TruncatedImportanceSampling",),
+    "adapters": ("has_adapters", "merged_state", "require_peft"),
+    "configuration": ("LearnerConfig", "LoRA"),
     "optimization": ("Diverged", "Schedule"),
-    "torch_learner": ("LearnerConfig", "TorchLearner"),
+    "torch_learner": ("TorchLearner",),
 }
 
 

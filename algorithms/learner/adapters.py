@@ -5,34 +5,13 @@ import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from arpo_envs import ConfigError
 
-
-@dataclass(frozen=True)
-class LoRA:
-    """Which layers get adapters, and how large they are.
-
-    Args:
-        rank: of each adapter.
-        alpha: the adapter's output is multiplied by alpha / rank.
-        targets: names of layers, or "all-linear" for all but the head.
-
-    Source: Hu et al., LoRA (arXiv 2106.09685).
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    targets: str | tuple[str, ...] = "all-linear"
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if self.rank < 1 or self.alpha < 1:
-            raise ConfigError(f"LoRA needs rank and alpha of at least 1, got {self.rank} and {self.alpha}.")
+from .configuration import LoRA
 
 
 def require_peft() -> None:

@@ -5,64 +5,43 @@ Tokens then come from μ, while the gradient is wanted for π. Each advantage is
 π/μ, and the distance between the two is logged at every step.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-
-from arpo_envs import ConfigError
 
 from ..losses import bounded
 
 Level = Literal["token", "sequence"]
 
 
-@dataclass(frozen=True)
-class TruncatedImportanceSampling:
-    """Weights min(π/μ, cap), per token or for the whole path.
+def importance_weights(
+    logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor, level: Level = "token", cap: float = 2.0
+) -> torch.Tensor:
+    """Returns the weights min(π/μ, cap), [B, T], per token or for the whole path, without gradient; 1 where nothing counts.
 
     Args:
+        logp_BT: [B, T] of the learner when the update begins, nats.
+        behaviour_logp_BT: [B, T] of the sampler, nats.
+        counted_BT: [B, T], True where the model wrote the token and trains on it.
         level: "token": each token has its own ratio, with little variance, and a bias that is small where the two are
             close; "sequence": a path has one ratio, the product of its tokens', unbiased apart from the cap, but far
             from 1 on long paths.
-        cap: largest weight, at least 1.
-
-    Raises:
-        ConfigError: an unknown level, or a cap below 1.
+        cap: largest weight; below 1, tokens on which both agree would lose weight.
 
     Source: Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025): token level,
     cap 2. The weight multiplies the advantage, not the whole loss, so that a KL penalty stays as it is.
 
     >>> learner, sampler = torch.tensor([[0.5, 0.9]]).log(), torch.tensor([[0.25, 0.1]]).log()
     >>> counted = torch.tensor([[True, True]])
-    >>> TruncatedImportanceSampling()(learner, sampler, counted)
+    >>> importance_weights(learner, sampler, counted)
     tensor([[2., 2.]])
-    >>> TruncatedImportanceSampling("sequence", cap=100.0)(learner, sampler, counted)
+    >>> importance_weights(learner, sampler, counted, "sequence", cap=100.0)
     tensor([[18., 18.]])
     """
-
-    level: Level = "token"
-    cap: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        if self.level not in ("token", "sequence"):
-            raise ConfigError(f'The level of importance sampling must be "token" or "sequence", got {self.level!r}.')
-        if not self.cap >= 1.0:
-            raise ConfigError(f"The cap must be at least 1, or tokens on which both agree would lose weight; got {self.cap}.")
-
-    def __call__(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> torch.Tensor:
-        """Returns the weights, [B, T], without gradient; 1 where a token does not count.
-
-        Args:
-            logp_BT: [B, T] of the learner when the update begins, nats.
-            behaviour_logp_BT: [B, T] of the sampler, nats.
-            counted_BT: [B, T], True where the model wrote the token and trains on it.
-        """
-        difference_BT = log_ratios(logp_BT, behaviour_logp_BT, counted_BT)
-        if self.level == "sequence":
-            difference_BT = torch.where(counted_BT, difference_BT.sum(1, keepdim=True), 0.0)
-        return difference_BT.exp().clamp(max=self.cap)
+    difference_BT = log_ratios(logp_BT, behaviour_logp_BT, counted_BT)
+    if level == "sequence":
+        difference_BT = torch.where(counted_BT, difference_BT.sum(1, keepdim=True), 0.0)
+    return difference_BT.exp().clamp(max=cap)
 
 
 def log_ratios(logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> torch.Tensor:
@@ -90,7 +69,7 @@ class Mismatch:
         self._weights: list[torch.Tensor] = []
 
     def add(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> None:
-        """Adds a micro-batch; arguments as for `TruncatedImportanceSampling`."""
+        """Adds a micro-batch; arguments as for `importance_weights`."""
         difference_BT = log_ratios(logp_BT.double(), behaviour_logp_BT.double(), counted_BT)
         self._tokens.append(difference_BT[counted_BT])
         sums_B = difference_BT.sum(1)[counted_BT.any(1)]

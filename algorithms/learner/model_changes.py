@@ -45,7 +45,7 @@ def checkpoint_activations(model: Any) -> None:
     if not blocks:
         raise ConfigError(
             f"Gradient checkpointing: {model.config.model_type} has no blocks that transformers allows to be computed twice. "
-            "Leave it out; a smaller token_budget saves memory too."
+            "Leave it out; a smaller micro_batch_tokens saves memory too."
         )
     for block in blocks:
         block.forward = MethodType(_computed_twice, block)  # a bound method follows its block into a copy

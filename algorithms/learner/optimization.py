@@ -15,23 +15,21 @@ class Diverged(ArpoError):
 class Schedule:
     """The learning rate over the optimizer steps of a run, as a factor.
 
-    Args:
-        warmup: steps over which it rises from 1/warmup to 1.
-        decay: "constant", "linear" or "cosine", after the warm-up.
-        steps: of the whole run; needed by a decay, and ignored without one.
-        floor: the factor at the end of a decay.
-
     Raises:
-        ConfigError: a number is out of range, or a decay has no end.
+        ConfigError: a number is out of range, or nothing is left of a decay.
 
     >>> [round(Schedule(warmup=2, decay="linear", steps=6)(step), 2) for step in range(8)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
 
     warmup: int = 0
+    """Optimizer steps over which the learning rate rises."""
     decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls after the warm-up; linear and cosine end at 0."""
     steps: int | None = None
+    """Optimizer steps of the whole run; a decay needs them before it begins, otherwise they are ignored."""
     floor: float = 0.0
+    """Factor at the end of a decay, instead of 0."""
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -39,6 +37,15 @@ class Schedule:
             raise ConfigError(f'decay must be "constant", "linear" or "cosine", got {self.decay!r}.')
         if self.warmup < 0 or not 0.0 <= self.floor <= 1.0:
             raise ConfigError(f"Need warmup >= 0 and floor in [0, 1]; got {self.warmup} and {self.floor}.")
+        if self.steps is not None:
+            self.require_end()
+
+    def require_end(self) -> None:
+        """Finds out whether a decay ends, and after the warm-up.
+
+        Raises:
+            ConfigError: it does not.
+        """
         if self.decay != "constant" and (self.steps is None or self.steps <= self.warmup):
             raise ConfigError(f"A {self.decay} decay needs steps, more than the warm-up of {self.warmup}; got {self.steps}.")
 

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,82 +25,14 @@ from ..metrics import combined
 from ..models.compiled import plain
 from ..packing import PackedBatch, Packer, Row, Scorer, rows_of, sampled_rows, score, without_faults
 from ..tree import RolloutTree
-from .adapters import LoRA, adapter_state, inject, merged_state, without_adapters
-from .mismatch import Mismatch, TruncatedImportanceSampling
+from .adapters import adapter_state, inject, merged_state, without_adapters
+from .configuration import LearnerConfig
+from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
-from .optimization import Diverged, Schedule
+from .optimization import Diverged
 from .step_size import require_step
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """How to optimise.
-
-    Args:
-        learning_rate: of AdamW, per step.
-        weight_decay: of AdamW.
-        epsilon: of AdamW; a large one (1e-2) keeps small, noisy gradients from growing into full steps.
-        schedule: of the learning rate.
-        gradient_clip: largest global norm of the gradient.
-        epochs: passes over each batch.
-        minibatches: optimizer steps per epoch; whole trees are assigned to them at random.
-        entropy_bonus: coefficient of the entropy, which is aggregated like the loss and subtracted from it.
-        bad_steps: this many non-finite gradients in a row end the run.
-        token_budget: padded tokens per micro-batch; memory only, no effect on the result.
-        autocast: "none", or "bfloat16": matrix products in that precision, weights and optimizer unchanged.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        lora: train adapters instead of the model.
-        correction: of the difference between the sampler's and the learner's probabilities. With None the loss's ratio
-            is taken to the sampler itself, so its clip covers both.
-        packing: "auto": tokens that paths share are computed once, where that is cheaper; "flat": every path is its own
-            row. The gradient is the same.
-        attention: "as loaded", or "flex_attention", which on CUDA skips the blocks of a tree's mask that no token sees.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    epsilon: float = 1e-8
-    schedule: Schedule = Schedule()
-    gradient_clip: float = 1.0
-    epochs: int = 1
-    minibatches: int = 1
-    entropy_bonus: float = 0.0
-    bad_steps: int = 5
-    token_budget: int = 16384
-    autocast: Literal["none", "bfloat16"] = "none"
-    gradient_checkpointing: bool = False
-    lora: LoRA | None = None
-    correction: TruncatedImportanceSampling | None = TruncatedImportanceSampling()
-    packing: Literal["auto", "flat"] = "auto"
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("epochs", "minibatches", "bad_steps", "token_budget"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("learning_rate", "weight_decay", "entropy_bonus"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}.")
-        for name in ("epsilon", "gradient_clip"):
-            if not getattr(self, name) > 0.0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
-        if self.autocast not in ("none", "bfloat16"):
-            raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
-
-    def require_device(self, device: torch.device) -> None:
-        """Refuses a device that does not support the configuration.
-
-        Raises:
-            ConfigError: FlexAttention anywhere but on CUDA.
-        """
-        if self.attention == "flex_attention" and device.type != "cuda":
-            raise ConfigError(f"FlexAttention has no backward pass on {device.type}. Leave out attention, or train on cuda.")
 
 
 class TorchLearner:
@@ -136,6 +68,7 @@ class TorchLearner:
             raise ConfigError(f"Training needs a temperature above 0, got {temperature}.")
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         config.require_device(self.device)
+        config.schedule.require_end()
         self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as loaded":
             set_attention(self.model, config.attention)
@@ -147,12 +80,12 @@ class TorchLearner:
             checkpoint_activations(self.model)
         self.value_head = value_head(self.model) if values else None
         self._scorer = Scorer(self.model, self.value_head)
-        self._packer = Packer(self.model, config.token_budget, packing=config.packing)
+        self._packer = Packer(self.model, config.micro_batch_tokens, packing=config.packing)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         require_step(self._trained, config.learning_rate)
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
-            self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.epsilon
+            self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.adam_epsilon
         )
         self._updates = self._batches = self._bad = 0
 
@@ -230,7 +163,7 @@ class TorchLearner:
         if faulty:
             log.warning("Credit or scores of %d of %d paths are not finite; these paths are left out.", faulty, len(rows))
         parts = [part for epoch in range(self.config.epochs) for part in self._deal(len(trees), epoch)]
-        if len(parts) > 1 and self.config.correction is not None:
+        if len(parts) > 1 and self.config.importance != "none":
             before = self._on_rows(trees, rows, "logp_BT", self._scorer)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
         found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
@@ -258,7 +191,7 @@ class TorchLearner:
         always = self.config.entropy_bonus > 0.0
         useful = [i for i in mine if (rows[i].weight[1:] * (always or _teaches(rows[i]))).any()]
         weight = sum(float(rows[i].weight[1:].sum()) for i in useful)
-        mismatch = Mismatch(self.config.correction.level if self.config.correction is not None else "token")
+        mismatch = Mismatch("token" if self.config.importance == "none" else self.config.importance)
         totals: dict[str, float] = {}
         computed = 0
         self.optimizer.zero_grad(set_to_none=True)
@@ -295,9 +228,10 @@ class TorchLearner:
         start_BT = scored.logp_BT.detach() if paths.old_logp_BT is None else paths.old_logp_BT
         mismatch.add(start_BT, paths.behaviour_logp_BT, counted_BT)
         old_logp_BT, advantage_BT = paths.behaviour_logp_BT, paths.advantage_BT
-        if config.correction is not None:
+        if config.importance != "none":
+            ratios = (start_BT, paths.behaviour_logp_BT, counted_BT)
             old_logp_BT = start_BT
-            advantage_BT = advantage_BT * config.correction(start_BT, paths.behaviour_logp_BT, counted_BT)
+            advantage_BT = advantage_BT * importance_weights(*ratios, config.importance, config.importance_cap)
         inputs = (scored.logp_BT, old_logp_BT, advantage_BT, paths.weight_BT, paths.reference_logp_BT)
         output = loss(LossInputs(*inputs, scored.value_BT, paths.old_value_BT, paths.return_BT))
         share_BT = paths.weight_BT * scale_B[:, None]

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
+from arpo_envs import ConfigError
+
 TextEnv = gym.Env[Any, Any]
 MakeEnv = Callable[[], TextEnv]
 
@@ -22,28 +24,32 @@ class Start:
 class Limits:
     """What a rollout may take.
 
-    Args:
-        mode: "deterministic": a logical clock; the same seed gives the same bytes. "free": no path
-            waits for another.
-        budget: "shared": forks of a prompt draw on one pool, as in the paper, served in key order in
-            deterministic mode; "per_root": each root has its share and each fork its part of that, so that
-            in free mode the shape of a tree does not depend on arrival.
-        temperature: of sampling; 0 is greedy.
-        action_tokens: longest action.
-        answer_reserve: tokens of the context that no observation may fill.
-        policy_timeout: seconds for one generation.
-        tool_timeout: seconds for one environment step, clone or snapshot.
-        threads: tool calls at the same time.
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     mode: Literal["deterministic", "free"] = "deterministic"
+    """deterministic: same seed, same bytes. free: no path waits for another."""
     budget: Literal["shared", "per_root"] = "shared"
+    """shared: forks of a prompt draw on one pool, as in the paper, served in key order in deterministic mode. per_root: each
+    root has its share and each fork its part of that, so that in free mode the shape of a tree does not depend on arrival."""
     temperature: float = 1.0
+    """Sampling temperature; the learner computes its log-probabilities at the same one. 0 is greedy, for evaluation only."""
     action_tokens: int = 512
+    """Maximum tokens per action."""
     answer_reserve: int = 64
+    """Tokens of the context that no observation may fill."""
     policy_timeout: float = 600.0
+    """Seconds for one generation."""
     tool_timeout: float = 120.0
+    """Seconds for one environment step, clone or snapshot."""
     threads: int = 64
+    """Tool calls at the same time."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.action_tokens < 1:
+            raise ConfigError(f"action_tokens must be at least 1, got {self.action_tokens}.")
 
 
 def split_evenly(total: int, parts: int) -> list[int]:

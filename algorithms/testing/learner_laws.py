@@ -18,7 +18,7 @@ _VOCABULARY = 128
 
 def learns(ground: Playground) -> Iterator[Finding]:
     """Finite metrics, and weights that moved."""
-    before, after, metrics = _step(ground, token_budget=1 << 20)
+    before, after, metrics = _step(ground, micro_batch_tokens=1 << 20)
     if strange := {name: value for name, value in metrics.items() if value != value or abs(value) == float("inf")}:
         yield Finding(Law.LEARNS, f"metrics are not finite: {strange}", "finite numbers", "Is the loss finite in float32?")
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
@@ -29,8 +29,8 @@ def learns(ground: Playground) -> Iterator[Finding]:
 
 def micro_batches(ground: Playground) -> Iterator[Finding]:
     """The same step, all at once and a few rows at a time."""
-    before, whole, _ = _step(ground, token_budget=1 << 20)
-    _, parts, _ = _step(ground, token_budget=512)
+    before, whole, _ = _step(ground, micro_batch_tokens=1 << 20)
+    _, parts, _ = _step(ground, micro_batch_tokens=512)
     largest = max(float((whole[name] - before[name]).abs().max()) for name in before)
     worst = max(float((whole[name] - parts[name]).abs().max()) for name in before)
     if worst > 1e-3 * largest + 1e-7:
@@ -39,7 +39,7 @@ def micro_batches(ground: Playground) -> Iterator[Finding]:
         yield Finding(Law.MICRO_BATCHES, happened, "the same step", hint)
 
 
-def _step(ground: Playground, token_budget: int) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, float]]:
+def _step(ground: Playground, micro_batch_tokens: int) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, float]]:
     """Returns the weights before and after a step, and its metrics.
 
     Raises:
@@ -60,7 +60,9 @@ def _step(ground: Playground, token_budget: int) -> tuple[Mapping[str, Any], Map
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=_VOCABULARY, max_position_embeddings=2048, **size))
     # with a large epsilon AdamW's step is the gradient, so differences show in their true size
-    config = LearnerConfig(learning_rate=1.0, weight_decay=0.0, epsilon=1.0, token_budget=token_budget, packing="flat")
+    config = LearnerConfig(
+        learning_rate=1.0, weight_decay=0.0, adam_epsilon=1.0, micro_batch_tokens=micro_batch_tokens, packing="flat"
+    )
     needs = algorithm.needs
     learner = TorchLearner(model, config, reference="reference" in needs, values="values" in needs)
     before = {name: value.detach().clone() for name, value in learner.weights().items()}

@@ -83,7 +83,7 @@ def model() -> Any:
 def update(algorithm: Algorithm, some: Any) -> Mapping[str, torch.Tensor]:
     """Returns what one update of a model logs, and the norm of each parameter's gradient."""
     needs = {need: need in algorithm.needs for need in ("reference", "values")}
-    learner = TorchLearner(some, LearnerConfig(gradient_clip=1e9, correction=None), **needs)
+    learner = TorchLearner(some, LearnerConfig(gradient_clip=1e9, importance="none"), **needs)
     trees = learned_from(algorithm)
     scores = learner.score(trees, algorithm.needs)
     logged = learner.update(trees, algorithm.credit(trees, scores), scores, algorithm.loss, algorithm.aggregation)

@@ -10,8 +10,8 @@ from model_toys import tiny_model
 from rounding import Numbers, check_equal, rounding
 from transformers import BartConfig, BartForCausalLM
 
-from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.adapters import LoRA, adapter_state, has_adapters, inject, merged_state, without_adapters
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
+from algorithms.learner.adapters import adapter_state, has_adapters, inject, merged_state, without_adapters
 from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.numeric

@@ -13,8 +13,7 @@ from model_toys import byte_tokenizer, some_slow, tiny_model
 
 from algorithms import agreement
 from algorithms.agreement import Agreement
-from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.adapters import LoRA
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.models import own
 from algorithms.models.attention import Reach
 from algorithms.packing import packable

@@ -1,6 +1,7 @@
 """`arpo train` with adapters, minibatches and a schedule; a run that diverges is saved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from model_toys import byte_tokenizer, tiny_model
 from algorithms.checkpoint import save_policy
 from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
-from algorithms.cli.parts import assemble
+from algorithms.cli.parts import assemble, learner_config
+from algorithms.learner import LearnerConfig, LoRA, Schedule
 from algorithms.learner.adapters import merged_state
 from algorithms.losses.clip import ClipLoss
 from algorithms.models.loading import load_policy
@@ -84,17 +86,10 @@ def test_a_run_that_diverges_is_saved_as_it_was(folder, tmp_path, monkeypatch, c
 
 
 def test_the_options_reach_the_learner(folder, tmp_path):
-    config = TrainConfig(
-        policy=str(folder), output=tmp_path, lora=3, epochs=2, minibatches=3, autocast="bfloat16", gradient_checkpointing=True,
-        packing="flat", entropy_bonus=0.2, warmup=4, decay="cosine", steps=10, algorithm="ppo",
-    ).resolved()  # fmt: skip
+    how = LearnerConfig(lora=LoRA(rank=3, alpha=6), epochs=2, minibatches=3, schedule=Schedule(warmup=4, decay="cosine"))
+    config = TrainConfig(policy=str(folder), output=tmp_path, algorithm="ppo", steps=10, learner=how).resolved()
     learner = assemble(config, folder).learner
-    found = learner.config
-    assert found.lora is not None
-    assert (found.lora.rank, found.lora.alpha) == (3, 6)
-    assert (found.epochs, found.minibatches, found.entropy_bonus) == (2, 3, 0.2)
-    assert (found.autocast, found.gradient_checkpointing, found.packing) == ("bfloat16", True, "flat")
-    assert (found.schedule.warmup, found.schedule.decay, found.schedule.steps) == (4, "cosine", 60)
+    assert learner.config == replace(how, schedule=replace(how.schedule, steps=60))
     assert learner.value_head is not None
     assert merged_state(learner.model).keys() == load_policy(folder)[0].state_dict().keys()
 
@@ -103,7 +98,7 @@ def test_a_schedule_without_room_is_refused_before_the_run(folder, tmp_path):
     words = ["train", "--policy", str(folder), *SIZES, "--warmup", "5", "--decay", "linear", "--steps", "5"]
     assert main([*words, "--output", str(tmp_path / "run"), "--dry-run"]) == 2
     with pytest.raises(ConfigError, match="warm-up of 5"):
-        TrainConfig(warmup=5, decay="linear", steps=5).schedule()
+        learner_config(TrainConfig(steps=5, learner=LearnerConfig(schedule=Schedule(warmup=5, decay="linear"))))
 
 
 @pytest.mark.parametrize(

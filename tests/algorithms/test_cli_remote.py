@@ -60,7 +60,7 @@ def test_a_server_is_trained_and_has_the_learners_weights_after_each_step(
     first = load_policy(tiny_policy)[0].state_dict()
     assert any(not torch.equal(first[name], tensor) for name, tensor in served.items())
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    assert config["action_tokens"] == 16, "what the server serves says how large it is"
+    assert config["limits"]["action_tokens"] == 16, "what the server serves says how large it is"
 
 
 def test_a_server_that_takes_no_weights_is_not_trained(server: LoopbackServer, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

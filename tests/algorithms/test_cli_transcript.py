@@ -11,6 +11,8 @@ from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.eval import EvalConfig, _sizes
 from algorithms.cli.transcript import transcript
+from algorithms.learner import LearnerConfig
+from algorithms.rollout import Limits
 from algorithms.tree import NO_PARENT, Node, RolloutTree, Status
 from arpo_envs.errors import ConfigError
 
@@ -60,16 +62,21 @@ def test_eval_prints_as_many_transcripts_as_asked(tiny_policy, capsys, monkeypat
     assert "· reward" not in capsys.readouterr().out
 
 
+def lengths(config: TrainConfig) -> tuple[int, int]:
+    return config.limits.action_tokens, config.context_length
+
+
 def test_a_run_is_evaluated_with_its_own_lengths(tiny_policy, tmp_path):
     shutil.copytree(tiny_policy, tmp_path / "policy")
     plain = _sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
-    assert (plain.action_tokens, plain.context_length) == (16, 512), "as `arpo train` would choose them"
-    TrainConfig(policy=str(tiny_policy), output=tmp_path, action_tokens=9, context_length=300).resolved().save(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["action_tokens"] == 9
+    assert lengths(plain) == (16, 512), "as `arpo train` would choose them"
+    limits = Limits(action_tokens=9)
+    TrainConfig(policy=str(tiny_policy), output=tmp_path, limits=limits, context_length=300).resolved().save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["limits"]["action_tokens"] == 9
     own = _sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
-    assert (own.action_tokens, own.context_length) == (9, 300)
+    assert lengths(own) == (9, 300)
     asked = _sizes(EvalConfig(policy=str(tmp_path), action_tokens=5), tmp_path / "policy")
-    assert (asked.action_tokens, asked.context_length) == (5, 300)
+    assert lengths(asked) == (5, 300)
 
 
 @pytest.mark.parametrize("name", ["action_tokens", "context_length"])
@@ -80,5 +87,5 @@ def test_a_length_of_nothing_is_refused(name):
 
 def test_a_micro_batch_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="micro_batch_tokens must be at least 1"):
-        TrainConfig(micro_batch_tokens=0)
-    assert TrainConfig(policy="somewhere").resolved().micro_batch_tokens == 4096
+        LearnerConfig(micro_batch_tokens=0)
+    assert TrainConfig(policy="somewhere").resolved().learner.micro_batch_tokens == 4096

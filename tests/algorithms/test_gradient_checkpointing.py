@@ -12,8 +12,7 @@ from rounding import Numbers, check_equal, rounding
 
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution
-from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.adapters import LoRA
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.learner.model_changes import checkpoint_activations
 from algorithms.losses.clip import ClipLoss
 from arpo_envs import ConfigError

@@ -17,7 +17,6 @@ from algorithms import make
 from algorithms.advantages import Credit, Scores
 from algorithms.advantages.soft import SoftAttribution
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.mismatch import TruncatedImportanceSampling
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
 from algorithms.packing.flat import pad, rows_of
@@ -65,7 +64,7 @@ def learner(
     budget: int = 10**6, *, model: Any = None, temperature: float = 1.0, reference: bool = False, **config: Any
 ) -> TorchLearner:
     model = toy() if model is None else model
-    settings = LearnerConfig(token_budget=budget, learning_rate=1e-2, **config)
+    settings = LearnerConfig(micro_batch_tokens=budget, learning_rate=1e-2, **config)
     return TorchLearner(model, settings, temperature=temperature, reference=reference)
 
 
@@ -114,7 +113,7 @@ def test_micro_batches_change_nothing(trees: list[RolloutTree], aggregation: str
 # --- against naive loops -----------------------------------------------------------------------------------
 
 
-TOKEN, SEQUENCE = TruncatedImportanceSampling(cap=1.3), TruncatedImportanceSampling("sequence", cap=1.3)
+CAP = 1.3
 
 
 def naive(
@@ -122,7 +121,7 @@ def naive(
     trees: list[RolloutTree],
     aggregation: str,
     temperature: float = 1.0,
-    correction: TruncatedImportanceSampling | None = None,
+    importance: str = "none",
 ) -> Numbers:
     """The gradient, path by path and token by token, on a model without batches."""
     credit = SoftAttribution()(trees, Scores())
@@ -136,12 +135,12 @@ def naive(
         losses = []
         for t, logp, difference in zip(counted, logps, apart, strict=True):
             advantage = float(row.advantage[t])
-            if correction is None:
+            if importance == "none":
                 ratio = (logp - float(row.behaviour_logp[t])).exp()
                 losses.append(-torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage))
             else:  # at the weights that begin the update, the slope of the ratio is that of the log-probability
-                exponent = difference if correction.level == "token" else sum(apart)
-                losses.append(-min(math.exp(exponent), correction.cap) * advantage * logp)
+                exponent = difference if importance == "token" else sum(apart)
+                losses.append(-min(math.exp(exponent), CAP) * advantage * logp)
         if losses:
             terms.append(torch.stack(losses).sum())
             counts.append(len(losses))
@@ -157,14 +156,16 @@ def naive(
 @pytest.mark.turns("aggregation")
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("correction", [None, TOKEN, SEQUENCE], ids=["to the sampler", "token", "sequence"])
+@pytest.mark.parametrize("importance", ["none", "token", "sequence"])
 def test_the_gradient_is_that_of_a_naive_loop(
-    trees: list[RolloutTree], aggregation: str, temperature: float, correction: TruncatedImportanceSampling | None
+    trees: list[RolloutTree], aggregation: str, temperature: float, importance: str
 ) -> None:
-    trained, metrics = updated(trees, aggregation=aggregation, temperature=temperature, correction=correction)
+    trained, metrics = updated(
+        trees, aggregation=aggregation, temperature=temperature, importance=importance, importance_cap=CAP
+    )
 
     def compute(model: Any) -> Numbers:
-        gradient = naive(model, trees, aggregation, temperature, correction)
+        gradient = naive(model, trees, aggregation, temperature, importance)
         return {**gradient, "norm": torch.stack([one.norm() for one in gradient.values()]).norm()}
 
     wanted = compute(toy())

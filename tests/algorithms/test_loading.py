@@ -13,7 +13,8 @@ from model_toys import byte_tokenizer, some_slow, tiny_model
 from safetensors.torch import load_file, save_file
 
 from algorithms.checkpoint import save_policy
-from algorithms.learner.adapters import LoRA, inject, merged_state
+from algorithms.learner import LoRA
+from algorithms.learner.adapters import inject, merged_state
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.learner.mismatch import Mismatch, TruncatedImportanceSampling
+from algorithms.learner.mismatch import Mismatch, importance_weights
 from algorithms.losses import LIMIT, Loss, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
 from algorithms.losses.balanced import BalancedClipLoss
 from algorithms.losses.cispo import ClippedWeightLoss
@@ -133,7 +133,7 @@ def test_a_token_that_does_not_count_may_be_impossible() -> None:
 def test_importance_and_mismatch_of_an_impossible_token(level: Any) -> None:
     learner, sampler = torch.tensor([[-math.inf, -1.0, 900.0]]), torch.tensor([[-1.0, -1.0, -1.0]])
     counted = torch.tensor([[True, True, False]])
-    weights = TruncatedImportanceSampling(level)(learner, sampler, counted)
+    weights = importance_weights(learner, sampler, counted, level)
     assert weights.tolist() == [[0.0, 1.0, 1.0]] if level == "token" else weights.isfinite().all()
     mismatch = Mismatch(level)
     mismatch.add(learner, sampler, counted)

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.learner.mismatch import Mismatch, TruncatedImportanceSampling, log_ratios
-from arpo_envs.errors import ConfigError
+from algorithms.learner.mismatch import Mismatch, importance_weights, log_ratios
 
 pytestmark = pytest.mark.numeric
 
@@ -19,12 +18,12 @@ SAMPLER = torch.tensor([[0.0, 0.25, 0.3, 0.0], [0.0, 0.4, 0.0, 0.0], [0.0, 0.0, 
 
 
 def test_token_weights_by_hand() -> None:
-    weight_BT = TruncatedImportanceSampling(cap=2.5)(LEARNER, SAMPLER, COUNTED)
+    weight_BT = importance_weights(LEARNER, SAMPLER, COUNTED, cap=2.5)
     assert weight_BT.flatten().tolist() == pytest.approx([1, 2, 2.5, 1, 1, 0.25, 1, 1, 1, 1, 1, 1])
 
 
 def test_sequence_weights_by_hand() -> None:
-    weight_BT = TruncatedImportanceSampling("sequence", cap=5.0)(LEARNER, SAMPLER, COUNTED)
+    weight_BT = importance_weights(LEARNER, SAMPLER, COUNTED, "sequence", cap=5.0)
     assert weight_BT.flatten().tolist() == pytest.approx([1, 5, 5, 1, 1, 0.25, 1, 1, 1, 1, 1, 1])
 
 
@@ -49,7 +48,7 @@ def test_nothing_trained_on_is_no_mismatch() -> None:
 def test_a_sampler_that_agrees_changes_nothing(logps: list[float], level: str) -> None:
     logp_BT, mismatch = torch.tensor([logps]), Mismatch(level)  # type: ignore[arg-type]
     counted_BT = torch.ones_like(logp_BT, dtype=torch.bool)
-    assert bool((TruncatedImportanceSampling(level)(logp_BT, logp_BT, counted_BT) == 1.0).all())  # type: ignore[arg-type]
+    assert bool((importance_weights(logp_BT, logp_BT, counted_BT, level) == 1.0).all())  # type: ignore[arg-type]
     mismatch.add(logp_BT, logp_BT, counted_BT)
     assert mismatch.metrics() == pytest.approx({"mismatch_kl": 0.0, "mismatch_ratio_max": 1.0, "effective_sample_size": 1.0})
 
@@ -60,7 +59,7 @@ def test_weights_are_bounded_and_the_effective_share_is_one(pairs: list[tuple[fl
     learner_BT, sampler_BT = (torch.tensor([list(column)], dtype=torch.float64) for column in zip(*pairs, strict=True))
     counted_BT, mismatch = torch.ones_like(learner_BT, dtype=torch.bool), Mismatch("sequence")
     for level in ("token", "sequence"):
-        weight_BT = TruncatedImportanceSampling(level, cap)(learner_BT, sampler_BT, counted_BT)  # type: ignore[arg-type]
+        weight_BT = importance_weights(learner_BT, sampler_BT, counted_BT, level, cap)  # type: ignore[arg-type]
         assert bool(((weight_BT >= 0.0) & (weight_BT <= cap)).all())
     mismatch.add(learner_BT, sampler_BT, counted_BT)
     assert mismatch.metrics()["effective_sample_size"] == pytest.approx(1.0), "one path is all of the sample"
@@ -68,13 +67,7 @@ def test_weights_are_bounded_and_the_effective_share_is_one(pairs: list[tuple[fl
 
 def test_the_gradient_does_not_flow_through_the_weight() -> None:
     logp_BT = torch.tensor([[-1.0, -2.0]], requires_grad=True)
-    assert not TruncatedImportanceSampling()(logp_BT, logp_BT.detach() - 0.1, torch.ones(1, 2, dtype=torch.bool)).requires_grad
-
-
-@pytest.mark.parametrize(("arguments", "words"), [({"level": "batch"}, "token"), ({"cap": 0.9}, "at least 1")])
-def test_bad_settings_are_refused(arguments: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        TruncatedImportanceSampling(**arguments)  # type: ignore[arg-type]
+    assert not importance_weights(logp_BT, logp_BT.detach() - 0.1, torch.ones(1, 2, dtype=torch.bool)).requires_grad
 
 
 def test_shapes_are_checked() -> None:

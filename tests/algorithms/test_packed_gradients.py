@@ -18,7 +18,6 @@ from small_recipes import SMALL, small
 from algorithms.advantages import Credit, sampled_weights
 from algorithms.algorithm import Algorithm
 from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.mismatch import TruncatedImportanceSampling
 from algorithms.losses.clip import ClipLoss
 from algorithms.tree import RolloutTree
 
@@ -51,13 +50,11 @@ def random_credit(trees: list[RolloutTree]) -> Credit:
     return Credit(drawn(1.0), weights, drawn(0.5))
 
 
-def updated(
-    algorithm: Algorithm, model: Any, packing: Any, correction: TruncatedImportanceSampling | None = None
-) -> tuple[Numbers, float]:
+def updated(algorithm: Algorithm, model: Any, packing: Any, importance: Any = "none") -> tuple[Numbers, float]:
     """Returns the gradient of each parameter with all that is logged, and the sharing ratio."""
     learner = TorchLearner(
         model,
-        LearnerConfig(gradient_clip=1e9, packing=packing, entropy_bonus=0.01, correction=correction),
+        LearnerConfig(gradient_clip=1e9, packing=packing, entropy_bonus=0.01, importance=importance),
         reference="reference" in algorithm.needs,
         values="values" in algorithm.needs,
     )
@@ -83,13 +80,13 @@ def toy(family: str, dtype: torch.dtype = F64) -> Any:
     return tiny_model(vocabulary=64, dtype=dtype, **FAMILIES[family])
 
 
-def check_packed(algorithm: Algorithm, model: Any, *correction: TruncatedImportanceSampling) -> Numbers:
+def check_packed(algorithm: Algorithm, model: Any, importance: Any = "none") -> Numbers:
     """Asserts that gradients and metrics on packed trees are those on flat rows, and returns them."""
-    flat, of_flat = updated(algorithm, copy.deepcopy(model), "flat", *correction)
-    tree, of_tree = updated(algorithm, copy.deepcopy(model), "auto", *correction)
+    flat, of_flat = updated(algorithm, copy.deepcopy(model), "flat", importance)
+    tree, of_tree = updated(algorithm, copy.deepcopy(model), "auto", importance)
     assert of_tree > 1.5
     assert of_flat == 1.0
-    check_equal(tree, flat, rounding(lambda moved: updated(algorithm, moved, "flat", *correction)[0], model))
+    check_equal(tree, flat, rounding(lambda moved: updated(algorithm, moved, "flat", importance)[0], model))
     return tree
 
 
@@ -123,4 +120,4 @@ def test_the_dual_clip_is_at_work(case: str) -> None:
 
 def test_with_the_correction_of_the_sampler() -> None:
     """The ratio is then to the learner's own log-probabilities, and the advantages are weighted."""
-    assert check_packed(small("arpo"), toy("llama"), TruncatedImportanceSampling())["clipped"] == 0.0
+    assert check_packed(small("arpo"), toy("llama"), "token")["clipped"] == 0.0

@@ -53,7 +53,7 @@ def update(
     budget: int = 10**6, cost: Cost = Cost(),
 ) -> tuple[Numbers, float]:  # fmt: skip
     """The gradients and the metrics of one update, and the sharing ratio."""
-    config = LearnerConfig(token_budget=budget, gradient_clip=1e9, packing=packing)
+    config = LearnerConfig(micro_batch_tokens=budget, gradient_clip=1e9, packing=packing)
     learner = TorchLearner(model, config, reference=kl > 0.0)
     learner._packer.cost = cost
     scores = learner.score(TREES[trees], frozenset({"reference"} if kl else ()))

@@ -4,8 +4,7 @@ import pytest
 import torch
 from model_toys import tiny_model
 
-from algorithms.learner import LearnerConfig, TorchLearner
-from algorithms.learner.adapters import LoRA
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.learner.step_size import require_step
 from arpo_envs import ConfigError
 

@@ -1,0 +1,126 @@
+"""A record of records as one flat list of options: what a command line offers, and what older runs have written down.
+
+An option bears the name of its field, wherever that lies; so no two may be called alike. Nothing of it is declared again:
+type and help are those of the field.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from .docstrings import documented, shown
+
+Record = TypeVar("Record")
+Written = Mapping[type, tuple[type, Callable[[Any], Any]]]
+"""Records that are an option by themselves: what is written for one, and what makes it of that."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, and where its value lies in the record.
+
+    Args:
+        path: the fields that lead there.
+        owner: the class that declares it.
+        hint: type of what is written for it.
+        read: makes its value of what was written.
+        default: what is written if it is left out; None: nothing.
+        usual: what then happens, "(default: …)", if help is to say that instead of the default.
+    """
+
+    path: tuple[str, ...]
+    owner: type
+    hint: Any
+    read: Callable[[Any], Any]
+    default: Any = None
+    usual: str | None = None
+
+    def value(self, record: object) -> Any:
+        """Returns its value in a record."""
+        return reduce(getattr, self.path, record)
+
+
+def options_of(record: type, unlisted: Collection[str], written: Written, path: tuple[str, ...] = ()) -> dict[str, Option]:
+    """Returns the options of a record and of the records in it, by name.
+
+    Args:
+        record: a dataclass.
+        unlisted: paths, joined by dots, of fields that are no options.
+        written: records that are an option by themselves.
+        path: where the record lies.
+    """
+    hints, found = get_type_hints(record), dict[str, Option]()
+    for one in fields(record):
+        here, hint = (*path, one.name), hints[one.name]
+        inner = _record_in(hint)
+        if ".".join(here) in unlisted:
+            continue
+        if inner is None:
+            more = {one.name: Option(here, record, hint, partial(read, hint))}
+        elif inner in written:
+            kind, make = written[inner]
+            more = {one.name: Option(here, record, kind | None, make)}
+        else:
+            more = options_of(inner, unlisted, written, here)
+        assert not found.keys() & more.keys(), f"{found.keys() & more.keys()} would mean two things"
+        found |= more
+    return found
+
+
+def command(options: Mapping[str, Option]) -> type:
+    """Returns the dataclass of these options that tyro makes a command line of."""
+    homes = {option.owner: documented(option.owner) for option in options.values()}
+    columns = []
+    for name, option in options.items():
+        hint = option.hint if option.usual is None else option.hint | None
+        text = homes[option.owner][option.path[-1]]
+        columns.append((name, shown(hint, text, option.default, option.usual), option.default))
+    return make_dataclass("Options", columns)
+
+
+def nested(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what was written for options as it lies in the record: values by field, and a mapping for each record in it."""
+    found: dict[str, Any] = {}
+    for name, value in written.items():
+        *above, last = options[name].path
+        reduce(lambda inside, step: inside.setdefault(step, {}), above, found)[last] = options[name].read(value)
+    return found
+
+
+def changed(record: Record, values: Mapping[str, Any]) -> Record:
+    """Returns a record with some of its values replaced, as `nested` returns them."""
+    new = {name: changed(getattr(record, name), one) if isinstance(one, dict) else one for name, one in values.items()}
+    return replace(record, **new)  # type: ignore[type-var]
+
+
+def read(hint: Any, value: Any) -> Any:
+    """Returns what JSON holds of a value as the type it was written from: records, tuples and paths.
+
+    >>> read(tuple[str, ...], ["a"]), read(Path | None, "a/b"), read(str, "a/b")
+    (('a',), PosixPath('a/b'), 'a/b')
+    """
+    record = _record_in(hint)
+    if record is not None and isinstance(value, dict):
+        hints = get_type_hints(record)
+        return record(**{name: read(hints[name], one) for name, one in value.items()})
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value
+
+
+def unknown(record: type, values: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yields what JSON holds that a record has no field for, by path."""
+    inside = {one.name: _record_in(get_type_hints(record)[one.name]) for one in fields(record)}
+    for name, value in values.items():
+        inner = inside.get(name)
+        if name not in inside:
+            yield above + name
+        elif inner is not None and isinstance(value, dict):
+            yield from unknown(inner, value, f"{above}{name}.")
+
+
+def _record_in(hint: Any) -> type | None:
+    """Returns the dataclass that a field holds, if it holds one; it may also hold None."""
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)

@@ -1,0 +1,118 @@
+"""What a learner can be told: every option of it is declared, explained and checked here, and nowhere else.
+
+Without torch: the command line describes a learner, and reads what a run was told, without importing it.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from arpo_envs import ConfigError
+
+from .optimization import Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Which layers get adapters, and how large they are.
+
+    Args:
+        rank: of each adapter.
+        alpha: the adapter's output is multiplied by alpha / rank.
+        targets: names of layers, or "all-linear" for all but the head.
+
+    Source: Hu et al., LoRA (arXiv 2106.09685).
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    targets: str | tuple[str, ...] = "all-linear"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.rank < 1 or self.alpha < 1:
+            raise ConfigError(f"LoRA needs rank and alpha of at least 1, got {self.rank} and {self.alpha}.")
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How to optimise.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    learning_rate: float = 1e-4
+    """Learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    adam_epsilon: float = 1e-8
+    """Epsilon of AdamW; a large one keeps small, noisy gradients from growing into full steps."""
+    gradient_clip: float = 1.0
+    """Maximum global norm of the gradient."""
+    micro_batch_tokens: int = 16384
+    """Padded tokens per micro-batch; fewer need less memory and change nothing else."""
+    importance: Literal["token", "sequence", "none"] = "token"
+    """Truncated importance sampling, for samplers whose probabilities differ from the learner's: per token, per path, or
+    none. With none, the loss's ratio is taken to the sampler itself, so that its clip covers both."""
+    importance_cap: float = 2.0
+    """Maximum importance weight."""
+    schedule: Schedule = Schedule()
+    """The learning rate over the optimizer steps of a run."""
+    epochs: int = 1
+    """Passes of the learner over each step's trees."""
+    minibatches: int = 1
+    """Optimizer steps per epoch; whole trees are assigned to them at random."""
+    entropy_bonus: float = 0.0
+    """Coefficient of the entropy bonus, which is aggregated like the loss."""
+    lora: LoRA | None = None
+    """LoRA adapters to train instead of the whole model, by their rank; needs the package peft."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision of the learner's matrix products; weights and optimizer keep theirs."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of storing them."""
+    packing: Literal["auto", "flat"] = "auto"
+    """auto: tokens that paths share are computed once, where that is cheaper. flat: every path is a row of its own. The
+    gradient is the same."""
+    attention: Literal["as loaded", "flex_attention"] = "as loaded"
+    """The learner's attention; FlexAttention needs CUDA, and skips the blocks of a tree's mask that no token attends to."""
+    bad_steps: int = 5
+    """Gradients that are not finite, in a row, that end the run."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("epochs", "minibatches", "bad_steps", "micro_batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("learning_rate", "weight_decay", "entropy_bonus"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}.")
+        for name in ("adam_epsilon", "gradient_clip"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
+        if self.importance not in ("token", "sequence", "none"):
+            raise ConfigError(f'importance must be "token", "sequence" or "none", got {self.importance!r}.')
+        if not self.importance_cap >= 1.0:  # or tokens on which both agree would lose weight
+            raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
+        if self.autocast not in ("none", "bfloat16"):
+            raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
+
+    def over(self, updates: int) -> "LearnerConfig":
+        """Returns the same for a run of so many updates; each takes epochs × minibatches optimizer steps.
+
+        Raises:
+            ConfigError: the learning rate was to fall, and the warm-up leaves nothing of the run.
+        """
+        return replace(self, schedule=replace(self.schedule, steps=updates * self.epochs * self.minibatches))
+
+    def require_device(self, device: "torch.device") -> None:
+        """Refuses a device that does not support the configuration.
+
+        Raises:
+            ConfigError: FlexAttention anywhere but on CUDA.
+        """
+        if self.attention == "flex_attention" and device.type != "cuda":
+            raise ConfigError(f"FlexAttention has no backward pass on {device.type}. Leave out attention, or train on cuda.")
