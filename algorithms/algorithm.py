@@ -7,7 +7,7 @@ from typing import Literal
 from arpo_envs import ConfigError
 
 from .advantages import COMPARES, AdvantageEstimator, Credit, Scores
-from .branching import BranchingStrategy
+from .branching.strategy import BranchingStrategy
 from .losses import Loss
 from .losses.aggregation import Aggregation, require_aggregation
 from .rewards import RewardTerm, with_terms

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pages import ROOT, blocks
 
-from algorithms.tree import count_trees
+from algorithms.tracking.trees import count_trees
 
 pytestmark = pytest.mark.slow
 

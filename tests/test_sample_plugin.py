@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.tree import count_trees
+from algorithms.tracking.trees import count_trees
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..losses.checks import require_kl
+from ..losses import require_kl
 from ..tree import RolloutTree
 from . import Array, Credit, Scores, along_paths, require_frozen, rewards, sampled_weights
 from .group import group_normalise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
-from ..losses.checks import require_kl
+from ..losses import require_kl
 from ..tree import RolloutTree
 from . import Credit, Scores, sampled_weights
 from .paths import column, paid, to_go

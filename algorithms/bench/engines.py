@@ -13,10 +13,10 @@ import gymnasium as gym
 from arpo_envs import ArpoError, ConfigError, ForkLevel, TextSpace, ToolSpec
 
 from .. import seeds
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..policies import Policy
 from ..recipes import make
-from ..rendering import Encoded
+from ..rendering.text import Encoded
 from ..rollout import Limits, Start, collect
 from ..tree import RolloutTree, Status
 

@@ -15,7 +15,7 @@ from arpo_envs import ConfigError
 from ..cli.results import Value
 from ..models.devices import device_name, find_device
 from ..policies import Sampling
-from ..rendering import ScriptedRenderer
+from ..rendering.text import ScriptedRenderer
 from ..rollout import Limits, collect
 from ..tree import RolloutTree
 from .bounds import Bound

@@ -29,7 +29,7 @@ from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.scripted import ScriptedPolicy
 from ..recipes import make
-from ..rendering import Renderer, ScriptedRenderer
+from ..rendering.text import Renderer, ScriptedRenderer
 from ..rollout import Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree, total_tool_calls
 from .bounds import Bound

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from arpo_envs import ConfigError
 
 from ..algorithm import Algorithm
-from ..branching import EntropyBranching
+from ..branching.entropy import EntropyBranching
 from ..durable import write_text
 from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe

@@ -16,8 +16,8 @@ from ..models.embedded.cold_start import Report, silent
 from ..models.loading import load_policy
 from ..models.named import make_model
 from ..policies import Policy
-from ..rendering import TextRenderer
 from ..rendering.chat import ChatRenderer
+from ..rendering.text import TextRenderer
 from ..rollout import Failures, MakeEnv, Start
 from ..trainer import Trainer
 from .config import TrainConfig

@@ -31,7 +31,7 @@ from ..models.named import require_model
 from ..policies import FORGET
 from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
-from ..tree import compress_trees, forget_trees_before, keep_trees_before, write_trees
+from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .config import OPTIONS, TrainConfig, describe_algorithm
 from .flat import command
 from .kept import Kept

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..metrics import summarise
 from ..policies import Policy
-from ..rendering import Renderer
+from ..rendering.text import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree
 

@@ -4,6 +4,7 @@ To add one, write a callable `(LossInputs) -> LossOutput` in a file here and nam
 of tensors only, so that algorithms can be made and listed where torch is not installed.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -136,3 +137,20 @@ def with_reference_penalty(
     else:
         raise ConfigError(f'The penalty of a loss must be estimated by "k2" or "k3", got {estimator!r}.')
     return LossOutput(output.loss_BT + coefficient * penalty_BT, {**output.metrics, "reference_kl": penalty_BT.detach()})
+
+
+def require_kl(coefficient: float) -> None:
+    """Refuses an invalid coefficient of a KL penalty.
+
+    Args:
+        coefficient: to check; 0 for no penalty.
+
+    Raises:
+        ConfigError: it is negative or not finite.
+
+    >>> require_kl(-0.1)
+    Traceback (most recent call last):
+    arpo_envs.errors.ConfigError: kl is the coefficient of a penalty, at least 0 and finite; got -0.1.
+    """
+    if not 0.0 <= coefficient < math.inf:
+        raise ConfigError(f"kl is the coefficient of a penalty, at least 0 and finite; got {coefficient}.")

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from arpo_envs import ConfigError
 
-from . import LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .checks import require_kl
+from . import LossInputs, LossOutput, bounded, difference, policy_kl, require_kl, with_reference_penalty
 
 
 @dataclass(frozen=True)

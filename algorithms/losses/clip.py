@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from arpo_envs import ConfigError
 
-from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, with_reference_penalty
-from .checks import require_kl
+from . import KLEstimator, LossInputs, LossOutput, bounded, difference, policy_kl, require_kl, with_reference_penalty
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from . import LossInputs, LossOutput, policy_kl, with_reference_penalty
-from .checks import require_kl
+from . import LossInputs, LossOutput, policy_kl, require_kl, with_reference_penalty
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Embedded:
         """
         from ..checkpoint import save_policy
         from ..durable import sync_all, write_text
-        from ..rendering import TextRenderer
+        from ..rendering.text import TextRenderer
         from .devices import find_device
         from .embedded.cold_start import ColdStartConfig, build
         from .embedded.cold_start import cold_start as teach

@@ -2,7 +2,7 @@
 
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
-from ..branching import Bernoulli
+from ..branching.entropy import Bernoulli
 from ..branching.reference import ReferenceBranching
 from ..losses.clip import ClipLoss
 from ._parts import needs_for

@@ -4,7 +4,7 @@ from arpo_envs import ConfigError
 
 from ..advantages import AdvantageEstimator
 from ..algorithm import Algorithm, Need
-from ..branching import BranchingStrategy
+from ..branching.strategy import BranchingStrategy
 from ..losses.aggregation import Aggregation
 from ..losses.clip import ClipLoss
 from ..rewards import unequal_rewards

@@ -4,8 +4,8 @@ from arpo_envs import ConfigError
 
 from ..advantages.entropy_aware import EntropyAware
 from ..algorithm import Algorithm
-from ..branching import Bernoulli, Normalisation, Threshold
 from ..branching.balanced import BalancedBranching
+from ..branching.entropy import Bernoulli, Normalisation, Threshold
 from ..losses.balanced import BalancedClipLoss
 from ._parts import needs_for, refuse_no_weight
 

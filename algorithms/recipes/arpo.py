@@ -8,9 +8,8 @@ from ..advantages.baseline import Baseline
 from ..advantages.hard import HardAttribution
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
-from ..branching import Bernoulli, EntropyBranching, Normalisation, Threshold
+from ..branching.entropy import Bernoulli, EntropyBranching, Normalisation, Threshold
 from ..losses.aggregation import Aggregation
-from ._arpo_reference import arpo_reference
 from ._parts import clipped, refuse_no_weight
 
 
@@ -67,6 +66,8 @@ def arpo(
                 "The reference implementation does not take tau, normalisation, attribution, shared_once, baseline, "
                 "aggregation or skip_equal: leave them out."
             )
+        from ._arpo_reference import arpo_reference
+
         return arpo_reference(
             rollouts=rollouts, roots=roots, tokens=probe, siblings=siblings, alpha=alpha, beta=beta, clip=clip, kl=kl
         )

@@ -2,7 +2,7 @@
 
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.clip import ClipLoss
 from ..rewards import OverlongPenalty, mixed_success
 

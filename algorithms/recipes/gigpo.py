@@ -3,7 +3,7 @@
 from ..advantages.gigpo import GroupInGroup
 from ..advantages.group import Deviation
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.clip import ClipLoss
 from ._parts import needs_for
 

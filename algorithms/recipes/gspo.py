@@ -4,7 +4,7 @@ from typing import Literal
 
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.gspo import SequenceClipLoss
 from ._parts import needs_for
 

@@ -2,7 +2,7 @@
 
 from ..advantages.gae import GeneralisedAdvantage
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.clip import ClipLoss
 from ..losses.value import ValueLoss
 from ._parts import needs_for

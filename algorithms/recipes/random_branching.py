@@ -3,7 +3,7 @@
 from ..advantages.baseline import Baseline
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
-from ..branching import RandomBranching
+from ..branching.blind import RandomBranching
 from ..losses.aggregation import Aggregation
 from ._parts import clipped
 

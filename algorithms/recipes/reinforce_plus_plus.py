@@ -2,7 +2,7 @@
 
 from ..advantages.token_returns import TokenReturns
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.clip import ClipLoss
 from ._parts import needs_for
 

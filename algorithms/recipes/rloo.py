@@ -2,7 +2,7 @@
 
 from ..advantages.leave_one_out import LeaveOneOut
 from ..algorithm import Algorithm
-from ..branching import NoBranching
+from ..branching.none import NoBranching
 from ..losses.clip import ClipLoss
 from ..losses.reinforce import ReinforceLoss
 from ._parts import needs_for

@@ -11,7 +11,7 @@ threads for tools, limits, and the door where everything that enters a tree is c
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
 from .failures import Failures, place, reason
 from .limits import Limits, MakeEnv, Start, TextEnv
-from .prompts import require_prompts
+from .planting import require_prompts
 
 __all__ = [
     "Collected",

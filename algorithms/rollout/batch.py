@@ -13,9 +13,9 @@ import gymnasium as gym
 
 from arpo_envs import ArpoError, ConfigError, NotForkable
 
-from ..branching import BranchingStrategy
+from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
-from ..rendering import Renderer
+from ..rendering.text import Renderer
 from ..tree import RolloutTree, Status
 from .clock import FreeClock, LogicalClock
 from .environments import close_late

@@ -9,7 +9,7 @@ import numpy as np
 
 from arpo_envs.testing import Finding, SkippedLaw
 
-from ..branching import BranchingStrategy
+from ..branching.strategy import BranchingStrategy
 from .laws import AlgorithmLaw as Law
 from .playground import Playground
 

@@ -13,9 +13,9 @@ from arpo_envs import CloneError, ForkLevel, Outcome, Score, Session, Task, Tool
 from ..advantages import Credit, Scores
 from ..advantages.paths import column
 from ..algorithm import Algorithm
-from ..branching import BranchingStrategy, BranchPoint, Grow
+from ..branching.strategy import BranchingStrategy, BranchPoint, Grow
 from ..policies.scripted import ScriptedPolicy
-from ..rendering import ScriptedRenderer
+from ..rendering.text import ScriptedRenderer
 from ..rollout import Start, collect
 from ..tree import RolloutTree
 

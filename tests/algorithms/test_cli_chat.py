@@ -13,7 +13,7 @@ from algorithms.cli import main
 from algorithms.cli.environments import env_maker
 from algorithms.cli.policy_source import policy_folder
 from algorithms.rendering.chat import ChatRenderer
-from algorithms.tree import read_trees
+from algorithms.tracking.trees import read_trees
 from arpo_envs.errors import ConfigError
 
 CALL = {"json": '{"name": "search", "parameters": {"query": "Köln"}}<|eot_id|>', "tags": "<search>Köln</search>"}

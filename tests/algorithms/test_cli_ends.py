@@ -22,7 +22,8 @@ from algorithms.cli.config import TrainConfig
 from algorithms.learner import TorchLearner
 from algorithms.policies.local import LocalPolicy
 from algorithms.tracking import keep_steps_before
-from algorithms.tree import RolloutTree, count_trees, keep_trees_before, write_trees
+from algorithms.tracking.trees import count_trees, keep_trees_before, write_trees
+from algorithms.tree import RolloutTree
 from arpo_envs.core import ToolEnv
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")

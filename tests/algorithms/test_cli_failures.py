@@ -13,7 +13,7 @@ import arpo_envs
 from algorithms.checkpoint import latest
 from algorithms.cli import main, patience, train
 from algorithms.rollout import RolloutError
-from algorithms.tree import read_trees
+from algorithms.tracking.trees import read_trees
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 MOODY = "Tests/Moody-v0"

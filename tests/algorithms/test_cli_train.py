@@ -13,7 +13,7 @@ import torch
 
 from algorithms.checkpoint import latest
 from algorithms.cli import main, train
-from algorithms.tree import read_trees
+from algorithms.tracking.trees import read_trees
 
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]
 SUMMARY = {

@@ -10,7 +10,8 @@ from test_cli_train import arguments, assert_equal_runs, said
 
 from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
-from algorithms.tree import RolloutTree, read_trees
+from algorithms.tracking.trees import read_trees
+from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
 
 STEPS = 5

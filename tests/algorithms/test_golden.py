@@ -8,7 +8,7 @@ from golden import FOLDER, GROWN, UPDATES, model, readable, trees_of, update
 from rounding import check_equal, rounding
 from small_recipes import SMALL, small
 
-from algorithms.tree import read_trees
+from algorithms.tracking.trees import read_trees
 
 
 @pytest.mark.parametrize("name", GROWN)

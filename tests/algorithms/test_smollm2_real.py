@@ -19,7 +19,7 @@ from algorithms.models.smollm2 import smollm2_folder
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.local import LocalPolicy
 from algorithms.rendering.chat import ChatRenderer
-from algorithms.tree import read_trees
+from algorithms.tracking.trees import read_trees
 
 pytestmark = [
     pytest.mark.slow,

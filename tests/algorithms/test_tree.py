@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_toys import build, node, shuffled
 
-from algorithms.tree import NO_PARENT, Node, RolloutTree, Status, ToolCalls, read_trees, total_tool_calls, write_trees
+from algorithms.tracking.trees import read_trees, write_trees
+from algorithms.tree import NO_PARENT, Node, RolloutTree, Status, ToolCalls, total_tool_calls
 
 A, E = "action", "observation"
 

@@ -140,7 +140,7 @@ def test_the_index_is_not_needed_and_is_made_again(state, tmp_path):
 
 def test_who_appends_reads_neither_the_trees_nor_their_index(tmp_path, monkeypatch):
     path, some = written(tmp_path)
-    monkeypatch.setattr("algorithms.tree.files._ends", None)
+    monkeypatch.setattr("algorithms.tracking.trees._ends", None)
     write_trees(path, [tree_of(9)])
     monkeypatch.undo()
     assert_holds(path, [*some, tree_of(9)])
@@ -197,7 +197,8 @@ def test_a_killed_writer_loses_at_most_what_it_was_writing(tmp_path):
 import os, signal, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from algorithms.tree import RolloutTree, write_trees
+from algorithms.tracking.trees import write_trees
+from algorithms.tree import RolloutTree
 
 def some():
     yield from (RolloutTree(str(step)) for step in range(3))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ... import seeds
-from ...rendering import TextRenderer
+from ...rendering.text import TextRenderer
 from ...rollout import MakeEnv
 from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
 from .tokenizer import build_tokenizer, name_ids, phrases_between

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError, Demonstrable, members
 
 from ... import seeds
-from ...rendering import TextRenderer
+from ...rendering.text import TextRenderer
 from ...rollout import MakeEnv, TextEnv
 
 Ids = NDArray[np.int64]

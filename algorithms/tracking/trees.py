@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError
 
 from ..durable import sync
-from .rollout_tree import RolloutTree
+from ..tree import RolloutTree
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _LONGEST_HEADER = 18
