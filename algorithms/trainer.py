@@ -13,7 +13,7 @@ from .algorithm import Aggregation, Algorithm
 from .losses import Loss
 from .metrics import failed_by_status, summarise
 from .policies import SLEEP, Policy
-from .rendering.text import REWRITES, Renderer
+from .rendering.renderer import REWRITES, Renderer
 from .rewards import shuffle_rewards
 from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree

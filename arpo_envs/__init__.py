@@ -16,7 +16,8 @@ from .plugins import Plugin, Registry
 from .retries import wait_before_retry
 from .spaces import TextSpace
 from .tasks import Demonstrable, Task, TaskSource
-from .tools import Session, Stateless, Tool, ToolResult, ToolSpec
+from .tools import Session, Stateless, Tool, ToolResult
+from .tools.spec import ToolSpec
 
 __all__ = [
     "Answer",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .tools import ToolSpec
+from .tools.spec import ToolSpec
 
 Schema = Mapping[str, Any]
 

@@ -20,7 +20,8 @@ from .forking import ForkLevel
 from .members import REPLAYED_CALLS, TOOL_IDENTITY
 from .spaces import MAX_TEXT, TextSpace, reseeded
 from .tasks import Task, TaskSource
-from .tools import Session, Tool, ToolResult, ToolSpec
+from .tools import Session, Tool, ToolResult
+from .tools.spec import ToolSpec
 
 
 @dataclass(frozen=True)

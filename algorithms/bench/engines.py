@@ -16,7 +16,7 @@ from .. import seeds
 from ..branching.none import NoBranching
 from ..policies import Policy
 from ..recipes import make
-from ..rendering.text import Encoded
+from ..rendering.renderer import Encoded
 from ..rollout import Limits, Start, collect
 from ..tree import RolloutTree, Status
 

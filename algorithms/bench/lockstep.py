@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .. import seeds
 from ..policies import Policy, Sampling
-from ..rendering.text import Renderer
+from ..rendering.renderer import Renderer
 from ..rollout import Limits, MakeEnv, Start, TextEnv
 
 

@@ -29,7 +29,8 @@ from ..policies import Policy
 from ..policies.local import LocalPolicy
 from ..policies.scripted import ScriptedPolicy
 from ..recipes import make
-from ..rendering.text import Renderer, ScriptedRenderer
+from ..rendering.renderer import Renderer
+from ..rendering.text import ScriptedRenderer
 from ..rollout import Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree, total_tool_calls
 from .bounds import Bound

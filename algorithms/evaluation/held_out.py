@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ..branching.none import NoBranching
 from ..metrics import summarise
 from ..policies import Policy
-from ..rendering.text import Renderer
+from ..rendering.renderer import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree
 

@@ -15,7 +15,7 @@ from arpo_envs import ArpoError, ConfigError, NotForkable
 
 from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
-from ..rendering.text import Renderer
+from ..rendering.renderer import Renderer
 from ..tree import RolloutTree, Status
 from .clock import FreeClock, LogicalClock
 from .environments import close_late

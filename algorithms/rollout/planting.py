@@ -9,7 +9,8 @@ from arpo_envs import ConfigError, ForkLevel, fork_level, members
 
 from ..branching.strategy import Grow
 from ..policies import Policy
-from ..rendering.text import Renderer, require_dialect
+from ..rendering.renderer import Renderer
+from ..rendering.text import require_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
 from .growth import Growth
 from .limits import Limits, MakeEnv, Start, TextEnv, split_evenly

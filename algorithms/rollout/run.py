@@ -7,7 +7,7 @@ from typing import Any
 
 from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
-from ..rendering.text import Renderer
+from ..rendering.renderer import Renderer
 from .clock import Clock
 from .failures import Failures
 from .limits import Limits, MakeEnv

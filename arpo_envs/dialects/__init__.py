@@ -7,7 +7,7 @@ be long and hostile; a stop string is where an engine may have stopped, and neve
 from collections.abc import Sequence
 
 from ..errors import unknown_name
-from ..tools import ToolSpec
+from ..tools.spec import ToolSpec
 from .actions import RESERVED, Action, Answer, Call, Dialect, Mistake
 from .json_calls import JsonDialect
 from .tags import TagDialect

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import unknown_name
-from ..tools import ToolSpec
+from ..tools.spec import ToolSpec
 from .actions import Action, Answer, Mistake
 from .reading import QUOTED, Unreadable, as_call, behind_space, call_in, plain, read_json, written
 from .thoughts import END_OF_THINK, THINK, thought_end

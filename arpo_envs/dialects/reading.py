@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..arguments import example
-from ..tools import ToolSpec, complaint
+from ..tools import complaint
+from ..tools.spec import ToolSpec
 from .actions import Action, Call, Mistake
 
 QUOTED = 24

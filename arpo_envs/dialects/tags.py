@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..arguments import arguments_in, described, example
-from ..tools import ToolSpec
+from ..tools.spec import ToolSpec
 from .actions import Action, Answer, Call, Mistake
 from .reading import Unreadable, behind_space, call_in, json_end, read_json, written
 from .thoughts import END_OF_THINK, THINK, thought_end

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dialects import Call, make_dialect
-from ..tools import ToolSpec
+from ..tools.spec import ToolSpec
 
 
 def differently_read(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:

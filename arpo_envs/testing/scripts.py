@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import ToolEnv
-from ..tools import ToolSpec
+from ..tools.spec import ToolSpec
 from .runs import Env
 
 _JUNK = "hm <<< >>> {]} é 你好 \x00"

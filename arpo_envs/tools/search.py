@@ -12,8 +12,9 @@ from typing import Any
 from ..errors import ConfigError, unknown_name
 from ..tasks.text import fold, plain, words
 from ..tasks.world import Corpus, Document, World, cache_directory
-from . import Stateless, ToolResult, ToolSpec
+from . import Stateless, ToolResult
 from .search_engines import ENGINES, Engine, kept_engine
+from .spec import ToolSpec
 
 SPEC = ToolSpec(
     name="search",

@@ -6,8 +6,9 @@ from typing import Any
 
 from arpo_envs import ConfigError, ToolSpec, make_dialect
 
+from ..renderer import NO_ROOM, Encoded
 from ..spelling import Piece, Speller, pattern_of
-from ..text import CUT_MARK, NO_ROOM, Encoded, TextRenderer, closing_mark
+from ..text import CUT_MARK, TextRenderer, closing_mark
 from .bridge import find_bridge
 from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns

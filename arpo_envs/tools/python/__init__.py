@@ -13,7 +13,8 @@ import numpy as np
 from ...errors import CloneError, ConfigError, ToolFault, unknown_name
 from ...forking import ForkLevel
 from ...tasks import Task
-from .. import Session, ToolSpec
+from .. import Session
+from ..spec import ToolSpec
 from .budget import Budget
 from .client import ForkServer, SandboxUnavailable, ServerLost
 from .code import strip_fences
