@@ -35,7 +35,7 @@ class Limits:
     per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
     depend on who comes first."""
     temperature: float = 1.0
-    """Sampling temperature, at which the learner computes its log-probabilities, too. 0 is greedy, for evaluation only."""
+    """Sampling temperature; the learner computes its log-probabilities at it, too. 0 is greedy, for evaluation only."""
     action_tokens: int = 512
     """Maximum tokens per action."""
     answer_reserve: int = 64
