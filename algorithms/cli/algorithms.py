@@ -140,7 +140,8 @@ def _shape(algorithm: Algorithm) -> str:
 def _facts(algorithm: Algorithm) -> str:
     """Returns the main facts about an algorithm in one line."""
     mean = {"token": "mean over all tokens", "sequence": "mean over paths of each path's mean"}
-    whole = mean.get(str(algorithm.aggregation), f"sum over each path, divided by {algorithm.aggregation} and the number of paths")
+    scale = algorithm.aggregation
+    whole = mean.get(str(scale), f"sum over each path, divided by {scale} and the number of paths")
     facts = [_shape(algorithm) + " per prompt", f"loss: {whole}"]
     facts += [f"needs {need}" for need in sorted(algorithm.needs)]
     if algorithm.keep is not None:
