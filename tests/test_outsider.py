@@ -74,7 +74,7 @@ def test_the_metres_of_the_page_train_to_a_summary(tiny_policy: Path, tmp_path: 
     (package / "__init__.py").write_text(f"import gymnasium as gym\n{registered}\n", encoding="utf-8")
     said = train(tmp_path, package.parent, tiny_policy, "--env", "my_package:MyPackage/Metres-v0", "--env-args", "largest=9")
     assert summary(tmp_path)["equal_reward_groups"] == 1.0, "a policy that knows nothing of metres is always wrong"
-    assert "In every prompt all rollouts earned the same, and equal rewards teach nothing" in said
+    assert "For every prompt, all rollouts earned the same, and equal rewards teach nothing" in said
     assert "asking 2 held-out questions, greedy" in said
     assert "hops" not in said
     assert "world=" not in said

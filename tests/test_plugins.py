@@ -281,7 +281,7 @@ def test_a_policy_takes_what_it_wants_of_what_the_run_tells(install: Install) ->
         ("train --policy embedded --model-folder x", "model_folder would have no effect"),
         ("train --policy server", "The policy server needs urls: name it by its URLs"),
         ("train --policy vllm --engine vllm", "--engine vllm would have no effect"),
-        ("train --algorithm bold --algorithm-args rollouts=3 --rollouts 4", "rollouts is an option of its own: --rollouts 3"),
+        ("train --algorithm bold --algorithm-args rollouts=3 --rollouts 4", "rollouts has its own option: write --rollouts 3"),
         ("train --algorithm bold", "bold needs a value for rollouts"),
         ("train --algorithm good:nothing", "The algorithm good:nothing does not exist"),
     ],

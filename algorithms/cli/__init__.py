@@ -17,7 +17,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand and returns the exit status: 0 fine, 2 a user's mistake, 130 interrupted."""
+    """Runs a subcommand and returns the exit status: 0 for success, 2 for a user's mistake, 130 if interrupted."""
     from rich.console import Console
     from rich.markup import escape
 

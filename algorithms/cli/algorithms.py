@@ -1,4 +1,4 @@
-"""`arpo algorithms`: which algorithms there are, where they come from, and what one of them takes."""
+"""`arpo algorithms`: lists the algorithms and where they come from, or explains one and its options."""
 
 import inspect
 import shlex
@@ -19,7 +19,7 @@ from ..recipes import ALGORITHMS, make, recipe
 from .docstrings import argument_docs, first_sentence, source_note
 
 _USUAL = ("rollouts", "roots", "probe")
-"""Options of an algorithm that are options of `arpo train`, too."""
+"""Options of an algorithm that are also options of `arpo train`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AlgorithmsConfig:
     """List the algorithms, or explain one."""
 
     algorithm: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
-    """Algorithm to explain, or package.module:object; all are listed without it."""
+    """Algorithm to explain, by name or as package.module:object; without one, all are listed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def listed() -> Table:
-    """Returns the table of all algorithms: those that grow no trees, those that do, those of other packages."""
+    """Returns the table of all algorithms: first those without forks, then those with, then those of other packages."""
     table = Table(title="Algorithms", title_justify="left", show_lines=True)
     table.add_column("name", overflow="fold")
     table.add_column("what it is", overflow="fold")
@@ -60,7 +60,7 @@ def listed() -> Table:
 
 
 def _offered(plugin: Plugin) -> Text:
-    """Returns what there is to say about an algorithm of another package; a broken one hides no other."""
+    """Returns a summary of an algorithm from another package; a broken one does not hide the others."""
     origin = Text(f"\nfrom {plugin.package}, {plugin.reference}", style="dim")
     taken = plugin.name in ALGORITHMS.built_in
     name = plugin.reference if taken else plugin.name
@@ -68,7 +68,7 @@ def _offered(plugin: Plugin) -> Text:
         function = recipe(name)
         needed = [option for option, parameter in inspect.signature(function).parameters.items() if required(parameter)]
         made = None if needed else make(name)
-    except Exception as error:  # noqa: BLE001  # another's code may fail in any way
+    except Exception as error:  # noqa: BLE001  # code from another package may fail in any way
         return Text("Not usable: ", style="red").append(str(error), style="default").append(origin)
     facts = f"needs a value for {', '.join(needed)}" if made is None else f"{_shape(made)} · {made.source}"
     about = Text(summary(function)).append(f"\n{facts}", style="dim").append(origin)
@@ -123,7 +123,7 @@ def _usage(name: str, known: Mapping[str, inspect.Parameter]) -> str:
 
 
 def summary(function: Recipe) -> str:
-    """Returns what a recipe's first line says, without the verb that every function's has."""
+    """Returns the first sentence of a recipe's docstring, without the "Returns" it begins with."""
     if isinstance(function, Finished):
         return str(function.made.name)
     line = first_sentence(function.__doc__).removeprefix("Returns ")
@@ -131,16 +131,17 @@ def summary(function: Recipe) -> str:
 
 
 def _shape(algorithm: Algorithm) -> str:
-    """Returns how many rollouts a prompt has, and how many of them start there."""
+    """Returns the number of rollouts per prompt, and how many of them are roots."""
     roots = algorithm.branching.roots
     many = f"{algorithm.rollouts} rollout{'s' * (algorithm.rollouts > 1)}"
     return many if roots is None else f"{many}, {roots} root{'s' * (roots > 1)}"
 
 
 def _facts(algorithm: Algorithm) -> str:
-    """Returns what else sets an algorithm apart, in one line."""
+    """Returns the main facts about an algorithm in one line."""
     mean = {"token": "mean over all tokens", "sequence": "mean over paths of each path's mean"}
-    whole = mean.get(str(algorithm.aggregation), f"sum over each path, divided by {algorithm.aggregation} and the paths")
+    scale = algorithm.aggregation
+    whole = mean.get(str(scale), f"sum over each path, divided by {scale} and the number of paths")
     facts = [_shape(algorithm) + " per prompt", f"loss: {whole}"]
     facts += [f"needs {need}" for need in sorted(algorithm.needs)]
     if algorithm.keep is not None:

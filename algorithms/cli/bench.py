@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     "env": "Time of the environment itself per call, and of a fork.",
-    "start": "Time of the first import, and of the built-in world.",
-    "text": "Growth of parsing and checking with the length of hostile text.",
-    "sharing": "Tool calls that a tree saves, from one frozen policy.",
+    "start": "What the first import and the built-in world cost a fresh process.",
+    "text": "How the time to parse and check hostile text grows with its length.",
+    "sharing": "Tool calls that trees save, with one frozen policy.",
     "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
-    "rollout": "Our scheduler and engines compared with a lock-step scheduler and bare generation.",
+    "rollout": "The scheduler and the engines, compared with a lock-step scheduler and bare generation.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
 }
 ALL, CHECK = "all", "--check"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo bench NAME`, or all of them; with `--check` their small sizes, and compares.
+    """Runs `arpo bench NAME`, or all benchmarks; with `--check`, runs small sizes and compares ratios with their bounds.
 
     Raises:
-        ConfigError: no benchmark has that name, or options do not go together.
+        ConfigError: no benchmark has that name, or the options cannot be combined.
     """
     words = list(arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -44,22 +44,22 @@ def main(arguments: Sequence[str]) -> int:
     names = list(BENCHMARKS) if name == ALL else [name]
     if CHECK in rest:
         if len(rest) > 1:
-            raise ConfigError(f"{CHECK} has sizes of its own and takes no other options.")
+            raise ConfigError(f"{CHECK} has its own sizes and takes no other options.")
         check = importlib.import_module("...bench.check", __name__)
         return int(check.compare_all(names, Console(highlight=False)))
     if name == ALL and rest:
-        raise ConfigError(f"arpo bench {ALL} takes no options but {CHECK}.")
+        raise ConfigError(f"arpo bench {ALL} takes no option except {CHECK}.")
     for one in names:
         _run(one, rest)
     return 0
 
 
 def _run(name: str, words: Sequence[str]) -> None:
-    """Measures one benchmark and prints its table."""
+    """Runs one benchmark and prints its table."""
     from ..bench.check import load
 
     benchmark: Benchmark[Options] = load(name)
-    about = f"{benchmark.options.__doc__} With {CHECK} alone: small sizes, whose ratios are compared with their bounds."
+    about = f"{benchmark.options.__doc__} With {CHECK} alone: runs small sizes, and compares their ratios with the bounds."
     config = tyro.cli(benchmark.options, args=list(words), prog=f"arpo bench {name}", description=about)
     console = Console(highlight=False)
     with console.status("measuring …") as status:
@@ -73,17 +73,17 @@ def _print_help() -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, line in BENCHMARKS.items():
         table.add_row(f"[bold cyan]arpo bench {name}[/]", line)
-    table.add_row(f"[bold cyan]arpo bench {ALL}[/]", "All of them, one after the other; takes ten minutes.")
+    table.add_row(f"[bold cyan]arpo bench {ALL}[/]", "All benchmarks, one after the other; takes ten minutes.")
     table.add_row(
         f"[bold cyan]arpo bench {ALL} {CHECK}[/]",
-        "Small sizes, and whether all ratios keep their bounds; takes two minutes.",
+        "All benchmarks at small sizes, to see whether their ratios stay within bounds; takes two minutes.",
     )
     console = Console()
-    console.print("Measurements; each prints a table and writes a flat object with --json FILE.\n")
+    console.print("Benchmarks. Each prints a table; with --json FILE it also writes a flat JSON object.\n")
     console.print(table)
     console.print(
-        f"\nHelp for a benchmark: [bold]arpo bench env --help[/]. [bold]{CHECK}[/] works with each name, too. It compares "
-        "ratios within one run, never times. A benchmark that misses a bound is measured again, up to three times in all, "
-        "because other work on the machine disturbs single measurements. If it misses each time, or a ratio cannot be measured "
-        "here, the exit status is 1."
+        f"\nHelp for a benchmark: [bold]arpo bench env --help[/]. [bold]{CHECK}[/] also works with a single name. It compares "
+        "ratios within one run, never times. A benchmark that misses a bound is run again, up to three times in all, "
+        "because other work on the machine disturbs single measurements. If it misses every time, or a ratio cannot be "
+        "measured here, the exit status is 1."
     )

@@ -1,4 +1,4 @@
-"""The configuration of a training run, and the parts it stands for."""
+"""The configuration of a training run, with the algorithm and the environments that it names."""
 
 import inspect
 import json
@@ -28,7 +28,7 @@ class TrainConfig:
     """Train a policy on an environment with an algorithm."""
 
     env: str = "ARPO/SearchMini-v0"
-    """Environment id, as for gym.make. `arpo envs` lists them all, those of installed packages included; "package:Name-v0"
+    """Environment id, as for gym.make. `arpo envs` lists them all, including those of installed packages; "package:Name-v0"
     imports the package first."""
     env_args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=1."""
@@ -43,27 +43,29 @@ class TrainConfig:
     policy_args: tuple[str, ...] = ()
     """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """Folder or hub id of the model to train. With a URL: needed if the server's name for its model means nothing on this
-    machine. With a policy from another package: the model it samples from (default: "embedded")."""
+    """Folder or hub id of the model to train, if --policy does not name one. With a URL: only needed if the server's name for
+    its model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from
+    (default: "embedded")."""
     cold_start: Literal["auto", "fresh"] = "auto"
-    """How the embedded policy begins. auto: where the package has a stored start for the environment, as for the default one,
-    with that; otherwise it is cold-started in this run. fresh: always cold-started in this run, which takes minutes."""
+    """How the embedded policy begins. auto: with the start that is stored in the package, if there is one for the environment
+    (there is for the default one); otherwise as with fresh. fresh: with a cold start in this run, which takes minutes."""
     weights_folder: Path | None = None
-    """With a URL: folder for new weights, which the server sees under the same path (default: "weights" in the run's
+    """With a URL: folder for new weights; the server must see it under the same path (default: "weights" in the run's
     folder)."""
     engine: Literal["local", "vllm"] = "local"
-    """What samples the actions, unless the policy is behind a URL: our own engine, or vLLM in a separate process."""
+    """Engine that samples the actions, unless the policy is behind a URL: the package's own (local), or vLLM in a separate
+    process (vllm)."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
-    """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, those of installed packages
-    included."""
+    """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, including those of installed
+    packages."""
     rollouts: int | None = None
     """M, rollouts per prompt (default: the algorithm's own)."""
     roots: int | None = None
-    """N, rollouts that start from the prompt (default: the algorithm's own share of M)."""
+    """N, how many of the M rollouts start from the prompt at first (default: the algorithm's own share of M)."""
     probe: int | None = None
-    """k, tokens sampled after a tool result whose entropy decides about a fork."""
+    """k, how many tokens to sample after a tool result before their entropy decides whether to fork there."""
     algorithm_args: tuple[str, ...] = ()
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 48
@@ -71,52 +73,53 @@ class TrainConfig:
     prompts: int = 24
     """Prompts per step."""
     learner: LearnerConfig | None = None
-    """How to optimise (default: what is usual for the policy). It is told the length of the run when that begins."""
+    """How to optimise (default: as suits the policy). The length of the run is filled in when it begins."""
     limits: Limits | None = None
-    """What a rollout may take (default: what is usual for the policy). Its reserve is never longer than an action."""
+    """The limits of a rollout (default: as suits the policy). The reserve for the answer is never longer than an action."""
     context_length: int | None = None
     """Maximum tokens per episode."""
     engine_tolerance: float | None = None
-    """Maximum difference, in nats, between the log-probabilities of the engine and of the model itself, checked before a run
-    (default: what rounding at the engine's precision explains). A quantised engine needs more."""
+    """Maximum difference, in nats, between the engine's log-probabilities and the model's own, checked before a run
+    (default: what rounding at the engine's precision explains). A quantised engine needs a larger one."""
     shuffle_rewards: bool = False
-    """Control run: shuffle the rewards, so that they say nothing."""
+    """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
     """Held-out questions asked before and after training."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     seed: int = 1
-    """Seed of everything random."""
+    """Seed for everything random."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
-    """PyTorch CPU threads (default: PyTorch's own choice). Results are bit-identical only for the same number."""
+    """PyTorch CPU threads (default: PyTorch's own choice). Results are bit-identical only with the same number of threads."""
     output: Path | None = None
     """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
-    """Folder of a run to continue with its own configuration. Give more --steps to extend a finished run, and --policy if the
-    model has moved."""
+    """Folder of a run to continue, with the configuration it was begun with. A larger --steps extends a finished run; --policy
+    says where its model is now, if it has moved."""
     keep_trees: Literal["all", "none"] | int = "all"
-    """Steps whose rollout trees stay in trees.jsonl.zst: all, none, or the last N (up to 2 N while the run goes on)."""
+    """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (during the run, of up to
+    twice as many)."""
     track: Literal["none", "wandb"] = "none"
     """Where metrics go, in addition to metrics.jsonl; wandb runs offline if there is no API key."""
     wandb_project: str = "arpo-envs"
-    """Project in wandb."""
+    """Name of the wandb project."""
     dry_run: bool = False
-    """Build and check everything, print the plan, and train nothing."""
+    """Build and check everything, print the configuration, and train nothing."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers before the long work starts."""
+        """Refuses bad values before the long work starts."""
         counts = ("prompts", "eval_questions", "checkpoint_every")
         for name in (*counts, "context_length", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if isinstance(self.keep_trees, int) and self.keep_trees < 1:
-            raise ConfigError(f"keep_trees must be all, none or at least 1 step, got {self.keep_trees}.")
+            raise ConfigError(f"keep_trees must be all, none or a number of at least 1, got {self.keep_trees}.")
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.learner is not None and self.learner.minibatches > self.prompts:
-            raise ConfigError(f"{self.prompts} prompts cannot be dealt out to {self.learner.minibatches} minibatches.")
+            raise ConfigError(f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches.")
         if self.limits is not None and not self.limits.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
@@ -131,13 +134,13 @@ class TrainConfig:
         """What samples the actions, and the model that is trained.
 
         Raises:
-            ConfigError: the options that say so contradict each other.
+            ConfigError: the options for it contradict each other.
         """
         return source_of(self, usual="embedded")
 
     def resolved(self) -> "TrainConfig":
-        """Returns the configuration with everything filled in that was left to us."""
-        import torch  # not before a run is wanted: `arpo envs` and `arpo play` are quick
+        """Returns the configuration with every open option filled in."""
+        import torch  # only for a run, so that `arpo envs` and `arpo play` start quickly
 
         usual = _usual(self.source)
         fill: dict[str, Any] = {name: getattr(usual, name) for name in ("learner", "limits", "context_length")}
@@ -157,10 +160,10 @@ class TrainConfig:
 
     @classmethod
     def of(cls, written: Mapping[str, Any]) -> "TrainConfig":
-        """Returns the configuration that options stand for, by the names they have on the command line.
+        """Returns the configuration that command-line options stand for.
 
         Args:
-            written: for them; what is missing or None is as usual.
+            written: the values of options, by name; what is missing or None gets its default.
 
         Raises:
             ConfigError: they contradict each other, or a number is out of range.
@@ -168,7 +171,7 @@ class TrainConfig:
         values = nested(OPTIONS, {name: value for name, value in written.items() if value is not None})
         config = cls(**{name: value for name, value in values.items() if not isinstance(value, dict)})
         left = [name for name, option in OPTIONS.items() if option.usual and len(option.path) > 1 and written.get(name) is None]
-        usual = _usual(config.source) if left else _LARGE  # a source behind a URL may have to be asked
+        usual = _usual(config.source) if left else _LARGE  # a server behind a URL may have to be asked
         return changed(replace(config, learner=usual.learner, limits=usual.limits), values)
 
     def save(self, run: Path) -> None:
@@ -178,7 +181,7 @@ class TrainConfig:
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
-        """Whether a folder is that of a run; a model's has a config.json, too."""
+        """Whether a folder is that of a run; a model's folder has a config.json, too."""
         try:
             values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -187,16 +190,16 @@ class TrainConfig:
 
     @classmethod
     def load(cls, run: Path) -> "TrainConfig":
-        """Reads what `save` wrote, and what earlier versions wrote: one flat list of options.
+        """Reads what `save` wrote, or the flat list of options that earlier versions wrote.
 
         Raises:
-            ConfigError: the folder holds no run, or settings of another version.
+            ConfigError: the folder is not that of a run, or has settings of another version.
         """
         file = run / "config.json"
         if not cls.is_in(run):
-            raise ConfigError(f"{run} holds no run: there is no config.json of `arpo train` in it.")
+            raise ConfigError(f"{run} is not the folder of a run: there is no config.json of `arpo train` in it.")
         values = json.loads(file.read_text(encoding="utf-8"))
-        values.pop("versions", None)  # a record, no setting
+        values.pop("versions", None)  # a record, not a setting
         is_flat = not {"learner", "limits"} & values.keys()
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
             raise ConfigError(f"{file} has settings that this version does not know: {', '.join(strange)}.")
@@ -212,11 +215,11 @@ class TrainConfig:
         options = {name: getattr(self, name) for name in ("rollouts", "roots", "probe") if getattr(self, name) is not None}
         more = parse_arguments(self.algorithm_args)
         if twice := sorted(options.keys() & more.keys()):
-            raise ConfigError(f"{twice[0]} is an option of its own: --{twice[0]} {more[twice[0]]}.")
+            raise ConfigError(f"{twice[0]} has its own option: write --{twice[0]} {more[twice[0]]}.")
         return make(self.algorithm, **options, **more)
 
     def make_env(self, *arguments: str) -> MakeEnv:
-        """Returns a maker of environments; earlier arguments give way to later ones."""
+        """Returns a maker of environments; later arguments replace earlier ones."""
         return env_maker(self.env, parse_arguments((*self.env_args, *arguments)))
 
 
@@ -227,9 +230,9 @@ _LARGE = TrainConfig(
     context_length=4096,
 )
 
-# With true rewards the embedded policy's gradient is ten times that of shuffled ones. Adam's usual epsilon and
-# a clip at 1 would make steps of one size of both, and a random walk of its one decision: an epsilon above every
-# gradient leaves their proportion as it is (docs/what-did-not-work.md).
+# With true rewards the embedded policy's gradient is ten times as large as with shuffled ones. Adam's usual epsilon and
+# a clip at 1 would turn both into steps of the same size, and its one decision into a random walk; an epsilon above every
+# gradient keeps the proportion between them (docs/what-did-not-work.md).
 _EMBEDDED = TrainConfig(
     probe=4,
     learner=LearnerConfig(learning_rate=5e-4, weight_decay=0.0, adam_epsilon=1.0, gradient_clip=10.0, micro_batch_tokens=16384),
@@ -239,12 +242,12 @@ _EMBEDDED = TrainConfig(
 
 
 def _usual(source: Source) -> TrainConfig:
-    """Returns what is left to us as it is usual for a policy."""
+    """Returns the defaults that suit a policy."""
     return _EMBEDDED if source.is_small else _LARGE
 
 
 def _options() -> dict[str, Option]:
-    """Returns the options of `arpo train`, with what happens by default."""
+    """Returns the options of `arpo train`, with their defaults."""
     found = options_of(TrainConfig, _UNLISTED, {LoRA: (int, lambda rank: LoRA(rank=rank, alpha=2 * rank))})
     for name, option in found.items():
         small, large = option.value(_EMBEDDED), option.value(_LARGE)
@@ -262,14 +265,14 @@ _UNLISTED = (
     "learner.schedule.floor",
     *(f"limits.{name}" for name in ("budget", "answer_reserve", "policy_timeout", "tool_timeout", "threads")),
 )
-"""What only Python can say."""
+"""What can only be set in Python."""
 
 OPTIONS: Mapping[str, Option] = _options()
-"""The options of `arpo train` by name, and the settings of runs that earlier versions began."""
+"""The options of `arpo train` by name; they are also the settings in the config.json of earlier versions."""
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of the packages that decide what a run comes to, of those that are installed."""
+    """Returns the versions of the installed packages that a run's results depend on."""
     found = {}
     for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm"):
         with suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Reads our own docstrings: what a class documents is what `arpo envs` and `--help` show."""
+"""Reads docstrings: what a class documents is what `arpo envs` and `--help` show."""
 
 import dataclasses
 import inspect
@@ -43,7 +43,7 @@ def argument_docs(text: str | None) -> dict[str, str]:
 
 
 def source_note(text: str | None) -> str:
-    """Returns what a docstring says behind "Source:", in one line; "" if it says nothing.
+    """Returns what a docstring says after "Source:", in one line; "" if it names none.
 
     >>> source_note('''Does something.
     ...
@@ -77,13 +77,13 @@ def documented(record: type) -> dict[str, str]:
 
 
 def shown(hint: Any, text: str, default: object, usual: str | None = None) -> Any:
-    """Returns the type of an option with its help: a paragraph, where tyro would keep the line breaks of docstrings.
+    """Returns the type of an option with its help as one paragraph; tyro would keep the line breaks of the docstring.
 
     Args:
         hint: the type.
-        text: the help. Where it says what happens by default, "(default: …)", that is shown instead of "None".
-        default: the value by default.
-        usual: what happens by default, "(default: …)", if the text does not say it.
+        text: the help. If it contains "(default: …)", that is shown instead of the default value.
+        default: the default value.
+        usual: a "(default: …)" to show if the text contains none.
     """
     import tyro
 
@@ -95,7 +95,7 @@ def shown(hint: Any, text: str, default: object, usual: str | None = None) -> An
 
 
 def _split_default(text: str) -> tuple[str, str | None]:
-    """Returns a help text without what it says of the default, and that, None if it says nothing.
+    """Returns a help text without its "(default: …)", and that part; None for the part if there is none.
 
     >>> _split_default("Threads (default: PyTorch's own choice). Numbers depend on them.")
     ('Threads. Numbers depend on them.', "(default: PyTorch's own choice)")

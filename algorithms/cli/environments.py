@@ -1,4 +1,4 @@
-"""Environments as the commands name them: an id and NAME=VALUE arguments, and what is wrong with them in words."""
+"""Environments as the commands name them, by an id and NAME=VALUE arguments, with errors that say what is wrong."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ from ..rollout import MakeEnv, TextEnv, place, reason
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes environments; a value, so that errors name what was asked for."""
+    """Makes environments; a dataclass, so that errors show what was asked for."""
 
     env: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -28,10 +28,10 @@ class _Maker:
 
 
 def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
-    """Returns a maker of environments of texts, after making one to find mistakes now.
+    """Returns a maker of text environments, after making one to find mistakes now.
 
     Raises:
-        ConfigError: no environment has that id, it does not take these arguments, or it is none of texts.
+        ConfigError: no environment has that id, it does not take these arguments, or it is not a text environment.
     """
     known, maker = require_env(env), _Maker(env, options)
     try:
@@ -40,7 +40,7 @@ def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
         raise
     except TypeError as error:
         raise _wrong_arguments(env, known, options, error) from error
-    except Exception as error:  # another's environment may fail in any way, and the user must hear whose it was
+    except Exception as error:  # an environment of another package may fail in any way, and the user must see where
         where = f" ({place(error.__cause__ or error)})"
         raise ConfigError(f"{env} cannot be made: {reason(error)}{where}") from error
     try:
@@ -51,7 +51,7 @@ def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
 
 
 def arguments_of(env: str) -> Mapping[str, inspect.Parameter]:
-    """Returns what an environment takes, by name.
+    """Returns the arguments that an environment takes, by name.
 
     Raises:
         ConfigError: no environment has that id.
@@ -62,7 +62,7 @@ def arguments_of(env: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _wrong_arguments(env: str, known: str, options: dict[str, Any], error: TypeError) -> ConfigError:
-    """Returns the error that names an argument the environment does not take, with the closest one it does."""
+    """Returns the error that names an argument the environment does not take, and the closest one that it does."""
     takes = arguments_of(known)
     strange = [name for name in options if name not in takes]
     if not strange or any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
@@ -71,10 +71,10 @@ def _wrong_arguments(env: str, known: str, options: dict[str, Any], error: TypeE
 
 
 def require_text(env: TextEnv) -> None:
-    """Finds an environment that is no conversation.
+    """Refuses an environment that is not a conversation.
 
     Raises:
-        ConfigError: its actions or observations are not texts.
+        ConfigError: its actions or observations are not strings.
     """
     spaces = {"takes no text: its actions": env.action_space, "shows no text: its observations": env.observation_space}
     for what, space in spaces.items():

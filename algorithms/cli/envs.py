@@ -1,4 +1,4 @@
-"""`arpo envs`: which environments there are, and what one of them takes."""
+"""`arpo envs`: lists the environments, or explains one and its arguments."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ class EnvsConfig:
     """List the environments, or explain one."""
 
     env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ENV]")] = None
-    """Environment to explain; all are listed without it."""
+    """Environment to explain; without one, all are listed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def listed() -> Table:
-    """Returns the table of the environments of this suite, and of those that installed packages offer."""
+    """Returns the table of this suite's environments, and of those that installed packages offer."""
     table = Table(title="Environments", title_justify="left", show_lines=True)
     for heading in ("id", "what it is", "tools", "fork level"):
         table.add_column(heading, overflow="fold", ratio=3 if heading == "what it is" else None)
@@ -52,7 +52,7 @@ def listed() -> Table:
     for name in [*sorted(ENVS.built_in), *packages]:
         try:
             env = env_maker(name, {})()
-        except (ArpoError, ImportError) as error:  # one that misses its extra must not hide the others
+        except (ArpoError, ImportError) as error:  # one whose extra is not installed must not hide the others
             table.add_row(Text(name, style="dim"), Text(f"Not usable here: {error}", style="dim"), "", "")
             continue
         about = Text(first_sentence(type(env.unwrapped).__doc__))
@@ -71,7 +71,7 @@ def explained(name: str) -> Group:
     """Returns everything about one environment: tools, arguments, an example question.
 
     Raises:
-        ConfigError: no environment has that id, or it is none of texts.
+        ConfigError: no environment has that id, or it is not a text environment.
     """
     env = env_maker(name, {})()
     try:
@@ -107,7 +107,7 @@ def _explained(name: str, env: TextEnv) -> Group:
 
 
 def _arguments(kind: type, preset: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yields (name, default, meaning) of what the class takes; the id's own values replace the class's."""
+    """Yields (name, default, meaning) of each argument of the class; the id's own defaults replace those of the class."""
     meanings = argument_docs(kind.__doc__)
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -117,7 +117,7 @@ def _arguments(kind: type, preset: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 
 def _short(value: object) -> str:
-    """Returns a value as one would type it, a long list as its length."""
+    """Returns a value as one would type it, or the length of a long list."""
     if isinstance(value, list | tuple) and len(value) > 3:
         return f"{len(value)} values"
     return str(value)

@@ -1,4 +1,4 @@
-"""`arpo eval`: held-out success of a policy, with its interval and how the episodes ended."""
+"""`arpo eval`: held-out success of a policy, with its confidence interval, and how the episodes ended."""
 
 import asyncio
 import time
@@ -39,22 +39,23 @@ class EvalConfig:
     policy_args: tuple[str, ...] = ()
     """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """With a URL: folder or hub id of the model it serves, if the server's name for it means nothing on this machine. With a
-    policy from another package: the run or model it samples from."""
+    """With a URL: folder or hub id of the model it serves; only needed if the server's name for the model is neither a folder
+    on this machine nor a hub id. With a policy from another package: the run or model it samples from."""
     env: str | None = None
     """Environment id (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE (default: the run's evaluation arguments, or split=test)."""
     questions: int = 300
-    """Questions to ask; the same ones for every policy."""
+    """How many questions to ask; they are the same for every policy."""
     temperature: float = 1.0
     """Sampling temperature; 0 is greedy."""
     samples: int = 1
     """Rollouts per question."""
     seed: int = 1
-    """Seed of the sampling."""
+    """Seed for sampling."""
     engine: Literal["local", "vllm"] = "local"
-    """What samples the actions, unless the policy is behind a URL: our own engine, or vLLM in a separate process."""
+    """Engine that samples the actions, unless the policy is behind a URL: the package's own (local), or vLLM in a separate
+    process (vllm)."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     action_tokens: int | None = None
@@ -66,25 +67,25 @@ class EvalConfig:
     show: int = 0
     """Number of transcripts to print."""
     json: Path | None = None
-    """File for the result, as one flat JSON object."""
+    """File to write the result to, as one flat JSON object."""
 
     def __post_init__(self) -> None:
-        """Finds bad numbers before the work starts."""
+        """Refuses bad values before the work starts."""
         for name in ("questions", "samples", "action_tokens", "context_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        _ = self.source  # which finds options that contradict each other
+        _ = self.source  # this finds options that contradict each other
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
-            raise ConfigError(f"Greedy samples are all alike: with --temperature 0, --samples {self.samples} would do nothing.")
+            raise ConfigError(f"Greedy samples are all the same: leave out --samples {self.samples} with --temperature 0.")
 
     @property
     def source(self) -> Source:
         """What samples the actions, and the run or model that is measured.
 
         Raises:
-            ConfigError: the options that say so contradict each other.
+            ConfigError: the options for it contradict each other.
         """
         return source_of(self, usual=None)
 
@@ -151,7 +152,7 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
 
 
 def _sizes(config: EvalConfig, folder: Path) -> TrainConfig:
-    """Returns the lengths to evaluate with: those asked for, the run's, or what `arpo train` would choose."""
+    """Returns the lengths to evaluate with: those asked for, those of the run, or what `arpo train` would choose."""
     home = Path(config.source.model)
     is_run = folder == home / "policy" and (home / "config.json").is_file()
     run = TrainConfig.load(home) if is_run else TrainConfig()
@@ -168,7 +169,7 @@ def _transcripts(console: Console, result: Evaluation, count: int) -> None:
 
 
 def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluation, seconds: float) -> dict[str, Value]:
-    """Returns the flat result."""
+    """Returns the result as a flat record."""
     low, high = result.interval
     ends = Counter(str(tree.nodes[leaf].status) for tree in result.trees for leaf in tree.leaves())
     per_question = config.samples

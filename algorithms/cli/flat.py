@@ -1,7 +1,7 @@
-"""A record of records as one flat list of options: what a command line offers, and what older runs have written down.
+"""Nested dataclasses as one flat list of options: what a command line offers, and what older runs have written.
 
-An option bears the name of its field, wherever that lies; so no two may be called alike. Nothing of it is declared again:
-type and help are those of the field.
+An option has the name of its field, however deeply that is nested, so no two fields may have the same name. Nothing is
+declared twice: its type and its help are those of the field.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,7 +14,7 @@ from .docstrings import documented, shown
 
 Record = TypeVar("Record")
 Written = Mapping[type, tuple[type, Callable[[Any], Any]]]
-"""Records that are an option by themselves: what is written for one, and what makes it of that."""
+"""Records that are a single option: the type of what is written for one, and a function that turns this into the record."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Option:
     """One option, and where its value lies in the record.
 
     Args:
-        path: the fields that lead there.
+        path: the fields that lead to it.
         owner: the class that declares it.
         hint: type of what is written for it.
-        read: makes its value of what was written.
-        default: what is written if it is left out; None: nothing.
-        usual: what then happens, "(default: …)", if help is to say that instead of the default.
+        read: turns what was written into its value.
+        default: what counts as written if it is left out; None for nothing.
+        usual: a "(default: …)" that the help should show instead of the default.
     """
 
     path: tuple[str, ...]
@@ -47,9 +47,9 @@ def options_of(record: type, unlisted: Collection[str], written: Written, path: 
 
     Args:
         record: a dataclass.
-        unlisted: paths, joined by dots, of fields that are no options.
-        written: records that are an option by themselves.
-        path: where the record lies.
+        unlisted: paths, joined by dots, of fields that are not options.
+        written: records that are a single option.
+        path: the fields that lead to the record.
     """
     hints, found = get_type_hints(record), dict[str, Option]()
     for one in fields(record):
@@ -70,7 +70,7 @@ def options_of(record: type, unlisted: Collection[str], written: Written, path: 
 
 
 def command(options: Mapping[str, Option]) -> type:
-    """Returns the dataclass of these options that tyro makes a command line of."""
+    """Returns a dataclass of these options, from which tyro makes a command line."""
     homes = {option.owner: documented(option.owner) for option in options.values()}
     columns = []
     for name, option in options.items():
@@ -81,7 +81,7 @@ def command(options: Mapping[str, Option]) -> type:
 
 
 def nested(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what was written for options as it lies in the record: values by field, and a mapping for each record in it."""
+    """Returns what was written for options, nested as in the record: values by field, a mapping for each inner record."""
     found: dict[str, Any] = {}
     for name, value in written.items():
         *above, last = options[name].path
@@ -90,13 +90,13 @@ def nested(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[st
 
 
 def changed(record: Record, values: Mapping[str, Any]) -> Record:
-    """Returns a record with some of its values replaced, as `nested` returns them."""
+    """Returns a record with some of its values replaced by others, which are nested as `nested` returns them."""
     new = {name: changed(getattr(record, name), one) if isinstance(one, dict) else one for name, one in values.items()}
     return replace(record, **new)  # type: ignore[type-var]
 
 
 def read(hint: Any, value: Any) -> Any:
-    """Returns what JSON holds of a value as the type it was written from: records, tuples and paths.
+    """Returns a value from JSON as the type it was written from: a record, a tuple or a path.
 
     >>> read(tuple[str, ...], ["a"]), read(Path | None, "a/b"), read(str, "a/b")
     (('a',), PosixPath('a/b'), 'a/b')
@@ -111,7 +111,7 @@ def read(hint: Any, value: Any) -> Any:
 
 
 def unknown(record: type, values: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yields what JSON holds that a record has no field for, by path."""
+    """Yields the paths of values from JSON for which a record has no field."""
     inside = {one.name: _record_in(get_type_hints(record)[one.name]) for one in fields(record)}
     for name, value in values.items():
         inner = inside.get(name)

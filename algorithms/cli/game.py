@@ -20,7 +20,7 @@ from .environments import require_text
 
 @dataclass
 class Move:
-    """One action, what came of it, and the way back; `before` is None where the environment cannot be copied."""
+    """One action, its result, and the way back; `before` is None if the environment cannot be copied."""
 
     action: str
     observation: str
@@ -37,9 +37,9 @@ class Branch:
         number: what the player calls it.
         env: live, in the state after the last move.
         origin: where it comes from, in words.
-        moves: from the question on, those before the fork included.
+        moves: from the question on, including those before the fork.
         inherited: how many of the moves were made before the fork.
-        info: what the environment said last beside its text.
+        info: the last `info` of the environment.
     """
 
     number: int
@@ -56,7 +56,7 @@ class Branch:
 
     @property
     def reward(self) -> float:
-        """What the moves paid."""
+        """The sum of the moves' rewards."""
         return sum(move.reward for move in self.moves)
 
 
@@ -64,7 +64,7 @@ class Game:
     """All branches of one episode.
 
     Args:
-        make_env: makes an environment of texts.
+        make_env: makes a text environment.
         seed: of the reset.
         task: id of a task; None for one drawn with the seed.
     """
@@ -91,19 +91,19 @@ class Game:
         return int(env.get_wrapper_attr(name)) if env.has_wrapper_attr(name) else None
 
     def answers(self) -> tuple[str, ...]:
-        """Returns the accepted answers, empty if the environment does not tell."""
+        """Returns the accepted answers; empty if the environment does not reveal them."""
         env = self.current.env
         task = members.TASK.through(env)
         return tuple(getattr(task, "answers", ()))
 
     def action(self, line: str) -> str | None:
-        """Returns the full action that a line stands for, None if it stands for none.
+        """Returns the full action that a line stands for; None if it does not stand for one.
 
         Args:
             line: a full action, or the short form: a tool's name and its text, or "answer" and a text.
 
         Raises:
-            ConfigError: the tool takes several arguments and they are no JSON object.
+            ConfigError: the tool takes several arguments and they are not a JSON object.
         """
         if self.dialect is None:
             return line
@@ -160,14 +160,14 @@ class Game:
         return self.current
 
     def undo(self) -> Move:
-        """Puts the current branch back to where it was before its last move, which is returned.
+        """Takes back the last move of the current branch, and returns it.
 
         Raises:
             ConfigError: there is nothing to take back, or no way back.
         """
         branch = self.current
         if not branch.moves:
-            raise ConfigError("There is nothing to undo: no action was taken yet.")
+            raise ConfigError("There is nothing to undo: no action has been taken yet.")
         move = branch.moves[-1]
         if move.before is None:
             raise ConfigError("This environment cannot be copied, so nothing can be undone.")
@@ -190,7 +190,7 @@ class Game:
         return self.current
 
     def close(self) -> None:
-        """Frees all branches and their ways back."""
+        """Closes all branches and their snapshots."""
         for branch in self.branches:
             for move in branch.moves:
                 if move.before is not None:

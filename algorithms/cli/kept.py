@@ -1,4 +1,4 @@
-"""What a run has earned and not saved yet: whatever ends it, the last whole step is saved first."""
+"""What a run has learned but not saved yet: whatever ends the run, its last whole step is saved first."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,31 +9,31 @@ from .signals import BrokenOff
 
 
 class Kept:
-    """Knows after which step the weights are, and whether that is saved.
+    """Keeps track of how many steps the weights have taken, and whether they are saved.
 
     Args:
-        write: saves the weights as those after so many steps.
+        write: saves the weights as those after that many steps.
         run: its folder, for messages.
-        saved: steps that are saved; None if nothing is.
+        saved: how many steps are already saved; None if nothing is.
     """
 
     def __init__(self, write: Callable[[int], None], run: Path, saved: int | None) -> None:
         self._write, self._run, self._saved = write, run, saved
         self._at: int | None = saved or 0
-        """Steps after which the weights are, all of them written down; None in the middle of one."""
+        """How many steps the weights have taken, all of them recorded; None in the middle of one."""
 
     def save(self) -> None:
-        """Saves, if it is not done yet."""
+        """Saves the weights, unless that is already done."""
         if self._at is not None and self._at != self._saved:
             self._write(self._at)
             self._saved = self._at
 
     @contextmanager
     def during(self, step: int, learner: TorchLearner) -> Iterator[None]:
-        """Surrounds a step, up to where it is written down: if it fails, the weights may still be those before it.
+        """Surrounds a step until it is recorded: if it fails, the weights may still be those before it.
 
         Raises:
-            Diverged: with the step as which the weights of the last good one were saved.
+            Diverged: says as which step the weights of the last good one were saved.
         """
         place, self._at = learner.place, None
         try:
@@ -51,10 +51,10 @@ class Kept:
 
     @contextmanager
     def whatever_happens(self) -> Iterator[None]:
-        """Saves before anything that ends a run does, and says where it is; being told to stop is no error.
+        """Saves the weights before anything ends the run, and says where; a signal to stop is not an error.
 
         Raises:
-            Unsaved: it was told to stop, and could not save.
+            Unsaved: there was a signal to stop, and the weights could not be saved.
         """
         try:
             yield
@@ -66,12 +66,12 @@ class Kept:
             raise
 
     def _save_after(self, error: BaseException) -> None:
-        """Saves what an error left; that this may fail, too, must not hide the error."""
+        """Saves the weights after an error; if this fails, too, it must not hide the error."""
         try:
             if self._at:
                 self.save()
-        except Exception as second:  # noqa: BLE001  # the first one is worth more
-            error.add_note(f"Nor could step {self._at} be saved: {second}")
+        except Exception as second:  # noqa: BLE001  # the first one matters more
+            error.add_note(f"Step {self._at} could not be saved either: {second}")
             return
         if self._saved is not None:
             error.add_note(f"The run is saved as step {self._saved}. Continue with: arpo train --resume {self._run}")

@@ -38,9 +38,9 @@ class Parts:
 
 
 def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
-    """Returns the folder of the policy a run starts from; one that is made for the run is kept there.
+    """Returns the folder of the policy a run starts from; one that is made for the run is kept in the run's folder.
 
-    So a resumed run and the controls start from the same weights.
+    A resumed run and the controls can then start from the same weights.
     """
     source, folder = config.source, run / "cold_start"
     if not source.is_made:
@@ -49,7 +49,7 @@ def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
 
 
 def rehearsed_policy(config: TrainConfig, folder: Path) -> Path:
-    """Returns the folder of the policy a run would start from; one that would be made for it has learned nothing yet."""
+    """Returns the folder of the policy a run would start from; one that would be made for the run is left untrained."""
     source = config.source
     return _made(config, folder, report=silent, rehearsal=True) if source.is_made else policy_folder(source.model)
 
@@ -61,7 +61,7 @@ def _made(config: TrainConfig, folder: Path, **told: Any) -> Path:
 
 
 def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluating: bool = False) -> TextRenderer:
-    """Returns the renderer of a policy folder: by its chat template, where it has one.
+    """Returns the renderer of a policy folder; it uses the chat template if there is one.
 
     Args:
         folder: of the policy; the embedded one needs no instructions.
@@ -79,7 +79,7 @@ def renderer_for(folder: Path, tokenizer: Any, dialect: str = "tags", *, evaluat
 
 
 def dialect_of(make_env: MakeEnv) -> str:
-    """Returns the name of the dialect an environment speaks; "tags" where it has none of its own."""
+    """Returns the name of the dialect an environment speaks; "tags" if it has none of its own."""
     env = make_env()
     dialect = members.DIALECT.through(env)
     name = "tags" if dialect is None else dialect.name
@@ -88,14 +88,14 @@ def dialect_of(make_env: MakeEnv) -> str:
 
 
 def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, failures: Failures | None = None) -> Parts:
-    """Returns the parts of a run that starts from `folder`, or goes on from `weights`; what fails is told to `failures`."""
+    """Returns the parts of a run that starts from `folder`, or continues from `weights`; `failures` is told what fails."""
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
-    # adapters are kept apart from the model they were made for, and a policy folder has them merged
+    # adapters need the model they were made for; in a policy folder they are merged into it
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = config.make_env(*config.train_args)
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
-    keep_ends(model, end_ids(folder, tokenizer))  # what is trained ends where it began to, evaluated from its own folder
+    keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
     policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,
@@ -122,10 +122,10 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, fai
 
 
 def learner_config(config: TrainConfig) -> LearnerConfig:
-    """Returns how a resolved configuration wants to optimise, told how long the run is.
+    """Returns the learner's options in a resolved configuration, with the length of the run filled in.
 
     Raises:
-        ConfigError: the warm-up leaves nothing of it, or the device cannot do what is asked for.
+        ConfigError: the warm-up leaves no steps for the decay, or the device does not support the options.
     """
     assert config.learner is not None, "learner_config() takes a resolved configuration"
     found = config.learner.over(config.steps)
@@ -134,7 +134,7 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
-    """Returns what samples the actions, from a model that is loaded already."""
+    """Returns the policy that samples the actions, from a model that is already loaded."""
     return config.source.make(
         folder=folder,
         tokenizer=tokenizer,

@@ -1,4 +1,4 @@
-"""Paths of a configuration from the root: a run is resumed from wherever its owner happens to be."""
+"""Makes the paths of a configuration absolute, so that a run can be resumed from any directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from .policy_source import is_folder
 
 
 def from_the_root(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the paths among a `TrainConfig`'s fields from the root, so that a run goes on from wherever it is resumed."""
+    """Returns the paths among a `TrainConfig`'s fields as absolute ones."""
     names = {name: config[name] for name in ("policy", "model_folder")}
     found: dict[str, Any] = {
         name: str(Path(value).absolute()) for name, value in names.items() if value is not None and is_folder(value)
@@ -21,7 +21,7 @@ def from_the_root(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_absolute_path(word: str) -> str:
-    """Returns a NAME=VALUE word, its value from the root if it is clearly a path: it is there, and no bare word."""
+    """Returns a NAME=VALUE word, with an absolute value if that is clearly a path: one that exists, and not a bare word."""
     name, _, value = word.partition("=")
     is_path = ("/" in value or Path(value).suffix) and Path(value).exists()
     return f"{name}={Path(value).absolute()}" if is_path else word

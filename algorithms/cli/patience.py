@@ -1,4 +1,4 @@
-"""Steps in which every path failed: a run waits for what is down to come back, and ends, saved, if it does not."""
+"""Steps in which every path failed: a run waits for what is down to come back; if it does not, the run saves and ends."""
 
 import asyncio
 from pathlib import Path
@@ -13,14 +13,14 @@ from ..trainer import StepResult
 from .progress import Progress
 
 _PAUSES = (2.0, 4.0, 8.0, 16.0)
-"""Seconds to wait after the first lost steps in a row; with one more, patience is over."""
+"""Seconds to wait after each lost step in a row; after one more, patience is over."""
 
 
 class Patience:
     """Counts the steps in a row that taught nothing.
 
     Args:
-        progress: where they are told.
+        progress: where they are reported.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -28,15 +28,15 @@ class Patience:
         self._lost: list[Exception] = []
 
     def count(self, step: int, result: StepResult, *, first: bool) -> None:
-        """Takes in what came of a step.
+        """Takes note of the result of a step.
 
         Args:
             step: number, from 0.
             result: of the step.
-            first: whether nothing was learned before it; then a user's mistake is raised.
+            first: whether it is the first step of the run; then a user's mistake is raised.
 
         Raises:
-            Exception: a user error: in the first step somebody is there to fix it.
+            Exception: a user's mistake in the first step, when somebody is there to fix it.
         """
         error = result.error
         if error is not None and first and _is_users(error):
@@ -49,21 +49,21 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether to go on makes no sense."""
+        """Whether it makes no sense to go on."""
         return len(self._lost) > len(_PAUSES)
 
     def error(self, run: Path) -> RolloutError:
-        """Returns what to end a run with that is saved in a folder."""
+        """Returns the error that ends a run, which is saved in this folder."""
         last = self._lost[-1]
         error = RolloutError(
-            f"Every path of the last {len(self._lost)} steps failed. {last} Everything is saved. Fix that, then continue with: "
-            f"arpo train --resume {run}"
+            f"Every path of the last {len(self._lost)} steps failed. {last} Everything is saved. Fix the cause, then continue "
+            f"with: arpo train --resume {run}"
         )
         error.__cause__ = last
         return error
 
     async def pause(self) -> None:
-        """Gives what is down some time to come back; a user's mistake does not go away by waiting."""
+        """Gives what is down some time to come back; waiting does not help against a user's mistake."""
         if self._lost and not _is_users(self._lost[-1]):
             await asyncio.sleep(_PAUSES[len(self._lost) - 1])
 

@@ -41,9 +41,9 @@ class PlayConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=3."""
     seed: int | None = None
-    """Chooses the question; a random one if left out."""
+    """Chooses the question; without it, a random one."""
     task: str | None = None
-    """Id of one question."""
+    """Id of a particular question."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     game = Game(make_env, seed=seed, task=config.task)
     console = Console(highlight=False)
     if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # where there is one, it gives input() history and line editing
+        with contextlib.suppress(ImportError):  # where it exists, it gives input() history and line editing
             import readline  # noqa: F401
     try:
         console.print(f"[bold cyan]{config.env}[/]  [dim]seed {seed} · task {game.current.info.get('task', '')}[/]")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class _Table:
-    """Where a game is played: reads lines, shows what came of them."""
+    """Where a game is played: reads lines and shows their results."""
 
     def __init__(self, game: Game, console: Console) -> None:
         self.game, self.console = game, console
@@ -183,7 +183,7 @@ class _Table:
             text.append(answers[0], "bold")
             text.append(f"   (also {', '.join(answers[1:])})" if answers[1:] else "", "dim")
         self.console.print(Panel(text, title="The end", title_align="left", border_style=style))
-        self._say("Enter ends; undo takes the last action back; branches and switch go elsewhere.", "dim")
+        self._say("Enter ends the game; undo takes the last action back; branches and switch lead to other branches.", "dim")
 
     def _farewell(self) -> None:
         branch = self.game.current

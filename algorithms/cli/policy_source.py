@@ -33,7 +33,7 @@ class Source:
         sampler: one of `POLICIES`, or a reference.
         options: the sampler's own.
         model: one of `MODELS`, a folder, a hub id, or URLs; see `policy_folder`.
-        urls: of servers, where the policy is named by them.
+        urls: of servers, if the policy is given by them.
     """
 
     sampler: str
@@ -46,7 +46,7 @@ class Source:
         return make_policy(self.sampler, self.options, **told, **self._urls)
 
     def require(self) -> None:
-        """Finds out, before the long work, what would stop a run.
+        """Checks, before the long work, for what would stop a run.
 
         Raises:
             ConfigError: something would.
@@ -55,12 +55,12 @@ class Source:
 
     @property
     def is_made(self) -> bool:
-        """Whether the model is made for the run, instead of being found."""
+        """Whether the model is made for the run, rather than found."""
         return is_made(self.model)
 
     @property
     def is_small(self) -> bool:
-        """Whether the model is an embedded one, or one that was."""
+        """Whether the model is the embedded one, or was trained from it."""
         if self.is_made:
             return True
         folder = policy_folder(self.model, weights=False) if self.urls is not None else model_in(Path(self.model))
@@ -76,17 +76,17 @@ class PolicyOptions(Protocol):
 
     @property
     def policy(self) -> str:
-        """A model, for the engine; URLs of servers; or a policy that samples from a model named apart."""
+        """A model, for the engine; URLs of servers; or a policy, whose model is named separately."""
         ...
 
     @property
     def policy_args(self) -> Sequence[str]:
-        """NAME=VALUE, of a policy that is named."""
+        """Arguments of a named policy, each NAME=VALUE."""
         ...
 
     @property
     def model_folder(self) -> str | None:
-        """The model, where `policy` does not say."""
+        """The model, if `policy` does not name it."""
         ...
 
     @property
@@ -96,7 +96,7 @@ class PolicyOptions(Protocol):
 
     @property
     def engine_args(self) -> Sequence[str]:
-        """NAME=VALUE, of vLLM."""
+        """Arguments of vLLM, each NAME=VALUE."""
         ...
 
 
@@ -134,14 +134,14 @@ def source_of(options: PolicyOptions, usual: str | None) -> Source:
 
 
 def is_named(name: str) -> bool:
-    """Whether a policy is a sampler by name, its model named apart; a folder keeps its name, whatever is installed."""
+    """Whether a policy is the name of a sampler, whose model is named separately; an existing folder takes precedence."""
     if name in MODELS.names() or is_url(name) or Path(name).exists():
         return False
     return is_reference(name) or name in POLICIES.names()
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is that of a folder here; a model keeps its name, and a folder of that name is `./embedded`."""
+    """Whether a name is that of a folder here; names of models take precedence: a folder `embedded` is `./embedded`."""
     return name not in MODELS.names() and Path(name).is_dir()
 
 
@@ -211,7 +211,7 @@ def measured_folder(source: Source) -> Path:
 
 
 def model_in(folder: Path) -> Path:
-    """Returns the model folder that a folder stands for: the policy of a run, whose own config.json is none of a model."""
+    """Returns the model folder that a folder stands for: in a run that of its policy, as its config.json is not a model's."""
     policy = folder / "policy"
     return policy if (policy / "config.json").is_file() else folder
 

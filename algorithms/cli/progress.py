@@ -15,7 +15,7 @@ from ..rollout import Failures, place, reason
 _PHASE_LINES = 4
 _STEP_LINES = 20
 _QUIET = 10.0
-"""Seconds without a line after which the next thing that is done is told, whatever it is."""
+"""Seconds without a line after which the next event is reported, whatever it is."""
 
 
 class Progress:
@@ -27,7 +27,7 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self.failures = Failures(self._failed)
-        """Of all rollouts of the run; each distinct one is a line when it happens first, and has its count at the end."""
+        """Of all rollouts of the run; each distinct one is reported when it first happens, and with its count at the end."""
         self._console = console
         self._bar = RichProgress(
             TextColumn("[bold]{task.description:<10}"),
@@ -49,7 +49,7 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stops drawing, and says how often what failed did."""
+        """Stops drawing, and says how often each failure happened."""
         self._bar.stop()
         for what, why, count in self.failures.counted():
             if count > 1:
@@ -65,19 +65,19 @@ class Progress:
         self.note(f"[yellow]{_words(what)}[/]: {escape(reason(error))}{escape(where)}; others like it are counted")
 
     def phase(self, name: str, done: int, total: int, accuracy: float | None) -> None:
-        """Reports a step of the cold start; what has no accuracy is told only where it takes long."""
+        """Reports a step of the cold start; a phase without an accuracy is reported only if it takes long."""
         learned = "" if accuracy is None else f"accuracy {accuracy:.2f}"
         self._advance(name, done, total, learned)
         if self._is_due(done, total, 0 if accuracy is None else _PHASE_LINES):
             self.note(f"cold start, {name}: step {done} of {total}{learned and ', '}{learned}")
 
     def _is_due(self, done: int, total: int, lines: int) -> bool:
-        """Whether to tell: so many times in all, if at least once, and whenever nothing was told for long."""
+        """Whether to print a line: about `lines` times in all, and whenever nothing has been printed for long."""
         planned = lines > 0 and (done == total or done % max(1, total // lines) == 0)
         return planned or time.perf_counter() - self._noted > _QUIET
 
     def step(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Reports a training step; the columns have their heading above the first line."""
+        """Reports a training step; the first line has the headings of the columns above it."""
         now = time.perf_counter()
         if self._first_step is None:
             self._first_step = (done - 1, now - metrics["rollout_seconds"] - metrics["update_seconds"])

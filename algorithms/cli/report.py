@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: a table, what to try next, a plot and a flat summary."""
+"""What a run tells people at its end: a table, what to try next, a plot and a flat summary."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from .results import write_json
 
 _LAST = 10
 _MOSTLY = 0.8
-"""Share of prompts whose rollouts all earned the same, above which that is said."""
+"""If a larger share of prompts has equal rewards, the report says so."""
 
 
 def report(
@@ -36,9 +36,9 @@ def report(
         config: resolved.
         run: folder of the run.
         before: held-out success and intervals before training.
-        after: and after it.
+        after: the same after training.
         closed_book: held-out success without tools, sampled.
-        seconds: the run took, cold start and evaluations included.
+        seconds: how long the run took, including cold start and evaluations.
         console: where to print.
     """
     metrics = _logged(run / "metrics.jsonl") if config.steps else []
@@ -53,7 +53,7 @@ def report(
 
 
 def _logged(file: Path) -> list[dict[str, float]]:
-    """Returns the metrics of all steps; what was no number is none again."""
+    """Returns the metrics of all steps, with NaN where the file has null."""
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [{name: math.nan if value is None else value for name, value in line.items()} for line in lines]
 
@@ -90,7 +90,7 @@ def summarise(
 
 
 def majority(config: TrainConfig) -> float | None:
-    """Returns the success of always giving the one best answer, None where the tasks cannot tell."""
+    """Returns the success of always giving the best single answer; None if the tasks cannot tell."""
     env = config.make_env(*config.eval_args)()
     found = members.MAJORITY_BASELINE.of(members.TASKS.through(env))()
     env.close()
@@ -127,17 +127,17 @@ def advice(summary: Mapping[str, Any], takes: Collection[str]) -> list[str]:
     if equal > _MOSTLY:
         where = "every prompt" if equal == 1.0 else f"{equal:.0%} of the prompts"
         lines += [
-            f"In {where} all rollouts earned the same, and equal rewards teach nothing: can the reward tell good from bad?",
-            "Read some with `arpo eval --show 3`. More --rollouts, a higher --temperature or other tasks differ more.",
+            f"For {where}, all rollouts earned the same, and equal rewards teach nothing: can the reward tell good from bad?",
+            "Read some with `arpo eval --show 3`. More --rollouts, a higher --temperature or other tasks vary the rewards.",
         ]
     if summary["success_after_greedy"] < summary["success_before_greedy"] + 0.05 and "shuffled" not in summary["algorithm"]:
         easier = "easier tasks (--env-args hops=1)" if "hops" in takes else "easier tasks"
         lines.append(f"Little was learned: try more --steps, a higher --learning-rate, or {easier}.")
     if summary["algorithm"] == "arpo":
-        lines.append("Is it the entropy? Compare with --algorithm random_branching and --algorithm grpo at the same seed.")
+        lines.append("Is it the entropy? Compare with --algorithm random_branching and --algorithm grpo with the same seed.")
     lines.append("Is it the reward? Run again with --shuffle-rewards: nothing should be learned.")
     if "world" in takes:
-        lines.append("Other facts: --env-args world=counterfactual, where memory is wrong.")
+        lines.append("Is it memory? Train with --env-args world=counterfactual, where what a model remembers is wrong.")
     return lines
 
 

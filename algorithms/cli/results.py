@@ -1,4 +1,4 @@
-"""Results for machines: one flat JSON object in one file."""
+"""Results for machines: one flat JSON object per file."""
 
 import json
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ def write_json(file: Path, record: Mapping[str, Value]) -> None:
     """Writes a flat record whole or not at all, and makes the folder it belongs in.
 
     Args:
-        file: where to; replaced if it is there.
-        record: names and plain values; what is no number becomes null.
+        file: where to write; replaced if it exists.
+        record: names and plain values; NaN and infinity become null.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

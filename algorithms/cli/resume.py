@@ -1,4 +1,4 @@
-"""Going on with a run: where it is, and what may be changed about it."""
+"""Resuming a run: where it is, and which of its options may change."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +16,23 @@ _CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
 
 
 def resumed(asked: Mapping[str, Any], words: Sequence[str]) -> TrainConfig:
-    """Returns the configuration of the run to go on with.
+    """Returns the configuration of the run to continue.
 
     Args:
         asked: the options of the command; only `resume`, more `steps`, and where the model is now (`policy`, `model_folder`)
             have an effect.
-        words: of the command, which tell whether steps were given.
+        words: of the command line, which tell whether --steps was given.
 
     Raises:
-        ConfigError: there is no such run, or other arguments were given, which would have no effect.
+        ConfigError: there is no such run, or other options were given, which would have no effect.
     """
     given = {name for name, option in OPTIONS.items() if asked[name] != option.default}
     if idle := given.difference(_CHANGEABLE):
         named = [name for name in OPTIONS if name in idle or (name == "steps" and _has_steps(words))]
         names = ", ".join("--" + name.replace("_", "-") for name in named)
         raise ConfigError(
-            f"{names} would have no effect with --resume: a resumed run keeps its own configuration. More --steps, and "
-            "nothing else, extend it."
+            f"{names} would have no effect with --resume: a resumed run keeps its own configuration. To extend it, give a "
+            "larger --steps and nothing else."
         )
     run = run_of(asked["resume"])
     config = TrainConfig.load(run)
@@ -41,7 +41,7 @@ def resumed(asked: Mapping[str, Any], words: Sequence[str]) -> TrainConfig:
     if _has_steps(words):
         changed = _extended(changed, asked["steps"])
     if changed != config and not asked["dry_run"]:
-        if changed.steps != config.steps:  # first: what was measured is that of a run that is over
+        if changed.steps != config.steps:  # first: these were measured at the end of the shorter run
             for file in ("after.json", "summary.json"):
                 (run / file).unlink(missing_ok=True)
         changed.save(run)
@@ -56,18 +56,18 @@ def _extended(config: TrainConfig, steps: int) -> TrainConfig:
     """Returns a run's configuration with more steps.
 
     Raises:
-        ConfigError: they are not more, or the learning rate was to end with the old ones.
+        ConfigError: they are not more, or the learning rate was to reach its end with the old ones.
     """
     assert config.output is not None
     assert config.learner is not None
     done = newest_step(config.output)
     if steps <= done:
-        raise ConfigError(f"The run has {done} steps already; to extend it, give more than that, not --steps {steps}.")
+        raise ConfigError(f"The run already has {done} steps: to extend it, give more than that, not --steps {steps}.")
     if steps == config.steps:
         return config
     if config.learner.schedule.decay != "constant":
         raise ConfigError(
-            f"The learning rate of this run reaches its end at step {config.steps}; in a run of {steps} it would have been "
+            f"The learning rate of this run decays until step {config.steps}; in a run of {steps} it would have been "
             f"different all along. Start a new run from its policy: --policy {config.output} --steps {max(1, steps - done)}."
         )
     return replace(config, steps=steps)
@@ -77,31 +77,32 @@ def run_of(path: Path) -> Path:
     """Returns the folder of the run that a path belongs to: itself, or one above it.
 
     Raises:
-        ConfigError: it belongs to none.
+        ConfigError: it does not belong to a run.
     """
     if not path.exists():
-        raise ConfigError(f"{path} holds no run: there is no such file or folder.")
+        raise ConfigError(f"{path} does not belong to a run: there is no such file or folder.")
     for folder in (path, *path.absolute().parents, *path.resolve().parents):
         if TrainConfig.is_in(folder):
             return folder
     raise ConfigError(
-        f"{path} holds no run: there is no config.json of `arpo train` in it, nor above it. Give the folder that was --output."
+        f"{path} does not belong to a run: there is no config.json of `arpo train` in it or above it. Give the folder that "
+        "was the run's --output."
     )
 
 
 def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Callable[[], Path]) -> Path:
-    """Returns the folder of the policy that a run starts from, or of its newest checkpoint where that is gone.
+    """Returns the folder of the policy that a run starts from, or that of its newest checkpoint if the first one is gone.
 
-    Adapters belong to the model they were made for, so that with them there is no other.
+    A run with adapters always needs the first one: adapters belong to the model they were made for.
 
     Args:
         config: of the run.
         run: its folder.
         done: its newest checkpoint.
-        usual: returns the folder, or raises that it is gone.
+        usual: returns the folder; raises a `ConfigError` if it is gone.
 
     Raises:
-        ConfigError: it is not where it was, and is needed.
+        ConfigError: it is gone or has changed, and is needed.
     """
     try:
         start = usual()
@@ -119,10 +120,10 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
 
 
 def _require_known(start: Path, file: Path) -> None:
-    """Remembers a model by its files, or compares it with the one that is remembered.
+    """Records a model by its files, or compares it with the recorded one.
 
     Raises:
-        ConfigError: it is another one.
+        ConfigError: it is another model.
     """
     found = fingerprint(start)
     if not file.is_file():

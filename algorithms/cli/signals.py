@@ -1,4 +1,4 @@
-"""Signals that end a run: what is done is saved, and nothing is broken off in the middle of an update."""
+"""Signals that end a run: what is done is saved, and no update is broken off in the middle."""
 
 import asyncio
 import signal
@@ -10,14 +10,14 @@ from typing import Any, Self, TypeVar
 _AT_ONCE = ("SIGTERM", "SIGHUP")
 """What schedulers and closed terminals send; they do not wait for a step."""
 _TIDYING = 5.0
-"""Seconds for what was broken off to close its environments."""
+"""Seconds that broken-off work has to close its environments."""
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 T = TypeVar("T")
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was told to stop, where there was nothing to finish.
+    """A run was told to stop while there was nothing to finish.
 
     Args:
         number: of the signal.
@@ -29,15 +29,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class BrokenOff(Exception):
-    """What was under way was left where it is, because a signal says so."""
+    """Work was broken off because of a signal."""
 
 
 class Signals:
     """Listens for SIGTERM, SIGHUP and Ctrl-C.
 
-    While steps are taken, the first Ctrl-C is a wish that is fulfilled after the step; the second one, SIGTERM and SIGHUP
-    break the step off. An update or a checkpoint that has begun is finished all the same. At all other times they end the
-    run where it is. A signal that is ignored, as under nohup, stays so.
+    During the steps, the first Ctrl-C ends the run after the current step; a second one, SIGTERM and SIGHUP break the step
+    off. An update or a checkpoint that has begun is still finished. At all other times, each of them ends the run at once. A
+    signal that is ignored, as under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -58,21 +58,21 @@ class Signals:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Listens no more."""
+        """Stops listening."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     @contextmanager
     def during_steps(self) -> Iterator[None]:
-        """Lets what is under way be finished, or broken off in order."""
+        """Lets the current step be finished, or broken off cleanly."""
         self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
         interrupt: Handler = signal.SIG_DFL
 
         def wish(number: int, frame: FrameType | None) -> None:
             if self.asked is None:
                 self.asked = number
-            else:  # the second one; a third one is the terminal's own again
+            else:  # the second one; a third one goes to the previous handler
                 signal.signal(signal.SIGINT, interrupt)
                 self._break()
 
@@ -85,14 +85,14 @@ class Signals:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether a signal came that does not wait for what comes next."""
+        """Whether a signal came that does not wait for the end of a step."""
         return self._urgent
 
     async def breaking_off(self, work: Coroutine[Any, Any, T]) -> T:
-        """Returns what some work does, unless a signal comes that does not wait for it.
+        """Returns the result of some work, unless a signal comes that does not wait for it.
 
         Raises:
-            BrokenOff: it came; the work is where it was, for `tidy`.
+            BrokenOff: one came; `tidy` ends the work.
         """
         assert self._stop is not None, "only while steps are taken"
         found: list[T] = []
@@ -115,19 +115,19 @@ class Signals:
         raise BrokenOff
 
     async def tidy(self) -> None:
-        """Ends what was broken off, and gives it some time to close what it holds."""
+        """Cancels the work that was broken off, and gives it some time to close what it holds."""
         if self._left is not None:
             self._left.cancel()
             ended, _ = await asyncio.wait([self._left], timeout=_TIDYING)
             for task in ended:
                 if not task.cancelled():
-                    task.exception()  # it is seen, and of no more interest
+                    task.exception()  # retrieved, or asyncio would log it; nobody needs it any more
             self._left = None
 
     def _break(self) -> None:
         self._urgent = True
         if self._stop is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)  # it may sleep until something happens
+            self._loop.call_soon_threadsafe(self._stop.set)  # the loop may be asleep until something happens
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._stop is None:

@@ -1,4 +1,4 @@
-"""`make start`: keeps the cold start of a run as the start that comes with the package."""
+"""`make start`: stores the cold start of a run as the start that comes with the package."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`arpo study`: the main run over several seeds, beside its controls, and the table that stands in the README."""
+"""`arpo study`: the main run and its controls over several seeds, and the table of their results in the README."""
 
 import json
 import subprocess
@@ -34,22 +34,22 @@ class StudyConfig:
     output: Path = Path("runs/study")
     """Folder of the runs; finished ones are kept, unfinished ones are resumed."""
     train: tuple[str, ...] = ()
-    """Everything after this goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
+    """Everything after this option goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
     readme: Path | None = Path("README.md")
-    """File to write the table into, between its two comments; None to print it only."""
+    """File to write the table into, between its two comments; None to only print it."""
     results: Path | None = Path("docs/measurements/study.json")
-    """File for all summaries; None to keep them in their runs only."""
+    """File for all summaries; None to keep them only in the folders of their runs."""
 
     def __post_init__(self) -> None:
-        """Finds a study of nothing before the work starts."""
+        """Refuses an empty study before the work starts."""
         if not self.seeds:
-            raise ConfigError("--seeds names none: give at least one, e.g. --seeds 1 2 3.")
+            raise ConfigError("--seeds is empty: give at least one, e.g. --seeds 1 2 3.")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo study`."""
     words = list(arguments)
-    own = words.index("--train") if "--train" in words else len(words)  # tyro would take what follows for options of its own
+    own = words.index("--train") if "--train" in words else len(words)  # tyro would take what follows as its own options
     config = tyro.cli(StudyConfig, args=words[:own], prog="arpo study", description="Repeat the main run with its controls.")
     config = replace(config, train=(*config.train, *words[own + 1 :]))
     if config.readme is not None:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _page(file: Path) -> str:
-    """Returns the page the table is written in.
+    """Returns the page that the table is written into.
 
     Raises:
         ConfigError: it cannot be read, or has no place for the table.
@@ -82,35 +82,35 @@ def _page(file: Path) -> str:
     try:
         page = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"The table is written in a page, and {file} cannot be read ({error.strerror}). {ways}") from error
+        raise ConfigError(f"The table is written into a page, but {file} cannot be read ({error.strerror}). {ways}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The table is written in a page, and {file} is not UTF-8. {ways}") from error
+        raise ConfigError(f"The table is written into a page, but {file} is not UTF-8. {ways}") from error
     if END not in page.partition(BEGIN)[2]:
         raise ConfigError(f"The table is written between two comments: {file} needs a line {BEGIN} and after it a line {END}.")
     return page
 
 
 def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console) -> None:
-    """Runs one training in a process of its own; all arms of a seed share the first one's cold start."""
+    """Runs one training in a process of its own; all runs of a seed share the cold start of the first one."""
     command = [sys.executable, "-m", "algorithms.cli", "train"]
     if (run / "config.json").is_file():
         command += ["--resume", str(run)]
     else:
         command += [*ARMS[arm], "--seed", str(seed), "--output", str(run), *config.train]
         shared = config.output / f"{next(iter(ARMS))}-seed{seed}" / "cold_start"
-        if "--policy" not in config.train:  # each seed has a start of its own, which its runs share
+        if "--policy" not in config.train:  # each seed has its own start, which its runs share
             command += ["--policy", str(shared)] if shared.is_dir() else ["--cold-start", "fresh"]
     console.rule(f"{arm}, seed {seed}")
     status = subprocess.run(command, check=False).returncode
     if status != 0 or not (run / "summary.json").is_file():
         raise ConfigError(
-            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Fix what it says above, if "
-            "anything; `arpo study` goes on from there when called again."
+            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Fix any mistake it names "
+            "above, then call `arpo study` again, which continues from there."
         )
 
 
 def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table of a study: means over seeds, with the lowest and the highest seed.
+    """Returns the table of a study: means over seeds, with the lowest and the highest value.
 
     Args:
         summaries: as `report.summarise` returns them, several seeds per algorithm.

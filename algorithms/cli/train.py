@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
-    """Trains, and returns the exit status: 0 when done, 128 and the number of the signal when interrupted and saved."""
+    """Trains, and returns the exit status: 0 when done, 128 plus the number of the signal if interrupted and saved."""
     run = config.output
     assert run is not None, "train() takes a resolved configuration"
     with Progress(console) as progress:
@@ -148,7 +148,7 @@ async def _ready(config: TrainConfig, run: Path, parts: Parts, done: Checkpoint 
 
 @contextmanager
 def _nothing_left_of_what_is_refused(config: TrainConfig, run: Path) -> Iterator[None]:
-    """Removes the folder of a run that cannot begin: it is ours, and nothing was earned."""
+    """Removes the folder of a run that cannot begin: the run made it, and there is nothing in it to keep."""
     try:
         yield
     except ConfigError:
@@ -213,12 +213,12 @@ async def _loop(
 
 
 def _is_time_to_forget(kept: int, done: int, steps: int) -> bool:
-    """Whether old trees go now: at the end, and otherwise so seldom that each tree is copied about once."""
+    """Whether to remove old trees now: at the end, and before that so seldom that each tree is copied about once."""
     return done % kept == 0 or done == steps
 
 
 def _trackers(config: TrainConfig, run: Path, progress: Progress) -> list[Tracker]:
-    """Returns where metrics go: a file that must take them, and what may fail without harm."""
+    """Returns where metrics go: a file that must accept them, and what may fail without harm."""
     trackers: list[Tracker] = [JsonlTracker(run / "metrics.jsonl")]
     if config.track == "wandb":
         trackers.append(
@@ -237,7 +237,7 @@ def _summarise(trackers: Sequence[Tracker], when: str, measured: Mapping[str, An
 
 
 def _check(config: TrainConfig) -> None:
-    """Builds what can be built without work, so that mistakes are found before the long part.
+    """Builds what is quick to build, so that mistakes are found before the long part.
 
     Raises:
         ConfigError: something does not fit.
@@ -258,7 +258,7 @@ def _check(config: TrainConfig) -> None:
 
 
 async def _rehearse(config: TrainConfig) -> Agreement:
-    """Builds everything as a run does, and compares sampler, learner and model; the embedded model is as it was drawn.
+    """Builds everything as a run does, and compares sampler, learner and model; the embedded model is left untrained.
 
     Raises:
         ConfigError: something does not fit, or they do not agree.
@@ -278,7 +278,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
 
 async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Progress) -> dict[str, Any]:
     """Returns sampled and greedy held-out success; measured once per run and file."""
-    with suppress(FileNotFoundError, ValueError):  # a damaged one is measured again
+    with suppress(FileNotFoundError, ValueError):  # if the file is damaged, it is measured again
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return stored
     record: dict[str, Any] = {}
@@ -293,7 +293,7 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
 
 
 async def _forget(parts: Parts) -> None:
-    """Has an engine drop what it remembers, or what was asked before would show in the last bits of what comes."""
+    """Makes an engine drop what it remembers: earlier requests would otherwise show in the last bits of later results."""
     await FORGET.of(parts.policy)()
 
 
@@ -316,12 +316,12 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
     without = "max_tool_calls=0"
     try:
         config.make_env(*config.eval_args, without)
-    except Exception:  # noqa: BLE001  # it has no such argument, and says so in a way of its own
+    except Exception:  # noqa: BLE001  # it has no such argument, and says so in its own way
         return None
     progress.note(f"asking {config.eval_questions} held-out questions, without tools")
     try:
         return (await _ask(config, parts, parts.trainer.limits.temperature, without, failures=progress.failures)).success
-    except Exception as error:  # noqa: BLE001  # a figure beside others; the run is done
+    except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None
 

@@ -19,7 +19,7 @@ def transcript(tree: RolloutTree, leaf: int, title: str = "") -> RenderableType:
             parts.append(Text(node.text.strip(), style="bold"))
         elif node.kind == "observation":
             parts.append(Padding(Text(node.text.strip(), style="dim"), _INDENT))
-        elif after is None or after.kind == "observation":  # an action that was split has its text at its end
+        elif after is None or after.kind == "observation":  # an action that was split has its text in its last piece
             parts.append(Padding(Text(node.text.strip() or "(nothing)", style="cyan"), _INDENT))
     end = nodes[-1]
     style = "green" if end.success == 1.0 else "red" if end.success is not None else "yellow"

@@ -1,6 +1,6 @@
-"""What a learner can be told: every option of it is declared, explained and checked here, and nowhere else.
+"""The options of a learner: each of them is declared, explained and checked here, and nowhere else.
 
-Without torch: the command line describes a learner, and reads what a run was told, without importing it.
+This file does not import torch, so the command line can describe a learner, and read a run's options, without it.
 """
 
 import math
@@ -22,7 +22,7 @@ class LoRA:
     Args:
         rank: of each adapter.
         alpha: the adapter's output is multiplied by alpha / rank.
-        targets: names of layers, or "all-linear" for all but the head.
+        targets: names of layers, or "all-linear" for all linear layers but the head.
 
     Source: Hu et al., LoRA (arXiv 2106.09685).
     """
@@ -54,10 +54,11 @@ class LearnerConfig:
     gradient_clip: float = 1.0
     """Maximum global norm of the gradient."""
     micro_batch_tokens: int = 16384
-    """Padded tokens per micro-batch; fewer need less memory and change nothing else."""
+    """Tokens per micro-batch, padding included; a smaller number saves memory and changes nothing else."""
     importance: Literal["token", "sequence", "none"] = "token"
-    """Truncated importance sampling, for samplers whose probabilities differ from the learner's: per token, per path, or
-    none. With none, the loss's ratio is taken to the sampler itself, so that its clip covers both."""
+    """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's: with a weight
+    per token, per path (sequence), or not at all (none). With none, the ratio in the loss is taken to the sampler's own
+    probabilities, so that its clip covers both."""
     importance_cap: float = 2.0
     """Maximum importance weight."""
     schedule: Schedule = Schedule()
@@ -69,18 +70,19 @@ class LearnerConfig:
     entropy_bonus: float = 0.0
     """Coefficient of the entropy bonus, which is aggregated like the loss."""
     lora: LoRA | None = None
-    """LoRA adapters to train instead of the whole model, by their rank; needs the package peft."""
+    """LoRA adapters to train instead of the whole model, given by their rank; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products; weights and optimizer keep theirs."""
+    """Precision of the learner's matrix products (none: that of the weights); weights and optimizer keep their own."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"
-    """auto: tokens that paths share are computed once, where that is cheaper. flat: every path is a row of its own. The
-    gradient is the same."""
+    """auto: tokens that several paths share are computed only once, where that is cheaper. flat: every path is computed on
+    its own. The gradient is the same."""
     attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """The learner's attention; FlexAttention needs CUDA, and skips the blocks of a tree's mask that no token attends to."""
+    """The learner's attention: as the model was loaded, or FlexAttention, which needs CUDA and skips those blocks of a tree's
+    mask in which no token attends to another."""
     bad_steps: int = 5
-    """Gradients that are not finite, in a row, that end the run."""
+    """How many gradients in a row have to be infinite or NaN to end the run."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -101,10 +103,10 @@ class LearnerConfig:
             raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
 
     def over(self, updates: int) -> "LearnerConfig":
-        """Returns the same for a run of so many updates; each takes epochs × minibatches optimizer steps.
+        """Returns the configuration for a run of that many updates, each of epochs × minibatches optimizer steps.
 
         Raises:
-            ConfigError: the learning rate was to fall, and the warm-up leaves nothing of the run.
+            ConfigError: the learning rate should decay, but the warm-up leaves no steps for that.
         """
         return replace(self, schedule=replace(self.schedule, steps=updates * self.epochs * self.minibatches))
 

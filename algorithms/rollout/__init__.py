@@ -1,11 +1,11 @@
 """Rollouts: `collect` grows one tree per prompt, one coroutine per path, and forks by cloning the environment.
 
-Only here do environment, policy and strategy meet. To understand one fork, read six files in this order: `trajectory.py`,
-one path on its way down (`Trajectory.fork` is the fork itself); `environments.py`, where its environment is cloned;
-`growth.py`, the tree it takes its keys and its budget from; then `branching/strategy.py`, what is decided,
-`arpo_envs/forking.py`, what a clone is, and `tree/rollout_tree.py`, what is left in the end. Above them `planting.py` takes
-one tree from prompt to leaves, and `batch.py` all trees of a call; `run.py` is what they share. Beside them lie clocks,
-threads for tools, limits, and the door where everything that enters a tree is checked. It works without our trainer.
+Environment, policy and strategy meet only here. To understand one fork, read six files in this order: `trajectory.py`, one
+path on its way down (`Trajectory.fork` is the fork itself); `environments.py`, where its environment is cloned; `growth.py`,
+the tree that gives it keys and budget; then `branching/strategy.py`, what is decided; `arpo_envs/forking.py`, what a clone
+is; and `tree/rollout_tree.py`, what is left in the end. Above them, `planting.py` takes one tree from prompt to leaves, and
+`batch.py` all trees of a call; `run.py` holds what they share. The other files are clocks, threads for tools, limits, and
+the door where everything that enters a tree is checked. All of it works without the trainer.
 """
 
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect

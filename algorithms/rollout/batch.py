@@ -1,6 +1,6 @@
 """`collect`: grows one tree per prompt, one coroutine per path, forks by cloning the environment.
 
-It works without our trainer.
+It works without the trainer.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from .threads import ToolThreads
 
 
 class RolloutError(ArpoError):
-    """No path of a whole batch reached an end of its own; the first failure is the cause."""
+    """Every path of a batch failed; the first failure is the cause."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What a batch of tasks gave.
+    """The result of a batch of tasks.
 
     Args:
         trees: P frozen trees in the order of the tasks, each with exactly M leaves unless its strategy stopped early.
-        error: what stands in the way of all of it: no path came to an end of its own, or the strategy asks for what
-            cannot be. None otherwise, however many single paths failed.
+        error: what is wrong with the batch as a whole: every path failed, or the strategy asked for something impossible.
+            None otherwise, however many single paths failed.
     """
 
     trees: list[RolloutTree]
@@ -88,17 +88,17 @@ async def collect(
         seed: of the run; every draw is a function of (seed, step, position in tasks, node key).
         step: of the run.
         limits: see `Limits`.
-        failures: tells and counts what fails; by default each distinct failure of this call goes to the log once.
+        failures: reports and counts what fails; by default each distinct failure is logged once per call.
 
     Returns:
-        P frozen trees in the order of `tasks`, each with exactly M leaves unless its strategy stopped early. What fails
-        is a leaf whose status and `fault` say so.
+        P frozen trees in the order of `tasks`, each with exactly M leaves unless its strategy stopped early. A path that
+        fails ends in a leaf whose status and `fault` say so.
 
     Raises:
         ConfigError: the parts do not fit together.
         NotForkable: the strategy forks, and no fork could be made because something can never be copied.
-        RolloutError: every single path failed. If the first one failed for a mistake of the user's (a `ConfigError` or an
-            error of Gymnasium's), that is raised instead.
+        RolloutError: every single path failed. If the first failure was a user's mistake (a `ConfigError` or an error from
+            Gymnasium), that is raised instead.
     """
     found = await try_collect(
         make_env, tasks, policy, renderer, algorithm, seed=seed, step=step, limits=limits, failures=failures
@@ -120,7 +120,7 @@ async def try_collect(
     limits: Limits = Limits(),
     failures: Failures | None = None,
 ) -> Collected:
-    """Grows trees as `collect` does, and returns them even where it would raise; a run goes on with what there is.
+    """Grows trees as `collect` does, and returns them even where it would raise, so that a run can go on with them.
 
     Raises:
         ConfigError: environment, renderer and strategy do not fit together, whatever the task.
@@ -161,7 +161,7 @@ async def try_collect(
 
 
 def _mistake(growths: Sequence[Growth]) -> Exception | None:
-    """Returns what the user must mend although paths came to their ends."""
+    """Returns the error that the user must fix, even though some paths did not fail."""
     if (mistake := next((growth.mistake for growth in growths if growth.mistake is not None), None)) is not None:
         return mistake
     forks = [node for growth in growths for node in growth.tree.nodes if node.origin == "branch"]
@@ -171,7 +171,7 @@ def _mistake(growths: Sequence[Growth]) -> Exception | None:
 
 
 def _lost(growths: Sequence[Growth], trees: Sequence[RolloutTree]) -> Exception:
-    """Returns the error of a batch in which no path came to an end."""
+    """Returns the error of a batch in which every path failed."""
     failure = next((growth.failure for growth in growths if growth.failure is not None), None)
     if isinstance(failure, ConfigError | NotForkable | gym.error.Error):
         return failure

@@ -1,4 +1,4 @@
-"""Two ways of letting paths run: a logical clock that makes order a fact, or no order at all."""
+"""Two ways to let paths run: in an order that a logical clock fixes, or in no order at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,23 +9,23 @@ Order = tuple[int, ...]
 
 
 class Clock(Protocol):
-    """Trees and their paths join, tick before everything that others could notice, and leave."""
+    """Its members are trees and their paths: they join, tick before anything that others could notice, and leave."""
 
     def join(self) -> None:
-        """Announces one."""
+        """Announces a new member."""
         ...
 
     def leave(self) -> None:
-        """Says that one ended."""
+        """Says that a member ended."""
         ...
 
     async def tick(self, order: Order) -> None:
-        """Waits for one's turn."""
+        """Waits for the member's turn."""
         ...
 
     @asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
-        """Leaves for as long as the block takes: nobody waits meanwhile."""
+        """Leaves for as long as the block takes, so that nobody waits for it meanwhile."""
         self.leave()
         try:
             yield
@@ -47,7 +47,7 @@ class FreeClock(Clock):
 
 
 class LogicalClock(Clock):
-    """A tick is over when everyone who joined has reached it; then all go on, in order of their keys.
+    """A tick is over when every member has reached it; then all go on, in order of their keys.
 
     Between two ticks a path does one thing (decode, run a tool, decide), so that what a batch holds
     and who takes from the shared budget first is a function of the seed alone.
@@ -58,16 +58,16 @@ class LogicalClock(Clock):
         self._waiting: list[tuple[Order, asyncio.Future[None]]] = []
 
     def join(self) -> None:
-        """Announces one for whom the others wait from now on."""
+        """Announces a new member, for whom the others wait from now on."""
         self._live += 1
 
     def leave(self) -> None:
-        """Says that one ended; the others may have waited for it."""
-        # not at once: whom the end has woken (the tree, by its last path) comes back before the others go on
+        """Says that a member ended; the others may have waited for it."""
+        # not at once: whoever this end has woken (the last path wakes its tree) must be back before the others go on
         asyncio.get_running_loop().call_soon(self._forget)
 
     async def tick(self, order: Order) -> None:
-        """Waits until everyone ticks."""
+        """Waits until every member ticks."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((order, turn))
         self._release_if_complete()
@@ -80,7 +80,7 @@ class LogicalClock(Clock):
     def _release_if_complete(self) -> None:
         if self._waiting and len(self._waiting) >= self._live:
             ready, self._waiting = sorted(self._waiting, key=lambda pair: pair[0]), []
-            # not at once: the path that ticked last does not wait for its turn yet, and would run ahead of all others
+            # not at once: the path that ticked last is not waiting for its turn yet, and would run ahead of all others
             asyncio.get_running_loop().call_soon(_wake, [turn for _, turn in ready])
 
 

@@ -1,6 +1,6 @@
 """The door of the tree: what a policy draws and what an environment says are checked before they enter.
 
-One reward that is no number would make every advantage of its batch one that is none.
+A single reward of NaN would turn every advantage of its batch into NaN.
 """
 
 import math
@@ -13,7 +13,7 @@ from arpo_envs import ArpoError
 from ..policies import Generation, Sampling
 
 LARGEST_REWARD = 1e18
-"""In size; the square of a larger one is no number in single precision."""
+"""In absolute value; the square of a larger one may overflow single precision."""
 
 
 class Refused(ArpoError):
@@ -22,10 +22,10 @@ class Refused(ArpoError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an environment said about an action.
+    """An environment's response to an action.
 
     Args:
-        observation: text.
+        observation: a string.
         reward: a finite number.
         terminated: whether the episode came to its end.
         truncated: whether it was cut off.
@@ -44,13 +44,13 @@ class Outcome:
 
 
 def outcome(given: Any) -> Outcome:
-    """Returns what `step` returned, checked.
+    """Checks what `step` returned.
 
     Args:
-        given: the five-tuple of Gymnasium.
+        given: Gymnasium's tuple of five.
 
     Raises:
-        Refused: the reward is no finite number, success does not lie in [0, 1], or the rest is not what Gymnasium asks for.
+        Refused: the reward is not a finite number, success is not in [0, 1], or the rest is not what Gymnasium asks for.
 
     >>> outcome(("text", 1, True, False, {"success": True}))
     Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', status='', success=1.0)
@@ -71,20 +71,20 @@ def outcome(given: Any) -> Outcome:
 
 
 def _name(info: Any, key: str) -> str:
-    """Returns a text of an info; a lone surrogate in it could not be written to a file."""
+    """Returns a string from `info`, without lone surrogates, which could not be written to a file."""
     said = info.get(key)
     return "" if said is None else str(said).encode("utf-8", "replace").decode("utf-8")
 
 
 def reward(given: Any, what: str = "its reward") -> float:
-    """Returns what an environment paid as a number.
+    """Checks what an environment paid, and returns it as a number.
 
     Args:
         given: what it paid.
-        what: it was paid as, for the message.
+        what: what it was paid as, for the message.
 
     Raises:
-        Refused: it is no finite number, or too large to be squared.
+        Refused: it is not a finite number, or too large to be squared.
     """
     try:
         number = float(given)
@@ -106,15 +106,15 @@ def _share(given: Any) -> float:
 
 
 def generation(given: Generation, params: Sampling, vocabulary_size: int) -> Generation:
-    """Returns what a policy drew, as plain numbers, checked.
+    """Checks what a policy drew, and returns it as plain numbers.
 
     Args:
         given: T tokens with their log-probabilities and entropies.
-        params: it was asked with.
-        vocabulary_size: V of the policy.
+        params: what the policy was asked for.
+        vocabulary_size: V, of the policy.
 
     Raises:
-        Refused: an id lies outside 0 … V − 1, a number is not finite, the lengths differ, or there are more than asked for.
+        Refused: an id is not in 0 … V − 1, a number is not finite, the lengths differ, or there are more than asked for.
     """
     tokens, logprobs, entropies = given.tokens, given.logprobs, given.entropies
     if not len(tokens) == len(logprobs) == len(entropies):
@@ -122,10 +122,10 @@ def generation(given: Generation, params: Sampling, vocabulary_size: int) -> Gen
             f"The policy drew {len(tokens)} tokens with {len(logprobs)} log-probabilities and {len(entropies)} entropies."
         )
     if len(tokens) > params.max_tokens:
-        raise Refused(f"The policy drew {len(tokens)} tokens, {params.max_tokens} were asked for.")
+        raise Refused(f"The policy drew {len(tokens)} tokens, but at most {params.max_tokens} were asked for.")
     ids = tuple(map(index, tokens))
     if foreign := [token for token in ids if not 0 <= token < vocabulary_size]:
-        raise Refused(f"The policy drew the token {foreign[0]}, its vocabulary goes from 0 to {vocabulary_size - 1}.")
+        raise Refused(f"The policy drew the token {foreign[0]}, but its vocabulary goes from 0 to {vocabulary_size - 1}.")
     for name, numbers in (("a log-probability", logprobs), ("an entropy", entropies)):
         if bad := [number for number in numbers if not math.isfinite(number)]:
             raise Refused(f"The policy drew a token with {name} of {bad[0]}; its weights may be broken.")
@@ -133,10 +133,10 @@ def generation(given: Generation, params: Sampling, vocabulary_size: int) -> Gen
 
 
 def count(given: Any) -> int:
-    """Returns how many siblings a strategy wants, checked.
+    """Checks how many siblings a strategy wants, and returns the number.
 
     Raises:
-        Refused: it is no whole number.
+        Refused: it is not a whole number.
     """
     try:
         return index(given)

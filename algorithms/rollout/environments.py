@@ -24,7 +24,7 @@ class Environments:
     def __init__(self, run: Run, start: Start) -> None:
         self._run, self._start = run, start
         self.unforkable: NotForkable | None = None
-        """The first error for which a fork can never be made."""
+        """The first error that says that a fork can never be made."""
         self._first: TextEnv | None = None
         self._live: set[TextEnv] = set()
         self._parked: dict[int, Snapshot] = {}
@@ -60,7 +60,7 @@ class Environments:
         return envs
 
     async def park(self, env: TextEnv, node: int) -> int:
-        """Keeps a snapshot of the state after a node, until the tree closes; returns the tool calls it took again."""
+        """Keeps a snapshot of the state after a node until the tree closes; returns how many tool calls it ran again."""
         try:
             parked: Snapshot = await self._run.call(snapshot, env)
         except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
@@ -71,7 +71,7 @@ class Environments:
         return parked.replayed_calls
 
     async def discard(self, env: TextEnv | Snapshot) -> None:
-        """Closes an environment that is needed no more."""
+        """Closes an environment that is no longer needed."""
         try:
             await self._run.call(env.close)
         except Exception as error:  # noqa: BLE001  # the episode is over either way
@@ -80,7 +80,7 @@ class Environments:
             self._live.discard(env)
 
     async def close(self) -> None:
-        """Closes what outlives the trajectories: the parked ones and the first."""
+        """Closes what outlives the trajectories: the parked environments and the first one."""
         for parked in self._parked.values():
             await self.discard(parked)
         if self._first is not None:
@@ -110,7 +110,7 @@ class Environments:
         return env
 
     def _note_unforkable(self, error: Exception) -> None:
-        """Remembers that something can never be copied: if no other fork works either, the user must mend it."""
+        """Remembers that something can never be copied: if no other fork works either, the user must fix it."""
         if isinstance(error, NotForkable):
             self.unforkable = self.unforkable or error
 
@@ -121,5 +121,5 @@ def close_late(failures: Failures, result: Any) -> None:
         if isinstance(item, gym.Env | Snapshot):
             try:
                 item.close()
-            except Exception as error:  # noqa: BLE001  # it is nobody's any more
+            except Exception as error:  # noqa: BLE001  # nobody needs it any more
                 failures.note("not closed", error)

@@ -1,4 +1,4 @@
-"""What failed while trees grew: each distinct failure is told once, at once, and counted from then on.
+"""Failures while trees grow: each distinct one is reported when it first happens, and only counted from then on.
 
 A tool that is down fails in every path. Its hundredth failure says nothing that the first one did not.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _LONGEST = 400
-"""Characters of a reason; a tool may raise with a whole page in its message."""
+"""Maximum characters of a reason; a tool may raise with a whole page in its message."""
 _VARIES = re.compile(r"0x[0-9a-f]+|\d+")
 
 
@@ -31,9 +31,9 @@ def reason(error: BaseException) -> str:
 
 def _said(error: BaseException) -> str:
     try:
-        # a tool's text may hold lone surrogates, which no file and no terminal takes
+        # a tool's message may contain lone surrogates, which no file or terminal accepts
         return str(error).encode("utf-8", "replace").decode("utf-8")
-    except Exception:  # noqa: BLE001  # an error whose message cannot be made is an error all the same
+    except Exception:  # noqa: BLE001  # an error whose message cannot be made is still an error
         return ""
 
 
@@ -42,13 +42,13 @@ def _log(what: str, error: BaseException) -> None:
 
 
 class Failures:
-    """Tells each distinct failure once, and counts.
+    """Reports each distinct failure once, and counts all of them.
 
-    Two are the same if they happened to the same kind of thing, have the same type, and differ in their messages by
-    numbers only.
+    Two failures are the same if they happened to the same kind of thing, have the same type, and their messages differ only
+    in numbers.
 
     Args:
-        tell: is given what failed and the error, the first time; by default it goes to the log, with its traceback.
+        tell: called with what failed and the error, the first time; by default they are logged, with the traceback.
 
     >>> failures = Failures(lambda what, error: print(what, error))
     >>> for page in (3, 4, 4):
@@ -64,12 +64,12 @@ class Failures:
         self._first: dict[tuple[str, str], str] = {}
 
     def note(self, what: str, error: BaseException, count: int = 1) -> None:
-        """Counts a failure, and tells it if it is the first of its kind.
+        """Counts a failure, and reports it if it is the first of its kind.
 
         Args:
-            what: happened, in a word: the status of a leaf, or what was tried.
+            what: what failed, in a word: the status of a leaf, or what was tried.
             error: why.
-            count: of the leaves it costs.
+            count: how many leaves it costs.
         """
         why = reason(error)
         kind = (what, _VARIES.sub("#", why))
@@ -79,7 +79,7 @@ class Failures:
             self._tell(what, error)
 
     def counted(self) -> list[tuple[str, str, int]]:
-        """Returns what failed, the reason of the first time, and how often; the most frequent first."""
+        """Returns (what failed, the first reason, how often) for each distinct failure, the most frequent first."""
         return [(kind[0], self._first[kind], count) for kind, count in self._counts.most_common()]
 
 

@@ -1,6 +1,6 @@
 """The state of one tree while it grows: its nodes, what is left of its budget, the next keys, and what failed.
 
-What changes it: `planting.py` as a whole, and `trajectory.py` for one path.
+`planting.py` changes it for the whole tree, `trajectory.py` for one path.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ class Growth:
         self.tree = RolloutTree(meta={"seed": start.seed, "step": run.step})
         self.environments = Environments(run, start)
         self.failure: Exception | None = None
-        """The first one of a trajectory; the others went on."""
+        """The first failure of a trajectory; the other trajectories went on."""
         self.mistake: ConfigError | None = None
-        """The first one that the user must mend in the strategy."""
+        """The first error that the user must fix in the strategy."""
         self.running = 0
-        """Trajectories on their way."""
+        """Trajectories under way."""
         self._allotted = 0
         self._quiet = asyncio.Event()
         self._ordinals: dict[int, int] = {}
@@ -67,7 +67,7 @@ class Growth:
             self._quiet.set()
 
     async def quiet(self) -> None:
-        """Waits until no trajectory runs."""
+        """Waits until no trajectory is running."""
         await self._quiet.wait()
 
     # --- keys and draws -----------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Growth:
         tokens: Sequence[int],
         **fields: Any,
     ) -> int:
-        """Appends a node and returns its index; tokens that nobody drew have probabilities and entropies of 0."""
+        """Appends a node and returns its index; tokens that no policy drew get log-probabilities and entropies of 0."""
         if "sampled" not in fields:
             fields |= {name: repeated(0, len(tokens), name) for name in ("sampled", "logprobs", "entropies")}
         return self.tree.add(Node(key, parent, parent_at, kind, tokens, **fields))
@@ -110,14 +110,14 @@ class Growth:
         self.add("action", key, parent, parent_at, (), origin=origin, status=status, fault=reason(error))
 
     def note(self, status: Status, error: Exception, count: int = 1) -> None:
-        """Takes note of why a trajectory, or several of them, failed."""
+        """Records why one or several trajectories failed."""
         self.run.failures.note(status, error, count)
         self.failure = self.failure or error
         if status is Status.BRANCHING_FAULT and isinstance(error, ConfigError):
             self.mistake = self.mistake or error
 
     def give_up(self, status: Status, error: Exception) -> None:
-        """Makes failed leaves of all trajectories that were still to come."""
+        """Adds a failed leaf for every trajectory that was still to come."""
         count = self.left
         origin: Origin = "backfill" if self.tree.roots() else "root"
         self.note(status, error, count)

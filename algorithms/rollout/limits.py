@@ -1,4 +1,4 @@
-"""The records a rollout is described by: which episodes, and what they may take."""
+"""The dataclasses that describe a rollout: which episode, and its limits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,29 +22,30 @@ class Start:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a rollout may take.
+    """How a rollout runs, and how much it may use.
 
     Raises:
         ConfigError: a number is out of range.
     """
 
     mode: Literal["deterministic", "free"] = "deterministic"
-    """deterministic: same seed, same bytes. free: no path waits for another."""
+    """deterministic: the same seed gives the same bytes. free: no path waits for another."""
     budget: Literal["shared", "per_root"] = "shared"
-    """shared: forks of a prompt draw on one pool, as in the paper, served in key order in deterministic mode. per_root: each
-    root has its share and each fork its part of that, so that in free mode the shape of a tree does not depend on arrival."""
+    """shared: all forks of a prompt draw on one pool, as in the paper; in deterministic mode they do so in key order.
+    per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
+    depend on who comes first."""
     temperature: float = 1.0
-    """Sampling temperature; the learner computes its log-probabilities at the same one. 0 is greedy, for evaluation only."""
+    """Sampling temperature; the learner computes its log-probabilities at it, too. 0 is greedy, for evaluation only."""
     action_tokens: int = 512
     """Maximum tokens per action."""
     answer_reserve: int = 64
     """Tokens of the context that no observation may fill."""
     policy_timeout: float = 600.0
-    """Seconds for one generation."""
+    """Maximum seconds for one generation."""
     tool_timeout: float = 120.0
-    """Seconds for one environment step, clone or snapshot."""
+    """Maximum seconds for one environment step, clone or snapshot."""
     threads: int = 64
-    """Tool calls at the same time."""
+    """Maximum tool calls at the same time."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -1,6 +1,6 @@
-"""One tree from its first prompt to its last leaf: the episode is opened, what the strategy plans is planted, all is closed.
+"""One tree from its first prompt to its last leaf: opens the episode, plants what the strategy plans, closes everything.
 
-And the first prompt itself: its tokens, and whether they leave room for an answer.
+Also the first prompt itself: its tokens, and whether they leave room for an answer.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ async def grow(growth: Growth) -> None:
 
 
 async def _open(growth: Growth) -> bool:
-    """Starts the episode and adds the prompt; if that fails, all leaves are failed ones, and False is returned."""
+    """Starts the episode and adds the prompt; if that fails, adds only failed leaves and returns False."""
     run = growth.run
     try:
         env, text, info = await growth.environments.open()
@@ -58,7 +58,7 @@ async def _open(growth: Growth) -> bool:
     _require_fit(run, env)
     try:
         tokens = prompt(env, text, run.renderer)
-    except Exception as error:  # noqa: BLE001  # of one text; others may be rendered
+    except Exception as error:  # noqa: BLE001  # on this text; others may work
         fault = Status.RENDERER_FAULT, error
     else:
         long = too_long(len(tokens), run.limits.answer_reserve, run.policy.context_length)
@@ -71,7 +71,7 @@ async def _open(growth: Growth) -> bool:
 
 
 def _require_fit(run: Run, env: TextEnv) -> None:
-    """Refuses an environment that the renderer or the strategy can do nothing with.
+    """Refuses an environment that the renderer or the strategy cannot work with.
 
     Raises:
         ConfigError: it speaks another dialect, or cannot be cloned for a strategy that forks.
@@ -84,7 +84,7 @@ def _require_fit(run: Run, env: TextEnv) -> None:
 
 
 def _planned(growth: Growth, plans: int) -> list[Grow]:
-    """Returns where to grow next; nothing, and failed leaves in the tree, if the strategy fails."""
+    """Returns where to grow next; if the strategy fails, adds failed leaves and returns nothing."""
     branching = growth.run.branching
     try:
         plan = [wish for wish in branching.plan(growth.tree, growth.left, growth.generator("plan", plans)) if wish.count > 0]
@@ -102,7 +102,7 @@ def _require_place(wish: Grow, tree: RolloutTree, *, inside: bool) -> None:
     Args:
         wish: of the strategy.
         tree: so far.
-        inside: whether snapshots are kept to grow from.
+        inside: whether snapshots are kept, from which a tree can grow inside.
 
     Raises:
         ConfigError: there is no such place.
@@ -125,7 +125,7 @@ def _origin(wish: Grow, *, first: bool) -> Origin:
 
 
 async def _plant(growth: Growth, wish: Grow, origin: Origin) -> None:
-    """Launches the trajectories of one `Grow`, each in the state before the action that it begins or goes on with."""
+    """Launches the trajectories of one `Grow`, each in the state before the action that it begins or continues."""
     tree = growth.tree
     base = wish.node
     while tree.nodes[base].kind == "action":
@@ -151,7 +151,7 @@ def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:
 
 
 def too_long(length: int, reserve: int, context_length: int) -> ConfigError | None:
-    """Returns what to say about a prompt that leaves no room for an answer; None about one that does.
+    """Returns the error for a prompt that leaves no room for an answer; None if it does leave room.
 
     Args:
         length: of the prompt, in tokens.
@@ -169,14 +169,14 @@ def too_long(length: int, reserve: int, context_length: int) -> ConfigError | No
 def require_prompts(
     make_env: MakeEnv, tasks: Sequence[Start], policy: Policy, renderer: Renderer, limits: Limits = Limits()
 ) -> None:
-    """Finds out, before the long work, whether prompts fit into the context: one of the first few must.
+    """Checks, before the long work, that prompts fit into the context: at least one of the first few must.
 
     Args:
-        make_env: see `collect`, like all that follow.
-        tasks: episodes to look at; of many, the first few are enough.
-        policy: has the context.
+        make_env: as for `collect`, like the other arguments.
+        tasks: episodes; only the first few are checked.
+        policy: gives the length of the context.
         renderer: writes the prompts.
-        limits: with the tokens to reserve.
+        limits: give the number of tokens to reserve.
 
     Raises:
         ConfigError: none fits.

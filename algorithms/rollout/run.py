@@ -1,4 +1,4 @@
-"""What all trees of one `collect` share, and the two ways in which work is started: on the clock, and in a thread."""
+"""What all trees of one `collect` share, and the two ways to start work: on the clock, and in a thread."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,10 +26,10 @@ class Run:
         rollouts: M, leaves per tree.
         seed: of the run.
         step: of the run; every draw is a function of (seed, step, position of the tree, node key).
-        limits: what a rollout may take.
+        limits: see `Limits`.
         clock: says whose turn it is.
         threads: run what may block.
-        failures: tell and count what fails.
+        failures: reports and counts what fails.
         group: holds the tasks of all trees and trajectories.
     """
 
@@ -48,7 +48,7 @@ class Run:
 
     def launch(self, life: Callable[[], Awaitable[None]]) -> None:
         """Starts a tree or a trajectory, which is on the clock from this moment until it ends."""
-        self.clock.join()  # not in its own task: the clock could run on before that one begins
+        self.clock.join()  # not in its own task: the clock could go on before that task begins
         self.group.create_task(self._until_end(life))
 
     async def _until_end(self, life: Callable[[], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """Runs blocking tool calls beside the event loop; a thread that does not return is replaced.
 
-`concurrent.futures` joins its threads at exit and never replaces a hung one, so that one stuck tool
-would take a worker for ever and stop the interpreter from ending.
+`concurrent.futures` joins its threads at exit and never replaces a hung one: a single stuck tool
+would occupy a worker for ever, and keep the interpreter from exiting.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
 _PATIENCE = 0.001
-"""Seconds that a call may wait for threads that are at work before another one is roused for it: most tools are faster."""
+"""Seconds that a call may wait for busy threads before another one is woken for it: most tools are faster."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,18 +32,18 @@ class _Job:
 class ToolThreads:
     """A pool of daemon threads for one event loop.
 
-    Threads hand over what they finish in bursts, and sleep until those at work do not get on with what is queued: to
-    rouse a thread for every call, and the loop for every result, would cost more than most tools.
+    Results are handed over in bursts, and a thread sleeps as long as the busy ones keep up with the queue: waking a thread
+    for every call, and the loop for every result, would cost more than most tools do.
 
     Args:
-        limit: threads that may work at the same time; hung ones do not count.
-        late: is given the result of a call for which nobody waits any more.
+        limit: how many threads may work at the same time; hung ones do not count.
+        late: called with the result of a call that nobody waits for any more.
     """
 
     def __init__(self, limit: int = 64, late: Callable[[Any], None] = lambda result: None) -> None:
         self._slots = asyncio.Semaphore(limit)
         self._late = late
-        self._lock = threading.Lock()  # of the queue, of who sleeps, and of the jobs' states
+        self._lock = threading.Lock()  # guards the queue, the list of sleeping threads and the jobs' states
         self._queue: deque[_Job] = deque()
         self._asleep: list[queue.SimpleQueue[None]] = []
         self._closed = False
@@ -97,7 +97,7 @@ class ToolThreads:
             self._look_later(loop)
 
     def _are_stuck(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether all who are awake have jobs that take their time."""
+        """Whether all threads that are awake are busy with slow jobs."""
         return not self._coming and loop.time() - self._begun > _PATIENCE
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -105,7 +105,7 @@ class ToolThreads:
         loop.call_later(_PATIENCE, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Doubles the threads that are awake if they are stuck."""
+        """Doubles the number of threads that are awake, if they are stuck."""
         self._looking = False
         if self._queue:
             if self._are_stuck(loop):
@@ -134,7 +134,7 @@ class ToolThreads:
             self.abandoned += 1
             self.threads -= 1
         elif job.future.done() and not job.future.cancelled() and job.future.exception() is None:
-            self._late(job.future.result())  # it came just before we were cancelled
+            self._late(job.future.result())  # it came just before the cancellation
 
     def _deliver(self) -> None:
         self._woken = False  # before looking: what is finished from now on wakes the loop again
@@ -158,7 +158,7 @@ class ToolThreads:
                 awaited, job.state = job.state == "running", "done"
             if not awaited:
                 self._late(result)
-                return  # another thread has this one's place
+                return  # another thread has taken this one's place
             self._finished.append((job.future, result, error))
             del job, result, error  # do not keep an environment alive while waiting for the next job
             if not self._woken:
@@ -190,7 +190,7 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """Returns a function's result, or the error to raise in whoever waits for it."""
     try:
         return function(), None
-    except StopIteration as error:  # no future takes one
+    except StopIteration as error:  # a future does not accept it
         return None, RuntimeError(f"A tool raised {error!r}.")
     except Exception as error:  # noqa: BLE001  # it is handed to the awaiting coroutine, whatever it is
         return None, error

@@ -33,9 +33,9 @@ class Trajectory:
     Args:
         growth: the tree it belongs to.
         key: of the node it will add next.
-        parent: index of the node it hangs on; `parent_at` of that node's tokens are inherited.
+        parent: index of the node it grows from; the first `parent_at` tokens of that node are inherited.
         origin: how it came to be; "" once its first node is added.
-        quota: forks it may still make where each root has its share of the budget.
+        quota: forks it may still make, if each root has its own share of the budget.
         context: all token ids so far.
         prefix: tokens of the action under way that it inherited (a fork inside an action).
         consecutive: tool results in a row, up to the last one, at which it forked or was forked off.
@@ -64,16 +64,16 @@ class Trajectory:
 
     @property
     def tree(self) -> RolloutTree:
-        """What it adds its nodes to."""
+        """The tree it adds its nodes to."""
         return self.growth.tree
 
     @property
     def room(self) -> int:
-        """Tokens that the policy's context still takes."""
+        """How many tokens still fit into the policy's context."""
         return self.run.policy.context_length - len(self.context)
 
     def launch(self, env: TextEnv | CloneError) -> None:
-        """Starts it in an environment of its own; one whose environment could not be made becomes a failed leaf."""
+        """Starts it in an environment of its own; if that could not be made, adds a failed leaf instead."""
         if isinstance(env, CloneError):
             self.run.launch(lambda: self._stillborn(env))
         else:
@@ -100,7 +100,7 @@ class Trajectory:
             self.growth.landed()
 
     async def _turn(self) -> bool:
-        """Acts once and appends what comes of it; returns whether the episode goes on."""
+        """Acts once and appends the result; returns whether the episode goes on."""
         action, text, call = await self.act()
         with self._blame(Status.TOOL_FAULT, action):
             state = members.ANCHOR.of(self.env.unwrapped)()
@@ -123,7 +123,7 @@ class Trajectory:
         """Draws one action: probe, decide, continue; the probe and its continuation are one action.
 
         Returns:
-            The action, its text, and what of it the environment is given.
+            The action, its text, and that text in the environment's dialect.
         """
         limit = min(self.run.limits.action_tokens - len(self.prefix), self.room)
         if limit < 1:
@@ -172,13 +172,13 @@ class Trajectory:
         )
 
     def _read(self, action: Generation) -> tuple[str, str]:
-        """Returns the text of an action, and what of it the environment is given."""
+        """Returns the text of an action, also in the environment's dialect."""
         with self._blame(Status.RENDERER_FAULT, action):
             text = self.run.renderer.text((*self.prefix, *action.tokens))
             return text, self.run.renderer.action(text)
 
     def _goes_on(self, action: Generation, text: str, call: str) -> bool:
-        """Whether an engine stopped at a stop string that ends nothing: it stands in a thought, or in a text of a call."""
+        """Whether an engine stopped at a stop string that ends nothing, inside a thought or a string of a call."""
         if action.finish != "stop" or not action.tokens or action.tokens[-1] in self.run.renderer.stop_tokens:
             return False
         with self._blame(Status.TOOL_FAULT, action):
@@ -204,7 +204,7 @@ class Trajectory:
 
     async def fork(self, count: int) -> None:
         """Launches siblings from the state before the probe, each in a clone of the environment."""
-        # each fork takes its part of what is left: were it one purse, who came first would shape the tree
+        # each fork gets its part of what is left: with one common purse, whoever came first would shape the tree
         self.quota, *quotas = split_evenly(max(0, self.quota - count), count + 1)
         keys = self.growth.allot(self.parent, count)
         envs = await self.growth.environments.clone(self.env, [self.growth.seed(key, "env") for key in keys])
@@ -239,10 +239,10 @@ class Trajectory:
             return door.outcome(await self.run.call(self.env.step, call))
 
     async def observe(self, action: int, observation: str, *, after_result: bool) -> None:
-        """Appends what the environment said and gets ready for the next action; what does not fit ends the trajectory."""
+        """Appends what the environment said and gets ready for the next action; if it does not fit, the trajectory ends."""
         run, room = self.run, self.room - self.run.limits.answer_reserve
         self.parent, self.parent_at = action, len(self.tree.nodes[action].tokens)
-        # what fails from here on hangs on the action, which stands
+        # a failure from here on becomes a child of the action, which is already in the tree
         self.key, self.origin, self.replayed = (*self.key, 0), "", 0
         with self._blame(Status.RENDERER_FAULT):
             ended = self.context[-1] in run.renderer.stop_tokens
@@ -263,7 +263,7 @@ class Trajectory:
         """Ends the trajectory with a status if anything is raised within; its siblings go on.
 
         Args:
-            status: of the leaf; a `TimeoutError` of a tool or a policy makes it the status for that.
+            status: of the leaf; a `TimeoutError` of a tool or a policy has a status of its own.
             action: what was drawn so far, which is kept.
         """
         try:
@@ -275,19 +275,19 @@ class Trajectory:
             raise _Ended(status, reason(error), action) from error
 
     def _full(self) -> _Ended:
-        """Returns the end of a trajectory whose context has no room, with what the environment pays for that."""
+        """Returns the end of a trajectory whose context is full, with the reward that the environment gives for that."""
         with self._blame(Status.TOOL_FAULT):
             paid = members.FORFEIT.of(self.env.unwrapped)()
             reward = None if paid is None else door.reward(paid)
         return _Ended(Status.CONTEXT_FULL, reward=reward)
 
     def _readable(self, action: Generation | None) -> str:
-        """Returns the text of an action that came to nothing, as far as it can be read."""
+        """Returns the text of the action under way when a trajectory failed; "" if it cannot be decoded."""
         if action is None:
             return ""
         try:
             return self.run.renderer.text((*self.prefix, *action.tokens))
-        except Exception:  # noqa: BLE001  # it may be the reason why the trajectory failed, and the leaf says so
+        except Exception:  # noqa: BLE001  # this may be why the trajectory failed, and the leaf says so
             return ""
 
     def _record(self, action: Generation | None, **fields: Any) -> int:
@@ -315,7 +315,7 @@ class Trajectory:
 
 
 def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:
-    """Returns the entropies of the first action above `index`: the path's baseline, inherited by its forks."""
+    """Returns the entropies of the first action on the path to `index`: the baseline, which its forks inherit."""
     entropies: list[float] = []
     for node, stop in tree.path(index)[1:]:
         if tree.nodes[node].kind != "action":
@@ -325,7 +325,7 @@ def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:
 
 
 def _own_actions_entropies(tree: RolloutTree, index: int) -> tuple[tuple[float, ...], ...]:
-    """Returns the entropies of the actions above `index` back to where its path began."""
+    """Returns the entropies of each action above `index`, back to where its path began."""
     actions: list[tuple[float, ...]] = []
     for node, _ in reversed(tree.path(index)):
         if tree.nodes[node].kind == "action":

@@ -1,6 +1,6 @@
 """Where metrics go: always to a JSONL file, to wandb on request; one tracker per file.
 
-`tracker.py` says what a tracker is. What may fail, such as one that needs a network, is put into `Guarded`.
+`tracker.py` says what a tracker is. One that may fail, for example because it needs a network, is wrapped in `Guarded`.
 """
 
 from .guarded import Guarded

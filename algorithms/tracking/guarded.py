@@ -1,4 +1,4 @@
-"""Any tracker, such that its failure harms no run."""
+"""Wraps any tracker so that its failure does not harm the run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ class Guarded:
 
     Args:
         name: of the tracker, for people.
-        make: returns it; this may fail too.
+        make: returns the tracker; this may fail too.
         tell: called with the message.
 
     >>> def broken() -> Tracker:

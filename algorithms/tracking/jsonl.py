@@ -1,4 +1,4 @@
-"""A run's own file of metrics, and cutting it back to the step a run goes on from."""
+"""A run's own metrics file, and cutting it back to the step from which the run resumes."""
 
 import json
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def keep_steps_before(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    # as bytes: a kill may have cut a character in two, and a text may hold a line end that only Unicode knows
+    # as bytes: a kill may have cut a character in two, and a string may contain a line break that only Unicode knows
     with path.open("r+b") as lines:  # in place: on a full disk there is no room for a copy
         end = 0
         for line in lines:

@@ -1,11 +1,11 @@
-"""What a tracker is, and sending one step to several."""
+"""What a tracker is, and sending a step to several of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Takes metrics."""
+    """Records the metrics of a run."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records one step."""
@@ -21,6 +21,6 @@ class Tracker(Protocol):
 
 
 def log_all(trackers: Sequence[Tracker], step: int, metrics: Mapping[str, float]) -> None:
-    """Sends one step everywhere."""
+    """Sends one step to all trackers."""
     for tracker in trackers:
         tracker.log(step, metrics)

@@ -1,8 +1,9 @@
-"""Trees on disk: one line of JSON a tree, each line compressed by itself, with an index of where they end.
+"""Trees on disk: one line of JSON per tree, each compressed on its own, with an index of where they end.
 
-A file whose name ends in `.zst` holds one zstd frame a tree, and beside it lies `<name>.index`: where each frame ends, eight
-bytes a tree. The index is written after the frames and can always be made from them, so nobody needs it; with it a tree
-is found at once. A last frame that a kill cut off is no tree: readers pass over it, the next writer removes it.
+A file whose name ends in `.zst` holds one zstd frame per tree. Beside it is `<name>.index`, which holds the end of each frame
+in eight bytes. The index is written after the frames and can always be rebuilt from them, so it is not necessary; it only
+makes finding a tree fast. A last frame that was cut off by a kill does not count: readers skip it, and the next writer
+removes it.
 """
 
 import json
@@ -26,7 +27,7 @@ _LONGEST_HEADER = 18
 _END = np.dtype("<i8")
 _BLOCK = 1 << 20
 _RUN_LENGTH = 1
-"""The kind of a block that holds one byte, however large it becomes."""
+"""The kind of a block that holds a single byte, repeated when it is decompressed."""
 
 Ends = NDArray[np.int64]
 Data = bytes | mmap.mmap
@@ -55,7 +56,7 @@ def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
 
 
 def read_trees(path: Path) -> Iterator[RolloutTree]:
-    """Yields the trees of a file, compressed or not, also of one written when numbers were text.
+    """Yields the trees of a file, compressed or not; it may be in the older format with numbers as text.
 
     Raises:
         ValueError: the file is damaged before its end.
@@ -65,15 +66,15 @@ def read_trees(path: Path) -> Iterator[RolloutTree]:
 
 
 def read_tree(path: Path, number: int) -> RolloutTree:
-    """Returns one tree of a file; of a compressed one without reading those before it.
+    """Returns one tree of a file; in a compressed file, without reading the trees before it.
 
     Args:
         path: of the file.
         number: 0 for the first; −1 for the last.
 
     Raises:
-        IndexError: there are not so many.
-        ValueError: it is damaged.
+        IndexError: the file has fewer trees.
+        ValueError: the tree is damaged.
     """
     if not _is_compressed(path):
         return RolloutTree.from_json(list(_lines(path))[number])
@@ -92,11 +93,11 @@ def count_trees(path: Path) -> int:
 
 
 def keep_trees_before(path: Path, step: int) -> None:
-    """Drops the trees of steps from `step` on, and what a kill left of one: a resumed run writes them again.
+    """Drops the trees from step `step` on, and one that a kill cut off: a resumed run writes them again.
 
     Args:
         path: of a compressed file; may be missing.
-        step: the first to drop, by the trees' own `meta["step"]`.
+        step: the first step to drop, by the trees' own `meta["step"]`.
     """
     if not path.is_file():
         return
@@ -109,11 +110,11 @@ def keep_trees_before(path: Path, step: int) -> None:
 
 
 def forget_trees_before(path: Path, step: int) -> None:
-    """Removes the trees of steps before `step`: the others are copied, so there must be room for them.
+    """Removes the trees of the steps before `step`; the others are copied, so there must be room for them.
 
     Args:
         path: of a compressed file; may be missing.
-        step: the first to keep, by the trees' own `meta["step"]`.
+        step: the first step to keep, by the trees' own `meta["step"]`.
     """
     if not path.is_file():
         return
@@ -133,14 +134,14 @@ def forget_trees_before(path: Path, step: int) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-    _index(path).unlink(missing_ok=True)  # before, or it would be that of another file
+    _index(path).unlink(missing_ok=True)  # first, or a kill could leave it beside a file it does not belong to
     os.replace(temporary, path)
     _index(path).write_bytes((ends[gone:] - start).tobytes())
     sync(path.parent)
 
 
 def compress_trees(path: Path, compressed: Path) -> None:
-    """Replaces a file of lines by a compressed one, if there is one; a last line that a kill cut off is left out."""
+    """Replaces a file of plain lines, if there is one, by a compressed file; a last line cut off by a kill is left out."""
     if not path.is_file():
         return
     if not compressed.is_file():
@@ -173,10 +174,10 @@ def _is_compressed(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Data]:
-    """Gives the bytes of a file, which are read as they are used."""
+    """Gives the bytes of a file, which are only read where they are used."""
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
-            yield b""  # which cannot be mapped
+            yield b""  # an empty file cannot be mapped
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
@@ -192,7 +193,7 @@ def _line(data: Data, start: int, end: int) -> str:
 
 
 def _is_before(data: Data, ends: Ends, number: int, step: int) -> bool:
-    """Whether a tree is of a step before one; one that cannot be read is not."""
+    """Whether a tree belongs to a step before `step`; one that cannot be read does not."""
     try:
         line = _line(data, int(ends[number - 1]) if number else 0, int(ends[number]))
         return int(json.loads(line)["meta"].get("step", 0)) < step
@@ -205,17 +206,17 @@ def _index(path: Path) -> Path:
 
 
 def _ends(path: Path, data: Data) -> Ends:
-    """Returns where the trees of a file end, as the index says and, where that ends or is wrong, as the file itself does."""
+    """Returns where the trees of a file end: as the index says, and where that ends or is wrong, as the file itself says."""
     known = _known(path, len(data))
     ends: list[int] = known[[0, -1]].tolist() if len(known) else []
     starts = [0, int(known[-2]) if len(known) > 1 else 0]
     if [_frame_end(data, start) for start in starts[: len(ends)]] != ends:
-        known, ends = known[:0], []  # it is that of another file
+        known, ends = known[:0], []  # it belongs to another file
     return np.concatenate([known, np.array([end for _, end in _walk(data, ends[-1] if ends else 0)], _END)])
 
 
 def _known(path: Path, size: int) -> Ends:
-    """Returns what the index says, as far as that can be."""
+    """Returns what the index says, as far as it is possible in a file of that size."""
     try:
         raw = _index(path).read_bytes()
     except OSError:
@@ -226,10 +227,10 @@ def _known(path: Path, size: int) -> Ends:
 
 
 def _walk(data: Data, start: int) -> Iterator[tuple[str, int]]:
-    """Yields the lines of the frames from `start` on and where these end, up to what a kill left of the last one.
+    """Yields the line and the end of each frame from `start` on, except a last one that a kill cut off.
 
     Raises:
-        ValueError: there is damage before the last one.
+        ValueError: there is damage before the last frame.
     """
     while (end := _frame_end(data, start)) is not None:
         try:
@@ -239,7 +240,7 @@ def _walk(data: Data, start: int) -> Iterator[tuple[str, int]]:
         yield line, end
         start = end
     if _has_frame(data, start + 1):
-        raise ValueError(f"There is damage at byte {start}, and whole trees after it.")
+        raise ValueError(f"The file is damaged at byte {start}, but has whole trees after it.")
 
 
 def _has_frame(data: Data, start: int) -> bool:
@@ -253,7 +254,7 @@ def _has_frame(data: Data, start: int) -> bool:
 
 
 def _frame_end(data: Data, start: int) -> int | None:
-    """Returns where the frame ends that begins at `start`, as its blocks say how long they are; None if it is not whole."""
+    """Returns the end of the frame that begins at `start`, from the lengths of its blocks; None if it is not whole."""
     zstandard = _zstandard()
     head = data[start : start + _LONGEST_HEADER]
     try:
@@ -272,7 +273,7 @@ def _frame_end(data: Data, start: int) -> int | None:
 
 
 def _mend(path: Path) -> None:
-    """Removes what a kill left of a last tree, and brings the index up to the file."""
+    """Removes a last tree that a kill cut off, and brings the index up to date with the file."""
     size = path.stat().st_size if path.is_file() else 0
     index = _index(path)
     if index.is_file() and index.stat().st_size % _END.itemsize == 0:
@@ -289,7 +290,7 @@ def _mend(path: Path) -> None:
 
 
 def _cut(path: Path, ends: Ends) -> None:
-    """Cuts a file, and its index, after the last of some trees: in place, for on a full disk there is no room for a copy."""
+    """Cuts a file, and its index, after the last of some trees; in place, because a full disk has no room for a copy."""
     with path.open("r+b") as file:
         file.truncate(int(ends[-1]) if len(ends) else 0)
     sync(path)
@@ -301,7 +302,7 @@ def _cut(path: Path, ends: Ends) -> None:
 
 
 def _zstandard() -> Any:
-    """Returns the library that compresses.
+    """Returns the compression library.
 
     Raises:
         ConfigError: it is not installed.

@@ -29,7 +29,7 @@ class WandbTracker:
         name: of the run.
         directory: where offline files go.
         config: the resolved configuration.
-        run_id: keeps one run over several processes.
+        run_id: identifies the run, so that a resumed one continues it.
 
     Raises:
         ConfigError: wandb is not installed.

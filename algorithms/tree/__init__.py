@@ -1,7 +1,7 @@
-"""The rollout tree; there is no algorithm in this room. `tracking/trees.py` writes trees to disk and reads them back.
+"""The rollout tree; no algorithm is in this folder. `tracking/trees.py` writes trees to disk and reads them back.
 
 A tree is flat and append-only, with parents by index. A node stores only the tokens it adds, and a trajectory is the walk
-from a leaf to the root. What a tree holds per token lies in a few arrays; its nodes have views of them.
+from a leaf to the root. A tree stores its values per token in a few arrays; its nodes have views of them.
 """
 
 from .rollout_tree import NO_PARENT, Node, Origin, RolloutTree, Segment, Status, ToolCalls, total_tool_calls

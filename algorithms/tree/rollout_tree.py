@@ -19,7 +19,7 @@ Origin = Literal["", "root", "branch", "backfill"]
 
 
 class Status(enum.StrEnum):
-    """How a trajectory ended; every leaf has one, no other node has."""
+    """How a trajectory ended; every leaf has one, no other node does."""
 
     ANSWERED = "answered"
     """The environment terminated the episode."""
@@ -32,15 +32,15 @@ class Status(enum.StrEnum):
     TOOL_TIMEOUT = "tool_timeout"
     """A tool did not return in time."""
     TOOL_FAULT = "tool_fault"
-    """A tool or the environment raised, or paid what is no number."""
+    """A tool or the environment raised, or returned something invalid, such as a reward of NaN."""
     POLICY_TIMEOUT = "policy_timeout"
     """The policy did not answer in time."""
     POLICY_FAULT = "policy_fault"
-    """The policy raised, or drew what is no token or has no probability."""
+    """The policy raised, or returned an invalid token, log-probability or entropy."""
     RENDERER_FAULT = "renderer_fault"
     """Text could not be turned into tokens, or back."""
     BRANCHING_FAULT = "branching_fault"
-    """The branching strategy raised, or asked for what does not exist."""
+    """The branching strategy raised, or asked for something impossible."""
     CLONE_FAILED = "clone_failed"
     """The environment of this path could not be made."""
 
@@ -54,27 +54,27 @@ class Status(enum.StrEnum):
 class Node:
     """Some tokens, and what happened after them.
 
-    What it holds for each token may be given as any sequence, and is then a `Span`: log-probabilities and entropies as float32
-    holds them. It equals a tuple of the same numbers, but has no `+`.
+    Values per token may be given as any sequence, and are stored as a `Span`; log-probabilities and entropies are rounded to
+    float32. A span equals a tuple of the same numbers, but has no `+`.
 
     Args:
         key: ordinals of the children from the root down; the node's identity, never its arrival order.
         parent: index of the parent, `NO_PARENT` for the prompt.
         parent_at: how many of the parent's own tokens this node continues from.
         kind: who wrote the tokens: the task ("prompt"), the policy ("action") or a tool ("observation").
-        tokens: token ids [T].
+        tokens: [T], ids of the tokens that the node adds.
         sampled: [T], True where the policy drew the token; the loss mask means this and nothing else.
         logprobs: [T], log-probability in nats under the policy that drew the token; 0 elsewhere.
         entropies: [T], entropy in nats of the distribution the token was drawn from; 0 elsewhere.
-        text: what the model wrote or saw, so that of an observation holds the tool's result. When `freeze` splits a node, the
-            text stays with its end.
-        origin: how the path came to be that begins here: "root", "branch", "backfill"; "" inside a path.
+        text: what the model wrote or saw; the text of an observation contains the tool's result. When `freeze` splits a node,
+            the text stays with the last piece.
+        origin: how the path that begins here came to be: "root", "branch", "backfill"; "" inside a path.
         agent: name of the acting agent, in environments with several.
-        seed: what the policy drew with.
+        seed: the seed that the policy drew with.
         policy_version: of the weights that wrote the tokens.
         tool: name of the tool that this action really ran, "" if none.
-        tool_status: how that went, as the environment says in `info["status"]`: "ok", or the name of an error; of an action
-            that ran no tool, why, such as "mistake". "" if it does not say.
+        tool_status: how that went, as the environment says in `info["status"]`: "ok", or the name of an error. If the action
+            ran no tool, the reason, such as "mistake". "" if the environment does not say.
         replayed: tool calls that were run again to make this path's environment.
         status: how the trajectory ended; None inside one.
         fault: why, if that says nothing about the model; "" otherwise.
@@ -106,10 +106,10 @@ class Node:
     anchor: str | None = None
 
     def __post_init__(self) -> None:
-        """Takes the numbers into arrays.
+        """Stores the values per token as arrays.
 
         Raises:
-            ValueError: they are no numbers, or token ids that have more than 32 bits.
+            ValueError: they are not numbers of the right kind, or token ids need more than 32 bits.
         """
         for name in COLUMNS:
             object.__setattr__(self, name, span(getattr(self, name), name))
@@ -131,19 +131,19 @@ class ToolCalls(NamedTuple):
 
 
 def _span(node: Node, name: str) -> Span[Any]:
-    """Returns what a node holds per token, as what it is."""
+    """Returns a node's values of one of `COLUMNS`, typed as the span they are."""
     numbers: Span[Any] = getattr(node, name)
     return numbers
 
 
 def _together(nodes: Sequence[Node]) -> list[Node]:
-    """Returns equal nodes whose numbers lie in one object for each of `COLUMNS`."""
+    """Returns equal nodes whose numbers share one `bytes` object for each of `COLUMNS`."""
     columns = zip(*(together([_span(node, name) for node in nodes]) for name in COLUMNS), strict=True)
     return [_with(node, dict(zip(COLUMNS, own, strict=True))) for node, own in zip(nodes, columns, strict=True)]
 
 
 def _with(node: Node, changes: Mapping[str, Any]) -> Node:
-    """Returns a node with other values, as `dataclasses.replace` does, but without looking at its numbers again."""
+    """Returns a node with some fields changed, as `dataclasses.replace` does, but without checking its numbers again."""
     changed = object.__new__(Node)
     for name in _FIELDS:
         object.__setattr__(changed, name, changes[name] if name in changes else getattr(node, name))
@@ -155,7 +155,7 @@ class RolloutTree:
     """All rollouts of one prompt.
 
     Args:
-        task: the environment's name of the task.
+        task: the environment's name for the task.
         meta: anything worth keeping beside the tree (step, reset seed, …); JSON values.
         nodes: in order of arrival; in depth-first order of their keys once frozen.
     """
@@ -166,13 +166,13 @@ class RolloutTree:
     frozen: bool = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes the nodes of another tree, each with its own numbers, and puts these together."""
+        """Takes the nodes of a pickled tree, each with its own numbers, and lets them share arrays again."""
         vars(self).update(state)
         self.nodes = _together(self.nodes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the numbers of the tokens occupy."""
+        """Bytes that the values per token occupy."""
         held = [_span(node, name).held for node in self.nodes for name in COLUMNS]
         return sum(map(len, {id(some): some for some in held}.values()))
 
@@ -180,7 +180,7 @@ class RolloutTree:
         """Appends a node and returns its index.
 
         Raises:
-            ValueError: the tree is frozen, a length differs, the parent or offset does not exist, or a number is none.
+            ValueError: the tree is frozen, lengths differ, the parent or offset does not exist, or a number is not finite.
         """
         if self.frozen:
             raise ValueError("A frozen tree takes no more nodes.")
@@ -218,7 +218,7 @@ class RolloutTree:
         return segments[::-1]
 
     def along(self, leaf: int, name: Literal["tokens", "sampled", "logprobs", "entropies"]) -> Array:
-        """Returns what the nodes hold per token, along a trajectory, [T]: an array of the caller's own."""
+        """Returns one kind of value per token along a trajectory, [T], as a new array."""
         return np.concatenate([np.asarray(getattr(self.nodes[node], name)[:stop]) for node, stop in self.path(leaf)])
 
     def length(self, leaf: int) -> int:
@@ -243,13 +243,13 @@ class RolloutTree:
     def logprobs(self, leaf: int) -> list[float]:
         """Returns the log-probability of each token of a trajectory, in nats, [T] like `tokens`.
 
-        It is that under the policy that drew the token, and 0 where nobody drew one (`sampled` is False there).
+        It is the one under the policy that drew the token, and 0 where no policy drew it (`sampled` is False there).
         """
         nats: list[float] = self.along(leaf, "logprobs").tolist()
         return nats
 
     def total_reward(self, leaf: int) -> float:
-        """Returns the sum of the rewards along a trajectory; an action forked from its middle paid nothing there."""
+        """Returns the sum of the rewards along a trajectory, without those of actions that it contains only in part."""
         segments = self.path(leaf)
         whole = (self.nodes[node] for node, stop in segments if stop == len(self.nodes[node].tokens))
         return float(sum(node.reward for node in whole if node.reward is not None))
@@ -268,10 +268,10 @@ class RolloutTree:
         return sum(bool(self.nodes[n].tool) and stop == len(self.nodes[n].tokens) for n, stop in above)
 
     def freeze(self) -> "RolloutTree":
-        """Returns a tree in which every fork lies at a node's end, ordered depth first by key, keys made dense.
+        """Returns a tree in which every fork lies at a node's end; nodes are in depth-first order of keys without gaps.
 
         An action that was forked inside is split there; its tool, reward and status stay with its
-        end. Two trees with the same content freeze to the same tree, whatever order it arrived in.
+        last piece. Two trees with the same content freeze to the same tree, in whatever order it arrived.
         """
         children: dict[int, list[int]] = {}
         for index, node in enumerate(self.nodes):
@@ -293,9 +293,10 @@ class RolloutTree:
         return RolloutTree(self.task, dict(self.meta), _together(pieces), frozen=True)
 
     def to_json(self) -> str:
-        """Returns the tree as one line of JSON: what its nodes hold per token is in "arrays", one after another.
+        """Returns the tree as one line of JSON; the values per token of all nodes are in "arrays", one node after another.
 
-        Each array is in base64; its numbers are those of `COLUMNS`. A node's "length" says how many of them are its own.
+        Each array is in base64 and has the type that `COLUMNS` says. A node's "length" says how many of its values are the
+        node's own.
         """
         arrays = {}
         for name, dtype in COLUMNS.items():
@@ -307,7 +308,7 @@ class RolloutTree:
 
     @classmethod
     def from_json(cls, line: str) -> "RolloutTree":
-        """Reads what `to_json` wrote, now or when it wrote numbers as text; the tree is equal to the one written."""
+        """Reads what `to_json` wrote, in this format or the older one with numbers as text; equals the tree written."""
         record: Mapping[str, Any] = json.loads(line)
         tree, at = cls(record["task"], dict(record["meta"])), 0
         given: Mapping[str, str] = record.get("arrays", {})
@@ -342,7 +343,7 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
 
 
 def _written(node: Node) -> dict[str, Any]:
-    """Returns what a node is apart from its arrays, without what says nothing."""
+    """Returns a node's fields for JSON: without its arrays, and without those that have their default."""
     values = ((name, getattr(node, name)) for name in _FIELDS if name not in COLUMNS)
     return {**{name: value for name, value in values if value != _DEFAULTS.get(name)}, "length": len(node.tokens)}
 

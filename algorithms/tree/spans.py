@@ -1,4 +1,4 @@
-"""Numbers of nodes as arrays: bytes that nobody can change, and the views of them that nodes hold."""
+"""The values that nodes hold per token: immutable bytes, and the nodes' views of them."""
 
 import sys
 from array import array
@@ -18,30 +18,30 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "logprobs": np.dtype("<f4"),
     "entropies": np.dtype("<f4"),
 }
-"""What a node holds for each of its tokens, and how: numbers of an array, the same on every machine."""
+"""What a node holds for each of its tokens, and its type, which is the same on every machine."""
 
 _KINDS = {
     "tokens": ("iu", "integers"),
-    "sampled": ("biu", "truths"),
+    "sampled": ("biu", "booleans"),
     "logprobs": ("fiu", "numbers"),
     "entropies": ("fiu", "numbers"),
 }
 _CODES = {"tokens": "i", "logprobs": "f", "entropies": "f"} if sys.byteorder == "little" else {}
-"""Python's own arrays take in a short tuple in half the time that NumPy's take."""
+"""Python's own arrays read a short tuple in half the time that NumPy's need."""
 
 
 class Span(Sequence[Value], Generic[Value]):
-    """Some numbers in a row: a sequence that cannot be changed, equal to a tuple of the same numbers.
+    """An immutable sequence of numbers, equal to a tuple of the same numbers.
 
-    Its elements and those it yields are Python's own numbers; `array`, or `np.asarray`, has them without a copy. There is
-    no `+`: of arrays it would be an addition. `concatenated` joins spans.
+    Its elements are plain Python numbers; `array`, or `np.asarray`, gives them without a copy. There is no `+`, which on
+    arrays would add. `concatenated` joins spans.
 
     Args:
-        held: the bytes that they lie in, maybe among others.
-        dtype: of them.
-        start: where they begin there, in numbers.
+        held: the bytes that hold the numbers, possibly among others.
+        dtype: of the numbers.
+        start: where they begin in these bytes, counted in numbers.
         stop: where they end.
-        step: 1, or 0 for one value so many times, which takes no room: where nobody drew a token all log-probabilities are 0.
+        step: 1, or 0 for one value repeated, which takes no room: where nobody drew a token, all log-probabilities are 0.
     """
 
     __slots__ = ("_dtype", "_held", "_start", "_step", "_stop")
@@ -51,24 +51,24 @@ class Span(Sequence[Value], Generic[Value]):
 
     @property
     def array(self) -> Array:
-        """The numbers as a NumPy array, without a copy and not to be written to."""
+        """The numbers as a read-only NumPy array, without a copy."""
         size = self._dtype.itemsize * self._step
         return np.ndarray(self._stop - self._start, self._dtype, self._held, self._start * size, (size,))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """Type of the numbers."""
         return self._dtype
 
     @property
     def packed(self) -> bytes:
-        """The numbers as the bytes of `array`; without a copy where nothing else is held with them."""
+        """The numbers as the bytes of `array`; without a copy if `held` contains nothing else."""
         size = self._dtype.itemsize
         return self._held[self._start * size : self._stop * size] if self._step else self._held * len(self)
 
     @property
     def held(self) -> bytes:
-        """What holds the numbers: those of several nodes, or the one value that they all are."""
+        """The bytes that hold the numbers: those of several nodes, or the one value that is repeated."""
         return self._held
 
     @property
@@ -121,7 +121,7 @@ class Span(Sequence[Value], Generic[Value]):
         return hash(tuple(self))
 
     def __add__(self, other: object) -> "Span[Value]":
-        raise TypeError("The numbers of nodes have no +. Use algorithms.tree.concatenated(a, b), or tuple(a) + tuple(b).")
+        raise TypeError("Spans have no +. Use algorithms.tree.concatenated(a, b), or tuple(a) + tuple(b).")
 
     def __repr__(self) -> str:
         return repr(tuple(self))
@@ -135,18 +135,18 @@ class Span(Sequence[Value], Generic[Value]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._step == 0:
             return _repeated, (self._held, self._dtype.str, len(self))
-        return _sent, (self.packed, self._dtype.str)  # without what else is held there
+        return _sent, (self.packed, self._dtype.str)  # without the other numbers in `held`
 
 
 def span(values: Sequence[Value], name: str) -> Span[Value]:
-    """Returns values as a span of their own; a span stays what it is.
+    """Returns values as a span; a span of the right type is returned as it is.
 
     Args:
         values: numbers.
-        name: of the column of a node that they are, which says of what type they become.
+        name: one of `COLUMNS`, which gives the type.
 
     Raises:
-        ValueError: they are no such numbers.
+        ValueError: they are not numbers of that kind.
     """
     dtype = COLUMNS[name]
     if isinstance(values, Span) and values._dtype == dtype:
@@ -155,7 +155,7 @@ def span(values: Sequence[Value], name: str) -> Span[Value]:
         try:
             return _packed(array(_CODES[name], values).tobytes(), dtype)
         except (TypeError, OverflowError):
-            pass  # what is no such number is refused below
+            pass  # what is not such a number is refused below
     given = np.asarray(values) if len(values) else np.empty(0, dtype)
     kinds, meant = _KINDS[name]
     if given.ndim != 1 or given.dtype.kind not in kinds:
@@ -163,29 +163,29 @@ def span(values: Sequence[Value], name: str) -> Span[Value]:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which a tree refuses
         own = given.astype(dtype)
     if name == "tokens" and (own != given).any():
-        raise ValueError(f"Token ids have 32 bits, got {given.min()} to {given.max()}.")
+        raise ValueError(f"Token ids must fit into 32 bits, got {given.min()} to {given.max()}.")
     return _packed(own.tobytes(), dtype)
 
 
 def repeated(value: int, count: int, name: str) -> Span[Any]:
-    """Returns one value so many times.
+    """Returns a span of one value, repeated.
 
     Args:
-        value: which.
+        value: the value.
         count: how often.
-        name: of the column of a node that it is for.
+        name: one of `COLUMNS`, which gives the type.
     """
     return Span(_bytes_of(value, name), COLUMNS[name], 0, count, 0)
 
 
 def concatenated(*spans: Sequence[Value]) -> Span[Value]:
-    """Returns the numbers of spans one after another; at least one must be a span and all of its type.
+    """Returns one span with the numbers of one or more others, all of one type.
 
     >>> concatenated(span([1, 2], "tokens"), span([3], "tokens"))
     (1, 2, 3)
 
     Raises:
-        TypeError: they are not all spans of numbers of one type.
+        TypeError: there are none, they are not all spans, or their types differ.
     """
     own = [one for one in spans if isinstance(one, Span)]
     if not own or len(own) < len(spans) or len({one.dtype for one in own}) > 1:
@@ -194,7 +194,7 @@ def concatenated(*spans: Sequence[Value]) -> Span[Value]:
 
 
 def together(spans: Sequence[Span[Any]]) -> list[Span[Any]]:
-    """Returns equal spans of one type whose numbers lie in one object, so that each takes no more than its numbers."""
+    """Returns equal spans of one type that share one `bytes` object, so that each takes no more room than its numbers."""
     held = b"".join([one.packed for one in spans if one._step])
     moved: list[Span[Any]] = []
     start = 0
@@ -218,12 +218,12 @@ def _packed(numbers: bytes, dtype: np.dtype[Any]) -> Span[Any]:
 
 
 def _sent(numbers: bytes, dtype: str) -> Span[Any]:
-    """Returns a span that was pickled."""
+    """Rebuilds a pickled span."""
     return _packed(numbers, np.dtype(dtype))
 
 
 def _repeated(value: bytes, dtype: str, count: int) -> Span[Any]:
-    """Returns a span of one value."""
+    """Rebuilds a pickled span of one repeated value."""
     return Span(_shared(value), np.dtype(dtype), 0, count, 0)
 
 
@@ -237,6 +237,6 @@ def _is_finite(value: bytes, dtype: np.dtype[Any]) -> bool:
     return bool(np.isfinite(np.frombuffer(value, dtype)).all())
 
 
-@lru_cache(64)  # almost all are of 0, True and False: an object of its own for each would take more than its numbers
+@lru_cache(64)  # almost all are 0, True or False, and an object for each span would take more room than its numbers
 def _shared(value: bytes) -> bytes:
     return value

@@ -85,8 +85,8 @@ def test_all_means_all(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["env", "--check", "--rounds", "1"], "--check has sizes of its own and takes no other options."),
-        (["all", "--rounds", "1"], "arpo bench all takes no options but --check."),
+        (["env", "--check", "--rounds", "1"], "--check has its own sizes and takes no other options."),
+        (["all", "--rounds", "1"], "arpo bench all takes no option except --check."),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(words: list[str], says: str, capsys: Any) -> None:

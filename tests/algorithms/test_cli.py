@@ -84,7 +84,7 @@ def test_every_command_explains_itself(command, capsys):
         ("play ARPO/SearchMini-v0 --task nothing", "nothing"),
         ("eval --policy nowhere", "neither a run with a policy in it nor a model folder"),
         ("eval --policy . --questions 0", "questions must be at least 1"),
-        ("eval --policy . --temperature 0 --samples 2", "Greedy samples are all alike"),
+        ("eval --policy . --temperature 0 --samples 2", "Greedy samples are all the same"),
         ("bench env --rounds 0", "rounds must be at least 1"),
         ("bench sharing --policy nowhere", "not a model folder"),
         ("bench sharing --policy . --prompts 0", "prompts must be at least 1"),

@@ -55,7 +55,7 @@ def test_what_an_option_takes_and_means_is_told(capsys: pytest.CaptureFixture[st
     assert main(["algorithms", "spo_tree"]) == 0
     assert "--algorithm-args 'fan_outs=(6,6,6)'" in said(capsys), "as a shell takes it"
     assert main(["algorithms", "dr_grpo"]) == 0
-    assert "sum over each path, divided by 3000 and the paths" in said(capsys)
+    assert "sum over each path, divided by 3000 and the number of paths" in said(capsys)
 
 
 @pytest.mark.parametrize("width", ["40", "80"])

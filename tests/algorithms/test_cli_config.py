@@ -153,7 +153,7 @@ def test_python_says_what_no_option_says():
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"learner": LearnerConfig(minibatches=3), "prompts": 2}, "2 prompts cannot be dealt out to 3 minibatches"),
+        ({"learner": LearnerConfig(minibatches=3), "prompts": 2}, "2 prompts cannot be divided into 3 minibatches"),
         ({"limits": Limits(temperature=0.0)}, "temperature must be above 0 for training"),
     ],
 )
@@ -178,7 +178,7 @@ def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys):
 def test_an_older_run_is_resumed(tiny_policy, tmp_path, capsys):
     run = written(tmp_path / "run", policy=str(tiny_policy), env_args=["cities_per_country=4"])
     assert main(["train", "--resume", str(run), "--steps", "99"]) == 2
-    assert "The learning rate of this run reaches its end at step 80; in a run of 99" in said(capsys)
+    assert "The learning rate of this run decays until step 80; in a run of 99" in said(capsys)
     assert main(["train", "--resume", str(run), "--learning-rate", "0.0005", "--mode", "free"]) == 2
     assert "--learning-rate, --mode would have no effect with --resume" in said(capsys)
     before = (run / "config.json").read_bytes()

@@ -393,7 +393,7 @@ def test_a_finished_run_is_extended_to_what_a_longer_one_is(whole, tiny_policy, 
     run, longer = tmp_path / "run", tmp_path / "longer"
     shutil.copytree(whole, run, symlinks=True)
     assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
-    assert "The run has 3 steps already" in said(capsys)
+    assert "The run already has 3 steps" in said(capsys)
     assert main(["train", "--resume", str(run), "--steps=5"]) == 0
     assert main(arguments(tiny_policy, longer, steps=5)) == 0
     assert_equal_runs(longer, run)

@@ -230,12 +230,12 @@ def test_another_model_is_not_taken_for_the_one_the_run_began_with(adapters, who
 def test_a_name_that_is_not_there_is_not_looked_for_further_up(whole, monkeypatch, capsys):
     monkeypatch.chdir(whole)
     assert main(["train", "--resume", "another-run"]) == 2
-    assert "another-run holds no run: there is no such file or folder" in said(capsys)
+    assert "another-run does not belong to a run: there is no such file or folder" in said(capsys)
 
 
 def test_what_lies_in_no_run_is_explained(tiny_policy, capsys):
     assert main(["train", "--resume", str(tiny_policy)]) == 2
-    assert "holds no run: there is no config.json of `arpo train` in it, nor above it" in said(capsys)
+    assert "does not belong to a run: there is no config.json of `arpo train` in it or above it" in said(capsys)
 
 
 def test_paths_among_an_environments_arguments_are_kept_from_the_root(tiny_policy, tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_the_steps_asked_for_are_compared_with_those_that_are_done(tiny_policy, 
         disturbed(patched, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert main(arguments(tiny_policy, run, steps=9)) == 143
     assert main(["train", "--resume", str(run), "--steps", "2"]) == 2
-    assert "The run has 2 steps already" in said(capsys)
+    assert "The run already has 2 steps" in said(capsys)
     assert main(["train", "--resume", str(run), "--steps", "3"]) == 0
     shorter = tmp_path / "shorter"
     assert main(arguments(tiny_policy, shorter, steps=3)) == 0

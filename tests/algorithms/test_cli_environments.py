@@ -211,7 +211,7 @@ def test_advice_names_only_arguments_that_the_environment_takes() -> None:
     assert "world" not in others
 
 
-@pytest.mark.parametrize(("share", "words"), [(1.0, "In every prompt all"), (0.9, "In 90% of the prompts all"), (0.5, "")])
+@pytest.mark.parametrize(("share", "words"), [(1.0, "For every prompt, all"), (0.9, "For 90% of the prompts, all"), (0.5, "")])
 def test_equal_rewards_throughout_are_remarked(share: float, words: str) -> None:
     lines = advice(SUMMARY | {"equal_reward_groups": share}, ())
     assert ("earned the same" in " ".join(lines)) == bool(words)

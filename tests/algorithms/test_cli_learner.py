@@ -106,7 +106,7 @@ def test_a_schedule_without_room_is_refused_before_the_run(folder, tmp_path):
     [
         ("--lora 0", "rank and alpha of at least 1"),
         ("--epochs 0", "epochs must be at least 1"),
-        ("--minibatches 3", "2 prompts cannot be dealt out to 3 minibatches"),
+        ("--minibatches 3", "2 prompts cannot be divided into 3 minibatches"),
         ("--entropy-bonus -1", "entropy_bonus must be at least 0"),
         ("--learning-rate nan", "learning_rate must be at least 0 and finite"),
         ("--weight-decay inf", "weight_decay must be at least 0 and finite"),

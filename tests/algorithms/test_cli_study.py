@@ -170,7 +170,7 @@ def test_a_run_that_did_not_finish_ends_the_study_and_leaves_the_page(status, tr
         ("--readme half", f"half needs a line {study.BEGIN} and after it a line {study.END}"),
         ("--readme turned", f"turned needs a line {study.BEGIN} and after it a line {study.END}"),
         ("--readme latin", "latin is not UTF-8"),
-        ("--readme None --seeds", "--seeds names none: give at least one, e.g. --seeds 1 2 3"),
+        ("--readme None --seeds", "--seeds is empty: give at least one, e.g. --seeds 1 2 3"),
     ],
 )
 def test_a_mistake_is_explained_before_any_run(arguments, hint, tmp_path, monkeypatch, capsys):

@@ -172,7 +172,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--env-args hops=9", "hops must lie in 1..4"),
         ("--eval-args split=tset", "Did you mean 'test'?"),
         ("--policy nowhere", "nowhere is not a model folder"),
-        ("--resume nowhere", "nowhere holds no run"),
+        ("--resume nowhere", "nowhere does not belong to a run"),
         ("--resume nowhere --steps 9 --seed 4", "--steps, --seed would have no effect with --resume"),
     ],
 )

@@ -61,7 +61,7 @@ def test_without_landlock_and_mounts_per_session_it_fails_and_says_what_is_not_k
     monkeypatch.setattr(doctor, "probe", lambda: lacking)
     assert arpo(["doctor"]) == 1
     shown = capsys.readouterr().out
-    assert "not all that is promised is kept here" in shown
+    assert "not every promise is kept here" in shown
     assert lacking.unkept()[0] in shown
     assert "cannot start" not in shown
 

@@ -166,7 +166,7 @@ def first(name: str, value: Any) -> Callable[[Generation], Generation]:
         (lambda drawn: replace(drawn, logprobs=drawn.logprobs[1:]), "18 tokens with 17 log-probabilities"),
         (lambda drawn: replace(drawn, entropies=()), "and 0 entropies"),
         (lambda drawn: replace(drawn, tokens=drawn.tokens * 90, logprobs=drawn.logprobs * 90, entropies=drawn.entropies * 90),
-         "tokens, 512 were asked for"),
+         "tokens, but at most 512 were asked for"),
     ],
 )  # fmt: skip
 def test_what_no_policy_can_draw_costs_one_leaf(change: Callable[[Generation], Generation], said: str) -> None:

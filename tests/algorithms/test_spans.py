@@ -171,7 +171,7 @@ def test_spans_are_copied_and_sent_without_what_lies_beside_them(column):
         ("tokens", (2**31,), "32 bits"),
         ("tokens", (-(2**40),), "32 bits"),
         ("tokens", (2**70,), "tokens must be a sequence of integers"),
-        ("sampled", (0.5,), "sampled must be a sequence of truths"),
+        ("sampled", (0.5,), "sampled must be a sequence of booleans"),
         ("logprobs", ("a",), "logprobs must be a sequence of numbers"),
         ("entropies", (1j,), "entropies must be a sequence of numbers"),
     ],

@@ -2,8 +2,8 @@
 
 1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
 2. Drills: perfect episodes whose names are swapped at random; only the reading of names is scored.
-3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that skills stay. These drills also score
-   answering after the last result; whether to keep searching before it is left to the demonstrations.
+3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that the skills stay. These drills also score
+   the answer after the last result; whether to go on searching before that is left to the demonstrations.
 
 What is left for reinforcement learning is the decision.
 """
@@ -45,8 +45,8 @@ class ColdStartConfig:
         drill_rate: of the second.
         imitation_rate: of the third.
         batch: sequences per step.
-        demonstrations: how many of them are in a step of the third phase, which adds drills up to twice the batch.
-        lessons: how many demonstrations, and as many perfect episodes for drills.
+        demonstrations: demonstrations per step of the third phase; drills fill the step up to twice the batch.
+        lessons: how many demonstrations to learn from, and as many perfect episodes for drills.
     """
 
     hidden: int = 128
@@ -184,11 +184,11 @@ def _train(
     *,
     enough: float | None = None,
 ) -> None:
-    """Minimises the cross-entropy of the scored tokens with AdamW.
+    """Minimises the cross-entropy of the scored tokens, N of them in a step, with AdamW.
 
-    The learning rate falls to a tenth along a cosine over all steps. With `enough`, it first stays at
-    its peak until the running accuracy reaches that, then falls over the last quarter of the steps:
-    a skill appears suddenly, sooner or later depending on the seed, and a falling rate would prevent it.
+    The learning rate falls to a tenth along a cosine over all steps. With `enough`, it first stays at its peak until the
+    running accuracy reaches `enough`, then falls over a quarter of the steps: a skill appears suddenly, at a step that
+    depends on the seed, and a falling rate would prevent it.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
     model.train()

@@ -56,7 +56,7 @@ def demonstrator(env: TextEnv) -> Demonstrable:
     if not isinstance(source, Demonstrable):
         raise ConfigError(
             f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
-            "Give your own policy with --policy."
+            "Choose another policy with --policy."
         )
     return source
 
@@ -71,7 +71,7 @@ def demonstrations(
         count: episodes.
         seed: of tasks and demonstrator.
         perfect: without bad habits.
-        told: called with how many episodes are done, and of how many; tools may take time.
+        told: called with the number of episodes done and the total; tools may take time.
 
     Raises:
         ConfigError: the environment's tasks cannot be demonstrated.
@@ -111,10 +111,10 @@ def lesson(shown: Demonstration, renderer: TextRenderer) -> Lesson:
 
 
 def renamed(taught: Lesson, names: Ids, rng: np.random.Generator, vocabulary_size: int) -> Lesson:
-    """Returns the lesson with every name replaced at random, by the same one throughout.
+    """Returns the lesson with every name replaced by a random one, the same throughout the lesson.
 
     What is left is the skill: where to copy from. The names no longer carry facts, so names from
-    held-out questions may take part.
+    held-out questions may be used too.
     """
     mapping = np.arange(vocabulary_size)
     mapping[names] = rng.permutation(names)
@@ -130,8 +130,8 @@ def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
 def but_decisions(taught: Lesson) -> NDArray[np.bool_]:
     """Returns [T], True for all of an action except its first token, which decides what kind of action it is.
 
-    The last action counts in full: answering once everything has been looked up is a skill. A policy unsure of it
-    learns to search on and on when it is rewarded for searching once more.
+    The last action counts in full: answering once everything has been looked up is a skill. A policy that is unsure of it
+    learns to search on and on when searching once more is rewarded.
     """
     mask: NDArray[np.bool_] = taught.action & np.roll(taught.action, 1)
     starts = np.flatnonzero(taught.action & ~np.roll(taught.action, 1))
@@ -148,10 +148,10 @@ def echoes(names: Ids, count: int, length: int, rng: np.random.Generator) -> tup
         names: ids to draw from; all of them must occur, or held-out names cannot be copied later.
         count: B sequences.
         length: T tokens each.
-        rng: the only source of chance.
+        rng: the only source of randomness.
 
     Returns:
-        Tokens [B, T], and [B, T] that is True where a token repeats an earlier one.
+        Tokens [B, T], and a mask [B, T], True where a token repeats an earlier one.
     """
     period_B = rng.integers(2, length // 2 + 1, size=count)
     fresh_BT = rng.choice(names, size=(count, length))

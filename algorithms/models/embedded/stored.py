@@ -1,7 +1,7 @@
-"""The start that comes with this package: what the cold start of the default environment made of the embedded policy.
+"""The start that comes with this package: the embedded policy after a cold start in the default environment.
 
-It saves a run of the default environment the minutes of its cold start. Any other environment is told by its lessons, and
-has a cold start of its own.
+It saves a run in the default environment the minutes of its cold start. Any other environment is recognised by its lessons,
+and needs a cold start of its own.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from .lessons import demonstrations, demonstrator
 
 FOLDER = Path(__file__).with_name("start")
 _LESSONS = 50
-"""Episodes of each kind by which environments are told apart."""
+"""How many episodes of each kind are compared to tell environments apart."""
 
 
 def stored(make_env: MakeEnv, size: ColdStartConfig, *, report: Report, folder: Path = FOLDER) -> tuple[Any, Any] | None:
-    """Returns the stored start as (model, tokenizer), or None if it is not what a cold start here would come to.
+    """Returns the stored start as (model, tokenizer), or None if a cold start here would not lead to it.
 
     Args:
         make_env: training environments, whose tasks are `Demonstrable`.
         size: see `ColdStartConfig`.
-        report: is told how far the work has come.
-        folder: where the start lies.
+        report: called with the progress.
+        folder: where the start is stored.
 
     Raises:
         ConfigError: its weights are damaged.
@@ -38,21 +38,21 @@ def stored(make_env: MakeEnv, size: ColdStartConfig, *, report: Report, folder: 
     if record["size"] != asdict(size) or record["lessons"] != _lessons_digest(make_env):
         return None
     model, tokenizer = build(make_env, size, seed=record["seed"], report=report)
-    if record["vocabulary"] != _vocabulary_digest(tokenizer):  # another version of a library may number words otherwise
+    if record["vocabulary"] != _vocabulary_digest(tokenizer):  # another version of a library may number words differently
         return None
     model.load_state_dict(_weights(folder / "start.safetensors", record["weights"]))
     return model, tokenizer
 
 
 def store(make_env: MakeEnv, size: ColdStartConfig, model: Any, tokenizer: Any, *, seed: int, folder: Path = FOLDER) -> None:
-    """Writes a start: the weights in half precision, and what says where they belong.
+    """Writes a start: the weights in half precision, and a record of what they belong to.
 
     Args:
-        make_env: what the cold start was given.
-        size: likewise.
-        model: what the cold start returned.
-        tokenizer: likewise.
-        seed: likewise.
+        make_env: as given to the cold start.
+        size: as given to the cold start.
+        model: after the cold start.
+        tokenizer: of the model.
+        seed: as given to the cold start.
         folder: where to write.
     """
     from safetensors.torch import save
@@ -80,7 +80,7 @@ def _weights(file: Path, digest: str) -> Mapping[str, Any]:
 
 
 def _lessons_digest(make_env: MakeEnv) -> str:
-    """Returns what tells an environment's lessons from all others: its names, tasks, tools, wording and habits."""
+    """Returns a digest of an environment's lessons, which depends on its names, tasks, tools, wording and habits."""
     env = make_env()
     names = list(demonstrator(env).lexicon())
     env.close()

@@ -1,4 +1,4 @@
-"""A tokenizer for one environment: a name is one token wherever it occurs, any other text falls back to bytes."""
+"""A tokenizer for one environment: a name is one token wherever it occurs, and unknown text falls back to bytes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
 
     Any text can be encoded: what is not in the vocabulary falls back to characters, then to bytes.
     A space is put before a name at the beginning of a text or after a tag, so that a name is one
-    token there too; for the same reason texts differ from their decoding only by such spaces.
+    token there too. Decoding an encoded text changes nothing but such spaces.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -53,13 +53,13 @@ def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:
 
 
 def phrases_between(tokenizer: Any, known: Iterable[int], texts: Sequence[str], *, least: int = 3) -> list[str]:
-    """Returns what recurs between known tokens in several texts: for calls that contain code, the code around the names.
+    """Returns the phrases that recur between known tokens in several texts; in calls with code, the code around names.
 
     Args:
         tokenizer: without phrases.
         known: ids of the names and tags.
         texts: examples of calls.
-        least: in how many of them a phrase must occur; rarer ones are spelt in smaller pieces.
+        least: the number of texts in which a phrase must occur; rarer ones are spelt in smaller pieces.
 
     Returns:
         The phrases, in order of their first occurrence; none where calls consist of names, as in a search.

@@ -100,6 +100,6 @@ def test_without_namespaces_as_well_nothing_starts_unless_it_may_be_unsafe(said)
 
 def test_the_doctor_says_it_and_fails(said):
     assert said["doctor"]["status"] == 1
-    assert "Python sessions start, but not all that is promised is kept here:" in said["doctor"]["shown"]
+    assert "Python sessions start, but not every promise is kept here:" in said["doctor"]["shown"]
     assert "a path that was stored before the clone leads to its original's files" in said["doctor"]["shown"]
     assert said["remedy"] in said["doctor"]["shown"]
