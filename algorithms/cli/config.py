@@ -38,7 +38,7 @@ class TrainConfig:
     """Further environment arguments, for evaluation only."""
     policy: str = "embedded"
     """One of: a folder or hub id of a Hugging Face causal language model; the URL of a server, or several URLs of replicas,
-    separated by commas; "smollm2"; "embedded", a small model that is built and cold-started here; or a policy from another
+    separated by commas; "smollm2"; "embedded", a small model made for the environment; or a policy from another
     package, by name or as package.module:object."""
     policy_args: tuple[str, ...] = ()
     """Arguments of a policy from another package, each NAME=VALUE."""
@@ -88,7 +88,7 @@ class TrainConfig:
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     seed: int = 1
-    """Seed for everything random."""
+    """Seed of all random choices. The stored start of the embedded policy is the same for every seed."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
