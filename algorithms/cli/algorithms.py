@@ -26,8 +26,8 @@ _USUAL = ("rollouts", "roots", "probe")
 class AlgorithmsConfig:
     """List the algorithms, or explain one."""
 
-    algorithm: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
-    """Algorithm to explain, by name or as package.module:object; without one, all are listed."""
+    algorithm: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]", help_behavior_hint="(default: all)")] = None
+    """Algorithm to explain, by name or as package.module:object; without one, they are listed."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -27,8 +27,8 @@ _EXAMPLE_SEED = 7
 class EnvsConfig:
     """List the environments, or explain one."""
 
-    env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ENV]")] = None
-    """Environment to explain; without one, all are listed."""
+    env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ENV]", help_behavior_hint="(default: all)")] = None
+    """Environment to explain; without one, they are listed."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from rich.text import Text
 from arpo_envs import ArpoError
 from arpo_envs.arguments import described, example
 
+from .docstrings import with_help
 from .environments import env_maker, parse_arguments
 from .game import Branch, Game, Move
 
@@ -32,6 +33,7 @@ _COMMANDS = {
 }
 
 
+@with_help
 @dataclass(frozen=True)
 class PlayConfig:
     """Play an environment in the terminal."""
@@ -41,9 +43,9 @@ class PlayConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=3."""
     seed: int | None = None
-    """Chooses the question; without it, a random one."""
+    """Chooses the question (default: at random)."""
     task: str | None = None
-    """Id of a particular question."""
+    """Id of a particular question (default: one drawn by the seed)."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,6 +14,8 @@ from rich.console import Console
 
 from arpo_envs import ConfigError
 
+from .docstrings import with_help
+
 BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
 
 ARMS: Mapping[str, tuple[str, ...]] = {
@@ -25,6 +27,7 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 """The runs of one seed; all start from the same cold start."""
 
 
+@with_help
 @dataclass(frozen=True)
 class StudyConfig:
     """Repeat the main run over seeds and controls, and write the table."""
