@@ -26,7 +26,9 @@ _USUAL = ("rollouts", "roots", "probe")
 class AlgorithmsConfig:
     """List the algorithms, or explain one."""
 
-    algorithm: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]", help_behavior_hint="(default: all)")] = None
+    algorithm: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]", help_behavior_hint="(default: all)")
+    ] = None
     """Algorithm to explain, by name or as package.module:object; without one, they are listed."""
 
 
