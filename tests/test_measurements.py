@@ -124,7 +124,8 @@ def test_the_run_on_a_gpu_is_the_one_that_is_kept() -> None:
     assert f"--steps {run['steps']}`" in said
     assert f"took [{run['seconds']:.0f} s]" in said
     assert f"from {run['success_before_sampled']:.3f} to {run['success_after_sampled']:.3f} sampled" in said
-    assert f"ARPO executed {kept('gpu-sharing')['arpo_executed_share']:.0%} of those on its paths" in said
+    share = f"ARPO executed {kept('gpu-sharing')['arpo_executed_share']:.0%} of the [tool calls](measurements/gpu-sharing.json)"
+    assert share in said
 
 
 @pytest.mark.parametrize("ratio", RATIOS)

@@ -14,9 +14,7 @@ from rollout_toys import build, node
 from test_spans import long_path
 from test_tree import crafted, prompt, trees
 
-from algorithms.tree import (
-    RolloutTree,
-    Status,
+from algorithms.tracking.trees import (
     compress_trees,
     count_trees,
     forget_trees_before,
@@ -25,6 +23,7 @@ from algorithms.tree import (
     read_trees,
     write_trees,
 )
+from algorithms.tree import RolloutTree, Status
 from arpo_envs import ConfigError
 
 INDEXES = {
