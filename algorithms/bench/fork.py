@@ -29,9 +29,9 @@ from .check import Benchmark, Say, silent
 _TIMEOUT = 300.0
 _TASK = Task("bench", "What does a clone cost?", ("little",))
 BOUNDS = {
-    "clone_over_bare_fork": Bound("≤", 4.0),
-    "cell_over_bare_fork": Bound("≤", 2.5),
-    "cell_p99_over_bare_fork": Bound("≤", 6.0),
+    "clone_over_bare_fork": Bound("≤", 3.0),
+    "cell_over_bare_fork": Bound("≤", 1.0),
+    "cell_p99_over_bare_fork": Bound("≤", 2.5),
     "fresh_interpreter_over_clone": Bound("≥", 30.0),
     "dill_200mb_over_clone": Bound("≥", 20.0),
     "clone_private_share": Bound("≤", 0.04),

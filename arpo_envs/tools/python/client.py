@@ -226,8 +226,8 @@ class ForkServer:
         pid = channel.sender
         pidfd = None
         try:
-            inner = inner_pid(pid) if self.namespaces else pid
             pidfd = os.pidfd_open(pid)
+            inner = inner_pid(pidfd) if self.namespaces else pid
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             answer = self._request({"op": "register", "window": window, "pid": inner})
         except (OSError, CloneError) as error:

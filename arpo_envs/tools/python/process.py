@@ -1,6 +1,5 @@
 """A session's process, as the host knows it."""
 
-import contextlib
 import os
 import select
 import signal
@@ -78,15 +77,21 @@ class Process:
         self.pidfd = self.top = -1
 
 
-def inner_pid(pid: int) -> int:
+def inner_pid(pidfd: int) -> int:
     """Returns the pid of a process in its own, innermost namespace.
+
+    Args:
+        pidfd: a descriptor of the process.
 
     Raises:
         OSError: no descriptor is left.
         CloneError: it is gone.
     """
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        for line in status:
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    raise CloneError("The new interpreter died at once.")
+    file = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pids = os.read(file, 4096).partition(b"NSpid:")[2].split()
+    finally:
+        os.close(file)
+    if not pids or pids[-1] == b"-1":
+        raise CloneError("The new interpreter died at once.")
+    return int(pids[-1])

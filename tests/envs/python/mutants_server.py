@@ -64,7 +64,7 @@ PROCESS = (
     ),
     *of(
         "server/zygote.py",
-        ("        close_all_but({0, 1, 2, tokens, orders.fileno()})\n", "", _HANDS),
+        ("        close_all_but({0, 1, 2, tokens, orders.fileno(), maps})\n", "", _HANDS),
         ("    os.umask(0o077)\n", "", in_("own_process", "what_a_cell_makes_is_its_owners_whatever_the_host_masks[full]")),
     ),
     *of(

@@ -30,7 +30,7 @@ class ProcessTable:
     def parent(self, pid: int) -> int | None:
         """Returns the parent of a process, None when it is gone or dead."""
         try:
-            state, parent = self._read(f"{pid}/stat").rpartition(")")[2].split()[:2]
+            state, parent = self._record(f"{pid}/stat").rpartition(")")[2].split()[:2]
             return None if state in "ZX" else int(parent)
         except (OSError, ValueError):
             return None
@@ -86,7 +86,7 @@ class ProcessTable:
         Raises:
             OSError: it is gone.
         """
-        status = self._read(f"{pid}/status")
+        status = self._record(f"{pid}/status")
         state = status.partition("\nState:\t")[2][:1]
         return status.partition("voluntary_ctxt_switches:")[2] if state in _WAITING else None
 
@@ -115,6 +115,14 @@ class ProcessTable:
             return os.listdir(folder)
         finally:
             os.close(folder)
+
+    def _record(self, path: str) -> str:
+        """Returns a file that the kernel prints as one record, which one read returns whole."""
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)
+        try:
+            return os.read(file, 1 << 16).decode("utf-8", "surrogateescape")
+        finally:
+            os.close(file)
 
     def _read(self, path: str, most: float = math.inf) -> str:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)

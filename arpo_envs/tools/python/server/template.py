@@ -23,6 +23,7 @@ from .forking import Forker
 from .frames import LIMIT, Channel, ChannelError
 from .open_files import quiet
 from .own import keep_own
+from .pages import collapse
 
 READY = b"ready"
 """The template's report if all went well; anything else says what went wrong."""
@@ -74,19 +75,21 @@ class Rights:
     narrow: Callable[[str], None] | None
 
 
-def run_template(settings: Settings, tokens: int, orders: socket.socket, rights: Rights) -> NoReturn:
+def run_template(settings: Settings, tokens: int, orders: socket.socket, maps: int, rights: Rights) -> NoReturn:
     """Imports, reports, and forks a session for every byte that comes.
 
     Args:
         settings: what all sessions have in common.
         tokens: a descriptor; one byte means one session, end of file means stop.
         orders: a datagram socket: a report goes out, one order per session comes in.
+        maps: a descriptor for `pages.collapse`.
         rights: how sessions give up their rights.
     """
     die_with_parent(settings.supervisor)
     try:
         notebook, seed = _prepare(settings)
         fork = Forker(settings.fork_flags)
+        collapse(maps)
     except BaseException as error:  # noqa: BLE001  # an import may fail in any way; the host says so
         orders.send(f"{type(error).__name__}: {error}".encode()[:4000])
         os._exit(0)

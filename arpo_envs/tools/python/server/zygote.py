@@ -32,6 +32,7 @@ from .isolation import (
 )
 from .isolation.report import LANDLOCK, NAMESPACES, OWN_MOUNTS
 from .open_files import quiet
+from .pages import open_maps
 from .places import OwnPlaces, Places
 from .processes import ProcessTable, close_all_but
 from .remover import Remover
@@ -233,10 +234,11 @@ def _become_template(wanted: dict[str, Any], place: Place, settings: Settings, t
         quiet()  # nothing from sessions reaches the host's error file
         if place.layers is not None and place.layers.own_mounts:
             enter_user_namespace(place.table.folder)
-        close_all_but({0, 1, 2, tokens, orders.fileno()})
+        maps = open_maps(place.table.folder)
+        close_all_but({0, 1, 2, tokens, orders.fileno(), maps})
         landlock = place.layers is not None and place.layers.landlock
         narrow = partial(restrict_files, place.readable, place.listable) if landlock else None
-        run_template(settings, tokens, orders, Rights(partial(_confined, wanted, place), narrow))
+        run_template(settings, tokens, orders, maps, Rights(partial(_confined, wanted, place), narrow))
     finally:
         os._exit(1)
 
