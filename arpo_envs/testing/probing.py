@@ -23,9 +23,14 @@ SETTLING = 2.0
 
 
 def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, Any]:
-    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path."""
+    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path.
+
+    The operating system's has no state: whatever it decides shows in what is returned.
+    """
     found: dict[str, Any] = {}
     for path, value in walk(root, without):
+        if isinstance(value, random.SystemRandom):
+            continue
         if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
             found[path] = value
     return found

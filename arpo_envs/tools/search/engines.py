@@ -5,6 +5,7 @@ words, so no query syntax is ever parsed and neither engine cuts text by rules o
 is kept in a folder and opened from there.
 """
 
+import importlib.util
 import shutil
 import sqlite3
 import tempfile
@@ -15,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ToolFault
-from ..tasks.text import fold
-from ..tasks.world import Document
+from ...errors import ConfigError, ToolFault, unknown_name
+from ...tasks.text import fold
+from ...tasks.world import Document
 
 _TITLE_WEIGHT = 4.0
 
@@ -153,6 +154,22 @@ def _insert(connection: sqlite3.Connection, documents: Sequence[Document]) -> No
 
 
 ENGINES: dict[str, type[TantivyEngine] | type[SqliteEngine]] = {"tantivy": TantivyEngine, "sqlite": SqliteEngine}
+
+
+def chosen_engine(name: str) -> str:
+    """Returns the name of an engine that works here; "auto" is the first that is installed.
+
+    Raises:
+        ConfigError: there is no such engine, or it is not installed.
+    """
+    if name not in ("auto", *ENGINES):
+        raise unknown_name("engine", name, ("auto", *ENGINES))
+    installed = importlib.util.find_spec("tantivy") is not None
+    if name == "tantivy" and not installed:
+        raise ConfigError("The engine 'tantivy' is not installed. Install it (pip install tantivy) or use engine='sqlite'.")
+    if name == "auto":
+        return "tantivy" if installed else "sqlite"
+    return name
 
 
 def kept_engine(name: str, folder: Path, documents: Callable[[], Sequence[Document]]) -> Engine:
