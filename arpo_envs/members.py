@@ -94,3 +94,5 @@ SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
 """Packages that make a source's answers, which model-written code must not be able to import."""
 MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
 """Returns the success of the best single answer to all questions of a source."""
+CORPUS_KEY: Member[Callable[[], str | None]] = Member("key", _nothing, method=True)
+"""Returns a name for the content of a corpus, under which its index is kept on disk; None to keep none."""

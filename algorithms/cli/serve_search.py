@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from arpo_envs import ConfigError
-from arpo_envs.tasks.files import FileCorpus
+from arpo_envs.tasks.documents import FileCorpus
 from arpo_envs.tasks.world import Corpus, load_world
 from arpo_envs.tools.search import MAX_RESULTS, chosen_engine, index_of
 from arpo_envs.tools.search.serve import RetrieveServer

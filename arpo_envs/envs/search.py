@@ -7,7 +7,8 @@ from ..core import RewardRule, ToolEnv
 from ..errors import ConfigError, require_effect
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
-from ..tasks.files import FileCorpus, FileTasks
+from ..tasks.documents import FileCorpus
+from ..tasks.files import FileTasks
 from ..tasks.world import Corpus, Habits, QuestionSource, load_world
 from ..tools.named import Asked, make_tools
 from ..tools.python import PythonTool

@@ -4,17 +4,23 @@ The index is read-only, shared by all environments and safe to use from several 
 installed, otherwise SQLite's FTS5; an exact title comes first with either.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
-from ...tasks.text import fold, plain, words
-from ...tasks.world import Corpus, Document, World, cache_directory
+from ...members import CORPUS_KEY
+from ...tasks.text import plain, words
+from ...tasks.world import Corpus, Document, cache_directory
 from .engines import ENGINES, Engine, kept_engine
+from .titles import Titles, name_of
 
 _MAX_LENGTH = 4000
 _MAX_WORDS = 32
 """Letters and words of a query that count: a model may paste a whole page."""
 _KEPT = 5000
-"""From this many documents on, the built-in world's index is kept on disk: a smaller one takes less than 0.1 s to make."""
+"""From this many documents on, an index is kept on disk if its corpus has a key: a smaller one takes less than 0.1 s."""
+
+_LONG = 50_000
+"""Documents that take some seconds to index."""
 
 
 class Index:
@@ -27,15 +33,27 @@ class Index:
 
     def __init__(self, corpus: Corpus, engine: str) -> None:
         self.documents = corpus.documents()
-        self._titles: dict[str, list[int]] = {}
-        for number, document in enumerate(self.documents):
-            self._titles.setdefault(_name(document.title), []).append(number)
-        self._engine: Engine
-        if isinstance(corpus, World) and len(self.documents) >= _KEPT:
-            folder = cache_directory() / f"index-{corpus.key()}-{ENGINES[engine].identity()}"
-            self._engine = kept_engine(engine, folder, corpus.documents)
-        else:
-            self._engine = ENGINES[engine](None, self.documents)
+        key = CORPUS_KEY.of(corpus)()
+        if key is None or len(self.documents) < _KEPT:
+            self._engine: Engine = ENGINES[engine](None, self.documents)
+            self._titles = Titles.of(document.title for document in self.documents)
+            return
+        folder = cache_directory()
+        self._engine = kept_engine(engine, folder / f"index-{key}-{ENGINES[engine].identity()}", self._told)
+        titles = Titles.kept(folder / f"titles-{key}.npy")
+        if titles is None:
+            titles = Titles.of(document.title for document in self.documents)
+            titles.keep(folder / f"titles-{key}.npy")
+        self._titles = titles
+
+    def _told(self) -> Iterable[Document]:
+        """Yields the documents, and shows how far it is if that takes longer than a few seconds."""
+        if len(self.documents) < _LONG:
+            return self.documents
+        from rich.console import Console
+        from rich.progress import track
+
+        return track(self.documents, "Indexing documents, once", console=Console(stderr=True), transient=True)
 
     def search(self, query: str, count: int) -> list[Document]:
         """Returns at most `count` documents, the best first.
@@ -47,18 +65,14 @@ class Index:
         """
         query = query[:_MAX_LENGTH]
         spelt = plain(query).casefold().strip()
-        called = self._titles.get(_name(query), [])
+        name = name_of(query)
+        called = [number for number in self._titles.candidates(name) if name_of(self.documents[number].title) == name]
         numbers = sorted(called, key=lambda number: plain(self.documents[number].title).casefold().strip() != spelt)[:count]
         wanted = list(dict.fromkeys(words(query)))
         if wanted and len(numbers) < count:
             ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(numbers))
             numbers += [number for number in ranked if number not in numbers]
         return [self.documents[number] for number in numbers[:count]]
-
-
-def _name(text: str) -> str:
-    """Returns the form in which titles are compared: the words, or the symbols if there are no words (the band "!!!")."""
-    return fold(text) or plain(text).strip()
 
 
 @lru_cache(maxsize=8)
