@@ -6,7 +6,8 @@ serves it where installed, otherwise SQLite's FTS5; an exact title comes first w
 
 import importlib.util
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from ..errors import ConfigError, unknown_name
@@ -30,6 +31,8 @@ MAX_RESULTS = 50
 _MAX_LENGTH = 4000
 _MAX_WORDS = 32
 """Letters and words of a query that count: a model may paste a whole page."""
+_VERSION = 1
+"""Of what a query finds in given documents: it grows when that changes, and old recordings then have no answers."""
 _KEPT = 5000
 """From this many documents on, the built-in world's index is kept on disk: a smaller one takes less than 0.1 s to make."""
 
@@ -44,15 +47,24 @@ class Index:
 
     def __init__(self, corpus: Corpus, engine: str) -> None:
         self.documents = corpus.documents()
+        self.engine_identity = ENGINES[engine].identity()
         self._titles: dict[str, list[int]] = {}
         for number, document in enumerate(self.documents):
             self._titles.setdefault(_name(document.title), []).append(number)
         self._engine: Engine
         if isinstance(corpus, World) and len(self.documents) >= _KEPT:
-            folder = cache_directory() / f"index-{corpus.key()}-{ENGINES[engine].identity()}"
+            folder = cache_directory() / f"index-{corpus.key()}-{self.engine_identity}"
             self._engine = kept_engine(engine, folder, corpus.documents)
         else:
             self._engine = ENGINES[engine](None, self.documents)
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these documents from others, whatever they are called."""
+        found = blake2b(digest_size=16)
+        for document in self.documents:
+            found.update(repr((document.title, document.text)).encode("ascii", "backslashreplace"))
+        return found.hexdigest()
 
     def search(self, query: str, count: int) -> list[Document]:
         """Returns at most `count` documents, the best first.
@@ -123,6 +135,12 @@ class SearchTool(Stateless):
     def identity(self) -> str:
         """What distinguishes this tool from another `search`: see `ToolEnv.identity`."""
         return f"{self.corpus.name}/{self.results}"
+
+    @property
+    def pure(self) -> Mapping[str, Any]:
+        """What the results of a query depend on."""
+        found = {"corpus": self.index.digest, "engine": self.index.engine_identity, "results": self.results}
+        return {"version": _VERSION} | found
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
