@@ -53,7 +53,7 @@ from .report import report
 from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
-from .tools import ToolAnswers, require_answerable
+from .tools import FILE, ToolAnswers, require_answerable
 
 TREES = "trees.jsonl.zst"
 _GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
@@ -104,6 +104,8 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
             run.mkdir(parents=True, exist_ok=True)
             config.save(run)
         torch.set_num_threads(config.threads or torch.get_num_threads())
+        if config.tools == "record" and done is not None and not (run / FILE).is_file():
+            raise ConfigError(f"The recording {run / FILE} is gone: put it back, or the run could not be replayed.")
         with ToolAnswers.of(config.tools, run if config.tools == "record" else config.recording) as tools:
             return await _train(config, run, done, tools, progress, signals, console)
 

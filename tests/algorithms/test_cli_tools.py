@@ -1,6 +1,7 @@
 """`--tools record` and `replay`: a run is repeated without a call, to the byte, and goes on where an answer is missing."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -20,8 +21,8 @@ FILES = ("trees.jsonl.zst", "before.json", "after.json", "policy/model.safetenso
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
-def train(policy: Path, run: Path, *more: str) -> int:
-    return main(["train", "--policy", str(policy), "--output", str(run), "--steps", "2", *SMALL, *more])
+def train(policy: Path, run: Path, *more: str, steps: int = 3) -> int:
+    return main(["train", "--policy", str(policy), "--output", str(run), "--steps", str(steps), *SMALL, *more])
 
 
 def evaluate(policy: Path, *more: str) -> int:
@@ -72,11 +73,12 @@ def offline(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tiny_policy, tmp_path_factory) -> Path:
-    """Returns the folder of a recorded run whose searches sometimes failed."""
+    """Returns the folder of a recorded run whose searches sometimes failed, and which was resumed."""
     run = tmp_path_factory.mktemp("runs") / "recorded"
     with pytest.MonkeyPatch.context() as monkeypatch:
         unreliable(monkeypatch)
-        assert train(tiny_policy, run, "--tools", "record") == 0
+        assert train(tiny_policy, run, "--tools", "record", steps=2) == 0
+        assert main(["train", "--resume", str(run), "--steps", "3"]) == 0
     return run
 
 
@@ -96,7 +98,10 @@ def test_a_recorded_run_is_repeated_to_the_byte_without_a_call(recorded, tiny_po
 def test_a_miss_is_a_leaf_fault_that_is_counted_and_the_run_goes_on(recorded, tiny_policy, tmp_path, monkeypatch, capsys):
     offline(monkeypatch)
     other = tmp_path / "other"
-    assert train(tiny_policy, other, "--tools", "replay", "--recording", str(recorded / "tools.sqlite"), "--seed", "2") == 0
+    assert (
+        train(tiny_policy, other, "--tools", "replay", "--recording", str(recorded / "tools.sqlite"), "--seed", "2", steps=1)
+        == 0
+    )
     ends = [tree.nodes[leaf] for tree in read_trees(other / "trees.jsonl.zst") for leaf in tree.leaves()]
     missing = [end for end in ends if end.fault.startswith("NotRecorded: The recording has no answer to this call of search.")]
     assert missing
@@ -105,14 +110,11 @@ def test_a_miss_is_a_leaf_fault_that_is_counted_and_the_run_goes_on(recorded, ti
     assert "× tool fault: NotRecorded" in said(capsys)
 
 
-def test_a_recorded_run_that_is_resumed_goes_on_recording(recorded, tiny_policy, tmp_path, monkeypatch):
-    whole = tmp_path / "whole"
-    assert train(tiny_policy, whole, "--tools", "record") == 0
-    assert main(["train", "--resume", str(whole), "--steps", "3"]) == 0
-    offline(monkeypatch)
-    again = tmp_path / "again"
-    assert train(tiny_policy, again, "--tools", "replay", "--recording", str(whole), "--steps", "3") == 0
-    assert (again / "trees.jsonl.zst").read_bytes() == (whole / "trees.jsonl.zst").read_bytes()
+def test_a_run_whose_recording_is_gone_is_not_resumed(recorded, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(recorded, run, ignore=shutil.ignore_patterns("tools.sqlite*"))
+    assert status(["train", "--resume", str(run), "--steps", "4"]) == 2
+    assert "tools.sqlite is gone: put it back" in said(capsys)
 
 
 def test_an_evaluation_is_repeated_without_a_call(tiny_policy, tmp_path, monkeypatch, capsys):

@@ -14,9 +14,22 @@ import pytest
 from toys import ECHO, Note, TownEnv
 
 import arpo_envs
-from arpo_envs import ConfigError, NotRecorded, Stateless, Task, ToolFault, ToolResult
+from arpo_envs import ConfigError, ForkLevel, NotRecorded, Stateless, Task, ToolFault, ToolResult
 from arpo_envs.testing import check_tool
-from arpo_envs.tools.cache import Answers, Cache, Recorder, Replayer, Store, answer_tools, answered, cached
+from arpo_envs.tools.cache import (
+    Answer,
+    Answers,
+    Cache,
+    Place,
+    Recorder,
+    Replayer,
+    Store,
+    answer_tools,
+    answered,
+    ask,
+    cached,
+    subject_of,
+)
 
 TASK = Task("t", "Where?", ("there",))
 Script = Callable[[str], ToolResult]
@@ -52,7 +65,7 @@ def closed(text: str) -> ToolResult:
     raise AssertionError("a live call was made")
 
 
-def told(answers: Answers, tool: PureEcho, texts: str, seed: int = 0, timeout: float = 5.0) -> list[str]:
+def told(answers: Answers, tool: Any, texts: str, seed: int = 0, timeout: float = 5.0) -> list[str]:
     """Returns what an episode is told, failures as text."""
     session = answered(tool, answers).open(TASK, np.random.default_rng(seed))
     session.reseed(seed)
@@ -94,6 +107,35 @@ def test_a_cache_keeps_successes_and_asks_again_after_failures(store):
     assert tool.called["a"] == 3
     tool.script = closed
     assert told(Cache(store), tool, "a", seed=1) == ["a None"]
+
+
+@pytest.mark.parametrize("succeeds_first", [True, False])
+def test_paths_that_nothing_tells_apart_are_told_the_same_by_two_processes(succeeds_first, store):
+    """While one calls, the other is told something; what was told first counts, or a replay could not tell each its own."""
+    tool = PureEcho(ToolResult if succeeds_first else lambda text: ToolResult("down", "unavailable"))
+    seen = []
+
+    def meanwhile(text: str) -> ToolResult:
+        seen.extend(told(Recorder(store), tool, text))  # as another process would: it does not see this call
+        return ToolResult("down", "unavailable") if succeeds_first else ToolResult(text)
+
+    found = told(Recorder(store), PureEcho(meanwhile), "a")
+    assert found == seen == (["a None"] if succeeds_first else ["down unavailable"])
+    assert told(Replayer(store), PureEcho(closed), "a") == found
+
+
+@pytest.mark.parametrize("kind", [Cache, Recorder])
+def test_who_asks_just_before_an_answer_is_stored_does_not_call_again(kind, store):
+    tool, answers, find = PureEcho(), kind(store), store.find
+
+    def overtaken(*keys: bytes) -> Any:
+        store.find, found = find, find(*keys)
+        assert told(answers, tool, "a", seed=1) == ["You said a None"]
+        return found
+
+    store.find = overtaken
+    assert told(answers, tool, "a") == ["You said a None"]
+    assert tool.called == {"a": 1}
 
 
 @pytest.mark.parametrize("kind", [Cache, Recorder])
@@ -160,9 +202,24 @@ def test_a_call_that_does_not_return_is_recorded_as_a_time_out(store):
 
     tool = PureEcho(hung)
     assert told(Recorder(store), tool, "a", timeout=0.2) == ["TimeoutError: "]
-    go_on.set()
     tool.script = closed
     assert told(Replayer(store), tool, "a") == ["TimeoutError: "]
+    go_on.set()
+
+
+def test_nobody_waits_for_a_call_that_hangs_except_those_who_asked_meanwhile(store):
+    go_on, answers = threading.Event(), Recorder(store)
+
+    def hung(text: str) -> ToolResult:
+        go_on.wait(60)
+        return ToolResult("late")
+
+    tool = PureEcho(hung)
+    assert told(answers, tool, "a", timeout=0.2) == ["TimeoutError: "]
+    tool.script = ToolResult
+    assert told(answers, tool, "a", seed=1) == ["a None"]
+    go_on.set()
+    assert told(answers, tool, "a", seed=2) == ["a None"]
 
 
 def test_a_clone_is_at_the_same_place_until_it_is_reseeded(store):
@@ -173,6 +230,57 @@ def test_a_clone_is_at_the_same_place_until_it_is_reseeded(store):
     assert session.call("echo", {"text": "a"}, timeout=5.0).error == "unavailable"
     tool.script = ToolResult
     assert [one.call("echo", {"text": "a"}, timeout=5.0).error for one in (twin, fork)] == ["unavailable", None]
+
+
+class Reader:
+    """A tool with state, the page it is at, and a source of pages that is pure."""
+
+    specs = (ECHO,)
+    fork_level = ForkLevel.EXACT
+
+    def __init__(self, fetch: Callable[[str], bytes], answers: Answers | None = None) -> None:
+        self.fetch, self.answers = fetch, answers
+
+    def answered(self, answers: Answers) -> "Reader":
+        return Reader(self.fetch, answers)
+
+    def open(self, task: Task, rng: np.random.Generator) -> "ReaderSession":
+        return ReaderSession(self, Place.of(task, rng), ())
+
+
+class ReaderSession:
+    def __init__(self, tool: Reader, place: Place, seen: tuple[str, ...]) -> None:
+        self.tool, self.place, self.seen = tool, place, seen
+
+    def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
+        url = arguments["text"]
+        question = ask("page", subject_of(self.tool, {"version": 1}, "page"), {"url": url}, self.place)
+        self.place, self.seen = self.place.after("page", {"url": url}), (*self.seen, url)
+        page = self.tool.answers.answer(question, lambda: Answer(self.tool.fetch(url)), timeout=timeout).value
+        return ToolResult(f"{len(self.seen)}: {page.decode()}")
+
+    def clone(self, n: int = 1) -> list[Any]:
+        return [ReaderSession(self.tool, self.place, self.seen) for _ in range(n)]
+
+    def reseed(self, seed: int) -> None:
+        self.place = self.place.reseeded(seed)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def test_a_tool_with_state_may_have_its_pages_answered(store):
+    def fetched(url: str) -> bytes:
+        return url.encode("utf-8", "replace")
+
+    def lost(url: str) -> bytes:
+        raise AssertionError("a page was fetched")
+
+    seen = told(Recorder(store), Reader(fetched), "aab")
+    assert seen == ["1: a None", "2: a None", "3: b None"]
+    assert len(store) == 2
+    assert told(Replayer(store), Reader(lost), "aab") == seen
+    assert check_tool(answered(Reader(fetched), Recorder(store))).ok
 
 
 def test_what_is_not_recorded_is_a_fault_and_no_call(store):
@@ -231,10 +339,11 @@ def test_no_credential_is_in_the_file(store, monkeypatch):
         {"headers": {"Authorization": "Bearer abc"}},
         {"endpoint": "https://me:abc@search.example"},
         {"endpoints": ["https://search.example?token=abc"]},
+        {"corpus": Path("credentials")},
     ],
 )
 def test_a_configuration_with_a_credential_is_refused(configuration, store):
-    with pytest.raises(ConfigError, match=r"The tool echo depends on .*credential.* out of `pure`"):
+    with pytest.raises(ConfigError, match=r"echo depend.* on .*credential.* `pure`"):
         cached(PureEcho(**configuration), store)
 
 

@@ -36,8 +36,10 @@ import os, sys
 from arpo_envs.tools.cache import Store
 store = Store(sys.argv[1])
 store.settle(b"subject", "parent", at=b"parent")
+connected = store._here()
 child = os.fork()
 if child == 0:
+    assert store._here() is not connected
     store.settle(b"subject", store.find(b"parent").value + "'s child", at=b"child")
     store.close()
     os._exit(0)

@@ -36,7 +36,11 @@ class Flights(Generic[T]):
             if flight is None:
                 flight = self._under_way[key] = Future()
                 threading.Thread(target=self._fly, args=(key, flight, make), daemon=True, name="arpo-answer").start()
-        return flight.result(seconds)
+        try:
+            return flight.result(seconds)
+        except TimeoutError:
+            self._forget(key, flight)  # if it hangs, the next one who asks must not wait for it, too
+            raise
 
     def _fly(self, key: bytes, flight: "Future[T]", make: Callable[[], T]) -> None:
         result: T | None = None
@@ -47,12 +51,16 @@ class Flights(Generic[T]):
             failed = error
         except BaseException as error:  # noqa: BLE001  # sys.exit() in a tool ends nothing but its call
             failed = RuntimeError(f"A tool raised {error!r}.")
-        with self._lock:
-            del self._under_way[key]
+        self._forget(key, flight)
         if failed is not None:
             flight.set_exception(failed)
         else:
             flight.set_result(result)  # type: ignore[arg-type]  # made above
+
+    def _forget(self, key: bytes, flight: "Future[T]") -> None:
+        with self._lock:
+            if self._under_way.get(key) is flight:
+                del self._under_way[key]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as new: the calls under way are those of this process."""

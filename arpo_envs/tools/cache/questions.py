@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ConfigError
 from ...tasks import Task
 from .credentials import require_none
 
@@ -68,10 +69,15 @@ def subject_of(owner: object, configuration: Mapping[str, Any], name: str) -> by
         name: for messages.
 
     Raises:
-        ConfigError: something in the configuration is named like a credential.
+        ConfigError: something in the configuration is named like a credential, or is not JSON.
     """
     require_none(dict(configuration), f"The tool {name}")
-    return digest("subject", type(owner).__module__, type(owner).__qualname__, dict(configuration))
+    try:
+        return digest("subject", type(owner).__module__, type(owner).__qualname__, dict(configuration))
+    except TypeError as error:
+        raise ConfigError(
+            f"What the answers of {name} depend on must be JSON: {error} Write it as text or numbers in `pure`."
+        ) from error
 
 
 def ask(name: str, subject: bytes, arguments: Mapping[str, Any], place: Place) -> Question:
@@ -89,7 +95,7 @@ def digest(*parts: Any) -> bytes:
 
 
 def _listed(value: Any) -> Any:
-    """Returns arrays and numbers of NumPy, and sequences, as JSON; refuses all else."""
+    """Returns arrays and numbers of NumPy as JSON; refuses all else."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{value!r} is not JSON.")
