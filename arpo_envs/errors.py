@@ -32,6 +32,10 @@ class ToolFault(ArpoError):
     """A tool itself failed (a lost sandbox, a broken index): not the model's doing."""
 
 
+class NotRecorded(ToolFault):
+    """A run is replayed, and its recording has no answer to a call; the call was not made."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Returns the error for an unknown name: what exists, and the closest match.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..forking import layers
-from ..members import SHARED
+from ..members import SHARED, TOOLS
 from .runs import Env
 
 _DEPTH, _VISITS = 7, 20_000  # enough for any hand-written state, and a bound for huge ones
@@ -38,7 +38,7 @@ def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, An
 
 def env_generators(env: Env) -> dict[str, Any]:
     """Returns all random generators of a stack: `generators` of each layer, outermost first."""
-    tools = frozenset(id(tool) for tool in getattr(env.unwrapped, "tools", ()))  # read-only, and maybe huge
+    tools = frozenset(id(tool) for tool in TOOLS.of(env.unwrapped))  # read-only, and maybe huge
     return {path: value for layer in layers(env) for path, value in generators(layer, tools).items()}
 
 

@@ -6,6 +6,7 @@ installed, otherwise SQLite's FTS5; an exact title comes first with either.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from hashlib import blake2b
 
 from ...members import CORPUS_KEY
 from ...tasks.text import plain, words
@@ -29,17 +30,23 @@ class Index:
     Args:
         corpus: what can be found.
         engine: "tantivy" or "sqlite".
+
+    Attributes:
+        engine_identity: what ranks, with its version.
+        digest: tells these documents from others, whatever they are called.
     """
 
     def __init__(self, corpus: Corpus, engine: str) -> None:
         self.documents = corpus.documents()
+        self.engine_identity = ENGINES[engine].identity()
         key = CORPUS_KEY.of(corpus)()
+        self.digest = key or _digest(self.documents)
         if key is None or len(self.documents) < _KEPT:
             self._engine: Engine = ENGINES[engine](None, self.documents)
             self._titles = Titles.of(document.title for document in self.documents)
             return
         folder = cache_directory()
-        self._engine = kept_engine(engine, folder / f"index-{key}-{ENGINES[engine].identity()}", self._told)
+        self._engine = kept_engine(engine, folder / f"index-{key}-{self.engine_identity}", self._told)
         titles = Titles.kept(folder / f"titles-{key}.npy")
         if titles is None:
             titles = Titles.of(document.title for document in self.documents)
@@ -73,6 +80,13 @@ class Index:
             ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(numbers))
             numbers += [number for number in ranked if number not in numbers]
         return [self.documents[number] for number in numbers[:count]]
+
+
+def _digest(documents: Iterable[Document]) -> str:
+    found = blake2b(digest_size=16)
+    for document in documents:
+        found.update(repr((document.title, document.text)).encode("ascii", "backslashreplace"))
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=8)

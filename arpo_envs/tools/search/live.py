@@ -121,6 +121,11 @@ class LiveSearchTool(Stateless):
         return f"{self.engine.name}/{digest.hexdigest()}/{self.results}"
 
     @property
+    def pure(self) -> Mapping[str, Any]:
+        """What the results of a query depend on, as far as can be seen from here."""
+        return {"engine": self.identity, "url": self.engine.url}
+
+    @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The one name `search`."""
         return (SPEC,)

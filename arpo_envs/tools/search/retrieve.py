@@ -41,6 +41,11 @@ class RetrieveTool(Stateless):
         return f"{self.url}/{self.results}"
 
     @property
+    def pure(self) -> Mapping[str, Any]:
+        """What the results of a query depend on, as far as can be seen from here."""
+        return {"url": self.url, "results": self.results, "form": self.form}
+
+    @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The one name `search`."""
         return (SPEC,)

@@ -10,6 +10,9 @@ from .engines import chosen_engine
 from .index import index_of
 from .results import SPEC, require_results, written
 
+_VERSION = 1
+"""Of what a query finds in given documents: it grows when that changes, and old recordings then have no answers."""
+
 
 class SearchTool(Stateless):
     """The tool `search`: the texts of the best documents, one per line.
@@ -37,6 +40,12 @@ class SearchTool(Stateless):
     def identity(self) -> str:
         """What distinguishes this tool from another `search`: see `ToolEnv.identity`."""
         return f"{self.corpus.name}/{self.results}"
+
+    @property
+    def pure(self) -> Mapping[str, Any]:
+        """What the results of a query depend on."""
+        found = {"corpus": self.index.digest, "engine": self.index.engine_identity, "results": self.results}
+        return {"version": _VERSION} | found
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
