@@ -10,6 +10,7 @@ COMMANDS = {
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
+    "new": "Write a package with an environment, as the beginning of your own.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
     "serve-search": "Serve documents to trainers that search over HTTP.",
     "bench": "Measure what things cost and save.",
