@@ -66,7 +66,7 @@ class PackBench:
     """PyTorch CPU threads (default: PyTorch's own choice)."""
     device: str = "cpu"
     """cpu or cuda."""
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
+    attention: Literal["as-loaded", "flex_attention"] = "as-loaded"
     """Attention of both; FlexAttention needs CUDA."""
     json: Path | None = None
     """File for the result as one flat object."""

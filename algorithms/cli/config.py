@@ -201,6 +201,7 @@ class TrainConfig:
         values = json.loads(file.read_text(encoding="utf-8"))
         values.pop("versions", None)  # a record, not a setting
         is_flat = not {"learner", "limits"} & values.keys()
+        _rename(values if is_flat else values.get("learner") or {})
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
             raise ConfigError(f"{file} has settings that this version does not know: {', '.join(strange)}.")
         config: TrainConfig = cls.of(values) if is_flat else read(cls, values)
@@ -278,6 +279,12 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def _rename(settings: dict[str, Any]) -> None:
+    """Gives values that earlier versions wrote differently the names that they have now."""
+    if settings.get("attention") == "as loaded":
+        settings["attention"] = "as-loaded"
 
 
 def _free_folder(config: TrainConfig) -> Path:

@@ -78,9 +78,9 @@ class LearnerConfig:
     packing: Literal["auto", "flat"] = "auto"
     """auto: tokens that several paths share are computed only once, where that is cheaper. flat: every path is computed on
     its own. The gradient is the same."""
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """The learner's attention: as the model was loaded, or FlexAttention, which needs CUDA and skips those blocks of a tree's
-    mask in which no token attends to another."""
+    attention: Literal["as-loaded", "flex_attention"] = "as-loaded"
+    """The learner's attention. as-loaded: the one that the model was loaded with. flex_attention: FlexAttention, which needs
+    CUDA and skips those blocks of a tree's mask in which no token attends to another."""
     bad_steps: int = 5
     """How many gradients in a row have to be infinite or NaN to end the run."""
 
@@ -99,6 +99,8 @@ class LearnerConfig:
             raise ConfigError(f'importance must be "token", "sequence" or "none", got {self.importance!r}.')
         if not self.importance_cap >= 1.0:  # or tokens on which both agree would lose weight
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
+        if self.attention not in ("as-loaded", "flex_attention"):
+            raise ConfigError(f'attention must be "as-loaded" or "flex_attention", got {self.attention!r}.')
         if self.autocast not in ("none", "bfloat16"):
             raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
 

@@ -1,6 +1,7 @@
 """The configuration of a run: records in Python and in config.json, one flat list of options on the command line."""
 
 import json
+import re
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -9,6 +10,7 @@ import pytest
 
 from algorithms.cli import main
 from algorithms.cli.config import OPTIONS, TrainConfig
+from algorithms.cli.groups import GROUPS
 from algorithms.cli.parts import learner_config
 from algorithms.learner import LearnerConfig, LoRA, Schedule
 from algorithms.rollout import Limits
@@ -78,6 +80,17 @@ def test_what_is_saved_is_read_again_record_by_record(tmp_path):
     assert (values["learner"]["lora"]["rank"], values["limits"]["mode"]) == (8, "free")
     assert TrainConfig.is_in(tmp_path)
     assert TrainConfig.load(tmp_path) == config
+
+
+def test_attention_of_earlier_versions_is_read(tmp_path):
+    """They wrote two words for what is now one; the flat file of the older run has them, too."""
+    assert json.loads(OLDER.read_text(encoding="utf-8"))["attention"] == "as loaded"
+    replace(AS_READ, output=tmp_path, resume=tmp_path).save(tmp_path)
+    file = tmp_path / "config.json"
+    text = file.read_text(encoding="utf-8")
+    assert text.count('"as-loaded"') == 1
+    file.write_text(text.replace("as-loaded", "as loaded"), encoding="utf-8")
+    assert TrainConfig.load(tmp_path) == replace(AS_READ, output=tmp_path, resume=tmp_path)
 
 
 def test_what_an_older_run_left_out_is_as_usual_for_its_policy(tmp_path):
@@ -162,7 +175,8 @@ def test_records_that_do_not_fit_a_run_are_refused(config, told):
         TrainConfig(**config)
 
 
-def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys):
+def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "3000")
     with pytest.raises(SystemExit):
         main(["train", "--policy", "http://127.0.0.1:9", "--help"])  # where no server answers
     text = said(capsys)
@@ -170,6 +184,28 @@ def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys):
         assert f"(default: {both})" in text
     assert "--bad-steps" not in text
     assert "--learner" not in text
+
+
+def test_each_option_has_one_heading():
+    grouped = [name for group in GROUPS for name in group.options]
+    assert sorted(grouped) == sorted(OPTIONS)
+    names = [group.name for group in GROUPS]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", name) for name in names), "plain words"
+    assert all(group.about.endswith(".") for group in GROUPS)
+
+
+def test_help_lists_each_option_under_its_heading(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # a wider terminal gets boxes side by side
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    listed = {}
+    for line in capsys.readouterr().out.splitlines():
+        if title := re.match(r" (\S.+) options *$", line):
+            listed[title[1]] = []
+        elif option := re.match(r"  --([a-z][a-z-]*)", line):
+            listed[list(listed)[-1]].append(option[1].replace("-", "_"))
+    assert listed == {group.name: list(group.options) for group in GROUPS}
 
 
 # --- runs of earlier versions ----------------------------------------------------------------------------

@@ -236,8 +236,8 @@ def test_a_step_without_anything_to_learn_says_nothing_of_the_sampler() -> None:
     "numbers",
     [{"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"weight_decay": -0.1}, {"entropy_bonus": float("inf")},
      {"adam_epsilon": 0.0}, {"gradient_clip": 0.0}, {"gradient_clip": float("nan")}, {"epochs": 0}, {"minibatches": 0},
-     {"micro_batch_tokens": 0}, {"bad_steps": 0}, {"autocast": "half"}, {"importance": "batch"}, {"importance_cap": 0.9},
-     {"importance_cap": float("nan")}],
+     {"micro_batch_tokens": 0}, {"bad_steps": 0}, {"autocast": "half"}, {"attention": "as loaded"}, {"importance": "batch"},
+     {"importance_cap": 0.9}, {"importance_cap": float("nan")}],
 )  # fmt: skip
 def test_bad_numbers_are_refused_by_name(numbers: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(numbers))):
