@@ -398,20 +398,6 @@ def test_the_tools_own_count():
         check("arpo", 2, [])
 
 
-@pytest.mark.parametrize("command", ["train", "eval"])
-def test_help_is_in_whole_sentences_and_tells_what_happens_by_default(command, capsys, monkeypatch):
-    """tyro would keep the line breaks of docstrings, and say "None" where something else is meant."""
-    monkeypatch.setenv("COLUMNS", "3000")  # tyro puts boxes side by side
-    assert exit_status([command, "--help"]) == 0
-    boxes = said(capsys).partition("and exit")[2].splitlines()
-    lines = [cell.strip() for line in boxes for cell in line.split("  ")]
-    lines = [line for line in lines if line.strip("-") and not line.endswith(" options")]
-    lone = [line for line in lines if not line.startswith("-") and not line.endswith((")", "."))]
-    assert len(lines) > 15
-    assert lone == []
-    assert not [line for line in lines if "(default: None)" in line or "(default: )" in line or line.count("(default") > 1]
-
-
 def test_an_engine_may_be_named_as_a_policy(tiny_policy, tmp_path, capsys):
     def measured(name, *words):
         assert main(["eval", *words, "--questions", "3", "--show", "3", "--json", str(tmp_path / f"{name}.json")]) == 0

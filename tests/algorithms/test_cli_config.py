@@ -1,7 +1,6 @@
 """The configuration of a run: records in Python and in config.json, one flat list of options on the command line."""
 
 import json
-import re
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -10,7 +9,6 @@ import pytest
 
 from algorithms.cli import main
 from algorithms.cli.config import OPTIONS, TrainConfig
-from algorithms.cli.groups import GROUPS
 from algorithms.cli.parts import learner_config
 from algorithms.learner import LearnerConfig, LoRA, Schedule
 from algorithms.rollout import Limits
@@ -173,39 +171,6 @@ def test_python_says_what_no_option_says():
 def test_records_that_do_not_fit_a_run_are_refused(config, told):
     with pytest.raises(ConfigError, match=told):
         TrainConfig(**config)
-
-
-def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "3000")
-    with pytest.raises(SystemExit):
-        main(["train", "--policy", "http://127.0.0.1:9", "--help"])  # where no server answers
-    text = said(capsys)
-    for both in ("0.0005 for the embedded policy, otherwise 1e-6", "16 for the embedded policy, otherwise 512"):
-        assert f"(default: {both})" in text
-    assert "--bad-steps" not in text
-    assert "--learner" not in text
-
-
-def test_each_option_has_one_heading():
-    grouped = [name for group in GROUPS for name in group.options]
-    assert sorted(grouped) == sorted(OPTIONS)
-    names = [group.name for group in GROUPS]
-    assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", name) for name in names), "plain words"
-    assert all(group.about.endswith(".") for group in GROUPS)
-
-
-def test_help_lists_each_option_under_its_heading(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")  # a wider terminal gets boxes side by side
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    listed = {}
-    for line in capsys.readouterr().out.splitlines():
-        if title := re.match(r" (\S.+) options *$", line):
-            listed[title[1]] = []
-        elif option := re.match(r"  --([a-z][a-z-]*)", line):
-            listed[list(listed)[-1]].append(option[1].replace("-", "_"))
-    assert listed == {group.name: list(group.options) for group in GROUPS}
 
 
 # --- runs of earlier versions ----------------------------------------------------------------------------
