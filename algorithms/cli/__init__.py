@@ -11,7 +11,7 @@ COMMANDS = {
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
-    "bench": "Measure what things cost and save.",
+    "bench": "Measure the time and memory of each part, and what sharing saves.",
     "doctor": "Show what works on this machine: isolation of model-written code, optional packages, plug-ins.",
 }
 

@@ -31,12 +31,12 @@ GROUPS = (
     ),
     Group(
         "algorithm",
-        "How rollouts branch, and what the learner is told about them.",
+        "How rollouts branch, and how credit is assigned to them.",
         ("algorithm", "rollouts", "roots", "probe", "algorithm_args", "shuffle_rewards"),
     ),
     Group(
         "run",
-        "How long to train; and runs that continue, or only check their options.",
+        "How long to train. A run can also be continued, or only checked.",
         ("steps", "prompts", "seed", "resume", "dry_run"),
     ),
     Group(

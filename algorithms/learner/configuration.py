@@ -56,9 +56,9 @@ class LearnerConfig:
     micro_batch_tokens: int = 16384
     """Tokens per micro-batch, padding included; a smaller number saves memory and changes nothing else."""
     importance: Literal["token", "sequence", "none"] = "token"
-    """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's: with a weight
-    per token, per path (sequence), or not at all (none). With none, the ratio in the loss is taken to the sampler's own
-    probabilities, so that its clip covers both."""
+    """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's. token: one
+    weight per token. sequence: one weight per path. none: no weights; the ratio in the loss then has the sampler's
+    probabilities in its denominator, so its clip limits this difference, too."""
     importance_cap: float = 2.0
     """Maximum importance weight."""
     schedule: Schedule = Schedule()
@@ -70,9 +70,9 @@ class LearnerConfig:
     entropy_bonus: float = 0.0
     """Coefficient of the entropy bonus, which is aggregated like the loss."""
     lora: LoRA | None = None
-    """LoRA adapters to train instead of the whole model, given by their rank; needs the package peft."""
+    """Rank of LoRA adapters, which are trained instead of the whole model; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products (none: that of the weights); weights and optimizer keep their own."""
+    """Precision of the learner's matrix products. none: that of the weights. Weights and optimizer state keep their own."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"
