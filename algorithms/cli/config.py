@@ -121,13 +121,14 @@ class TrainConfig:
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.learner is not None and self.learner.minibatches > self.prompts:
-            raise ConfigError(f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches.")
+            wrong = f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches."
+            raise ConfigError(f"{wrong} Give no more --minibatches than --prompts.")
         if self.limits is not None and not self.limits.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
-            raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
+            raise ConfigError("--weights-folder would have no effect: only a policy behind a URL uses it.")
         if self.cold_start != "auto" and not self.source.is_made:
-            raise ConfigError("cold_start would have no effect: only the embedded policy has one.")
+            raise ConfigError("--cold-start would have no effect: only the embedded policy has one.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
 
@@ -205,7 +206,9 @@ class TrainConfig:
         is_flat = not {"learner", "limits"} & values.keys()
         _rename(values if is_flat else values.get("learner") or {})
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
-            raise ConfigError(f"{file} has settings that this version does not know: {', '.join(strange)}.")
+            raise ConfigError(
+                f"{file} has settings that this version does not know: {', '.join(strange)}. Use the version that wrote it."
+            )
         config: TrainConfig = cls.of(values) if is_flat else read(cls, values)
         return replace(config, output=run, resume=run)
 

@@ -110,7 +110,7 @@ class SearchTool(Stateless):
         if engine not in ("auto", *ENGINES):
             raise unknown_name("engine", engine, ("auto", *ENGINES))
         if not 1 <= results <= MAX_RESULTS:
-            raise ConfigError(f"results must lie in 1..{MAX_RESULTS}, got {results}.")
+            raise ConfigError(f"results must lie between 1 and {MAX_RESULTS}, got {results}.")
         installed = importlib.util.find_spec("tantivy") is not None
         if engine == "tantivy" and not installed:
             raise ConfigError("The engine 'tantivy' is not installed. Install it (pip install tantivy) or use engine='sqlite'.")

@@ -82,7 +82,7 @@ def test_every_command_explains_itself(command, capsys):
         ("play ARPO/Search-v0 --args hops", "Expected NAME=VALUE, got 'hops'."),
         ("play nowhere_to_be_found:Env-v0", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("play ARPO/SearchMini-v0 --task nothing", "nothing"),
-        ("eval --policy nowhere", "neither a run with a policy in it nor a model folder"),
+        ("eval --policy nowhere", "neither a run that has a policy nor a model folder"),
         ("eval --policy . --questions 0", "questions must be at least 1"),
         ("eval --policy . --temperature 0 --samples 2", "Greedy samples are all the same"),
         ("bench env --rounds 0", "rounds must be at least 1"),

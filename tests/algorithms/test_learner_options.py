@@ -71,7 +71,7 @@ def test_the_rate_rises_and_falls_and_a_resumed_run_goes_on_where_it_was() -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"decay": "steep"}, "constant"), ({"warmup": -1}, "warmup"), ({"floor": 2.0}, "floor"),
-     ({"decay": "linear", "warmup": 5, "steps": 5}, "decay needs steps")],
+     ({"decay": "linear", "warmup": 5, "steps": 5}, "decay needs more optimizer steps")],
 )  # fmt: skip
 def test_bad_schedules_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -81,9 +81,9 @@ def test_bad_schedules_are_refused(options: dict[str, Any], words: str) -> None:
 def test_a_decay_is_told_its_end_before_it_begins() -> None:
     asked = LearnerConfig(schedule=Schedule(warmup=5, decay="cosine"), epochs=2, minibatches=3)
     assert asked.over(updates=1).schedule == Schedule(warmup=5, decay="cosine", steps=6)
-    with pytest.raises(ConfigError, match="A cosine decay needs steps, more than the warm-up of 5; got None"):
+    with pytest.raises(ConfigError, match="A cosine decay needs more optimizer steps than the warm-up of 5; got None"):
         TorchLearner(toy(), asked)
-    with pytest.raises(ConfigError, match="more than the warm-up of 5; got 5"):
+    with pytest.raises(ConfigError, match="more optimizer steps than the warm-up of 5; got 5"):
         LearnerConfig(schedule=asked.schedule).over(updates=5)
     assert LearnerConfig(schedule=Schedule(warmup=5)).over(updates=5).schedule(9) == 1.0
 
