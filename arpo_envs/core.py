@@ -126,7 +126,7 @@ class ToolEnv(gym.Env[str, str]):
         if self.max_tool_calls < 0:
             raise ConfigError(f"max_tool_calls must not be negative, got {self.max_tool_calls}.")
         if not 1 <= self.result_characters <= MAX_TEXT // 2:
-            raise ConfigError(f"result_characters must lie in 1..{MAX_TEXT // 2}, got {self.result_characters}.")
+            raise ConfigError(f"result_characters must lie between 1 and {MAX_TEXT // 2}, got {self.result_characters}.")
         if self.render_mode not in (None, "ansi"):
             raise ConfigError(f"render_mode must be None or 'ansi', got {self.render_mode!r}.")
 

@@ -1,4 +1,4 @@
-"""Every exception of the suite, and two helpers: the closest name for an unknown one, and arguments without effect."""
+"""Every exception of the suite, and helpers: the closest name for an unknown one, and arguments without effect."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ class ArpoError(Exception):
 
 
 class ConfigError(ArpoError, ValueError):
-    """An argument is unknown, inert or contradicts another; the message says what to write instead."""
+    """An argument is unknown, has no effect, or contradicts another; the message says what to write instead."""
 
 
 class ForkError(ArpoError):
@@ -21,7 +21,7 @@ class NotForkable(ForkError):
 
 
 class SnapshotMismatch(ForkError):
-    """A snapshot was offered to an environment it does not belong to, or is no longer usable."""
+    """A snapshot belongs to another environment, or can no longer be used."""
 
 
 class CloneError(ForkError):
@@ -42,11 +42,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     >>> unknown_name("dialect", "tag", ["json", "tags"])
     ConfigError("Unknown dialect 'tag'. Known: json, tags. Did you mean 'tags'?")
     """
+    return ConfigError(f"Unknown {kind} {name!r}. {known_names(name, known)}")
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence that lists what exists, and one with the closest match for a name, if there is one.
+
+    >>> known_names("tag", ["json", "tags"])
+    "Known: json, tags. Did you mean 'tags'?"
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    listed = ", ".join(names) if names else "none"
-    return ConfigError(f"Unknown {kind} {name!r}. Known: {listed}.{hint}")
+    return f"Known: {', '.join(names) if names else 'none'}.{hint}"
 
 
 def require_effect(arguments: Mapping[str, object], place: str, reason: str) -> None:

@@ -53,7 +53,7 @@ def fork_level(env: "gym.Env[Any, Any]") -> ForkLevel:
     """Returns the lowest level declared anywhere in the stack.
 
     Closed by default: a base environment that declares no `fork_level` has level NONE. A wrapper
-    counts as copyable unless it declares otherwise, or inherits `EzPickle` (whose copies are reset).
+    counts as copyable unless it declares otherwise, or inherits `EzPickle` (whose copies lose their state).
     """
     stack = layers(env)
     levels = [getattr(stack[-1], "fork_level", ForkLevel.NONE)]
@@ -319,8 +319,8 @@ def _require_forkable(env: "gym.Env[Any, Any]") -> None:
     for layer in stack:
         if _copies_by_reset(layer):
             raise NotForkable(
-                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle: a copy of it is a freshly reset one. "
-                "Drop EzPickle, or define __deepcopy__."
+                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle, which copies it by constructing a new one: its "
+                "state would be lost. Drop EzPickle, or define __deepcopy__."
             )
         if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
             raise NotForkable(f"The wrapper {type(layer).__name__} declares fork_level NONE.")

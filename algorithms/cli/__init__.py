@@ -13,7 +13,7 @@ COMMANDS = {
     "new": "Write a package with an environment, as the beginning of your own.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
     "serve-search": "Serve documents to trainers that search over HTTP.",
-    "bench": "Measure what things cost and save.",
+    "bench": "Measure the time and memory of each part, and what sharing saves.",
     "doctor": "Show what works on this machine: isolation of model-written code, optional packages, plug-ins.",
 }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 Options = TypeVar("Options", bound=type)
@@ -68,6 +69,7 @@ def with_help(options: Options) -> Options:
     return options
 
 
+@cache
 def documented(record: type) -> dict[str, str]:
     """Returns what the docstring of each field of a dataclass says, as one paragraph."""
     import docstring_parser

@@ -55,8 +55,8 @@ class EvalConfig:
     seed: int = 1
     """Seed for sampling."""
     engine: Literal["local", "vllm"] = "local"
-    """Engine that samples the actions, unless the policy is behind a URL: the package's own (local), or vLLM in a separate
-    process (vllm)."""
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
+    does its own sampling."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     action_tokens: int | None = None
@@ -69,7 +69,7 @@ class EvalConfig:
     recording: Path | None = None
     """File to record into, which must not exist yet, or to replay."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """Device of the policy: cpu, cuda, or cuda:N for one of several."""
     show: int = 0
     """Number of transcripts to print."""
     json: Path | None = None

@@ -33,9 +33,9 @@ class ServeSearchConfig:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if not 1 <= self.topk <= MAX_RESULTS:
-            raise ConfigError(f"topk must lie in 1..{MAX_RESULTS}, got {self.topk}.")
+            raise ConfigError(f"--topk must lie between 1 and {MAX_RESULTS}, got {self.topk}.")
         if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"port must lie in 0..65535, got {self.port}.")
+            raise ConfigError(f"--port must lie between 0 and 65535, got {self.port}.")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
@@ -33,7 +32,8 @@ from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .config import OPTIONS, TrainConfig, describe_algorithm
-from .flat import command
+from .flat import parsed
+from .groups import GROUPS
 from .kept import Kept
 from .parts import (
     Parts,
@@ -61,9 +61,9 @@ _GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
-    description = "Train a policy on an environment."
-    asked = vars(tyro.cli(command(OPTIONS), args=list(arguments), prog="arpo train", description=description))
-    config = (TrainConfig.of(asked) if asked["resume"] is None else resumed(asked, arguments)).resolved()
+    description = "Train a policy on an environment with an algorithm."
+    given = parsed(arguments, OPTIONS, GROUPS, prog="arpo train", description=description)
+    config = (TrainConfig.of(given) if given["resume"] is None else resumed(given, arguments)).resolved()
     console = Console()
     if config.dry_run:
         _check(config)

@@ -37,13 +37,15 @@ class Limits:
     """
 
     mode: Literal["deterministic", "free"] = "deterministic"
-    """deterministic: the same seed gives the same bytes. free: no path waits for another."""
+    """deterministic: the same seed gives the same bytes. free: no path waits for another, and identical bytes are not
+    promised."""
     budget: Literal["shared", "per_root"] = "shared"
     """shared: all forks of a prompt draw on one pool, as in the paper; in deterministic mode they do so in key order.
     per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
     depend on who comes first."""
     temperature: float = 1.0
-    """Sampling temperature; the learner computes its log-probabilities at it, too. 0 is greedy, for evaluation only."""
+    """Sampling temperature; the learner computes its log-probabilities at the same one. Greedy decoding, 0, is for evaluation
+    only."""
     action_tokens: int = 512
     """Maximum tokens per action."""
     answer_reserve: int = 64

@@ -50,7 +50,7 @@ def _paid(bench: Bench, seed: int, actions: Script) -> Iterator[Finding]:
             for what, value in (("the reward", reward), ("forfeit()", forfeit)):
                 if not _lies_in(value, -_LARGEST, _LARGEST):
                     happened = f"{what} is {_short(value)}; {where}"
-                    yield Finding(Law.NUMBERS, happened, f"a finite number of at most {_LARGEST:g} in size", _HINT)
+                    yield Finding(Law.NUMBERS, happened, f"a finite number between -{_LARGEST:g} and {_LARGEST:g}", _HINT)
             success = info.get("success")
             if success is not None and not _lies_in(success, 0.0, 1.0):
                 hint = "Success is the share of a right answer that this one is, whatever the reward."

@@ -27,8 +27,8 @@ def test_a_file_of_documents_is_served(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--topk", "0"], "topk must lie in 1..50"),
-        (["--port", "99999"], "port must lie in 0..65535"),
+        (["--topk", "0"], "--topk must lie between 1 and 50"),
+        (["--port", "99999"], "--port must lie between 0 and 65535"),
         (["--corpus", "none.jsonl"], "Cannot read none.jsonl"),
         (["--engine", "tantiwy"], "Did you mean 'tantivy'"),
     ],

@@ -169,7 +169,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--rollouts 1", "at least 2"),
         ("--env ARPO/SearchMni-v0", "Did you mean 'ARPO/SearchMini-v0'?"),
         ("--env-args hop=2", "Did you mean 'hops'?"),
-        ("--env-args hops=9", "hops must lie in 1..4"),
+        ("--env-args hops=9", "hops must lie between 1 and 4"),
         ("--eval-args split=tset", "Did you mean 'test'?"),
         ("--policy nowhere", "nowhere is not a model folder"),
         ("--resume nowhere", "nowhere does not belong to a run"),

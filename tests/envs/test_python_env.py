@@ -300,7 +300,7 @@ def test_real_files_are_read(sandbox: None, name: str, answer_type: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"difficulty": 6}, "1..5"),
+        ({"difficulty": 6}, "between 1 and 5"),
         ({"families": ["prime"]}, "Did you mean 'primes'"),
         ({"split": "tets"}, "Did you mean 'test'"),
         ({"backend": "locale"}, "Did you mean 'local'"),

@@ -180,7 +180,11 @@ def test_protocols() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"engine": "tantivi"}, "Did you mean 'tantivy'"), ({"results": 0}, "1..50"), ({"results": 51}, "1..50")],
+    [
+        ({"engine": "tantivi"}, "Did you mean 'tantivy'"),
+        ({"results": 0}, "between 1 and 50"),
+        ({"results": 51}, "between 1 and 50"),
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

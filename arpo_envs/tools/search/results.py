@@ -24,7 +24,7 @@ _SHOWN = 80
 def require_results(results: int) -> None:
     """Raises `ConfigError` unless this many results can be asked for."""
     if not 1 <= results <= MAX_RESULTS:
-        raise ConfigError(f"results must lie in 1..{MAX_RESULTS}, got {results}.")
+        raise ConfigError(f"results must lie between 1 and {MAX_RESULTS}, got {results}.")
 
 
 def written(texts: Sequence[str], query: str) -> ToolResult:
