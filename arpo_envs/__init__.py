@@ -10,7 +10,7 @@ from . import members
 from .core import Outcome, RewardRule, Score, ToolEnv
 from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
-from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, SnapshotMismatch, ToolFault
+from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, RowError, SnapshotMismatch, ToolFault
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, restore, snapshot
 from .plugins import Plugin, Registry
 from .retries import wait_before_retry
@@ -35,6 +35,7 @@ __all__ = [
     "Plugin",
     "Registry",
     "RewardRule",
+    "RowError",
     "Score",
     "Session",
     "Snapshot",
