@@ -6,12 +6,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
+from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .row import Step
 
+Rows = Sequence[int] | NDArray[Any]
+"""Numbers of rows."""
 Outcome = Step | Exception
 Finished = queue.SimpleQueue[tuple[int, Outcome]]
 
@@ -168,7 +172,7 @@ def _do(call: Callable[[], Step], row: int, finished: Finished) -> None:
     finished.put((row, outcome))
 
 
-def required_rows(rows: Sequence[int], count: int) -> list[int]:
+def required_rows(rows: Rows, count: int) -> list[int]:
     """Returns rows as plain numbers.
 
     Raises:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ForkError, RowError, unknown_name
 from .batches import Batch, batch, infos_together, required_steps, separate, together
-from .dispatch import Dispatcher, required_rows
+from .dispatch import Dispatcher, Rows, required_rows
 from .row import Row, Step, as_fork_error, close_all
 from .seeding import one_each, reset_mask, spread
 
@@ -166,7 +166,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def reset_subset(
         self,
-        rows: Sequence[int],
+        rows: Rows,
         *,
         seed: int | Sequence[int | None] | None = None,
         options: Options | Sequence[Options | None] | None = None,
@@ -193,7 +193,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         observations = together(self.single_observation_space, [step.observation for step in steps.values()])
         return observations, infos_together({row: step.info for row, step in steps.items()})
 
-    def step_subset(self, rows: Sequence[int], actions: Any) -> Batch:
+    def step_subset(self, rows: Rows, actions: Any) -> Batch:
         """Takes one action in some rows, and waits for these alone.
 
         Args:
@@ -214,7 +214,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             outcomes = self._dispatcher.run(calls)
         return batch(self.single_observation_space, required_steps(outcomes))
 
-    def send(self, rows: Sequence[int], actions: Any) -> None:
+    def send(self, rows: Rows, actions: Any) -> None:
         """Starts one action in some rows, and returns at once; `recv` returns what comes of it.
 
         Args:
@@ -252,9 +252,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         steps = required_steps(self._dispatcher.receive(at_least, timeout))
         return np.array(list(steps)), batch(self.single_observation_space, steps)
 
-    def fork(
-        self, source: int, targets: Sequence[int], *, seeds: Sequence[int | None] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def fork(self, source: int, targets: Rows, *, seeds: Sequence[int | None] | None = None) -> tuple[Any, dict[str, Any]]:
         """Copies one row's state to others, whose environments are closed.
 
         From then on each target goes on as a `clone` of the source would. Around wrappers of the vector environment that
@@ -303,7 +301,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             outcomes = self._dispatcher.run(calls)
         return required_steps(outcomes)
 
-    def _steps(self, rows: Sequence[int], actions: Any) -> dict[int, Callable[[], Step]]:
+    def _steps(self, rows: Rows, actions: Any) -> dict[int, Callable[[], Step]]:
         """Returns what each of these claimed rows is to do."""
         if len(rows) not in self._action_spaces:
             self._action_spaces[len(rows)] = batch_space(self.single_action_space, len(rows))
@@ -319,7 +317,7 @@ class ForkableVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return {row: partial(self._rows[row].step, action) for row, action in zip(rows, single, strict=True)}
 
     @contextmanager
-    def _claimed(self, what: str, rows: Sequence[int]) -> Iterator[list[int]]:
+    def _claimed(self, what: str, rows: Rows) -> Iterator[list[int]]:
         """Keeps others from using rows meanwhile."""
         rows = required_rows(rows, self.num_envs)
         self._dispatcher.claim(rows, what)

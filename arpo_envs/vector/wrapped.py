@@ -8,6 +8,7 @@ from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics
 
 from ..errors import ConfigError
 from ..members import PER_ROW
+from .dispatch import Rows
 from .env import ForkableVectorEnv
 
 GYMNASIUMS: Mapping[type[Any], frozenset[str]] = {
@@ -18,7 +19,7 @@ GYMNASIUMS: Mapping[type[Any], frozenset[str]] = {
 
 
 def fork(
-    envs: "VectorEnv[Any, Any, Any]", source: int, targets: Sequence[int], *, seeds: Sequence[int | None] | None = None
+    envs: "VectorEnv[Any, Any, Any]", source: int, targets: Rows, *, seeds: Sequence[int | None] | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Copies one row's state to others, in a vector environment and in the wrappers around it.
 
