@@ -1,6 +1,5 @@
 """One row of a vector environment: a stack, what it last returned, and when it is reset by itself."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -73,7 +72,7 @@ class Row:
         failed = next((child for child in children if isinstance(child, CloneError)), None)
         made = [child for child in children if not isinstance(child, CloneError)]
         if failed is None:
-            return [Row(env, self.mode, last=copy.deepcopy(self.last), ended=self.ended) for env in made]
+            return [Row(env, self.mode, last=self.last, ended=self.ended) for env in made]
         close_all([Row(env, self.mode) for env in made])
         raise failed
 

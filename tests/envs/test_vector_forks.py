@@ -108,7 +108,7 @@ def test_the_old_rows_are_closed_and_no_other():
     gate = Gate()
     envs = towns(3, note=gate)
     envs.reset(seed=0)
-    old = list(gate.sessions)
+    old = [env.unwrapped.sessions[1] for env in envs.envs]
     envs.fork(2, [0, 1])
     assert [session.closed for session in old] == [True, True, False]
     assert gate.live == 3

@@ -95,6 +95,23 @@ def test_rows_of_arrays_come_in_arrays():
     envs.close()
 
 
+def test_observations_share_nothing_with_the_rows():
+    class Keeps(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = gym.spaces.Sequence(gym.spaces.Box(-99, 99, (2,)))
+            self.kept = np.zeros(2, np.float32)
+
+        def observed(self) -> Any:
+            return (self.kept,), {}
+
+    envs = ForkableVectorEnv([Keeps] * 2)
+    observations, _ = envs.reset(seed=0)
+    observations[1][0][:] = 7
+    assert [env.kept.tolist() for env in envs.envs] == [[0, 0], [0, 0]]
+    envs.close()
+
+
 @pytest.mark.parametrize("rows", [[], [0, 0], [2], [-1], [True, False], np.array([True, False])])
 def test_wrong_rows_are_refused(rows):
     envs = towns(2)
@@ -137,7 +154,9 @@ def test_a_slow_row_delays_no_other(gate):
     gate.opened.set()
     rows, (observations, *_) = envs.recv(timeout=30)
     assert rows.tolist() == [0]
-    assert observations[0].startswith("<result>1 notes")
+    assert observations[0].startswith("<result>0 notes")
+    *_, infos = envs.step_subset([0, 2], [NOTE_A, NOTE_A])  # what was received may go on
+    assert infos["turn"].tolist() == [2, 3]
     envs.close()
 
 

@@ -36,7 +36,7 @@ def towns(count: int, mode: AutoresetMode = AutoresetMode.DISABLED, **arguments:
 
 
 class GateSession(NoteSession):
-    """A note that says "wait" waits until the gate is opened, or the session is closed; "break" fails."""
+    """Instead of keeping a note, "wait" waits for the gate, and then returns even from a closed session; "break" fails."""
 
     def __init__(self, notes: list[str], rng: np.random.Generator, gate: "Gate") -> None:
         super().__init__(notes, rng)
@@ -46,6 +46,7 @@ class GateSession(NoteSession):
         if arguments["text"] == "wait":
             self.gate.waiting.release()
             self.gate.opened.wait(60)
+            return ToolResult(f"{len(self.notes)} notes")
         if arguments["text"] == "break":
             raise OSError("the index is broken")
         return super().call(name, arguments, timeout=timeout)
