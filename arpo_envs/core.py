@@ -16,9 +16,9 @@ import numpy as np
 
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
 from .errors import CloneError, ConfigError
-from .forking import ForkLevel
+from .forking import ForkLevel, reseeded
 from .members import REPLAYED_CALLS, TOOL_IDENTITY
-from .spaces import MAX_TEXT, TextSpace, reseeded
+from .spaces import MAX_TEXT, TextSpace
 from .tasks import Task, TaskSource
 from .tools import Session, Tool, ToolResult
 from .tools.spec import ToolSpec

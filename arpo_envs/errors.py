@@ -33,6 +33,10 @@ class ToolFault(ArpoError):
     """A tool itself failed (a lost sandbox, a broken index): not the model's doing."""
 
 
+class NotRecorded(ToolFault):
+    """A run is replayed, and its recording has no answer to a call; the call was not made."""
+
+
 class RowError(ArpoError, RuntimeError):
     """Rows of a vector environment failed.
 
@@ -45,8 +49,8 @@ class RowError(ArpoError, RuntimeError):
     def __init__(self, row: int, errors: Mapping[int, Exception], steps: Mapping[int, Any]) -> None:
         self.row, self.errors, self.steps = row, errors, steps
         others = ", ".join(str(other) for other in sorted(errors) if other != row)
-        also = f" Rows that failed, too: {others}." if others else ""
-        super().__init__(f"Row {row} failed with {type(errors[row]).__name__}: {errors[row]}{also}")
+        also = f" (and row {others})" if others else ""
+        super().__init__(f"Row {row}{also} failed with {type(errors[row]).__name__}: {errors[row]}")
 
     def __reduce__(self) -> tuple[type["RowError"], tuple[Any, ...]]:
         """Pickles with its rows: an exception's default is to be made again from its message."""

@@ -93,7 +93,15 @@ PARK: Member[Callable[[], Any] | None] = Member("park", None, method=True)
 """Returns a copy of a session that can only be cloned and closed; without it, a clone is kept."""
 TOOL_IDENTITY: Member[str] = Member("identity", "")
 """What two tools must share for a snapshot of one to fit the other."""
+PURE: Member[Mapping[str, Any] | None] = Member("pure", None)
+"""What the answers of a tool depend on besides the call, by name: they can then be cached and recorded."""
+ANSWERED: Member[Callable[[Any], Any] | None] = Member("answered", None, method=True)
+"""Returns a tool whose own sources (pages, searches) are asked through the given `Answers`; for a tool with state."""
+TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
+"""The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
 """Packages that make a source's answers, which model-written code must not be able to import."""
 MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
 """Returns the success of the best single answer to all questions of a source."""
+CORPUS_KEY: Member[Callable[[], str | None]] = Member("key", _nothing, method=True)
+"""Returns a name for the content of a corpus, under which its index is kept on disk; None to keep none."""

@@ -11,6 +11,7 @@ COMMANDS = {
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
+    "serve-search": "Serve documents to trainers that search over HTTP.",
     "bench": "Measure what things cost and save.",
     "doctor": "Show what works on this machine: isolation of model-written code, optional packages, plug-ins.",
 }
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise unknown_name("command", command, COMMANDS)
-        module = importlib.import_module(f".{command}", __name__)
+        module = importlib.import_module(f".{command.replace('-', '_')}", __name__)
         return int(module.main(rest))
     except ArpoError as error:
         errors.print(f"[bold red]arpo {escape(command)}:[/] {escape(str(error))}", highlight=False)

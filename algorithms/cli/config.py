@@ -21,6 +21,7 @@ from .environments import env_maker, parse_arguments
 from .flat import Option, changed, nested, options_of, read, unknown
 from .paths import from_the_root
 from .policy_source import Source, source_of
+from .tools import Mode
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class TrainConfig:
     engine_tolerance: float | None = None
     """Maximum difference, in nats, between the engine's log-probabilities and the model's own, checked before a run
     (default: what rounding at the engine's precision explains). A quantised engine needs a larger one."""
+    tools: Mode = "live"
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
+    and kept in tools.sqlite in the run's folder. replay: --recording alone; no such call is made."""
+    recording: Path | None = None
+    """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
@@ -126,6 +132,8 @@ class TrainConfig:
             raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
         if self.cold_start != "auto" and not self.source.is_made:
             raise ConfigError("cold_start would have no effect: only the embedded policy has one.")
+        if (self.tools == "replay") != (self.recording is not None):
+            raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
 

@@ -64,7 +64,9 @@ def test_help_names_every_command(words, capsys):
     assert all(f"arpo {name}" in text for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "play", "envs", "algorithms", "study", "bench env", "bench sharing"])
+@pytest.mark.parametrize(
+    "command", ["train", "eval", "play", "envs", "algorithms", "study", "serve-search", "bench env", "bench sharing"]
+)
 def test_every_command_explains_itself(command, capsys):
     assert exit_status([*command.split(), "--help"]) == 0
     assert f"usage: arpo {command}" in said(capsys)
@@ -73,7 +75,10 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("trian", "'trian'. Known: algorithms, bench, doctor, envs, eval, play, study, train. Did you mean 'train'?"),
+        (
+            "trian",
+            "'trian'. Known: algorithms, bench, doctor, envs, eval, play, serve-search, study, train. Did you mean 'train'?",
+        ),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),
         ("envs CartPole-v1", "CartPole-v1 takes no text: its actions are Discrete(2). `arpo envs` lists environments that do."),

@@ -119,7 +119,7 @@ def records(kind: type) -> set[type]:
     return {kind}.union(*map(records, inside))
 
 
-YOUNGER = {"cold_start"}
+YOUNGER = {"cold_start", "tools", "recording"}
 """Options that there were none of when the older run was made."""
 
 

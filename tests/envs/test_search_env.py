@@ -13,7 +13,8 @@ from gymnasium.utils.env_checker import check_env
 import arpo_envs
 from arpo_envs.envs.search import SearchEnv
 from arpo_envs.errors import ConfigError
-from arpo_envs.tasks.files import FileCorpus, FileTasks
+from arpo_envs.tasks.documents import FileCorpus
+from arpo_envs.tasks.files import FileTasks
 
 KOELN = {"task": "city-2886242/country/capital"}
 

@@ -16,7 +16,7 @@ from arpo_envs.tasks.text import fold
 from arpo_envs.tasks.world.corpus import Document, load_world
 from arpo_envs.tools import Session, Tool
 from arpo_envs.tools.search import SearchTool, index_of
-from arpo_envs.tools.search_engines import ENGINES, kept_engine
+from arpo_envs.tools.search.engines import ENGINES, kept_engine
 
 BOTH = pytest.mark.parametrize("engine", ["tantivy", "sqlite"])
 
