@@ -10,7 +10,17 @@ from . import members
 from .core import Outcome, RewardRule, Score, ToolEnv
 from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
-from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, NotRecorded, SnapshotMismatch, ToolFault
+from .errors import (
+    ArpoError,
+    CloneError,
+    ConfigError,
+    ForkError,
+    NotForkable,
+    NotRecorded,
+    RowError,
+    SnapshotMismatch,
+    ToolFault,
+)
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, snapshot
 from .plugins import Plugin, Registry
 from .restoring import restore
@@ -37,6 +47,7 @@ __all__ = [
     "Plugin",
     "Registry",
     "RewardRule",
+    "RowError",
     "Score",
     "Session",
     "Snapshot",

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class ArpoError(Exception):
@@ -34,6 +35,26 @@ class ToolFault(ArpoError):
 
 class NotRecorded(ToolFault):
     """A run is replayed, and its recording has no answer to a call; the call was not made."""
+
+
+class RowError(ArpoError, RuntimeError):
+    """Rows of a vector environment failed.
+
+    Args:
+        row: the first of them.
+        errors: what was raised, by row.
+        steps: what the other rows of the same call returned, by row; those have gone on.
+    """
+
+    def __init__(self, row: int, errors: Mapping[int, Exception], steps: Mapping[int, Any]) -> None:
+        self.row, self.errors, self.steps = row, errors, steps
+        others = ", ".join(str(other) for other in sorted(errors) if other != row)
+        also = f" (and row {others})" if others else ""
+        super().__init__(f"Row {row}{also} failed with {type(errors[row]).__name__}: {errors[row]}")
+
+    def __reduce__(self) -> tuple[type["RowError"], tuple[Any, ...]]:
+        """Pickles with its rows: an exception's default is to be made again from its message."""
+        return type(self), (self.row, self.errors, self.steps)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

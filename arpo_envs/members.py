@@ -84,6 +84,9 @@ COPIED_STATE: Member[Callable[[dict[int, Any]], dict[str, Any]] | None] = Member
 CONFIGURATION: Member[frozenset[str]] = Member("configuration", frozenset())
 """Attributes that `restore` leaves as they are; of the class."""
 
+PER_ROW: Member[frozenset[str]] = Member("per_row", frozenset())
+"""Arrays of a vector environment's wrapper with one place for each row, which `vector.fork` copies; of the class."""
+
 # --- tools, sessions, tasks ---------------------------------------------------------------------------------------
 
 PARK: Member[Callable[[], Any] | None] = Member("park", None, method=True)

@@ -28,7 +28,7 @@ def run(name: str, *arguments: str, options: tuple[str, ...] = ("-W", "error")) 
 
 
 def test_every_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py", "ppo_single_file.py"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "hand_written_loop.py" else ()) for n in SEEN])
@@ -36,6 +36,14 @@ def test_an_example_runs(name):
     output = run(name)
     for wanted in SEEN[name]:
         assert wanted in output
+
+
+@pytest.mark.slow
+def test_ppo_learns_on_the_vector_environment():
+    returns = [float(line.rpartition(" ")[2]) for line in run("ppo_single_file.py").splitlines()]
+    assert len(returns) == 6
+    assert returns[0] < 0.3
+    assert returns[-1] > 0.8
 
 
 def test_the_tree_needs_no_torch():

@@ -151,7 +151,15 @@ WORKSHOPS = (
     *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "evaluation")),
     *(
         f"arpo_envs.{room}"
-        for room in ("tasks.world", "tasks.computations", "rewards.worker", "tools.python", "tools.e2b", "tools.cache")
+        for room in (
+            "tasks.world",
+            "tasks.computations",
+            "rewards.worker",
+            "tools.python",
+            "tools.e2b",
+            "tools.cache",
+            "vector",
+        )
     ),
 )
 """Folders with a door: what others may use, their `__init__.py` hands out."""

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "sharing": "Tool calls that trees save, with a policy that does not learn.",
     "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
+    "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
 }
 ALL, CHECK = "all", "--check"
