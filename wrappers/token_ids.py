@@ -48,8 +48,9 @@ class TokenIds(Remembering[Ids, Sequence[int]], RecordConstructorArgs):
 
     >>> import gymnasium as gym
     >>> class Letters:
-    ...     encode, decode = staticmethod(lambda text: list(text.encode())), staticmethod(lambda ids: bytes(ids).decode())
-    ...     __len__ = lambda self: 256
+    ...     def encode(self, text): return list(text.encode())
+    ...     def decode(self, ids): return bytes(ids).decode()
+    ...     def __len__(self): return 256
     >>> env = TokenIds(gym.make("ARPO/Search-v0", cities_per_country=3), Letters())
     >>> question, info = env.reset(seed=7)
     >>> question[:4]

@@ -25,9 +25,12 @@ class TruncateObservation(gym.ObservationWrapper[str, str, str], RecordConstruct
         ConfigError: the two numbers leave no room for a beginning and the note.
 
     >>> import gymnasium as gym
-    >>> env = TruncateObservation(gym.make("ARPO/Search-v0", cities_per_country=3), characters=160, end=60)
-    >>> question, info = env.reset(seed=7)
-    >>> print(env.step("<search>Bordeaux</search>")[0])  # doctest: +SKIP
+    >>> env = TruncateObservation(gym.make("ARPO/Search-v0", split="test"), characters=200, end=60)
+    >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
+    >>> print(env.step("<search>Germany</search>")[0])
+    <result>Germany: country in Europe; capital Berlin; currency Euro; calling code 49; internet domain .de; ISO
+    … [cut: 337 characters] …
+    time zone Europe/Berlin; nearest city Blieskastel.</result>
     """
 
     fork_level: ClassVar[ForkLevel] = ForkLevel.EXACT

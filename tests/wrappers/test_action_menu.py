@@ -1,6 +1,9 @@
 """`ActionMenu`: numbers stand for actions; `phrases`: what can be looked up or answered."""
 
+from collections import defaultdict
+
 import gymnasium as gym
+import numpy as np
 import pytest
 from toys import TownEnv, Walk
 
@@ -86,6 +89,31 @@ def test_phrases_answer_a_question_in_either_dialect(dialect):
 def test_phrases_of_a_text(text, found):
     env = TownEnv()
     assert phrases(env, text)[2::3] == [f"<answer>{phrase}</answer>" for phrase in found]
+
+
+def test_a_table_learns_the_way_to_an_answer():
+    """Q-learning, with texts as states: two searches, then the answer."""
+    env = ActionMenu(gym.make("ARPO/Search-v0", split="test"), 12)
+    table: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(12))
+    rng = np.random.default_rng(0)
+
+    def episode(exploring: float) -> float:
+        state, _ = env.reset(options={"task": "city-2886242/country/capital"})
+        while True:
+            action = int(rng.integers(12)) if rng.random() < exploring else int(table[state].argmax())
+            following, reward, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+            target = reward + (0.0 if over else 0.9 * table[following].max())
+            table[state][action] += 0.5 * (target - table[state][action])
+            if over:
+                return float(reward)
+            state = following
+
+    before = [episode(1.0) for _ in range(200)]
+    for _ in range(1000):
+        episode(0.5)
+    assert sum(reward == 1.0 for reward in before) < 20
+    assert episode(0.0) == 1.0
 
 
 def test_what_makes_no_sense_is_refused():
