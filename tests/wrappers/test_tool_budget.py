@@ -3,7 +3,7 @@
 import pytest
 from toys import TownEnv, Walk
 
-from arpo_envs import ConfigError, clone, restore, snapshot
+from arpo_envs import ConfigError, SnapshotMismatch, clone, restore, snapshot
 from wrappers import ToolBudget
 
 ECHO, NOTE = "<echo>hi</echo>", "<note>hi</note>"
@@ -77,6 +77,13 @@ def test_it_forks():
         assert env.step(ECHO)[4]["status"] == "ok"
         assert restore(env, snap) == last
         assert env.step(ECHO)[4]["status"] == "ok"
+
+
+def test_a_snapshot_of_another_budget_is_refused():
+    with snapshot(made({"echo": 2})) as snap:
+        restore(made({"echo": 2}), snap)
+        with pytest.raises(SnapshotMismatch, match="Foreign snapshot"):
+            restore(made({"echo": 3}), snap)
 
 
 @pytest.mark.parametrize(
