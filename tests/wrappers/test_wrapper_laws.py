@@ -125,6 +125,23 @@ def test_any_action_is_answered_within_the_space(wrapper):
 
 
 @pytest.mark.parametrize("wrapper", OURS)
+def test_rows_of_a_vector_are_like_those_alone(wrapper):
+    envs = gym.vector.SyncVectorEnv([lambda: OURS[wrapper](made(QUICK))] * 2, copy=True)
+    together, _ = envs.reset(seed=[1, 2])
+    alone = [OURS[wrapper](made(QUICK)) for _ in range(2)]
+    for row, env in enumerate(alone):
+        assert difference(together[row], env.reset(seed=row + 1)[0], "observation") is None
+        env.action_space.seed(row)
+    actions = [env.action_space.sample() for env in alone]
+    together, rewards, *_ = envs.step(tuple(actions))
+    for row, env in enumerate(alone):
+        observation, reward, *_ = env.step(actions[row])
+        assert difference(together[row], observation, "observation") is None
+        assert rewards[row] == reward
+    envs.close()
+
+
+@pytest.mark.parametrize("wrapper", OURS)
 def test_specs_serialise(wrapper):
     env = OURS[wrapper](made(QUICK))
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
