@@ -25,7 +25,7 @@ def out_of_reach(bench: Bench) -> Iterator[Finding]:
     with bench.env() as env:
         base = speaking(env)
         if base is None:
-            raise SkippedLaw("it is no ToolEnv that takes text")
+            raise SkippedLaw("it is not a ToolEnv that takes text")
         secrets = tuple(SECRETS.of(base.tasks))
         tools = [spec.name for spec in base.tool_specs if spec.text_parameter == _CODE]
         if not tools or not secrets:
