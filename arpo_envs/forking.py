@@ -298,9 +298,16 @@ def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
 
 
 def _plain(arguments: dict[str, Any]) -> str:
-    """Returns the arguments that mean the same in every process: numbers and strings, no functions or objects."""
-    plain = (name for name, value in arguments.items() if value is None or isinstance(value, str | int | float))
-    return repr([(name, arguments[name]) for name in sorted(plain)])
+    """Returns the arguments that mean the same in every process: numbers, strings and what holds them, no other objects."""
+    return repr([(name, arguments[name]) for name in sorted(arguments) if _is_plain(arguments[name])])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _declared(wrapper: "gym.Env[Any, Any]") -> object:

@@ -4,6 +4,7 @@ Each is asked for in one way: `MEMBER.of(owner)`, or `MEMBER.through(env)` where
 `docs/optional-members.md` lists them all.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -52,6 +53,12 @@ ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=Tru
 """Returns a name of the state, for step-level credit; None where each state is its own."""
 FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)
 """Returns what an episode is paid that has no room for an answer; None for nothing."""
+WITHHOLD: Member[Callable[[str, Any], None] | None] = Member("withhold", None, method=True)
+"""Makes the next step return a given `ToolResult` for a call of a tool, by its name, instead of running it."""
+MAX_TURNS: Member[float] = Member("max_turns", math.inf)
+"""Actions until an episode is truncated."""
+TOOL_TIMEOUT: Member[float] = Member("tool_timeout", math.inf)
+"""Seconds that one call of a tool may take."""
 REPLAYED_CALLS: Member[int] = Member("replayed_calls", 0)
 """Tool calls that were run again to make this environment, or this session."""
 SESSIONS: Member[Mapping[str, Any]] = Member("sessions", {})

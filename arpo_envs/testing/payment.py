@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..core import ToolEnv
 from ..members import FORFEIT
 from .bench import Bench, Script
 from .laws import Law
 from .report import Finding
 from .runs import Env
+from .scripts import speaking
 
 _LARGEST = 1e18
 """In size; `collect` takes no larger one: its square overflows in single precision."""
@@ -29,8 +29,8 @@ def numbers(bench: Bench) -> Iterator[Finding]:
 def _answers(bench: Bench, seed: int) -> list[Script]:
     with bench.env() as env:
         env.reset(seed=seed)
-        base = env.unwrapped
-        if not isinstance(base, ToolEnv):
+        base = speaking(env)
+        if base is None:
             return []
         return [(base.dialect.answer(text),) for text in (*base.task.answers, *_ODD_ANSWERS)]
 

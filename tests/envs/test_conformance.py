@@ -66,6 +66,19 @@ def test_an_id_will_do():
     assert check_forkable_env("Toy/Town-v0").ok
 
 
+def test_a_tool_env_whose_actions_are_numbers_is_given_numbers():
+    class Numbered(gym.ActionWrapper):
+        def __init__(self, env: gym.Env) -> None:
+            super().__init__(env)
+            self.action_space = gym.spaces.Discrete(3)
+
+        def action(self, action: int) -> str:
+            return ("<note>hi</note>", "junk", "<answer>France</answer>")[action]
+
+    report = check_forkable_env(lambda: Numbered(TownEnv()))
+    assert "takes text" in report.skipped[Law.SECRETS]
+
+
 def test_what_draws_nothing_is_skipped_by_name():
     report = check_forkable_env(lambda: TownEnv(note=DicelessNote()))
     assert report.ok
