@@ -29,7 +29,7 @@ from mutants import Mutant
 
 HERE = Path(__file__).resolve().parent
 _TESTS = HERE.relative_to(CHECKOUT)
-_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/turns.py", "pyproject.toml")
+_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/made_once.py", "tests/turns.py", "pyproject.toml")
 _LANE = "--lane"
 _LANES = 2
 """Mutants that are made at the same time."""
