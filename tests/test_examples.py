@@ -1,5 +1,6 @@
 """Every example runs as a person would run it."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -71,14 +72,22 @@ def test_the_folder_of_a_run_answers_with_its_policy(tiny_policy, tmp_path):
     assert "What is the capital" in run("inference.py", str(tmp_path), "What is the capital of the country of Köln?")
 
 
-def test_a_folder_without_a_model_is_explained(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "inference.py"), str(tmp_path / "nope")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == f"{tmp_path / 'nope'} is not a model folder: it has no config.json.\n"
+@pytest.fixture
+def refused(monkeypatch):
+    """Returns what runs the example here, and gives what it says as it exits."""
+
+    def run_it(*arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["inference.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(EXAMPLES / "inference.py"), run_name="__main__")
+        return end.value.code
+
+    return run_it
 
 
-def test_without_a_folder_it_says_how_it_is_used():
-    done = subprocess.run([sys.executable, str(EXAMPLES / "inference.py")], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "python examples/inference.py runs/" in done.stderr
+def test_a_folder_without_a_model_is_explained(refused, tmp_path):
+    assert refused(str(tmp_path / "nope")) == f"{tmp_path / 'nope'} is not a model folder: it has no config.json."
+
+
+def test_without_a_folder_it_says_how_it_is_used(refused):
+    assert "python examples/inference.py runs/" in refused()

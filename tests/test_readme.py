@@ -55,4 +55,4 @@ def test_the_plot_is_small() -> None:
 
 def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_policy: Path) -> None:
     shutil.copytree(tiny_policy, tmp_path / "path" / "to" / "model")  # stands for the reader's own
-    assert run_page(README, tmp_path, monkeypatch) >= 4
+    assert run_page(README, tmp_path, monkeypatch, rehearse_here=True) >= 4

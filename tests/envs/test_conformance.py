@@ -96,7 +96,7 @@ def test_a_stack_that_honestly_declares_none_is_skipped():
 
 @pytest.mark.parametrize(("law", "make"), FAULTS, ids=lambda value: value.name if isinstance(value, Law) else "")
 def test_law_bites(law, make):
-    report = check_forkable_env(make, raise_on_fail=False)
+    report = check_forkable_env(make, seeds=(0,), raise_on_fail=False)  # one is enough to see it
     assert law in report.failed, str(report)
     if law not in ENTANGLED_LAWS and make.__code__.co_names[0] not in ENTANGLED:
         assert report.failed == (law,), str(report)
