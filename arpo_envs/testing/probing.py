@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,9 @@ SETTLING = 2.0
 
 
 def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, Any]:
-    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path.
-
-    The operating system's has no state: whatever it decides shows in what is returned.
-    """
+    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path."""
     found: dict[str, Any] = {}
     for path, value in walk(root, without):
-        if isinstance(value, random.SystemRandom):
-            continue
         if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
             found[path] = value
     return found
@@ -77,7 +73,8 @@ def walk(root: Any, without: frozenset[int] = frozenset()) -> Iterator[tuple[str
 
 
 def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, str | bytes | int | float | np.ndarray | type | np.random.Generator | random.Random):
+    ends = str | bytes | int | float | np.ndarray | type | ModuleType | np.random.Generator | random.Random
+    if isinstance(value, ends):
         return
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", part) for key, part in list(value.items()))

@@ -1,5 +1,6 @@
 """Every law of `check_tool` bites, and healthy tools pass."""
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from toys import ECHO, DicelessNote, Echo, Note
 from arpo_envs.dialects import make_dialect
 from arpo_envs.forking import ForkLevel
 from arpo_envs.testing import Law, check_tool
+from arpo_envs.testing.probing import generators, walk
 from arpo_envs.tools import Stateless, ToolResult, ToolSpec
 
 
@@ -74,3 +76,12 @@ def test_a_tool_that_cannot_fork_is_checked_for_the_rest():
     report = check_tool(Fixed())
     assert report.ok
     assert {Law.FAITHFUL, Law.UNTOUCHED, Law.INDEPENDENT, Law.RESEED, Law.CLOSE, Law.TIMEOUT} == set(report.skipped)
+
+
+def test_a_module_that_a_tool_holds_is_not_its_state():
+    class Holder(Echo):
+        def __init__(self):
+            self.module = random
+
+    assert "Holder.module" in [path for path, _ in walk(Holder())]
+    assert generators(Holder()) == {}
