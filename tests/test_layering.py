@@ -149,7 +149,10 @@ def test_importing_the_environments_imports_no_package_but_gymnasium_and_what_it
 
 WORKSHOPS = (
     *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "evaluation")),
-    *(f"arpo_envs.{room}" for room in ("tasks.world", "tasks.computations", "rewards.worker", "tools.python", "tools.e2b")),
+    *(
+        f"arpo_envs.{room}"
+        for room in ("tasks.world", "tasks.computations", "rewards.worker", "tools.python", "tools.browser", "tools.e2b")
+    ),
 )
 """Folders with a door: what others may use, their `__init__.py` hands out."""
 KNOWN_REACHES = [  # each is to go; no other may come
