@@ -163,6 +163,10 @@ class World:
             raise ConfigError(f"{self.name} has no entity {entity_id!r}; ids look like city-2988507, country-FR, element-8.")
         return self._numbers[entity_id]
 
+    def relations(self, entity: int) -> tuple[str, ...]:
+        """Returns the relations that an entity may have."""
+        return RELATIONS[self.kind(entity)]
+
     def fact(self, entity: int, relation: str) -> str:
         """Returns the text of one fact, "" where it is unknown."""
         kind = self.kind(entity)

@@ -1,12 +1,14 @@
 """A text browser whose state is pure data.
 
-`sources.py` says where pages come from, `html.py` turns what it finds into lines with numbered links (`page.py`), `display.py`
-shows them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and
-`browser.find`.
+`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files), `html.py` turns what it
+finds into lines with numbered links (`page.py`), in a process of its own if need be (`conversion.py`), `display.py` shows
+them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
 """
 
+from .folder_site import FolderSite
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
 from .tool import BrowserTool
+from .world_site import WorldSite
 
-__all__ = ["CITING", "BrowserTool", "Document", "Hit", "PageError", "PageSource"]
+__all__ = ["CITING", "BrowserTool", "Document", "FolderSite", "Hit", "PageError", "PageSource", "WorldSite"]

@@ -1,25 +1,49 @@
-"""From what a source has to what a browser shows."""
+"""From what a source has to what a browser shows; HTML of strangers is read in a process of its own."""
 
 import html
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ...rewards.worker import Overrun, Raised, shared_worker
 from .html import to_page
 from .page import Page, without_marks
-from .sources import Document, Hit
+from .sources import Document, Hit, PageError
 
 SOURCE_PREFIX = "view-source:"
+MAX_HTML = 4 * 2**20
+"""Bytes of a document that is still read."""
+_SECONDS = 3.0
+"""Processor time that reading may take; megabytes take a tenth of it."""
 _KEPT = 1024
 
 
-@lru_cache(maxsize=_KEPT)
-def page_of(document: Document) -> Page:
+def page_of(document: Document, *, trusted: bool) -> Page | PageError:
     """Returns a document as a page; the pages last asked for are kept.
 
     Args:
-        document: of a source that is trusted.
+        document: what a source has.
+        trusted: whether its HTML can be read in this process; nesting alone can end a process.
     """
+    if len(document.html) > MAX_HTML:
+        return PageError(f"the page is too large ({len(document.html)} bytes; at most {MAX_HTML} are read)")
+    if trusted:
+        return _page(document)
+    try:
+        return _page_read_apart(document)
+    except (Overrun, Raised) as error:
+        return PageError(f"the page cannot be read: {error}")
+
+
+@lru_cache(maxsize=_KEPT)
+def _page(document: Document) -> Page:
     return to_page(document.html, document.url, document.title)
+
+
+@lru_cache(maxsize=_KEPT)
+def _page_read_apart(document: Document) -> Page:
+    reader = shared_worker(f"{__package__}.html:to_record", ("selectolax.lexbor",), longest=8 * MAX_HTML)
+    read = reader.call((document.html, document.url, document.title), seconds=_SECONDS)
+    return Page(read["url"], read["title"], read["text"], tuple(read["links"]))
 
 
 def source_of(document: Document) -> Page:

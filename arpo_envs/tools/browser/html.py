@@ -21,6 +21,8 @@ _OWN_LINE = frozenset(
         *("html", "fieldset", "details", "summary", "figcaption", "address", "center", "option", "thead", "tbody", "tfoot"),
     }
 )
+_DEEPEST_LIST = 10
+"""A list within more lists than this one is not moved further to the right."""
 _RAISED = {"sup": "^{", "sub": "_{"}
 _SPACE = re.compile(r"\s+")
 _SCHEMES = frozenset({"http", "https"})
@@ -49,6 +51,12 @@ def to_page(html: str | bytes, url: str, title: str = "") -> Page:
         _walk(parsed.root, writer)
     own = _SPACE.sub(" ", named.text()).strip() if named is not None else ""
     return Page(url, without_marks(title or own or urlsplit(url).netloc), writer.text(), tuple(writer.numbers or ()))
+
+
+def to_record(html: str | bytes, url: str, title: str) -> dict[str, object]:
+    """Returns a page as plain data, for a process that can send nothing else."""
+    page = to_page(html, url, title)
+    return {"url": page.url, "title": page.title, "text": page.text, "links": list(page.links)}
 
 
 @dataclass
@@ -180,7 +188,7 @@ def _before(node: "LexborNode") -> "LexborNode | None":
 
 
 def _bullet(writer: _Writer) -> str:
-    depth, number = max(len(writer.lists), 1), writer.lists[-1] if writer.lists else 0
+    depth, number = min(max(len(writer.lists), 1), _DEEPEST_LIST), writer.lists[-1] if writer.lists else 0
     if number:
         writer.lists[-1] += 1
     return "  " * depth + (f"{number}. " if number else "* ")

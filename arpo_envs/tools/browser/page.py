@@ -76,4 +76,8 @@ def without_links(text: str) -> str:
 @lru_cache(maxsize=512)
 def _wrapped(text: str) -> tuple[str, ...]:
     wrapper = textwrap.TextWrapper(width=WIDTH, replace_whitespace=False, drop_whitespace=False)
-    return tuple([line for whole in text.split("\n") for line in (wrapper.wrap(whole) if whole else [""])])
+    lines: list[str] = []
+    for line in text.split("\n"):
+        fits = len(line) <= WIDTH and "\t" not in line  # most do, and wrapping takes a microsecond per character
+        lines += [line] if fits else wrapper.wrap(line)
+    return tuple(lines)

@@ -13,7 +13,7 @@ from ..spec import ToolSpec
 from .conversion import SOURCE_PREFIX, page_of, results_page, source_of
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
 from .page import Page
-from .sources import PageError, PageSource
+from .sources import Document, PageError, PageSource
 from .specs import BACK, FIND, OPEN, SEARCH
 from .state import BrowserState
 
@@ -167,10 +167,12 @@ class BrowserSession:
 
     def _fetched(self, url: str, raw: bool, timeout: float) -> Page:
         raw, url = raw or url.startswith(SOURCE_PREFIX), url.removeprefix(SOURCE_PREFIX)
-        found = self.tool.source.fetch(url, timeout=timeout)
+        found: Document | Page | PageError = self.tool.source.fetch(url, timeout=timeout)
+        if isinstance(found, Document):
+            found = source_of(found) if raw else page_of(found, trusted=self.tool.source.trusted)
         if isinstance(found, PageError):
             raise UsageError(f"Error fetching URL `{shortened((SOURCE_PREFIX if raw else '') + url)}`: {shortened(found.text)}")
-        return source_of(found) if raw else page_of(found)
+        return found
 
 
 def _integer(arguments: Mapping[str, Any], name: str, default: int) -> int:
