@@ -5,10 +5,24 @@ finds into lines with numbered links (`page.py`), in a process of its own if nee
 them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
 """
 
+from .conversion import read
 from .folder_site import FolderSite
+from .page import Page
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
-from .tool import BrowserTool
+from .tool import BrowserSession, BrowserTool
 from .world_site import WorldSite
 
-__all__ = ["CITING", "BrowserTool", "Document", "FolderSite", "Hit", "PageError", "PageSource", "WorldSite"]
+__all__ = [
+    "CITING",
+    "BrowserSession",
+    "BrowserTool",
+    "Document",
+    "FolderSite",
+    "Hit",
+    "Page",
+    "PageError",
+    "PageSource",
+    "WorldSite",
+    "read",
+]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from ...rewards.worker import Overrun, Raised, shared_worker
 from .html import to_page
 from .page import Page, without_marks
-from .sources import Document, Hit, PageError
+from .sources import Document, Hit, PageError, PageSource
 
 SOURCE_PREFIX = "view-source:"
 MAX_HTML = 4 * 2**20
@@ -32,6 +32,18 @@ def page_of(document: Document, *, trusted: bool) -> Page | PageError:
         return _page_read_apart(document)
     except (Overrun, Raised) as error:
         return PageError(f"the page cannot be read: {error}")
+
+
+def read(source: PageSource, url: str, *, timeout: float = 10.0) -> Page | PageError:
+    """Returns what a browser would show of a URL.
+
+    Args:
+        source: where the page comes from.
+        url: of the page.
+        timeout: seconds that fetching may take.
+    """
+    found = source.fetch(url, timeout=timeout)
+    return found if isinstance(found, PageError) else page_of(found, trusted=source.trusted)
 
 
 @lru_cache(maxsize=_KEPT)

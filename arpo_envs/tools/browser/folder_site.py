@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urldefrag
 from ...errors import ConfigError
 from ...tasks.world import Document as Text
 from ...tasks.world import cache_directory, write_atomically
-from .conversion import MAX_HTML, page_of
+from .conversion import MAX_HTML, read
 from .page import Page, without_links
 from .sources import Document, Hit, PageError
 
@@ -107,11 +107,6 @@ class FolderSite:
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
             return PageError("there is no such page")
 
-    def page(self, path: str) -> Page | PageError:
-        """Returns a file as the browser shows it."""
-        found = self.fetch(self.url(path), timeout=10.0)
-        return found if isinstance(found, PageError) else page_of(found, trusted=False)
-
     def search(self, query: str, count: int, *, timeout: float) -> list[Hit] | PageError:
         """Returns the pages that fit best; the first search reads all of them."""
         found = [(self._readable[number], self._index.documents[number]) for number in self._index.numbers(query, count)]
@@ -151,7 +146,7 @@ class FolderSite:
         for path in track(
             self.paths, f"Reading {self.folder.name}", console=shown, disable=not self.show_progress, transient=True
         ):
-            page = self.page(path)
+            page = read(self, self.url(path))
             if isinstance(page, Page):
                 yield path, page.title, " ".join(without_links(page.text).split())
 

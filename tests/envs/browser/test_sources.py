@@ -142,7 +142,7 @@ def test_nothing_leads_out_of_a_folder(folder: Path, address: str) -> None:
 def test_pages_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FolderSite(folder)
     assert [document.title for document in first.documents()] == ["A", "Deep", "Start"]
-    monkeypatch.setattr(FolderSite, "page", None)
+    monkeypatch.setattr(FolderSite, "fetch", None)
     again = pickle.loads(pickle.dumps(first))
     assert again.documents() == first.documents()
     assert (again, again.name) == (first, first.name)
