@@ -151,7 +151,15 @@ WORKSHOPS = (
     *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "evaluation")),
     *(
         f"arpo_envs.{room}"
-        for room in ("tasks.world", "tasks.computations", "rewards.worker", "tools.python", "tools.browser", "tools.e2b")
+        for room in (
+            "tasks.world",
+            "tasks.web",
+            "tasks.computations",
+            "rewards.worker",
+            "tools.python",
+            "tools.browser",
+            "tools.e2b",
+        )
     ),
 )
 """Folders with a door: what others may use, their `__init__.py` hands out."""

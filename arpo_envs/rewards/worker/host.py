@@ -57,12 +57,13 @@ class Worker:
         self._live: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
-    def call(self, arguments: Sequence[object], *, seconds: float) -> Any:
+    def call(self, arguments: Sequence[object], *, seconds: float, wall: float | None = None) -> Any:
         """Returns what the function returns: a number, a truth value, None, or a dictionary as JSON would return it.
 
         Args:
             arguments: picklable.
-            seconds: processor time; four times as much wall time plus five seconds ends the call as well.
+            seconds: of processor time that end the call.
+            wall: seconds of wall time that end it as well; None for four times as many and five more.
 
         Raises:
             ConfigError: the function cannot be imported.
@@ -73,7 +74,7 @@ class Worker:
         request = pickle.dumps((tuple(arguments), seconds))
         with self._lock:
             process, connection = self._live or self._start()
-            reply = self._exchange(process, connection, request, 4 * seconds + 5)
+            reply = self._exchange(process, connection, request, 4 * seconds + 5 if wall is None else wall)
         if "error" in reply:
             raise Raised(str(reply["error"]))
         return reply.get("value")

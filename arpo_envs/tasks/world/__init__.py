@@ -4,7 +4,18 @@
 `chains.py` and `variants.py` say what may be asked and what is accepted, and `questions.py` asks.
 """
 
-from .corpus import Corpus, Document, World, cache_directory, load_world, write_atomically
+from .corpus import SPLITS, Corpus, Document, World, cache_directory, load_world, split_of, write_atomically
 from .questions import Habits, QuestionSource
 
-__all__ = ["Corpus", "Document", "Habits", "QuestionSource", "World", "cache_directory", "load_world", "write_atomically"]
+__all__ = [
+    "SPLITS",
+    "Corpus",
+    "Document",
+    "Habits",
+    "QuestionSource",
+    "World",
+    "cache_directory",
+    "load_world",
+    "split_of",
+    "write_atomically",
+]

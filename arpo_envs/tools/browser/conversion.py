@@ -1,7 +1,9 @@
 """From what a source has to what a browser shows; HTML of strangers is read in a process of its own."""
 
 import html
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ...rewards.worker import Overrun, Raised, shared_worker
@@ -12,38 +14,45 @@ from .sources import Document, Hit, PageError, PageSource
 SOURCE_PREFIX = "view-source:"
 MAX_HTML = 4 * 2**20
 """Bytes of a document that is still read."""
-_SECONDS = 3.0
+_SECONDS = 5.0
 """Processor time that reading may take; megabytes take a tenth of it."""
 _KEPT = 1024
 
 
-def page_of(document: Document, *, trusted: bool) -> Page | PageError:
-    """Returns a document as a page; the pages last asked for are kept.
-
-    Args:
-        document: what a source has.
-        trusted: whether its HTML can be read in this process; nesting alone can end a process.
-    """
-    if len(document.html) > MAX_HTML:
-        return PageError(f"the page is too large ({len(document.html)} bytes; at most {MAX_HTML} are read)")
-    if trusted:
-        return _page(document)
-    try:
-        return _page_read_apart(document)
-    except (Overrun, Raised) as error:
-        return PageError(f"the page cannot be read: {error}")
-
-
-def read(source: PageSource, url: str, *, timeout: float = 10.0) -> Page | PageError:
-    """Returns what a browser would show of a URL.
+def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False) -> Page | PageError:
+    """Returns what a browser would show of a URL; the pages last read are kept.
 
     Args:
         source: where the page comes from.
         url: of the page.
-        timeout: seconds that fetching may take.
+        timeout: seconds that fetching and reading may take together.
+        raw: whether to show the HTML as it is.
     """
+    began = time.monotonic()
     found = source.fetch(url, timeout=timeout)
-    return found if isinstance(found, PageError) else page_of(found, trusted=source.trusted)
+    if isinstance(found, PageError):
+        return found
+    if len(found.html) > MAX_HTML:
+        return PageError(f"the page is too large ({len(found.html)} bytes; at most {MAX_HTML} are read)")
+    if raw:
+        return _source_of(found)
+    return page_of(found, trusted=source.trusted, timeout=max(began + timeout - time.monotonic(), 0.01))
+
+
+def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+    """Returns a document as a page.
+
+    Args:
+        document: what a source has.
+        trusted: whether its HTML can be read in this process; nesting alone can end a process.
+        timeout: seconds that reading may take in a process of its own.
+    """
+    if trusted:
+        return _page(document)
+    try:
+        return _page_read_apart(_Asked(document, timeout))
+    except (Overrun, Raised) as error:
+        return PageError(f"the page cannot be read: {error}")
 
 
 @lru_cache(maxsize=_KEPT)
@@ -51,14 +60,23 @@ def _page(document: Document) -> Page:
     return to_page(document.html, document.url, document.title)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A document to be read; how long that may take does not make it another one."""
+
+    document: Document
+    timeout: float = field(compare=False)
+
+
 @lru_cache(maxsize=_KEPT)
-def _page_read_apart(document: Document) -> Page:
+def _page_read_apart(asked: _Asked) -> Page:
+    document = asked.document
     reader = shared_worker(f"{__package__}.html:to_record", ("selectolax.lexbor",), longest=8 * MAX_HTML)
-    read = reader.call((document.html, document.url, document.title), seconds=_SECONDS)
-    return Page(read["url"], read["title"], read["text"], tuple(read["links"]))
+    found = reader.call((document.html, document.url, document.title), seconds=_SECONDS, wall=asked.timeout)
+    return Page(found["url"], found["title"], found["text"], tuple(found["links"]))
 
 
-def source_of(document: Document) -> Page:
+def _source_of(document: Document) -> Page:
     """Returns the page that shows a document's HTML as it is."""
     text = document.html.decode("utf-8", "replace") if isinstance(document.html, bytes) else document.html
     url = SOURCE_PREFIX + document.url

@@ -10,10 +10,10 @@ from ...forking import ForkLevel
 from ...tasks import Task
 from .. import Session, ToolResult
 from ..spec import ToolSpec
-from .conversion import SOURCE_PREFIX, page_of, results_page, source_of
+from .conversion import SOURCE_PREFIX, read, results_page
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
 from .page import Page
-from .sources import Document, PageError, PageSource
+from .sources import PageError, PageSource
 from .specs import BACK, FIND, OPEN, SEARCH
 from .state import BrowserState
 
@@ -167,9 +167,7 @@ class BrowserSession:
 
     def _fetched(self, url: str, raw: bool, timeout: float) -> Page:
         raw, url = raw or url.startswith(SOURCE_PREFIX), url.removeprefix(SOURCE_PREFIX)
-        found: Document | Page | PageError = self.tool.source.fetch(url, timeout=timeout)
-        if isinstance(found, Document):
-            found = source_of(found) if raw else page_of(found, trusted=self.tool.source.trusted)
+        found = read(self.tool.source, url, timeout=timeout, raw=raw)
         if isinstance(found, PageError):
             raise UsageError(f"Error fetching URL `{shortened((SOURCE_PREFIX if raw else '') + url)}`: {shortened(found.text)}")
         return found

@@ -103,7 +103,7 @@ class Site:
 
 
 def browsing(pages: dict[str, Page], tokens: int, monkeypatch: pytest.MonkeyPatch) -> BrowserSession:
-    monkeypatch.setattr("arpo_envs.tools.browser.tool.page_of", lambda document, trusted: pages[document.url])
+    monkeypatch.setattr("arpo_envs.tools.browser.conversion.page_of", lambda document, **_: pages[document.url])
     return BrowserTool(Site(pages), view_tokens=tokens).open(Task("t", "?", ("x",)), None)  # type: ignore[arg-type]
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_sites import HOME, Site
+from browser_sites import HOME, PAGES, Site
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.tasks import Task
 from arpo_envs.tasks.world import load_world
-from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, PageError, PageSource, WorldSite
+from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, PageError, PageSource, WorldSite, read
 from arpo_envs.tools.browser.conversion import MAX_HTML, page_of
 from arpo_envs.tools.browser.page import Page
 
@@ -35,7 +35,7 @@ def test_facts_that_name_others_are_links(world_site: WorldSite) -> None:
     for entity in (world.number("country-FR"), world.number("element-8"), 0):
         found = world_site.fetch(world_site.url(entity), timeout=1.0)
         assert isinstance(found, Document)
-        page = page_of(found, trusted=True)
+        page = page_of(found, trusted=True, timeout=9.0)
         assert isinstance(page, Page)
         for relation in world.relations(entity):
             text, target = world.fact(entity, relation), world.target(entity, relation)
@@ -50,7 +50,7 @@ def test_every_link_of_the_world_leads_to_a_page(world_site: WorldSite) -> None:
     for entity in range(len(world_site.world)):
         found = world_site.fetch(world_site.url(entity), timeout=1.0)
         assert isinstance(found, Document)
-        page = page_of(found, trusted=True)
+        page = page_of(found, trusted=True, timeout=9.0)
         assert isinstance(page, Page)
         assert page.title == world_site.world.names[entity].strip()
         assert all(isinstance(world_site.fetch(link, timeout=1.0), Document) for link in page.links)
@@ -175,23 +175,32 @@ HARMLESS_AFTER_ALL = {
 @pytest.mark.parametrize("name", HARMLESS_AFTER_ALL)
 def test_odd_pages_are_read(name: str) -> None:
     html, text = HARMLESS_AFTER_ALL[name]
-    page = page_of(Document(HOME, html), trusted=False)
+    page = page_of(Document(HOME, html), trusted=False, timeout=9.0)
     assert isinstance(page, Page), page
     assert text in page.text
 
 
 def test_a_page_that_ends_its_process_or_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arpo_envs.tools.browser.conversion._SECONDS", 0.3)
-    found = page_of(Document(HOME, "<div>" * 800_000), trusted=False)
+    found = page_of(Document(HOME, "<div>" * 800_000), trusted=False, timeout=9.0)
     assert isinstance(found, PageError)
     assert "cannot be read" in found.text
-    assert isinstance(page_of(Document(HOME, "<p>and the next one is read"), trusted=False), Page)
+    assert isinstance(page_of(Document(HOME, "<p>and the next one is read"), trusted=False, timeout=9.0), Page)
 
 
-def test_a_page_that_is_too_large_is_refused_unread() -> None:
-    found = page_of(Document(HOME, "x" * (MAX_HTML + 1)), trusted=True)
-    assert isinstance(found, PageError)
-    assert "too large" in found.text
+def test_a_page_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PAGES, HOME, "x" * (MAX_HTML + 1))
+    for raw in (False, True):
+        found = read(Site(), HOME, raw=raw)
+        assert isinstance(found, PageError)
+        assert "too large" in found.text
+
+
+def test_a_page_that_takes_longer_than_the_call_may_is_an_error() -> None:
+    html = "".join(f"<p>{number}<a href='{number}'>x</a>" for number in range(30_000))
+    found = page_of(Document(HOME, html), trusted=False, timeout=0.01)
+    assert found == PageError("the page cannot be read: timeout")
+    assert isinstance(page_of(Document(HOME, html), trusted=False, timeout=60.0), Page)
 
 
 def test_strangers_pages_look_as_ours_do() -> None:
