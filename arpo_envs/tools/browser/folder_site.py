@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urldefrag
+from urllib.parse import quote, unquote
 
 from ...errors import ConfigError
 from ...tasks.world import Document as Text
@@ -91,7 +91,7 @@ class FolderSite:
 
     def fetch(self, url: str, *, timeout: float) -> Document | PageError:
         """Returns the file that a URL means, in a folder its `index.html`."""
-        bare = urldefrag(url).url.partition("?")[0]
+        bare = url.partition("#")[0].partition("?")[0]
         if not f"{bare}/".startswith(self.base):
             return PageError(f"it is not on this site, {self.base}")
         try:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from browser_sites import HOME, Site
 from arpo_envs.dialects import Call, Mistake, make_dialect
 from arpo_envs.errors import ConfigError
 from arpo_envs.tasks import Task
-from arpo_envs.testing import check_tool
+from arpo_envs.testing import Law, check_tool
+from arpo_envs.tools import Stateless, ToolResult, ToolSpec
 from arpo_envs.tools.browser import BrowserTool
 from arpo_envs.tools.browser.tool import BrowserSession
 
@@ -190,6 +192,17 @@ def test_both_dialects_read_names_with_dots(tags: str, json: str, call: Call) ->
     specs = BrowserTool(Site()).specs
     assert make_dialect("tags", specs).parse(f"<think>so</think>{tags}") == call
     assert make_dialect("json", specs).parse(f"<tool_call>{json}</tool_call>") == call
+
+
+@pytest.mark.parametrize(("name", "fits"), [("note.take", True), ("note..take", False), (".note", False), ("note.1", False)])
+def test_the_kit_knows_which_names_may_have_dots(name: str, fits: bool) -> None:
+    class Named(Stateless):
+        specs = (ToolSpec(name, "Takes nothing."),)
+
+        def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
+            return ToolResult("taken")
+
+    assert (Law.SPECS in check_tool(Named(), raise_on_fail=False).failed) is not fits
 
 
 def test_a_dot_in_a_name_is_only_a_dot() -> None:
