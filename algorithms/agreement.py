@@ -151,7 +151,7 @@ async def compare(policy: Policy, learner: TorchLearner, *, engine_tolerance: fl
     model_type = str(learner.model.config.model_type)
     ways: list[tuple[Way, Callable[[Texts], Awaitable[float]]]] = [
         (ITSELF, _itself),
-        (ROWS if learner.config.attention == "as loaded" else BLOCKS, _rows),
+        (ROWS if learner.config.attention == "as-loaded" else BLOCKS, _rows),
         (ALONE, partial(_drawn, policy, _alone)),
         (FORKED, partial(_drawn, policy, _forked)),
         (NEIGHBOURS, partial(_drawn, policy, _neighbours)),

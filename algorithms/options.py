@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from arpo_envs import ConfigError, members
-from arpo_envs.errors import unknown_name
+from arpo_envs.errors import known_names
 
 Recipe = Callable[..., Any]
 
@@ -57,7 +57,7 @@ def checked(name: str, recipe: Recipe, options: Mapping[str, Any], given: Collec
     taken = {}
     for option, value in options.items():
         if option not in known or option in given:
-            raise ConfigError(f"{name} does not take {option!r}. {unknown_name('option', option, known.keys() - {*given})}")
+            raise ConfigError(f"{name} does not take {option!r}. {known_names(option, known.keys() - {*given})}")
         kind = known[option].annotation
         value = tuple(value) if isinstance(value, list) else value
         if not accepts(kind, value):

@@ -10,9 +10,20 @@ from . import members
 from .core import Outcome, RewardRule, Score, ToolEnv
 from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
-from .errors import ArpoError, CloneError, ConfigError, ForkError, NotForkable, SnapshotMismatch, ToolFault
-from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, restore, snapshot
+from .errors import (
+    ArpoError,
+    CloneError,
+    ConfigError,
+    ForkError,
+    NotForkable,
+    NotRecorded,
+    RowError,
+    SnapshotMismatch,
+    ToolFault,
+)
+from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, snapshot
 from .plugins import Plugin, Registry
+from .restoring import restore
 from .retries import wait_before_retry
 from .spaces import TextSpace
 from .tasks import Demonstrable, Task, TaskSource
@@ -31,10 +42,12 @@ __all__ = [
     "ForkLevel",
     "Mistake",
     "NotForkable",
+    "NotRecorded",
     "Outcome",
     "Plugin",
     "Registry",
     "RewardRule",
+    "RowError",
     "Score",
     "Session",
     "Snapshot",

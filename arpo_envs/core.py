@@ -16,9 +16,9 @@ import numpy as np
 
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
 from .errors import CloneError, ConfigError
-from .forking import ForkLevel
+from .forking import ForkLevel, reseeded
 from .members import REPLAYED_CALLS, TOOL_IDENTITY
-from .spaces import MAX_TEXT, TextSpace, reseeded
+from .spaces import MAX_TEXT, TextSpace
 from .tasks import Task, TaskSource
 from .tools import Session, Tool, ToolResult
 from .tools.spec import ToolSpec
@@ -51,6 +51,9 @@ class Score:
     value: float
     success: float
 
+
+_LIMIT = "limit"
+"""Status of a call that is refused because none is left."""
 
 RewardRule = Callable[[Task, Outcome], Score]
 
@@ -126,7 +129,7 @@ class ToolEnv(gym.Env[str, str]):
         if self.max_tool_calls < 0:
             raise ConfigError(f"max_tool_calls must not be negative, got {self.max_tool_calls}.")
         if not 1 <= self.result_characters <= MAX_TEXT // 2:
-            raise ConfigError(f"result_characters must lie in 1..{MAX_TEXT // 2}, got {self.result_characters}.")
+            raise ConfigError(f"result_characters must lie between 1 and {MAX_TEXT // 2}, got {self.result_characters}.")
         if self.render_mode not in (None, "ansi"):
             raise ConfigError(f"render_mode must be None or 'ansi', got {self.render_mode!r}.")
 
@@ -183,6 +186,8 @@ class ToolEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise TypeError(f"An action is a string, got {type(action).__name__}.")
         self._turn += 1
+        withheld = self._withheld.copy()
+        self._withheld.clear()
         self._transcript.append(("action", action))
         parsed = self.dialect.parse(action)
         if isinstance(parsed, Answer):
@@ -193,9 +198,9 @@ class ToolEnv(gym.Env[str, str]):
             if parsed.kind == "format":
                 self._well_formed = False
         elif self._tool_calls >= self.max_tool_calls:
-            text, status = f"No tool calls are left ({self.max_tool_calls} of {self.max_tool_calls} used).", "limit"
+            text, status = f"No tool calls are left ({self.max_tool_calls} of {self.max_tool_calls} used).", _LIMIT
         else:
-            text, status, tool = self._run(parsed)
+            text, status, tool = self._run(parsed, withheld.get(parsed.tool))
         trusted = isinstance(parsed, Mistake)
         if self._turn >= self.max_turns:
             return self._give_up(text, status, tool, trusted)
@@ -233,6 +238,15 @@ class ToolEnv(gym.Env[str, str]):
     def forfeit(self) -> float:
         """Returns what the running episode would pay if it ended now without an answer."""
         return self.reward(self.task, Outcome(None, self._well_formed, self._tools_used)).value
+
+    def withhold(self, tool: str, result: ToolResult) -> None:
+        """Makes the next step return `result` for a call of this tool instead of running it, as wrappers may want.
+
+        A result with the error "limit" refuses the call: it is not counted, and it counts more than other results. Of
+        several others, the first one counts.
+        """
+        if result.error == _LIMIT or tool not in self._withheld:
+            self._withheld[tool] = result
 
     @property
     def replayed_calls(self) -> int:
@@ -301,15 +315,18 @@ class ToolEnv(gym.Env[str, str]):
         self._tool_calls = 0
         self._well_formed = True
         self._tools_used: frozenset[str] = frozenset()
+        self._withheld: dict[str, ToolResult] = {}
         self._transcript: list[tuple[str, str]] = []
         self._last_observation: str = ""
         self._last_info: dict[str, Any] = {}
 
-    def _run(self, call: Call) -> tuple[str, str, str]:
+    def _run(self, call: Call, withheld: ToolResult | None) -> tuple[str, str, str]:
+        if withheld is not None and withheld.error == _LIMIT:
+            return withheld.text, _LIMIT, ""
         session = self.sessions[self._owner[call.tool]]
-        result: ToolResult = session.call(call.tool, call.arguments, timeout=self.tool_timeout)
+        result = withheld or session.call(call.tool, call.arguments, timeout=self.tool_timeout)
         self._tool_calls += 1
-        if result.error is None:
+        if result.error is None and withheld is None:
             self._tools_used |= {call.tool}
         return result.text, "ok" if result.error is None else result.error, call.tool
 

@@ -1,4 +1,4 @@
-"""Snapshot, restore and clone through any stack of wrappers.
+"""Clone and snapshot through any stack of wrappers; `restoring` goes back.
 
 A clone is ONE deep copy of the whole stack with one memo, so that a wrapper's counters, the random
 state and the tools' sessions travel together; `gym.make`'s default stack included. Wrappers hide
@@ -15,11 +15,10 @@ from typing import Any, Self, TypeVar
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import EzPickle
+from numpy.typing import NDArray
 
 from .errors import ArpoError, CloneError, ForkError, NotForkable, SnapshotMismatch
-from .members import CONFIGURATION, COPIED_STATE, IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS, SHARED
-from .returned import last_returned
-from .spaces import reseeded
+from .members import IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS, SHARED
 
 _FORMAT = 1
 
@@ -54,7 +53,7 @@ def fork_level(env: "gym.Env[Any, Any]") -> ForkLevel:
     """Returns the lowest level declared anywhere in the stack.
 
     Closed by default: a base environment that declares no `fork_level` has level NONE. A wrapper
-    counts as copyable unless it declares otherwise, or inherits `EzPickle` (whose copies are reset).
+    counts as copyable unless it declares otherwise, or inherits `EzPickle` (whose copies lose their state).
     """
     stack = layers(env)
     levels = [getattr(stack[-1], "fork_level", ForkLevel.NONE)]
@@ -165,6 +164,13 @@ def reseed(env: "gym.Env[Any, Any]", seed: int) -> None:
                 setattr(layer, name, reseeded(value, [seed, depth, index]))
 
 
+def reseeded(generator: np.random.Generator, entropy: Sequence[int]) -> np.random.Generator:
+    """Returns a generator of the same kind as `generator`, seeded from `entropy` alone."""
+    bits: Any = type(generator.bit_generator)
+    seeds: NDArray[Any] = np.random.SeedSequence(list(entropy)).generate_state(4)
+    return np.random.Generator(bits([int(s) for s in seeds]))
+
+
 class Snapshot:
     """A parked copy of an environment stack; it owns what it parks until it is closed.
 
@@ -212,6 +218,20 @@ class Snapshot:
         """
         return clone_many(self._usable(), seeds)
 
+    def parked_for(self, env: "gym.Env[Any, Any]") -> "gym.Env[Any, Any]":
+        """Returns the parked stack, which may only be read, if it fits another one.
+
+        Raises:
+            SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
+        """
+        parked = self._usable()
+        if self._identity != _identity(env):
+            raise SnapshotMismatch(
+                f"Foreign snapshot: it was taken of {self.owner}, this is {describe(env)}. "
+                "Restore it into an environment built with the same wrappers and arguments."
+            )
+        return parked
+
     def close(self) -> None:
         """Frees the parked copy; harmless when called twice."""
         if self._parked is not None:
@@ -258,41 +278,6 @@ def snapshot(env: "gym.Env[Any, Any]") -> Snapshot:
         raise
 
 
-def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
-    """Puts the stack back, in place, into the state of the snapshot.
-
-    Attributes that the class of a layer names in `configuration` are not state and stay as they are.
-
-    Args:
-        env: the stack the snapshot was taken of, or another one built the same way.
-        snap: a snapshot that is still open; it stays usable.
-
-    Returns:
-        The observation and info last returned at that state, as `returned.last_returned` finds them.
-
-    Raises:
-        SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
-        NotForkable: no layer knows what was last returned; nothing is changed.
-    """
-    parked = snap._usable()
-    if snap._identity != _identity(env):
-        raise SnapshotMismatch(
-            f"Foreign snapshot: it was taken of {snap.owner}, this is {describe(env)}. "
-            "Restore it into an environment built with the same wrappers and arguments."
-        )
-    live, frozen = layers(env), layers(parked)
-    returned = last_returned(frozen)
-    memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
-    states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
-    RELEASE.of(env.unwrapped)()
-    for layer, state in zip(live, states, strict=True):
-        fixed = CONFIGURATION.of(type(layer))
-        kept = {name: value for name, value in vars(layer).items() if name in fixed}
-        vars(layer).clear()
-        vars(layer).update({name: value for name, value in state.items() if name not in fixed} | kept)
-    return returned
-
-
 def describe(env: "gym.Env[Any, Any]") -> str:
     """Returns the stack as a person would name it: `TimeLimit<OrderEnforcing<SearchEnv ARPO/Search-v0>>`."""
     stack = layers(env)
@@ -313,9 +298,16 @@ def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
 
 
 def _plain(arguments: dict[str, Any]) -> str:
-    """Returns the arguments that mean the same in every process: numbers and strings, no functions or objects."""
-    plain = (name for name, value in arguments.items() if value is None or isinstance(value, str | int | float))
-    return repr([(name, arguments[name]) for name in sorted(plain)])
+    """Returns the arguments that mean the same in every process: numbers, strings and what holds them, no other objects."""
+    return repr([(name, arguments[name]) for name in sorted(arguments) if _is_plain(arguments[name])])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _declared(wrapper: "gym.Env[Any, Any]") -> object:
@@ -334,8 +326,8 @@ def _require_forkable(env: "gym.Env[Any, Any]") -> None:
     for layer in stack:
         if _copies_by_reset(layer):
             raise NotForkable(
-                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle: a copy of it is a freshly reset one. "
-                "Drop EzPickle, or define __deepcopy__."
+                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle, which copies it by constructing a new one: its "
+                "state would be lost. Drop EzPickle, or define __deepcopy__."
             )
         if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
             raise NotForkable(f"The wrapper {type(layer).__name__} declares fork_level NONE.")
@@ -378,14 +370,3 @@ def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
                     "Define __deepcopy__ on it or on the layer, or declare fork_level NONE."
                 )
     return NotForkable(f"{describe(env)} cannot be copied: {error}")
-
-
-def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
-    """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
-    copied = COPIED_STATE.of(layer)
-    if copied is not None:
-        return dict(copied(memo))
-    if hasattr(type(layer), "__deepcopy__"):
-        others = {key: value for key, value in memo.items() if key != id(layer)}
-        return vars(copy.deepcopy(layer, others))
-    return dict(copy.deepcopy(vars(layer), memo))

@@ -4,6 +4,7 @@ Each is asked for in one way: `MEMBER.of(owner)`, or `MEMBER.through(env)` where
 `docs/optional-members.md` lists them all.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -52,6 +53,12 @@ ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=Tru
 """Returns a name of the state, for step-level credit; None where each state is its own."""
 FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)
 """Returns what an episode is paid that has no room for an answer; None for nothing."""
+WITHHOLD: Member[Callable[[str, Any], None] | None] = Member("withhold", None, method=True)
+"""Makes the next step return a given `ToolResult` for a call of a tool, by its name, instead of running it."""
+MAX_TURNS: Member[float] = Member("max_turns", math.inf)
+"""Actions until an episode is truncated."""
+TOOL_TIMEOUT: Member[float] = Member("tool_timeout", math.inf)
+"""Seconds that one call of a tool may take."""
 REPLAYED_CALLS: Member[int] = Member("replayed_calls", 0)
 """Tool calls that were run again to make this environment, or this session."""
 SESSIONS: Member[Mapping[str, Any]] = Member("sessions", {})
@@ -84,13 +91,24 @@ COPIED_STATE: Member[Callable[[dict[int, Any]], dict[str, Any]] | None] = Member
 CONFIGURATION: Member[frozenset[str]] = Member("configuration", frozenset())
 """Attributes that `restore` leaves as they are; of the class."""
 
+PER_ROW: Member[frozenset[str]] = Member("per_row", frozenset())
+"""Arrays of a vector environment's wrapper with one place for each row, which `vector.fork` copies; of the class."""
+
 # --- tools, sessions, tasks ---------------------------------------------------------------------------------------
 
 PARK: Member[Callable[[], Any] | None] = Member("park", None, method=True)
 """Returns a copy of a session that can only be cloned and closed; without it, a clone is kept."""
 TOOL_IDENTITY: Member[str] = Member("identity", "")
 """What two tools must share for a snapshot of one to fit the other."""
+PURE: Member[Mapping[str, Any] | None] = Member("pure", None)
+"""What the answers of a tool depend on besides the call, by name: they can then be cached and recorded."""
+ANSWERED: Member[Callable[[Any], Any] | None] = Member("answered", None, method=True)
+"""Returns a tool whose own sources (pages, searches) are asked through the given `Answers`; for a tool with state."""
+TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
+"""The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
 """Packages that make a source's answers, which model-written code must not be able to import."""
 MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
 """Returns the success of the best single answer to all questions of a source."""
+CORPUS_KEY: Member[Callable[[], str | None]] = Member("key", _nothing, method=True)
+"""Returns a name for the content of a corpus, under which its index is kept on disk; None to keep none."""

@@ -66,6 +66,10 @@ class Registry:
         """Returns every name that `find` knows."""
         return sorted({*self.built_in, *(plugin.name for plugin in self.plugins())})
 
+    def knows(self, name: str) -> bool:
+        """Whether a name is among `names`; for one that is built in, nothing that is installed is looked through."""
+        return name in self.built_in or any(plugin.name == name for plugin in self.plugins())
+
     def find(self, name: str) -> Any:
         """Returns the part behind a name or a reference `package.module:object`.
 

@@ -5,12 +5,11 @@ set costs seconds and megabytes. It also comes back as "0000…" from `AsyncVect
 memory. A separate kind of space is refused there with an error instead.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Space
-from numpy.typing import NDArray
 
 MAX_TEXT = 1 << 20
 """Characters in the longest text of any environment here: one number, so that spaces stay equal."""
@@ -79,10 +78,3 @@ class TextSpace(Space[str]):
     def __repr__(self) -> str:
         """Short: the space prints inside every wrapper's name."""
         return f"TextSpace({self.max_length})"
-
-
-def reseeded(generator: np.random.Generator, entropy: Sequence[int]) -> np.random.Generator:
-    """Returns a generator of the same kind as `generator`, seeded from `entropy` alone."""
-    bits: Any = type(generator.bit_generator)
-    seeds: NDArray[Any] = np.random.SeedSequence(list(entropy)).generate_state(4)
-    return np.random.Generator(bits([int(s) for s in seeds]))

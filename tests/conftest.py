@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from made_once import made_once
 from turns import marked, take_turns
 
 ROOT = Path(__file__).parents[1]
@@ -120,18 +121,25 @@ def smollm2_cache() -> Path:
 @pytest.fixture(scope="session")
 def sample_plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Installs `sample_plugin/` into a folder of its own; returns the PYTHONPATH of processes that shall find it there."""
-    source, target = tmp_path_factory.mktemp("source") / "sample_plugin", tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "tests" / "sample_plugin", source)  # a build leaves files beside what it builds
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(source)]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return os.pathsep.join([str(target), str(ROOT)])
+    source = tmp_path_factory.mktemp("source") / "sample_plugin"
+
+    def install(target: Path) -> None:
+        shutil.copytree(ROOT / "tests" / "sample_plugin", source)  # a build leaves files beside what it builds
+        offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+        pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(source)]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return os.pathsep.join([str(made_once(tmp_path_factory, "site", install)), str(ROOT)])
 
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a policy that writes actions, often wrong ones, and knows nothing: two seconds of imitation."""
+    return made_once(tmp_path_factory, "policy", _imitate)
+
+
+def _imitate(folder: Path) -> None:
     from algorithms.checkpoint import save_policy
     from algorithms.cli.environments import env_maker
     from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
@@ -142,10 +150,8 @@ def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = ColdStartConfig(hidden=32, layers=1, heads=2, batch=16, lessons=100, **phases)
     model, tokenizer = build(make_env, size, seed=0)
     cold_start(make_env, model, tokenizer, TextRenderer(tokenizer, with_instructions=False), size, seed=0, report=_silent)
-    folder = tmp_path_factory.mktemp("policy")
     save_policy(folder, model, tokenizer)
     (folder / "embedded.json").write_text('{"with_instructions": false}', encoding="utf-8")
-    return folder
 
 
 def _silent(phase: str, done: int, total: int, accuracy: float) -> None:

@@ -1,4 +1,4 @@
-"""Runs the code blocks of a Markdown page, in order: Python in one namespace, `arpo` commands in a process of their own."""
+"""Runs the code blocks of a Markdown page, in order: Python in one namespace, commands mostly in processes of their own."""
 
 import re
 import shlex
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from algorithms.cli import main
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = frozenset({"python", "sh", "console", "text", "json", "bibtex"})
@@ -40,8 +42,15 @@ def commands(block: Block) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs a page in `folder` and returns how many blocks ran; `make` is for a test of its own."""
+def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, rehearse_here: bool = False) -> int:
+    """Runs a page in `folder` and returns how many blocks ran; `make` is for a test of its own.
+
+    Args:
+        page: with blocks.
+        folder: where it runs.
+        monkeypatch: takes back what it changes.
+        rehearse_here: runs `arpo train --dry-run` in this process, which has torch already; for parts that are built in.
+    """
     module = types.ModuleType(f"page_{page.stem.replace('-', '_').lower()}")  # a real one: its classes pickle and resolve
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(folder)
@@ -52,15 +61,18 @@ def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
             ran += 1
         elif block.language in ("sh", "console"):
             for words in commands(block):
-                run_command(words, folder, page)
+                run_command(words, folder, page, here=rehearse_here and "--dry-run" in words)
             ran += 1
     return ran
 
 
-def run_command(words: list[str], folder: Path, page: Path) -> None:
+def run_command(words: list[str], folder: Path, page: Path, *, here: bool = False) -> None:
     if words[0] == "make":
         return
     assert words[0] == "arpo", f"{page.name} has a command that no test knows how to run: {shlex.join(words)}"
+    if here:
+        assert main(words[1:]) == 0, f"{page.name}: {shlex.join(words)}"
+        return
     arpo = [sys.executable, "-m", "algorithms.cli", *words[1:]]
     done = subprocess.run(arpo, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, f"{page.name}: {shlex.join(words)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"

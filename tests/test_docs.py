@@ -35,6 +35,7 @@ def test_pages_with_an_example_have_one() -> None:
         "add-a-tool",
         "add-an-environment",
         "add-a-wrapper",
+        "wrappers",
         "add-an-algorithm",
         "add-a-policy",
         "the-trainer",

@@ -1,5 +1,6 @@
 """Every example runs as a person would run it."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def run(name: str, *arguments: str, options: tuple[str, ...] = ("-W", "error")) 
 
 
 def test_every_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SEEN, "inference.py", "ppo_single_file.py"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "hand_written_loop.py" else ()) for n in SEEN])
@@ -36,6 +37,14 @@ def test_an_example_runs(name):
     output = run(name)
     for wanted in SEEN[name]:
         assert wanted in output
+
+
+@pytest.mark.slow
+def test_ppo_learns_on_the_vector_environment():
+    returns = [float(line.rpartition(" ")[2]) for line in run("ppo_single_file.py").splitlines()]
+    assert len(returns) == 6
+    assert returns[0] < 0.3
+    assert returns[-1] > 0.8
 
 
 def test_the_tree_needs_no_torch():
@@ -63,14 +72,22 @@ def test_the_folder_of_a_run_answers_with_its_policy(tiny_policy, tmp_path):
     assert "What is the capital" in run("inference.py", str(tmp_path), "What is the capital of the country of Köln?")
 
 
-def test_a_folder_without_a_model_is_explained(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "inference.py"), str(tmp_path / "nope")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == f"{tmp_path / 'nope'} is not a model folder: it has no config.json.\n"
+@pytest.fixture
+def refused(monkeypatch):
+    """Returns what runs the example here, and gives what it says as it exits."""
+
+    def run_it(*arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["inference.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(EXAMPLES / "inference.py"), run_name="__main__")
+        return end.value.code
+
+    return run_it
 
 
-def test_without_a_folder_it_says_how_it_is_used():
-    done = subprocess.run([sys.executable, str(EXAMPLES / "inference.py")], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "python examples/inference.py runs/" in done.stderr
+def test_a_folder_without_a_model_is_explained(refused, tmp_path):
+    assert refused(str(tmp_path / "nope")) == f"{tmp_path / 'nope'} is not a model folder: it has no config.json."
+
+
+def test_without_a_folder_it_says_how_it_is_used(refused):
+    assert "python examples/inference.py runs/" in refused()

@@ -1,6 +1,9 @@
 """Every code block of the README runs, and its first commands are the two that matter."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,28 @@ def test_make_is_only_asked_for_what_is_tried() -> None:
     assert {words for words in asked if words[0] == "make"} <= UNTRIED | {("make", "train")}
 
 
+def test_the_transcript_is_what_play_prints() -> None:
+    (shown,) = [block.text for block in blocks(README) if block.language == "text" and "\n> " in block.text]
+    (words,) = [words for block in blocks(README) if block.language == "sh" for words in commands(block) if "play" in words]
+    typed = "".join(line[2:] + "\n" for line in shown.splitlines() if line.startswith("> "))
+    run = subprocess.run(
+        [sys.executable, "-m", "algorithms.cli", *words[1:]],
+        input=typed,
+        env={**os.environ, "COLUMNS": "88", "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=120,
+    )
+    assert shown in "".join(line.rstrip() + "\n" for line in run.stdout.splitlines())
+
+
+def test_the_plot_is_small() -> None:
+    plot = ROOT / "docs" / "training.png"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert plot.stat().st_size < 150_000
+
+
 def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_policy: Path) -> None:
     shutil.copytree(tiny_policy, tmp_path / "path" / "to" / "model")  # stands for the reader's own
-    assert run_page(README, tmp_path, monkeypatch) >= 4
+    assert run_page(README, tmp_path, monkeypatch, rehearse_here=True) >= 4

@@ -165,3 +165,16 @@ def play(env: gym.Env, actions: list[Any]) -> list[Any]:
         if returned[2] or returned[3]:
             break
     return seen
+
+
+class Letters:
+    """A tokenizer: one id per byte."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
+
+    def __len__(self) -> int:
+        return 256

@@ -1,17 +1,18 @@
 """`TokenBudget`: ends an episode when its conversation has used up a number of tokens."""
 
 import copy
-import importlib
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
-from arpo_envs import ConfigError, ForkLevel, members
+from arpo_envs import ConfigError, members
+
+from .remembering import Remembering, imported
 
 
-class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
+class TokenBudget(Remembering[str, str], RecordConstructorArgs):
     """Counts the tokens of observations and actions, warns near the limit, and truncates at it.
 
     `info["tokens_left"]` says how many tokens are left. An episode that its last action ended stays
@@ -35,20 +36,17 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     True
     """
 
-    fork_level: ClassVar[ForkLevel] = ForkLevel.EXACT
-
     def __init__(self, env: gym.Env[str, str], count_tokens: Callable[[str], int] | str, limit: int, reserve: int = 0) -> None:
         # not deep-copied: a tokenizer is large, and some cannot be copied at all
         RecordConstructorArgs.__init__(self, count_tokens=count_tokens, limit=limit, reserve=reserve, _disable_deepcopy=True)
-        gym.Wrapper.__init__(self, env)
+        Remembering.__init__(self, env)
         if limit < 1:
             raise ConfigError(f"limit must be at least 1 token, got {limit}.")
         if not 0 <= reserve < limit:
             raise ConfigError(f"reserve must lie in 0..{limit - 1} (below the limit of {limit} tokens), got {reserve}.")
-        self._count_tokens = _imported(count_tokens) if isinstance(count_tokens, str) else count_tokens
+        self._count_tokens = imported(count_tokens, "count_tokens")
         self._limit, self._reserve = limit, reserve
         self._used = 0
-        self._last: tuple[str, dict[str, Any]] = ("", {})
 
     @property
     def tokens_left(self) -> int:
@@ -72,10 +70,6 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             reward = reward if paid is None else paid
         return observation, reward, terminated, truncated, info
 
-    def last(self) -> tuple[str, dict[str, Any]]:
-        """Returns the observation and info that the last reset or step returned."""
-        return copy.deepcopy(self._last)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> "TokenBudget":
         """Copies everything but the token counter, which is read-only."""
         memo[id(self._count_tokens)] = self._count_tokens
@@ -93,15 +87,4 @@ class TokenBudget(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             observation = f"{observation}\n{said}"
             tokens = self._count_tokens(observation)  # the notice is read too, and paid for
         self._used += tokens
-        info = {**info, "tokens_left": self.tokens_left}
-        self._last = (observation, copy.deepcopy(info))
-        return observation, info
-
-
-def _imported(path: str) -> Callable[[str], int]:
-    module, _, name = path.partition(":")
-    try:
-        found: Callable[[str], int] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"count_tokens={path!r} cannot be imported ({error}). Write 'package.module:function'.") from error
-    return found
+        return self._returned(observation, {**info, "tokens_left": self.tokens_left})

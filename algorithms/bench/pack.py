@@ -61,13 +61,15 @@ class PackBench:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of its weights and computations."""
     token_budget: int = 4096
-    """Padded tokens per micro-batch, for both. On a CPU, flat rows are slower with fewer and with more."""
+    """Tokens per micro-batch, padding included, of packed and flat updates. On a CPU, flat rows are slower with fewer and with
+    more."""
     threads: int | None = None
     """PyTorch CPU threads (default: PyTorch's own choice)."""
     device: str = "cpu"
     """cpu or cuda."""
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """Attention of both; FlexAttention needs CUDA."""
+    attention: Literal["as-loaded", "flex_attention"] = "as-loaded"
+    """Attention of packed and flat updates. as-loaded: the one that the model was loaded with. flex_attention: FlexAttention,
+    which needs CUDA."""
     json: Path | None = None
     """File for the result as one flat object."""
 

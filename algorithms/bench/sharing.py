@@ -51,7 +51,8 @@ class SharingBench:
     """Measure how many tool calls a tree saves."""
 
     policy: Path | None = None
-    """Folder of a run, or of a Hugging Face causal language model; by default a script that searches one to four times."""
+    """Folder of a run, or of a Hugging Face causal language model (default: a script that searches one to four
+    times)."""
     env: str = "ARPO/SearchMini-v0"
     """Environment id."""
     args: tuple[str, ...] = ("split=train",)
@@ -59,15 +60,16 @@ class SharingBench:
     prompts: int = 32
     """Prompts."""
     rollouts: int = 16
-    """M, rollouts per prompt."""
+    """Rollouts per prompt (M)."""
     roots: int = 8
-    """N, rollouts that start from the prompt, where the algorithm branches."""
+    """How many of these rollouts start from the prompt (N), if the algorithm branches."""
     siblings: int = 1
-    """Z, paths added by one fork."""
+    """Paths that one fork adds (Z)."""
     probe: int | None = None
-    """k, tokens after a tool result whose entropy decides; 4 for the embedded policy and the script, 20 otherwise."""
+    """How many tokens (k) after a tool result decide by their entropy whether to fork there (default: 4 for the embedded policy
+    and the script, otherwise 20)."""
     seed: int = 1
-    """Seed of prompts and draws."""
+    """Seed of the prompts and of all draws."""
     device: str = "cpu"
     """cpu or cuda."""
     json: Path | None = None

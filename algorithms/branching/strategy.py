@@ -35,8 +35,9 @@ class BranchPoint:
         key: of the observation node; its first ordinal is the root's number.
         tool_calls: run on this path so far, inherited ones included.
         forks: made on this path so far, those of its ancestors included.
-        baseline: [k'] entropies, nats, of the first tokens of the path's root, inherited by forks.
-        probe: [k''] entropies, nats, of the first tokens after this result; empty without a probe.
+        baseline: the entropy of each token of the first action on this path, in nats; forks inherit it.
+        probe: the entropy of each token sampled after this result so far, in nats: at most `probe` of the strategy, fewer
+            if the action ends sooner; empty without a probe.
         left: how many siblings the budget still allows.
         vocabulary_size: of the policy.
         consecutive: tool results in a row, up to the last one, at which this path forked or was forked off.

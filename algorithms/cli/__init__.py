@@ -10,8 +10,10 @@ COMMANDS = {
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
+    "new": "Write a package with an environment, as the beginning of your own.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
-    "bench": "Measure what things cost and save.",
+    "serve-search": "Serve documents to trainers that search over HTTP.",
+    "bench": "Measure the time and memory of each part, and what sharing saves.",
     "doctor": "Show what works on this machine: isolation of model-written code, optional packages, plug-ins.",
 }
 
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise unknown_name("command", command, COMMANDS)
-        module = importlib.import_module(f".{command}", __name__)
+        module = importlib.import_module(f".{command.replace('-', '_')}", __name__)
         return int(module.main(rest))
     except ArpoError as error:
         errors.print(f"[bold red]arpo {escape(command)}:[/] {escape(str(error))}", highlight=False)

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import tyro
@@ -11,21 +12,26 @@ from rich.table import Table
 from arpo_envs import ConfigError
 from arpo_envs.errors import unknown_name
 
+from .docstrings import with_help
 from .results import write_json
 
 if TYPE_CHECKING:
     from ..bench.check import Benchmark, Options
 
 BENCHMARKS = {
-    "env": "Time of the environment itself per call, and of a fork.",
-    "start": "What the first import and the built-in world cost a fresh process.",
+    "env": "Time that the environment itself takes for a call and for a fork.",
+    "start": "What the first import and the built-in world cost a new process.",
     "text": "How the time to parse and check hostile text grows with its length.",
-    "sharing": "Tool calls that trees save, with one frozen policy.",
+    "sharing": "Tool calls that trees save, with a policy that does not learn.",
     "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
-    "rollout": "The scheduler and the engines, compared with a lock-step scheduler and bare generation.",
+    "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
+    "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
 }
 ALL, CHECK = "all", "--check"
+
+_explained = cache(with_help)
+"""Gives the options of a benchmark their help, once: they are changed in place."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,8 +65,8 @@ def _run(name: str, words: Sequence[str]) -> None:
     from ..bench.check import load
 
     benchmark: Benchmark[Options] = load(name)
-    about = f"{benchmark.options.__doc__} With {CHECK} alone: runs small sizes, and compares their ratios with the bounds."
-    config = tyro.cli(benchmark.options, args=list(words), prog=f"arpo bench {name}", description=about)
+    about = f"{benchmark.options.__doc__} Only {CHECK}: small sizes, whose ratios are compared with bounds."
+    config = tyro.cli(_explained(benchmark.options), args=list(words), prog=f"arpo bench {name}", description=about)
     console = Console(highlight=False)
     with console.status("measuring …") as status:
         record = benchmark.measure(config, status.update)

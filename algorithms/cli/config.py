@@ -21,6 +21,7 @@ from .environments import env_maker, parse_arguments
 from .flat import Option, changed, nested, options_of, read, unknown
 from .paths import from_the_root
 from .policy_source import Source, source_of
+from .tools import Mode
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,29 @@ class TrainConfig:
     """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
     """Folder or hub id of the model to train, if --policy does not name one. With a URL: only needed if the server's name for
-    its model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from
-    (default: "embedded")."""
+    its model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from,
+    which is otherwise the embedded one."""
     cold_start: Literal["auto", "fresh"] = "auto"
-    """How the embedded policy begins. auto: with the start that is stored in the package, if there is one for the environment
-    (there is for the default one); otherwise as with fresh. fresh: with a cold start in this run, which takes minutes."""
+    """Where the first weights of the embedded policy come from. auto: from the package, if it has some for the environment, as
+    it has for the default one; otherwise as with fresh. fresh: from a supervised cold start in this run, which takes
+    minutes."""
     weights_folder: Path | None = None
     """With a URL: folder for new weights; the server must see it under the same path (default: "weights" in the run's
     folder)."""
     engine: Literal["local", "vllm"] = "local"
-    """Engine that samples the actions, unless the policy is behind a URL: the package's own (local), or vLLM in a separate
-    process (vllm)."""
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
+    does its own sampling."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
     algorithm: str = "arpo"
     """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, including those of installed
     packages."""
     rollouts: int | None = None
-    """M, rollouts per prompt (default: the algorithm's own)."""
+    """Rollouts per prompt (M) (default: the algorithm's own)."""
     roots: int | None = None
-    """N, how many of the M rollouts start from the prompt at first (default: the algorithm's own share of M)."""
+    """How many of these rollouts start from the prompt at first (N) (default: the algorithm's own share of M)."""
     probe: int | None = None
-    """k, how many tokens to sample after a tool result before their entropy decides whether to fork there."""
+    """How many tokens (k) to sample after a tool result before their entropy decides whether to fork there."""
     algorithm_args: tuple[str, ...] = ()
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 48
@@ -81,6 +83,11 @@ class TrainConfig:
     engine_tolerance: float | None = None
     """Maximum difference, in nats, between the engine's log-probabilities and the model's own, checked before a run
     (default: what rounding at the engine's precision explains). A quantised engine needs a larger one."""
+    tools: Mode = "live"
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
+    and kept in tools.sqlite in the run's folder. replay: --recording alone; no such call is made."""
+    recording: Path | None = None
+    """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
@@ -90,13 +97,14 @@ class TrainConfig:
     seed: int = 1
     """Seed of all random choices. The stored start of the embedded policy is the same for every seed."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """Device of policy and learner: cpu, cuda, or cuda:N for one of several."""
     threads: int | None = None
-    """PyTorch CPU threads (default: PyTorch's own choice). Results are bit-identical only with the same number of threads."""
+    """Number of PyTorch CPU threads (default: PyTorch's own choice). Results are bit-identical only with the same
+    number of threads."""
     output: Path | None = None
     """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
-    """Folder of a run to continue, with the configuration it was begun with. A larger --steps extends a finished run; --policy
+    """Folder of a run to continue; it keeps the configuration it began with. A larger --steps extends a finished run; --policy
     says where its model is now, if it has moved."""
     keep_trees: Literal["all", "none"] | int = "all"
     """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (during the run, of up to
@@ -119,13 +127,16 @@ class TrainConfig:
         if self.steps < 0:
             raise ConfigError(f"steps must not be negative, got {self.steps}.")
         if self.learner is not None and self.learner.minibatches > self.prompts:
-            raise ConfigError(f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches.")
+            wrong = f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches."
+            raise ConfigError(f"{wrong} Give no more --minibatches than --prompts.")
         if self.limits is not None and not self.limits.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
-            raise ConfigError("weights_folder would have no effect: it belongs to a policy behind a URL.")
+            raise ConfigError("--weights-folder would have no effect: only a policy behind a URL uses it.")
         if self.cold_start != "auto" and not self.source.is_made:
-            raise ConfigError("cold_start would have no effect: only the embedded policy has one.")
+            raise ConfigError("--cold-start would have no effect: only the embedded policy has one.")
+        if (self.tools == "replay") != (self.recording is not None):
+            raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
 
@@ -201,8 +212,11 @@ class TrainConfig:
         values = json.loads(file.read_text(encoding="utf-8"))
         values.pop("versions", None)  # a record, not a setting
         is_flat = not {"learner", "limits"} & values.keys()
+        _rename(values if is_flat else values.get("learner") or {})
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
-            raise ConfigError(f"{file} has settings that this version does not know: {', '.join(strange)}.")
+            raise ConfigError(
+                f"{file} has settings that this version does not know: {', '.join(strange)}. Use the version that wrote it."
+            )
         config: TrainConfig = cls.of(values) if is_flat else read(cls, values)
         return replace(config, output=run, resume=run)
 
@@ -278,6 +292,12 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def _rename(settings: dict[str, Any]) -> None:
+    """Gives values that earlier versions wrote differently the names that they have now."""
+    if settings.get("attention") == "as loaded":
+        settings["attention"] = "as-loaded"
 
 
 def _free_folder(config: TrainConfig) -> Path:

@@ -3,6 +3,9 @@
 import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 Options = TypeVar("Options", bound=type)
@@ -68,12 +71,13 @@ def with_help(options: Options) -> Options:
     return options
 
 
-def documented(record: type) -> dict[str, str]:
+@cache  # the whole file of the class is parsed
+def documented(record: type) -> Mapping[str, str]:
     """Returns what the docstring of each field of a dataclass says, as one paragraph."""
     import docstring_parser
 
     found = docstring_parser.parse_from_object(record).params
-    return {one.arg_name: " ".join((one.description or "").split()) for one in found}
+    return MappingProxyType({one.arg_name: " ".join((one.description or "").split()) for one in found})
 
 
 def shown(hint: Any, text: str, default: object, usual: str | None = None) -> Any:

@@ -25,6 +25,7 @@ from .environments import env_maker, parse_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
 from .policy_source import Source, measured_folder, source_of
 from .results import Value, write_json
+from .tools import Mode, ToolAnswers, require_answerable
 from .transcript import transcript
 
 
@@ -54,16 +55,21 @@ class EvalConfig:
     seed: int = 1
     """Seed for sampling."""
     engine: Literal["local", "vllm"] = "local"
-    """Engine that samples the actions, unless the policy is behind a URL: the package's own (local), or vLLM in a separate
-    process (vllm)."""
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
+    does its own sampling."""
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     action_tokens: int | None = None
     """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
     context_length: int | None = None
     """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
+    tools: Mode = "live"
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
+    and kept in --recording. replay: --recording alone; no such call is made."""
+    recording: Path | None = None
+    """File to record into, which must not exist yet, or to replay."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """Device of the policy: cpu, cuda, or cuda:N for one of several."""
     show: int = 0
     """Number of transcripts to print."""
     json: Path | None = None
@@ -75,6 +81,14 @@ class EvalConfig:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         _ = self.source  # this finds options that contradict each other
+        if (self.tools == "live") != (self.recording is None):
+            raise ConfigError(
+                "--tools and --recording belong together: give both, e.g. --tools record --recording tools.sqlite."
+            )
+        if self.tools == "record" and self.recording is not None and self.recording.exists():
+            raise ConfigError(
+                f"A recording belongs to one evaluation, and {self.recording} exists. Name another file, or remove it."
+            )
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -109,25 +123,29 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
     find_device(config.device)
-    env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
+    made = env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
+    if config.tools != "live":
+        require_answerable(made, Limits())
     console = Console(highlight=False)
     began = time.perf_counter()
-    with console.status(f"{config.questions} questions of {env} …"):
-        result = asyncio.run(_measure(config, folder, env, words))
+    with console.status(f"{config.questions} questions of {env} …"), ToolAnswers.of(config.tools, config.recording) as tools:
+        result = asyncio.run(_measure(config, folder, env, words, tools))
     record = summary(config, env, words, result, time.perf_counter() - began)
     _transcripts(console, result, config.show)
     console.print(table(record))
     if config.samples > 1:
         console.print(Text("Samples of one question are not independent: the interval is narrower than it should be.", "dim"))
+    if told := tools.told():
+        console.print(Text(told, style="dim"))
     if config.json is not None:
         write_json(config.json, record)
         console.print(Text(f"Written to {config.json}", style="dim"))
     return 0
 
 
-async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str]) -> Evaluation:
+async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
     sizes = _sizes(config, folder)
-    make_env, tokenizer = env_maker(env, parse_arguments(words)), load_tokenizer(folder)
+    make_env, tokenizer = tools.before(env_maker(env, parse_arguments(words)), "evaluation"), load_tokenizer(folder)
     policy = config.source.make(
         folder=folder,
         tokenizer=tokenizer,

@@ -4,13 +4,14 @@ An option has the name of its field, however deeply that is nested, so no two fi
 declared twice: its type and its help are those of the field.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from .docstrings import documented, shown
+from .groups import Group
 
 Record = TypeVar("Record")
 Written = Mapping[type, tuple[type, Callable[[Any], Any]]]
@@ -69,15 +70,35 @@ def options_of(record: type, unlisted: Collection[str], written: Written, path: 
     return found
 
 
-def command(options: Mapping[str, Option]) -> type:
-    """Returns a dataclass of these options, from which tyro makes a command line."""
-    homes = {option.owner: documented(option.owner) for option in options.values()}
-    columns = []
-    for name, option in options.items():
-        hint = option.hint if option.usual is None else option.hint | None
-        text = homes[option.owner][option.path[-1]]
-        columns.append((name, shown(hint, text, option.default, option.usual), option.default))
-    return make_dataclass("Options", columns)
+def parsed(
+    words: Sequence[str], options: Mapping[str, Option], groups: Sequence[Group], *, prog: str, description: str
+) -> dict[str, Any]:
+    """Returns the value of each option, by name: what a command line says, or else the option's default.
+
+    Args:
+        words: of the command line.
+        options: by name; each of them is in one group.
+        groups: the headings under which the help lists the options.
+        prog: the command, for the help.
+        description: what it does, for the help.
+    """
+    import tyro
+
+    boxes = []
+    for group in groups:
+        box = make_dataclass("Box", [_column(name, options[name]) for name in group.options], frozen=True)
+        heading = tyro.conf.arg(name=group.name, help=group.about)
+        boxes.append((group.name.replace(" ", "_"), Annotated[box, heading], box()))
+    kind, flat = make_dataclass("Options", boxes), (tyro.conf.OmitArgPrefixes,)
+    found: object = tyro.cli(kind, args=list(words), prog=prog, description=description, config=flat)
+    return {name: value for box in vars(found).values() for name, value in vars(box).items()}
+
+
+def _column(name: str, option: Option) -> tuple[str, Any, Any]:
+    """Returns an option as a field of a dataclass, with its help."""
+    hint = option.hint if option.usual is None else option.hint | None
+    text = documented(option.owner)[option.path[-1]]
+    return name, shown(hint, text, option.default, option.usual), option.default
 
 
 def nested(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:

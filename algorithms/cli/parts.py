@@ -23,6 +23,7 @@ from ..trainer import Trainer
 from .config import TrainConfig
 from .ends import end_ids, keep_ends
 from .policy_source import policy_folder
+from .tools import ToolAnswers
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,30 @@ class Parts:
     policy: Policy
     learner: TorchLearner
     trainer: Trainer
+    tools: ToolAnswers
 
 
-def starting_policy(config: TrainConfig, run: Path, report: Report) -> Path:
+def starting_policy(config: TrainConfig, run: Path, report: Report, tools: ToolAnswers = ToolAnswers()) -> Path:
     """Returns the folder of the policy a run starts from; one that is made for the run is kept in the run's folder.
 
-    A resumed run and the controls can then start from the same weights.
+    A resumed run and the controls can then start from the same weights. `tools` answers the calls of its cold start.
     """
     source, folder = config.source, run / "cold_start"
     if not source.is_made:
         return policy_folder(source.model)
-    return folder if (folder / MARK).is_file() else _made(config, folder, report=report)
+    return folder if (folder / MARK).is_file() else _made(config, folder, tools, report=report)
 
 
 def rehearsed_policy(config: TrainConfig, folder: Path) -> Path:
     """Returns the folder of the policy a run would start from; one that would be made for the run is left untrained."""
     source = config.source
-    return _made(config, folder, report=silent, rehearsal=True) if source.is_made else policy_folder(source.model)
+    return (
+        _made(config, folder, ToolAnswers(), report=silent, rehearsal=True) if source.is_made else policy_folder(source.model)
+    )
 
 
-def _made(config: TrainConfig, folder: Path, **told: Any) -> Path:
-    make_env = config.make_env(*config.train_args)
+def _made(config: TrainConfig, folder: Path, tools: ToolAnswers, **told: Any) -> Path:
+    make_env = tools.before(config.make_env(*config.train_args), "cold start")
     told |= {"seed": config.seed, "device": config.device, "cold_start": config.cold_start}
     return make_model(config.source.model, folder=folder, make_env=make_env, **told)
 
@@ -87,13 +91,27 @@ def dialect_of(make_env: MakeEnv) -> str:
     return str(name)
 
 
-def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, failures: Failures | None = None) -> Parts:
-    """Returns the parts of a run that starts from `folder`, or continues from `weights`; `failures` is told what fails."""
+def assemble(
+    config: TrainConfig,
+    folder: Path,
+    weights: Path | None = None,
+    failures: Failures | None = None,
+    tools: ToolAnswers = ToolAnswers(),
+) -> Parts:
+    """Returns the parts of a run.
+
+    Args:
+        config: resolved.
+        folder: of the policy it starts from.
+        weights: folder of the policy it continues from.
+        failures: is told what fails.
+        tools: answers the calls of tools.
+    """
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters need the model they were made for; in a policy folder they are merged into it
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
-    make_env = config.make_env(*config.train_args)
+    make_env = tools.before(config.make_env(*config.train_args), "training")
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
     policy = sampler(config, folder, model, tokenizer)
@@ -118,7 +136,7 @@ def assemble(config: TrainConfig, folder: Path, weights: Path | None = None, fai
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
     )
-    return Parts(model, tokenizer, renderer, policy, learner, trainer)
+    return Parts(model, tokenizer, renderer, policy, learner, trainer, tools)
 
 
 def learner_config(config: TrainConfig) -> LearnerConfig:

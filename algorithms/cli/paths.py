@@ -15,8 +15,9 @@ def from_the_root(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in ("env_args", "train_args", "eval_args", "policy_args", "engine_args"):
         found[name] = tuple(map(_with_absolute_path, config[name]))
-    if config["weights_folder"] is not None:
-        found["weights_folder"] = config["weights_folder"].absolute()
+    for name in ("weights_folder", "recording"):
+        if config[name] is not None:
+            found[name] = config[name].absolute()
     return found
 
 

@@ -23,13 +23,13 @@ from .environments import env_maker, parse_arguments
 from .game import Branch, Game, Move
 
 _COMMANDS = {
-    "fork": "clone the episode as it stands and go on in the clone",
-    "branches": "show all branches",
-    "switch 2": "go on in branch 2",
-    "undo": "take the last action back (restores the snapshot before it)",
-    "question": "show the question again",
-    "help": "show this",
-    "quit": "end, and show the answer (also Ctrl-D)",
+    "fork": "Clones the episode as it stands, and goes on in the clone.",
+    "branches": "Shows all branches.",
+    "switch 2": "Goes on in branch 2.",
+    "undo": "Takes the last action back, by restoring the snapshot before it.",
+    "question": "Shows the question again.",
+    "help": "Shows this list.",
+    "quit": "Ends the game and shows the answer; so does Ctrl-D.",
 }
 
 
@@ -43,9 +43,9 @@ class PlayConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=3."""
     seed: int | None = None
-    """Chooses the question (default: at random)."""
+    """Seed that draws the question (default: at random)."""
     task: str | None = None
-    """Id of a particular question (default: one drawn by the seed)."""
+    """Id of a particular question (default: one drawn with the seed)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -185,7 +185,7 @@ class _Table:
             text.append(answers[0], "bold")
             text.append(f"   (also {', '.join(answers[1:])})" if answers[1:] else "", "dim")
         self.console.print(Panel(text, title="The end", title_align="left", border_style=style))
-        self._say("Enter ends the game; undo takes the last action back; branches and switch lead to other branches.", "dim")
+        self._say("Enter ends the game, undo takes the last action back, switch goes to another branch.", "dim")
 
     def _farewell(self) -> None:
         branch = self.game.current

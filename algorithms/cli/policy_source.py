@@ -119,9 +119,9 @@ def source_of(options: PolicyOptions, usual: str | None) -> Source:
     if options.engine_args and engine == "local":
         raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
     if options.policy_args and not named:
-        raise ConfigError("policy_args would have no effect: they belong to a policy from another package.")
+        raise ConfigError("--policy-args would have no effect: they belong to a policy from another package.")
     if model_folder is not None and not named and not served:
-        raise ConfigError("model_folder would have no effect: it belongs to a policy behind a URL, or from another package.")
+        raise ConfigError("--model-folder would have no effect: it belongs to a policy behind a URL, or from another package.")
     if served:
         return Source("server", {}, model_folder or policy, policy)
     if not named:
@@ -135,14 +135,14 @@ def source_of(options: PolicyOptions, usual: str | None) -> Source:
 
 def is_named(name: str) -> bool:
     """Whether a policy is the name of a sampler, whose model is named separately; an existing folder takes precedence."""
-    if name in MODELS.names() or is_url(name) or Path(name).exists():
+    if MODELS.knows(name) or is_url(name) or Path(name).exists():
         return False
-    return is_reference(name) or name in POLICIES.names()
+    return is_reference(name) or POLICIES.knows(name)
 
 
 def is_folder(name: str) -> bool:
     """Whether a name is that of a folder here; names of models take precedence: a folder `embedded` is `./embedded`."""
-    return name not in MODELS.names() and Path(name).is_dir()
+    return not MODELS.knows(name) and Path(name).is_dir()
 
 
 def unknown_policy(name: str) -> ConfigError:
@@ -161,7 +161,7 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
     Raises:
         ConfigError: it is none of these, or the hub cannot be reached.
     """
-    if name in MODELS.names():
+    if MODELS.knows(name):
         errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         return make_model(name, say=lambda line: errors.print(line))
     if is_url(name):
@@ -171,7 +171,8 @@ def policy_folder(name: str, *, weights: bool = True) -> Path:
         if (folder / "config.json").is_file():
             return folder
         hint = "" if folder.exists() or "/" in name else f" {unknown_policy(name)}"
-        raise ConfigError(f"--policy {name} is not a model folder: it has no config.json.{hint}")
+        why = "it has no config.json" if folder.exists() else "there is no such folder"
+        raise ConfigError(f"--policy {name} is not a model folder: {why}.{hint}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -203,10 +204,10 @@ def measured_folder(source: Source) -> Path:
         return policy_folder(name, weights=False)
     if (home / "policy").is_dir():
         return home / "policy"
-    found = name in MODELS.names() and not source.is_made
+    found = MODELS.knows(name) and not source.is_made
     if not found and (home.exists() or "/" not in name) and not (home / "config.json").is_file():
         hint = "" if home.exists() else f" {unknown_policy(name)}"
-        raise ConfigError(f"{name} is neither a run with a policy in it nor a model folder (with a config.json).{hint}")
+        raise ConfigError(f"{name} is neither a run that has a policy nor a model folder with a config.json.{hint}")
     return policy_folder(name)
 
 

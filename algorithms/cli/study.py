@@ -33,15 +33,15 @@ class StudyConfig:
     """Repeat the main run over seeds and controls, and write the table."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Seeds; each gives one set of runs."""
+    """Seeds; each stands for one set of runs."""
     output: Path = Path("runs/study")
     """Folder of the runs; finished ones are kept, unfinished ones are resumed."""
     train: tuple[str, ...] = ()
     """Everything after this option goes to `arpo train`, so it must come last, e.g. --train --steps 40."""
     readme: Path | None = Path("README.md")
-    """File to write the table into, between its two comments; None to only print it."""
+    """Page to write the table into, between two comments in it; None prints the table only."""
     results: Path | None = Path("docs/measurements/study.json")
-    """File for all summaries; None to keep them only in the folders of their runs."""
+    """File for all summaries; None leaves them in the folders of their runs only."""
 
     def __post_init__(self) -> None:
         """Refuses an empty study before the work starts."""

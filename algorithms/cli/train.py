@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
@@ -33,7 +32,8 @@ from ..rollout import Failures, reason, require_prompts
 from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .config import OPTIONS, TrainConfig, describe_algorithm
-from .flat import command
+from .flat import parsed
+from .groups import GROUPS
 from .kept import Kept
 from .parts import (
     Parts,
@@ -53,6 +53,7 @@ from .report import report
 from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
+from .tools import FILE, ToolAnswers, require_answerable
 
 TREES = "trees.jsonl.zst"
 _GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
@@ -60,9 +61,9 @@ _GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
-    description = "Train a policy on an environment."
-    asked = vars(tyro.cli(command(OPTIONS), args=list(arguments), prog="arpo train", description=description))
-    config = (TrainConfig.of(asked) if asked["resume"] is None else resumed(asked, arguments)).resolved()
+    description = "Train a policy on an environment with an algorithm."
+    given = parsed(arguments, OPTIONS, GROUPS, prog="arpo train", description=description)
+    config = (TrainConfig.of(given) if given["resume"] is None else resumed(given, arguments)).resolved()
     console = Console()
     if config.dry_run:
         _check(config)
@@ -103,33 +104,53 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
             run.mkdir(parents=True, exist_ok=True)
             config.save(run)
         torch.set_num_threads(config.threads or torch.get_num_threads())
-        began = time.perf_counter() - (float(done.state["seconds"]) if done is not None else 0.0)
-        line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
-        console.print(escape(line), highlight=False)
-        start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase))
-        with _nothing_left_of_what_is_refused(config, run):
-            parts = assemble(config, start, done.policy if done is not None else None, progress.failures)
-        if done is not None:
-            parts.learner.load_state_dict(done.learner_state())
-        trackers: list[Tracker] = []
-        try:
-            await _ready(config, run, parts, done, progress)
-            trackers += _trackers(config, run, progress)
-            before = await _measured(run / "before.json", config, parts, progress)
-            progress.note(f"before: {_brief(before)}")
-            _summarise(trackers, "before", before)
-            if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
-                word = "Saved" if (run / "policy").exists() else "Interrupted"
-                console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
-                return 128 + (signals.asked or signal.SIGINT)
-            after = await _measured(run / "after.json", config, parts, progress)
-            progress.note(f"after:  {_brief(after)}")
-            closed = await _closed_book(config, parts, progress)
-            _summarise(trackers, "after", after | {"closed_book": closed})
-        finally:
-            for tracker in trackers:
-                tracker.close()
-            await parts.policy.close()
+        if config.tools == "record" and done is not None and not (run / FILE).is_file():
+            raise ConfigError(f"The recording {run / FILE} is gone: put it back, or the run could not be replayed.")
+        with ToolAnswers.of(config.tools, run if config.tools == "record" else config.recording) as tools:
+            return await _train(config, run, done, tools, progress, signals, console)
+
+
+async def _train(
+    config: TrainConfig,
+    run: Path,
+    done: Checkpoint | None,
+    tools: ToolAnswers,
+    progress: Progress,
+    signals: Signals,
+    console: Console,
+) -> int:
+    """Trains in a folder that is ready; see `train`."""
+    began = time.perf_counter() - (float(done.state["seconds"]) if done is not None else 0.0)
+    line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
+    console.print(escape(line), highlight=False)
+    if config.tools != "live":
+        progress.note(_answerable(config, *config.train_args))
+    start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase, tools))
+    with _nothing_left_of_what_is_refused(config, run):
+        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
+    if done is not None:
+        parts.learner.load_state_dict(done.learner_state())
+    trackers: list[Tracker] = []
+    try:
+        await _ready(config, run, parts, done, progress)
+        trackers += _trackers(config, run, progress)
+        before = await _measured(run / "before.json", config, parts, progress)
+        progress.note(f"before: {_brief(before)}")
+        _summarise(trackers, "before", before)
+        if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
+            word = "Saved" if (run / "policy").exists() else "Interrupted"
+            console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
+            return 128 + (signals.asked or signal.SIGINT)
+        after = await _measured(run / "after.json", config, parts, progress)
+        progress.note(f"after:  {_brief(after)}")
+        closed = await _closed_book(config, parts, progress)
+        _summarise(trackers, "after", after | {"closed_book": closed})
+        if told := tools.told():
+            progress.note(told)
+    finally:
+        for tracker in trackers:
+            tracker.close()
+        await parts.policy.close()
     report(config, run, before, after, closed, time.perf_counter() - began, console)
     return 0
 
@@ -253,8 +274,19 @@ def _check(config: TrainConfig) -> None:
         renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
     source.require()
     config.make_env(*config.eval_args)
+    if config.tools != "live":
+        for arguments in (config.train_args, config.eval_args):
+            _answerable(config, *arguments)
+        with ToolAnswers.of("replay" if config.recording is not None else "live", config.recording):
+            pass  # it can be opened
     if config.track == "wandb":
         require_wandb()
+
+
+def _answerable(config: TrainConfig, *arguments: str) -> str:
+    """Returns which tools' calls are recorded or replayed; see `require_answerable`."""
+    assert config.limits is not None, "it takes a resolved configuration"
+    return require_answerable(config.make_env(*arguments), config.limits)
 
 
 async def _rehearse(config: TrainConfig) -> Agreement:
@@ -284,7 +316,8 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
     record: dict[str, Any] = {}
     for name, temperature in (("sampled", parts.trainer.limits.temperature), ("greedy", 0.0)):
         progress.note(f"asking {config.eval_questions} held-out questions, {name}")
-        result = await _ask(config, parts, temperature, failures=parts.trainer.failures)
+        part = f"{file.stem}, {name}"
+        result = await _ask(config, parts, temperature, part=part, failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
@@ -297,10 +330,12 @@ async def _forget(parts: Parts) -> None:
     await FORGET.of(parts.policy)()
 
 
-async def _ask(config: TrainConfig, parts: Parts, temperature: float, *arguments: str, failures: Failures) -> Evaluation:
+async def _ask(
+    config: TrainConfig, parts: Parts, temperature: float, *arguments: str, part: str, failures: Failures
+) -> Evaluation:
     await _forget(parts)
     return await evaluate(
-        config.make_env(*config.eval_args, *arguments),
+        parts.tools.before(config.make_env(*config.eval_args, *arguments), part),
         evaluation_starts(config.eval_questions),
         parts.policy,
         parts.renderer,
@@ -320,7 +355,8 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
         return None
     progress.note(f"asking {config.eval_questions} held-out questions, without tools")
     try:
-        return (await _ask(config, parts, parts.trainer.limits.temperature, without, failures=progress.failures)).success
+        temperature, part = parts.trainer.limits.temperature, "without tools"
+        return (await _ask(config, parts, temperature, without, part=part, failures=progress.failures)).success
     except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None

@@ -56,9 +56,9 @@ class LearnerConfig:
     micro_batch_tokens: int = 16384
     """Tokens per micro-batch, padding included; a smaller number saves memory and changes nothing else."""
     importance: Literal["token", "sequence", "none"] = "token"
-    """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's: with a weight
-    per token, per path (sequence), or not at all (none). With none, the ratio in the loss is taken to the sampler's own
-    probabilities, so that its clip covers both."""
+    """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's. token: one
+    weight per token. sequence: one weight per path. none: no weights; the ratio in the loss then has the sampler's
+    probabilities in its denominator, so its clip limits this difference, too."""
     importance_cap: float = 2.0
     """Maximum importance weight."""
     schedule: Schedule = Schedule()
@@ -70,17 +70,17 @@ class LearnerConfig:
     entropy_bonus: float = 0.0
     """Coefficient of the entropy bonus, which is aggregated like the loss."""
     lora: LoRA | None = None
-    """LoRA adapters to train instead of the whole model, given by their rank; needs the package peft."""
+    """Rank of LoRA adapters, which are trained instead of the whole model; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products (none: that of the weights); weights and optimizer keep their own."""
+    """Precision of the learner's matrix products. none: that of the weights. Weights and optimizer state keep their own."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"
     """auto: tokens that several paths share are computed only once, where that is cheaper. flat: every path is computed on
     its own. The gradient is the same."""
-    attention: Literal["as loaded", "flex_attention"] = "as loaded"
-    """The learner's attention: as the model was loaded, or FlexAttention, which needs CUDA and skips those blocks of a tree's
-    mask in which no token attends to another."""
+    attention: Literal["as-loaded", "flex_attention"] = "as-loaded"
+    """The learner's attention. as-loaded: the one that the model was loaded with. flex_attention: FlexAttention, which needs
+    CUDA and skips those blocks of a tree's mask in which no token attends to another."""
     bad_steps: int = 5
     """How many gradients in a row have to be infinite or NaN to end the run."""
 
@@ -99,6 +99,8 @@ class LearnerConfig:
             raise ConfigError(f'importance must be "token", "sequence" or "none", got {self.importance!r}.')
         if not self.importance_cap >= 1.0:  # or tokens on which both agree would lose weight
             raise ConfigError(f"importance_cap must be at least 1, got {self.importance_cap}.")
+        if self.attention not in ("as-loaded", "flex_attention"):
+            raise ConfigError(f'attention must be "as-loaded" or "flex_attention", got {self.attention!r}.')
         if self.autocast not in ("none", "bfloat16"):
             raise ConfigError(f'autocast must be "none" or "bfloat16", got {self.autocast!r}.')
 

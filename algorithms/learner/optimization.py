@@ -36,7 +36,7 @@ class Schedule:
         if self.decay not in ("constant", "linear", "cosine"):
             raise ConfigError(f'decay must be "constant", "linear" or "cosine", got {self.decay!r}.')
         if self.warmup < 0 or not 0.0 <= self.floor <= 1.0:
-            raise ConfigError(f"Need warmup >= 0 and floor in [0, 1]; got {self.warmup} and {self.floor}.")
+            raise ConfigError(f"warmup must not be negative, and floor must lie in [0, 1]; got {self.warmup} and {self.floor}.")
         if self.steps is not None:
             self.require_end()
 
@@ -47,7 +47,9 @@ class Schedule:
             ConfigError: it does not.
         """
         if self.decay != "constant" and (self.steps is None or self.steps <= self.warmup):
-            raise ConfigError(f"A {self.decay} decay needs steps, more than the warm-up of {self.warmup}; got {self.steps}.")
+            raise ConfigError(
+                f"A {self.decay} decay needs more optimizer steps than the warm-up of {self.warmup}; got {self.steps}."
+            )
 
     def __call__(self, step: int) -> float:
         """Returns the factor for optimizer step number `step`, counted from 0."""

@@ -70,7 +70,7 @@ class TorchLearner:
         config.require_device(self.device)
         config.schedule.require_end()
         self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
-        if config.attention != "as loaded":
+        if config.attention != "as-loaded":
             set_attention(self.model, config.attention)
         self._keeps_reference = reference
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if reference and config.lora is None else None

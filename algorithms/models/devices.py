@@ -50,4 +50,6 @@ def _require_cuda(device: torch.device, name: str) -> None:
         )
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        raise ConfigError(f"--device {name}, but torch counts {count} of them, from cuda:0. Use --device cuda:{count - 1}.")
+        raise ConfigError(
+            f"--device {name}, but torch counts {count} of them, beginning with cuda:0. Use --device cuda:{count - 1}."
+        )

@@ -17,7 +17,7 @@ TOLD = ("folder", "make_env", "seed", "device", "report", "rehearsal", "cold_sta
 
 def is_made(name: str) -> bool:
     """Whether a model is made for each run, instead of being found."""
-    return name in MODELS.names() and "folder" in inspect.signature(MODELS.find(name)).parameters
+    return MODELS.knows(name) and "folder" in inspect.signature(MODELS.find(name)).parameters
 
 
 def make_model(name: str, **told: Any) -> Path:

@@ -10,8 +10,8 @@ the door where everything that enters a tree is checked. All of it works without
 
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
 from .failures import Failures, place, reason
-from .limits import Limits, MakeEnv, Start, TextEnv
 from .planting import require_prompts
+from .run import Limits, MakeEnv, Start, TextEnv
 
 __all__ = [
     "Collected",

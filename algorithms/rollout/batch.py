@@ -21,9 +21,8 @@ from .clock import FreeClock, LogicalClock
 from .environments import close_late
 from .failures import Failures
 from .growth import Growth
-from .limits import Limits, MakeEnv, Start
 from .planting import grow
-from .run import Run
+from .run import Limits, MakeEnv, Run, Start
 from .threads import ToolThreads
 
 

@@ -56,7 +56,7 @@ def outcome(given: Any) -> Outcome:
     Outcome(observation='text', reward=1.0, terminated=True, truncated=False, tool='', status='', success=1.0)
     >>> outcome(("text", float("nan"), True, False, {}))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    algorithms.rollout.door.Refused: The environment paid nan as its reward; it must be a finite number of at most ...
+    algorithms.rollout.door.Refused: The environment paid nan as its reward; it must be a finite number between ...
     """
     try:
         observation, paid, terminated, truncated, info = given
@@ -92,8 +92,8 @@ def reward(given: Any, what: str = "its reward") -> float:
         number = math.nan
     if not abs(number) <= LARGEST_REWARD:
         raise Refused(
-            f"The environment paid {str(given)[:80]} as {what}; it must be a finite number of at most "
-            f"{LARGEST_REWARD:g} in size."
+            f"The environment paid {str(given)[:80]} as {what}; it must be a finite number between "
+            f"-{LARGEST_REWARD:g} and {LARGEST_REWARD:g}."
         )
     return number
 

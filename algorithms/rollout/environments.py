@@ -9,8 +9,7 @@ import gymnasium as gym
 from arpo_envs import CloneError, ForkLevel, NotForkable, Snapshot, clone_many, fork_level, snapshot
 
 from .failures import Failures
-from .limits import Start, TextEnv
-from .run import Run
+from .run import Run, Start, TextEnv
 
 
 class Environments:

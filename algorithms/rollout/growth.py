@@ -15,8 +15,7 @@ from .. import seeds
 from ..tree import Node, Origin, RolloutTree, Status, repeated
 from .environments import Environments
 from .failures import reason
-from .limits import Start
-from .run import Run
+from .run import Run, Start
 
 
 class Growth:

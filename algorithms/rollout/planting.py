@@ -13,8 +13,7 @@ from ..rendering.renderer import Renderer
 from ..rendering.text import require_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
 from .growth import Growth
-from .limits import Limits, MakeEnv, Start, TextEnv, split_evenly
-from .run import Run
+from .run import Limits, MakeEnv, Run, Start, TextEnv, split_evenly
 from .trajectory import Trajectory
 
 _LOOKED_AT = 4

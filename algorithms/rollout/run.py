@@ -1,17 +1,66 @@
-"""What all trees of one `collect` share, and the two ways to start work: on the clock, and in a thread."""
+"""What all trees of one `collect` share: the limits, and the two ways to start work, on the clock and in a thread."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from arpo_envs import ConfigError
 
 from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
 from ..rendering.renderer import Renderer
 from .clock import Clock
 from .failures import Failures
-from .limits import Limits, MakeEnv
 from .threads import ToolThreads
+
+TextEnv = gym.Env[Any, Any]
+MakeEnv = Callable[[], TextEnv]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Which episode a tree belongs to: the arguments of the environment's `reset`."""
+
+    seed: int
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a rollout runs, and how much it may use.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    mode: Literal["deterministic", "free"] = "deterministic"
+    """deterministic: the same seed gives the same bytes. free: no path waits for another, and identical bytes are not
+    promised."""
+    budget: Literal["shared", "per_root"] = "shared"
+    """shared: all forks of a prompt draw on one pool, as in the paper; in deterministic mode they do so in key order.
+    per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
+    depend on who comes first."""
+    temperature: float = 1.0
+    """Sampling temperature; the learner computes its log-probabilities at the same one. Greedy decoding, 0, is for evaluation
+    only."""
+    action_tokens: int = 512
+    """Maximum tokens per action."""
+    answer_reserve: int = 64
+    """Tokens of the context that no observation may fill."""
+    policy_timeout: float = 600.0
+    """Maximum seconds for one generation."""
+    tool_timeout: float = 120.0
+    """Maximum seconds for one environment step, clone or snapshot."""
+    threads: int = 64
+    """Maximum tool calls at the same time."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.action_tokens < 1:
+            raise ConfigError(f"action_tokens must be at least 1, got {self.action_tokens}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +109,12 @@ class Run:
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs something that may block, in a thread and within the tool timeout."""
         return await self.threads.run(self.limits.tool_timeout, function, *arguments)
+
+
+def split_evenly(total: int, parts: int) -> list[int]:
+    """Returns `total` in `parts` shares that differ by at most one, the larger ones first.
+
+    >>> split_evenly(5, 3)
+    [2, 2, 1]
+    """
+    return [total // parts + (part < total % parts) for part in range(parts)]

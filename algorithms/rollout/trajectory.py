@@ -14,8 +14,7 @@ from ..tree import Origin, RolloutTree, Status, repeated
 from . import door
 from .failures import reason
 from .growth import Growth
-from .limits import TextEnv, split_evenly
-from .run import Run
+from .run import Run, TextEnv, split_evenly
 
 
 class _Ended(Exception):

@@ -28,9 +28,12 @@ IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Every registered id with its entry point, a string, so that nothing heavy is imported and specs serialise."""
 
+VECTOR = "arpo_envs.vector.ids:{}"
+"""What makes the vector environment of an id: `gym.make_vec` prefers it to Gymnasium's own, whose rows wait for each other."""
+
 
 def register() -> None:
     """Registers every environment of this package that is not registered yet."""
     for name, (entry_point, arguments) in IDS.items():
         if name not in gym.registry:
-            gym.register(name, entry_point=entry_point, kwargs=dict(arguments))
+            gym.register(name, entry_point=entry_point, vector_entry_point=VECTOR.format(name), kwargs=dict(arguments))

@@ -4,7 +4,7 @@ import gymnasium as gym
 
 from ..errors import ConfigError, unknown_name
 from ..plugins import Registry, imported_module
-from . import IDS, register
+from . import IDS, VECTOR, register
 
 ENVS = Registry("environment", "arpo.envs", {name: entry_point for name, (entry_point, _) in IDS.items()})
 """Ours, and what installed packages offer under the entry points `arpo.envs`: the name is the id."""
@@ -49,7 +49,7 @@ def _register_offered(env: str) -> None:
     if not callable(found):
         raise ConfigError(f"The environment {env} of {origin} is {found!r}; expected a class of environments.")
     try:
-        gym.register(env, entry_point=plugin.reference)
+        gym.register(env, entry_point=plugin.reference, vector_entry_point=VECTOR.format(env))
     except gym.error.Error as error:
         raise ConfigError(f"{origin} offers an environment as {env!r}; the name must be an id, Namespace/Name-v0.") from error
 

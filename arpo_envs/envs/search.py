@@ -7,11 +7,12 @@ from ..core import RewardRule, ToolEnv
 from ..errors import ConfigError, require_effect
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
-from ..tasks.files import FileCorpus, FileTasks
+from ..tasks.documents import FileCorpus
+from ..tasks.files import FileTasks
 from ..tasks.world import Corpus, Habits, QuestionSource, load_world
 from ..tools.named import Asked, make_tools
 from ..tools.python import PythonTool
-from ..tools.search import SearchTool
+from ..tools.search import is_elsewhere, make_search
 
 GUIDANCE = "Answer the question. Look facts up with search, one name at a time; give the answer as the documents write it."
 
@@ -32,7 +33,8 @@ class SearchEnv(ToolEnv):
         results: documents that one search returns.
         tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`).
         corpus: your own documents: a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
-        engine: "auto", "tantivy" or "sqlite".
+        engine: "auto", "tantivy" or "sqlite" for an index of the documents; the URL of a Search-R1 server; or an engine on the
+            web, by its name or the JSON file that describes it (see `arpo_envs.tools.search`).
         python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.
         tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
@@ -84,6 +86,8 @@ class SearchEnv(ToolEnv):
             if tasks is None:
                 raise ConfigError("corpus= needs tasks=: the built-in questions are about the built-in documents.")
             require_effect(about_world, "with corpus=", "they choose the built-in documents")
+            if is_elsewhere(engine):
+                raise ConfigError(f"corpus= would have no effect: engine={engine!r} has documents of its own.")
         documents = _documents(corpus) if corpus is not None else load_world(cities_per_country, world or "real")
         if tasks is None:
             source: TaskSource = QuestionSource(
@@ -98,7 +102,7 @@ class SearchEnv(ToolEnv):
         super().__init__(
             tasks=source,
             tools=[
-                SearchTool(documents, results=results, engine=engine),
+                make_search(engine, documents, results=results),
                 *([PythonTool()] if python else []),
                 *make_tools(tools),
             ],

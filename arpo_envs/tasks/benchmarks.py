@@ -13,8 +13,8 @@ from typing import Any, Literal
 from ..errors import ConfigError, unknown_name
 from ..rewards.quantities import parse_quantity
 from ..rewards.wrapping import unwrapped
-from . import Task
-from .files import ListedTasks, _rows
+from . import Task, lines
+from .files import ListedTasks
 
 Kind = Literal["gsm8k", "math", "aime", "qa"]
 
@@ -78,7 +78,7 @@ def load_benchmark(path: str | Path, kind: str = "auto") -> BenchmarkTasks:
 
 def _lower_rows(path: Path) -> Iterator[Row]:
     """Yields the rows with column names in lower case: AIME's files disagree about them."""
-    for number, row in _rows(path, _EXPECTED):
+    for number, row in lines.rows(path, _EXPECTED):
         yield number, {str(key).lower(): value for key, value in row.items()}
 
 

@@ -1,10 +1,6 @@
-"""A user's own questions and documents, from JSON Lines files."""
+"""A user's own questions, from JSON Lines files."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +8,7 @@ import numpy as np
 
 from ..errors import ConfigError, unknown_name
 from . import Task
-from .world import Document
+from .lines import digest_of, rows, text_of
 
 
 class ListedTasks:
@@ -35,7 +31,7 @@ class ListedTasks:
                 raise ConfigError(f"{path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
             self._tasks[task.id] = task
         self._order = tuple(self._tasks.values())
-        self.name = f"{kind}({path.name}, {_digest(path)})"  # an edited file is a different source
+        self.name = f"{kind}({path.name}, {digest_of(path)})"  # an edited file is a different source
 
     def __len__(self) -> int:
         """Returns the number of tasks."""
@@ -79,96 +75,15 @@ class FileTasks(ListedTasks):
     """
 
     def __init__(self, path: str | Path) -> None:
-        rows = _rows(Path(path), '{"question": "…", "answers": ["…"]}')
-        super().__init__(Path(path), "tasks", ((number, _task(Path(path), number, row)) for number, row in rows))
-
-
-@dataclass(frozen=True)
-class FileCorpus:
-    """Documents from a JSON Lines file with lines {"title": "…", "text": "…"}.
-
-    A document that does not begin with its title gets it in front, as "title: text".
-
-    Args:
-        path: the file, UTF-8.
-        digest: of its content, so that an edited file is a different corpus; computed if left empty.
-
-    Raises:
-        ConfigError: the file is missing or empty, or a line is not as described; the message names the line.
-    """
-
-    path: Path
-    digest: str = ""
-
-    def __post_init__(self) -> None:
-        """Reads the file once, so that its mistakes show early."""
-        object.__setattr__(self, "path", Path(self.path))
-        object.__setattr__(self, "digest", self.digest or _digest(self.path))
-        self.documents()
-
-    @property
-    def name(self) -> str:
-        """The file's name and a digest of its content."""
-        return f"documents({self.path.name}, {self.digest})"
-
-    def documents(self) -> Sequence[Document]:
-        """Returns the documents in the file's order."""
-        return _documents(self.path, self.digest)
-
-
-@lru_cache(maxsize=4)
-def _documents(path: Path, digest: str) -> tuple[Document, ...]:
-    found = []
-    for number, row in _rows(path, '{"title": "…", "text": "…"}'):
-        title, text = (_text(path, number, row, key) for key in ("title", "text"))
-        found.append(Document(title, text if text.startswith(title) else f"{title}: {text}"))
-    return tuple(found)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return blake2b(path.read_bytes(), digest_size=6).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
-
-
-def _rows(path: Path, expected: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields the objects of a file with their line numbers; blank lines are skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
-    empty = True
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        empty = False
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}, line {number}: not JSON ({error}). Expected {expected}.") from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}, line {number}: a JSON {type(row).__name__}. Expected an object: {expected}.")
-        yield number, row
-    if empty:
-        raise ConfigError(f"{path} has no lines. Expected one {expected} on each line.")
-
-
-def _text(path: Path, number: int, row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        got = "nothing" if key not in row else repr(value)[:60]
-        raise ConfigError(f"{path}, line {number}: {key!r} must be a non-empty string, got {got}.")
-    return value
+        found = rows(Path(path), '{"question": "…", "answers": ["…"]}')
+        super().__init__(Path(path), "tasks", ((number, _task(Path(path), number, row)) for number, row in found))
 
 
 def _task(path: Path, number: int, row: Mapping[str, Any]) -> Task:
-    question = _text(path, number, row, "question")
+    question = text_of(path, number, row, "question")
     if ("answer" in row) == ("answers" in row):
         raise ConfigError(f"{path}, line {number}: give either 'answers' (a list of strings) or 'answer' (one string).")
-    answers = [_text(path, number, row, "answer")] if "answer" in row else row["answers"]
+    answers = [text_of(path, number, row, "answer")] if "answer" in row else row["answers"]
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise ConfigError(f"{path}, line {number}: 'answers' must be a non-empty list of strings, got {answers!r:.60}.")
     if "scorer" in row:  # it names a function to be imported, and the file may come from anyone

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import CloneError
-from ..forking import clone, clone_many, restore, snapshot
+from ..forking import clone, clone_many, snapshot
+from ..restoring import restore
 from .bench import Bench, Case, compare
 from .fidelity import is_sound, where_sound
 from .laws import Law

@@ -9,8 +9,9 @@ import gymnasium as gym
 
 from ..core import ToolEnv
 from ..errors import ArpoError, NotForkable, SnapshotMismatch
-from ..forking import ForkLevel, Snapshot, clone, clone_many, describe, restore, snapshot
+from ..forking import ForkLevel, Snapshot, clone, clone_many, describe, snapshot
 from ..members import SESSIONS
+from ..restoring import restore
 from ..spaces import TextSpace
 from .bench import Bench, Case, compare
 from .laws import Law

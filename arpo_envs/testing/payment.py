@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..core import ToolEnv
 from ..members import FORFEIT
 from .bench import Bench, Script
 from .laws import Law
 from .report import Finding
 from .runs import Env
+from .scripts import speaking
 
 _LARGEST = 1e18
 """In size; `collect` takes no larger one: its square overflows in single precision."""
@@ -29,8 +29,8 @@ def numbers(bench: Bench) -> Iterator[Finding]:
 def _answers(bench: Bench, seed: int) -> list[Script]:
     with bench.env() as env:
         env.reset(seed=seed)
-        base = env.unwrapped
-        if not isinstance(base, ToolEnv):
+        base = speaking(env)
+        if base is None:
             return []
         return [(base.dialect.answer(text),) for text in (*base.task.answers, *_ODD_ANSWERS)]
 
@@ -50,7 +50,7 @@ def _paid(bench: Bench, seed: int, actions: Script) -> Iterator[Finding]:
             for what, value in (("the reward", reward), ("forfeit()", forfeit)):
                 if not _lies_in(value, -_LARGEST, _LARGEST):
                     happened = f"{what} is {_short(value)}; {where}"
-                    yield Finding(Law.NUMBERS, happened, f"a finite number of at most {_LARGEST:g} in size", _HINT)
+                    yield Finding(Law.NUMBERS, happened, f"a finite number between -{_LARGEST:g} and {_LARGEST:g}", _HINT)
             success = info.get("success")
             if success is not None and not _lies_in(success, 0.0, 1.0):
                 hint = "Success is the share of a right answer that this one is, whatever the reward."

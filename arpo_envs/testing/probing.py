@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..forking import layers
-from ..members import SHARED
+from ..members import SHARED, TOOLS
 from .runs import Env
 
 _DEPTH, _VISITS = 7, 20_000  # enough for any hand-written state, and a bound for huge ones
@@ -23,9 +23,14 @@ SETTLING = 2.0
 
 
 def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, Any]:
-    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path."""
+    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path.
+
+    The operating system's has no state: whatever it decides shows in what is returned.
+    """
     found: dict[str, Any] = {}
     for path, value in walk(root, without):
+        if isinstance(value, random.SystemRandom):
+            continue
         if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
             found[path] = value
     return found
@@ -33,7 +38,7 @@ def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, An
 
 def env_generators(env: Env) -> dict[str, Any]:
     """Returns all random generators of a stack: `generators` of each layer, outermost first."""
-    tools = frozenset(id(tool) for tool in getattr(env.unwrapped, "tools", ()))  # read-only, and maybe huge
+    tools = frozenset(id(tool) for tool in TOOLS.of(env.unwrapped))  # read-only, and maybe huge
     return {path: value for layer in layers(env) for path, value in generators(layer, tools).items()}
 
 

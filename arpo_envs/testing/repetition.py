@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..forking import clone, layers, restore, snapshot
+from ..forking import clone, layers, snapshot
+from ..restoring import restore
 from .bench import Bench, Case, compare
 from .laws import Law
 from .probing import aliases, env_generators, random_state

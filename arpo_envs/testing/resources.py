@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from ..forking import clone, clone_many, layers, restore, snapshot
+from ..forking import clone, clone_many, layers, snapshot
 from ..members import SESSIONS
+from ..restoring import restore
 from .bench import Bench, Case
 from .laws import Law
 from .probing import child_processes, descriptors, live_objects, settled, threads

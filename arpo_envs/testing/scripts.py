@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import ToolEnv
+from ..spaces import TextSpace
 from ..tools.spec import ToolSpec
 from .runs import Env
 
@@ -19,12 +20,16 @@ def default_scripts(env: Env, observation: Any) -> list[list[Any]]:
     """Returns action sequences for an episode that has just begun with `observation`.
 
     A `ToolEnv` gets well-formed calls (its tools' examples, or words of its question), a mistake, junk and an
-    answer; any other environment gets samples of its action space.
+    answer; any other environment, or one whose actions a wrapper made something else, gets samples of its action space.
     """
+    base = speaking(env)
+    return [_sampled(env, seed) for seed in (11, 12)] if base is None else _tool_scripts(base, str(observation))
+
+
+def speaking(env: Env) -> ToolEnv | None:
+    """Returns the `ToolEnv` whose dialect a stack's actions are written in, if there is one."""
     base = env.unwrapped
-    if isinstance(base, ToolEnv):
-        return _tool_scripts(base, str(observation))
-    return [_sampled(env, seed) for seed in (11, 12)]
+    return base if isinstance(base, ToolEnv) and isinstance(env.action_space, TextSpace) else None
 
 
 def _sampled(env: Env, seed: int) -> list[Any]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from ..core import ToolEnv
 from ..members import SECRETS
 from .bench import Bench
 from .laws import Law
 from .report import Finding, SkippedLaw
+from .scripts import speaking
 
 _CODE = "code"
 """The text parameter of a tool that runs Python."""
@@ -23,9 +23,9 @@ _HINT = "Show a session only the packages that it needs; PythonTool does, except
 def out_of_reach(bench: Bench) -> Iterator[Finding]:
     """No tool that runs code can import the modules that the source of tasks names as its `secrets`."""
     with bench.env() as env:
-        base = env.unwrapped
-        if not isinstance(base, ToolEnv):
-            raise SkippedLaw("it is not a ToolEnv")
+        base = speaking(env)
+        if base is None:
+            raise SkippedLaw("it is not a ToolEnv that takes text")
         secrets = tuple(SECRETS.of(base.tasks))
         tools = [spec.name for spec in base.tool_specs if spec.text_parameter == _CODE]
         if not tools or not secrets:

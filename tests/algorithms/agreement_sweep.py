@@ -100,7 +100,7 @@ def compared(name: str, setting: Setting, spoil: Any = lambda policy: None) -> d
         return asyncio.run(
             _compared(
                 model.to(device),
-                LearnerConfig(learning_rate=1e-2, attention="flex_attention" if flex else "as loaded"),
+                LearnerConfig(learning_rate=1e-2, attention="flex_attention" if flex else "as-loaded"),
                 device,
                 spoil,
             )

@@ -13,7 +13,7 @@ from algorithms.branching import BranchPoint, Grow, NoBranching, roots_then_back
 from algorithms.policies.scripted import Script, ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.tree import NO_PARENT, Node, RolloutTree, Status
 from arpo_envs.core import Outcome, Score, ToolEnv
 from arpo_envs.errors import CloneError

@@ -18,7 +18,7 @@ def test_the_result_is_flat_and_whole_and_the_gradient_is_the_same(tmp_path, cap
     record = json.loads(file.read_text(encoding="utf-8"))
     assert record.keys() >= {f"{name}_at_{ratio}" for name in PER_RATIO for ratio in pack.RATIOS}
     assert not [name for name, value in record.items() if isinstance(value, dict | list)]
-    assert (record["device"], record["width"], record["layers"], record["attention"]) == ("cpu", 32, 1, "as loaded")
+    assert (record["device"], record["width"], record["layers"], record["attention"]) == ("cpu", 32, 1, "as-loaded")
     assert (record["path"], record["vocabulary"], record["dtype"]) == (64, 64, "float32")
     assert record["path_tokens_at_1.0"] == record["path_tokens_at_4.5"] == 16 * 64
     assert record["sharing_ratio_at_1.0"] == record["memory_ratio_at_1.0"] == 1.0

@@ -11,7 +11,7 @@ from algorithms.bench.lockstep import collect_lockstep
 from algorithms.cli import main
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
-from algorithms.rollout.limits import Limits
+from algorithms.rollout.run import Limits
 
 NAMES = {"lockstep_over_ours_hangs", "scheduler_cpu_us_per_turn", *rollout.BOUNDS}
 

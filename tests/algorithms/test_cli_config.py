@@ -80,6 +80,17 @@ def test_what_is_saved_is_read_again_record_by_record(tmp_path):
     assert TrainConfig.load(tmp_path) == config
 
 
+def test_attention_of_earlier_versions_is_read(tmp_path):
+    """They wrote two words for what is now one; the flat file of the older run has them, too."""
+    assert json.loads(OLDER.read_text(encoding="utf-8"))["attention"] == "as loaded"
+    replace(AS_READ, output=tmp_path, resume=tmp_path).save(tmp_path)
+    file = tmp_path / "config.json"
+    text = file.read_text(encoding="utf-8")
+    assert text.count('"as-loaded"') == 1
+    file.write_text(text.replace("as-loaded", "as loaded"), encoding="utf-8")
+    assert TrainConfig.load(tmp_path) == replace(AS_READ, output=tmp_path, resume=tmp_path)
+
+
 def test_what_an_older_run_left_out_is_as_usual_for_its_policy(tmp_path):
     usual = TrainConfig.load(written(tmp_path / "small", adam_epsilon=None, weight_decay=None))
     assert (usual.learner.adam_epsilon, usual.learner.weight_decay) == (1.0, 0.0)
@@ -119,7 +130,7 @@ def records(kind: type) -> set[type]:
     return {kind}.union(*map(records, inside))
 
 
-YOUNGER = {"cold_start"}
+YOUNGER = {"cold_start", "tools", "recording"}
 """Options that there were none of when the older run was made."""
 
 
@@ -160,16 +171,6 @@ def test_python_says_what_no_option_says():
 def test_records_that_do_not_fit_a_run_are_refused(config, told):
     with pytest.raises(ConfigError, match=told):
         TrainConfig(**config)
-
-
-def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--policy", "http://127.0.0.1:9", "--help"])  # where no server answers
-    text = said(capsys)
-    for both in ("0.0005 for the embedded policy, otherwise 1e-6", "16 for the embedded policy, otherwise 512"):
-        assert f"(default: {both})" in text
-    assert "--bad-steps" not in text
-    assert "--learner" not in text
 
 
 # --- runs of earlier versions ----------------------------------------------------------------------------

@@ -38,14 +38,6 @@ def disturbed(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[], None], name
     monkeypatch.setattr(train, name, troubled)
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_policy, tmp_path_factory) -> Path:
-    """Returns the folder of a run that nothing disturbed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 0
-    return run
-
-
 def resumes_as(whole: Path, run: Path) -> None:
     assert main(["train", "--resume", str(run)]) == 0
     assert_equal_runs(whole, run)
@@ -56,7 +48,7 @@ def resumes_as(whole: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP", "SIGINT"], {"SIGTERM"}))
 def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
-    name, whole, tiny_policy, tmp_path, monkeypatch, capsys
+    name, finished, tiny_policy, tmp_path, monkeypatch, capsys
 ):
     run, number = tmp_path / "run", getattr(signal, name)
     before = signal.getsignal(number)
@@ -66,12 +58,12 @@ def test_a_signal_in_a_step_saves_that_step_and_the_rest_is_as_if_undisturbed(
     assert f"Saved. Continue with: arpo train --resume {run}" in said(capsys)
     assert latest(run).step == len(logged(run)) == 2
     assert signal.getsignal(number) is before
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.parametrize("names", some_slow(["SIGTERM", "SIGINT SIGINT", "SIGHUP SIGHUP"], ()))
 def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
-    names, whole, tiny_policy, tmp_path, monkeypatch, capsys
+    names, finished, tiny_policy, tmp_path, monkeypatch, capsys
 ):
     run, update = tmp_path / "run", TorchLearner.update
     numbers = [getattr(signal, name) for name in names.split()]
@@ -97,17 +89,17 @@ def test_a_signal_among_the_rollouts_of_a_step_saves_the_steps_before_it(
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == status
     assert f"Continue with: arpo train --resume {run}" in said(capsys)
     assert latest(run).step == len(logged(run)) == 2
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.parametrize("name", some_slow(["SIGTERM", "SIGHUP"], ()))
-def test_a_signal_before_the_first_step_ends_the_run_where_it_is(name, whole, tiny_policy, tmp_path, monkeypatch, capsys):
+def test_a_signal_before_the_first_step_ends_the_run_where_it_is(name, finished, tiny_policy, tmp_path, monkeypatch, capsys):
     run, number = tmp_path / "run", getattr(signal, name)
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: os.kill(os.getpid(), number), "evaluate", at=0)
         assert main(arguments(tiny_policy, run, steps=STEPS)) == 128 + number
     assert f"Interrupted. Continue with: arpo train --resume {run}" in said(capsys)
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.slow
@@ -144,7 +136,7 @@ def test_a_process_that_is_terminated_saves_and_says_how_to_go_on(tiny_policy, t
 @pytest.mark.parametrize("where", some_slow(["before the update", "after its first step"], ()))
 def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
     where,
-    whole,
+    finished,
     tiny_policy,
     tmp_path,
     monkeypatch,
@@ -167,12 +159,12 @@ def test_an_error_in_a_step_saves_the_steps_before_it_or_leaves_what_was_saved(
             main(arguments(tiny_policy, run, "--checkpoint-every", "1" if where != "before the update" else "9", steps=STEPS))
     assert caught.value.__notes__ == [f"The run is saved as step 2. Continue with: arpo train --resume {run}"]
     assert latest(run).step == 2
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.slow
 def test_weights_that_cannot_be_given_to_the_policy_are_saved_all_the_same(
-    whole,
+    finished,
     tiny_policy,
     tmp_path,
     monkeypatch,
@@ -189,7 +181,7 @@ def test_weights_that_cannot_be_given_to_the_policy_are_saved_all_the_same(
         with pytest.raises(ConnectionError):
             main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS))
     assert latest(run).step == len(logged(run)) == 2
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 # --- trackers ------------------------------------------------------------------------------------------------
@@ -226,7 +218,7 @@ class Dying:
 def test_a_tracker_that_dies_is_reported_once_and_dropped(
     where,
     error,
-    whole,
+    finished,
     tiny_policy,
     tmp_path,
     monkeypatch,
@@ -240,7 +232,7 @@ def test_a_tracker_that_dies_is_reported_once_and_dropped(
     assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", "--track", "wandb", steps=STEPS)) == 0
     assert said(capsys).count("wandb failed and is not used any more") == 1
     assert Dying.seen.count(where) == 1
-    assert_equal_runs(whole, run)
+    assert_equal_runs(finished, run)
 
 
 @pytest.mark.slow
@@ -277,22 +269,22 @@ DAMAGED = [f"{file} {damage}" for file, damage in [*((f, "cut") for f in FILES),
 
 
 @pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {"learner.pt cut"}))
-def test_a_damaged_newest_checkpoint_is_passed_over(damaged, whole, tmp_path, capsys):
+def test_a_damaged_newest_checkpoint_is_passed_over(damaged, finished, tmp_path, capsys):
     file, damage = damaged.split()
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     DAMAGE[damage](run / "checkpoints" / "step-000003" / file)
     for name in ("after.json", "summary.json"):
         (run / name).unlink()
-    resumes_as(whole, run)
+    resumes_as(finished, run)
     assert "Checkpoint step-000003 is damaged" in said(capsys)
     assert os.readlink(run / "policy") == "checkpoints/step-000003/policy"
     assert latest(run).step == STEPS
 
 
-def test_if_all_checkpoints_are_damaged_each_is_named(whole, tmp_path, capsys):
+def test_if_all_checkpoints_are_damaged_each_is_named(finished, tmp_path, capsys):
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     for number in (2, 3):
         DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / "learner.pt")
     assert main(["train", "--resume", str(run)]) == 2
@@ -301,9 +293,9 @@ def test_if_all_checkpoints_are_damaged_each_is_named(whole, tmp_path, capsys):
     assert "step-000003: learner.pt is not what was written; step-000002: learner.pt" in told
 
 
-def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(whole, tmp_path):
+def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(finished, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     for manifest in run.glob("checkpoints/*/manifest.json"):
         manifest.unlink()
     assert latest(run).step == STEPS
@@ -315,7 +307,7 @@ def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(whole, tmp_p
 
 
 @pytest.mark.parametrize("limit", some_slow([2_000, 60_000], ()))
-def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_leaves_what_was_saved(limit, finished, tiny_policy, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -329,7 +321,7 @@ def test_a_full_disk_leaves_what_was_saved(limit, whole, tiny_policy, tmp_path, 
     assert f"arpo train --resume {run}" in told
     assert latest(run).step == 2
     assert not list(run.glob("checkpoints/.*"))
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 # --- moved, named otherwise, extended --------------------------------------------------------------------------
@@ -342,17 +334,17 @@ def interrupted(policy: Path, run: Path, monkeypatch: pytest.MonkeyPatch, name: 
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_without_the_folder_of_its_model(whole, tiny_policy, tmp_path, monkeypatch):
+def test_a_run_goes_on_without_the_folder_of_its_model(finished, tiny_policy, tmp_path, monkeypatch):
     run, model = tmp_path / "run", tmp_path / "model"
     shutil.copytree(tiny_policy, model)
     interrupted(model, run, monkeypatch)
     shutil.rmtree(model)
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.slow
 def test_a_run_that_saved_nothing_says_where_it_looked_for_its_model_and_takes_another_place(
-    whole,
+    finished,
     tiny_policy,
     tmp_path,
     monkeypatch,
@@ -366,32 +358,34 @@ def test_a_run_that_saved_nothing_says_where_it_looked_for_its_model_and_takes_a
     assert f"--policy {model} is not a model folder" in (told := said(capsys))
     assert f"arpo train --resume {run} --policy FOLDER" in told
     assert main(["train", "--resume", str(run), "--policy", str(tmp_path / "moved")]) == 0
-    assert_equal_runs(whole, run)
+    assert_equal_runs(finished, run)
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_another_directory_and_place(whole, tiny_policy, tmp_path, monkeypatch):
+def test_a_run_goes_on_from_another_directory_and_place(finished, tiny_policy, tmp_path, monkeypatch):
     shutil.copytree(tiny_policy, tmp_path / "here" / "model")
     monkeypatch.chdir(tmp_path / "here")
     interrupted(Path("model"), Path("run"), monkeypatch)
     monkeypatch.chdir(tmp_path)
     shutil.move(tmp_path / "here" / "run", tmp_path / "elsewhere")
-    resumes_as(whole, Path("elsewhere"))
+    resumes_as(finished, Path("elsewhere"))
 
 
 INSIDE = ["policy", "config.json", "checkpoints", "checkpoints/step-000002/policy", "metrics.jsonl"]
 
 
 @pytest.mark.parametrize("inside", some_slow(INSIDE, {"policy"}))
-def test_what_lies_in_a_run_stands_for_the_run(inside, whole, capsys):
-    assert main(["train", "--resume", str(whole / inside)]) == 0
-    assert f"{whole}/: summary.json" in said(capsys)
+def test_what_lies_in_a_run_stands_for_the_run(inside, finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    assert main(["train", "--resume", str(run / inside)]) == 0
+    assert f"{run}/: summary.json" in said(capsys)
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_extended_to_what_a_longer_one_is(whole, tiny_policy, tmp_path, capsys):
+def test_a_finished_run_is_extended_to_what_a_longer_one_is(finished, tiny_policy, tmp_path, capsys):
     run, longer = tmp_path / "run", tmp_path / "longer"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
     assert "The run already has 3 steps" in said(capsys)
     assert main(["train", "--resume", str(run), "--steps=5"]) == 0
@@ -411,12 +405,12 @@ def test_a_run_whose_learning_rate_has_come_to_its_end_is_not_extended(tiny_poli
 # --- the same bytes ------------------------------------------------------------------------------------------
 
 
-def test_what_is_evaluated_before_changes_nothing_of_the_training(whole, tiny_policy, tmp_path):
+def test_what_is_evaluated_before_changes_nothing_of_the_training(finished, tiny_policy, tmp_path):
     run = tmp_path / "run"
     words = [word if word != "4" or previous != "--eval-questions" else "11" for previous, word in pairs(tiny_policy, run)]
     assert main(words) == 0
-    assert (run / "trees.jsonl.zst").read_bytes() == (whole / "trees.jsonl.zst").read_bytes()
-    assert all((weights(run)[name] == value).all() for name, value in weights(whole).items())
+    assert (run / "trees.jsonl.zst").read_bytes() == (finished / "trees.jsonl.zst").read_bytes()
+    assert all((weights(run)[name] == value).all() for name, value in weights(finished).items())
 
 
 def pairs(policy: Path, run: Path) -> list[tuple[str, str]]:
@@ -426,7 +420,7 @@ def pairs(policy: Path, run: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 def test_a_run_that_ended_between_its_evaluation_and_its_first_step_goes_on_exactly(
-    whole,
+    finished,
     tiny_policy,
     tmp_path,
     monkeypatch,
@@ -436,4 +430,4 @@ def test_a_run_that_ended_between_its_evaluation_and_its_first_step_goes_on_exac
         disturbed(patched, lambda: os.kill(os.getpid(), signal.SIGTERM), "keep_steps_before", at=0)
         assert main(arguments(tiny_policy, run, steps=STEPS)) == 143
     assert (run / "before.json").is_file()
-    resumes_as(whole, run)
+    resumes_as(finished, run)

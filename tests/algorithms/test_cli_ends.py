@@ -29,14 +29,6 @@ from arpo_envs.core import ToolEnv
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_policy, tmp_path_factory) -> Path:
-    """Returns the folder of a run that nothing disturbed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 0
-    return run
-
-
 def hangs_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> list[float]:
     """Makes the sampler hang in a step, and sends SIGTERM; returns when each path began to hang."""
     updates: list[int] = []
@@ -68,7 +60,7 @@ def hangs_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> list[float]:
 
 
 @pytest.mark.parametrize("at", some_slow([1, STEPS], {STEPS}))
-def test_a_signal_while_it_saves_lets_it_finish_that(at, whole, tiny_policy, tmp_path, monkeypatch, capsys):
+def test_a_signal_while_it_saves_lets_it_finish_that(at, finished, tiny_policy, tmp_path, monkeypatch, capsys):
     run, state = tmp_path / "run", TorchLearner.state_dict
 
     def pestered(self: TorchLearner) -> Any:
@@ -81,7 +73,7 @@ def test_a_signal_while_it_saves_lets_it_finish_that(at, whole, tiny_policy, tmp
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 143
     assert "Saved. Continue with" in said(capsys)
     assert latest(run).step == at
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 @pytest.mark.slow
@@ -158,11 +150,11 @@ def test_an_update_that_moved_nothing_is_an_update_all_the_same(tiny_policy, tmp
 
 
 @pytest.mark.parametrize("file", some_slow(["before.json", "after.json"], {"before.json"}))
-def test_what_was_measured_and_is_damaged_is_measured_again(file, whole, tmp_path):
+def test_what_was_measured_and_is_damaged_is_measured_again(file, finished, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     (run / file).write_bytes(b'{"sam')
-    resumes_as(whole, run)
+    resumes_as(finished, run)
 
 
 def test_a_file_is_cut_back_without_room_for_a_copy(tmp_path):
@@ -186,21 +178,21 @@ def test_a_file_is_cut_back_without_room_for_a_copy(tmp_path):
 # --- what is not this run's ----------------------------------------------------------------------------------
 
 
-def test_a_fresh_run_leaves_the_checkpoints_of_another_alone(whole, tiny_policy, tmp_path):
+def test_a_fresh_run_leaves_the_checkpoints_of_another_alone(finished, tiny_policy, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     (run / "checkpoints" / "step-000003" / "learner.pt").write_bytes(b"")
     before = sorted(run.rglob("*"))
     assert main(arguments(tiny_policy, run)) == 2
     assert sorted(run.rglob("*")) == before
 
 
-def test_a_disk_that_does_not_answer_is_no_damage(whole, tmp_path, monkeypatch):
+def test_a_disk_that_does_not_answer_is_no_damage(finished, tmp_path, monkeypatch):
     def stale(folder: Path) -> Any:
         raise OSError(116, "Stale file handle")
 
     run = tmp_path / "run"
-    shutil.copytree(whole, run, symlinks=True)
+    shutil.copytree(finished, run, symlinks=True)
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "checksums", stale)
         with pytest.raises(OSError, match="Stale"):
@@ -208,27 +200,27 @@ def test_a_disk_that_does_not_answer_is_no_damage(whole, tmp_path, monkeypatch):
     assert latest(run).step == STEPS
 
 
-def test_checkpoints_are_in_the_order_of_their_steps(whole, tmp_path):
+def test_checkpoints_are_in_the_order_of_their_steps(finished, tmp_path):
     home = tmp_path / "run" / "checkpoints"
     for number, old in ((999_999, 2), (1_000_000, 3)):
-        shutil.copytree(whole / "checkpoints" / f"step-{old:06d}", home / f"step-{number}")
+        shutil.copytree(finished / "checkpoints" / f"step-{old:06d}", home / f"step-{number}")
     assert latest(tmp_path / "run").path.name == "step-1000000"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("adapters", [(), ("--lora", "2")])
-def test_another_model_is_not_taken_for_the_one_the_run_began_with(adapters, whole, tiny_policy, tmp_path, capsys):
+def test_another_model_is_not_taken_for_the_one_the_run_began_with(adapters, finished, tiny_policy, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(arguments(tiny_policy, run, *adapters, steps=1)) == 0
     if not adapters:
         shutil.rmtree(run / "checkpoints")
-    assert main(["train", "--resume", str(run), "--policy", str(whole / "checkpoints" / "step-000003" / "policy")]) == 2
+    assert main(["train", "--resume", str(run), "--policy", str(finished / "checkpoints" / "step-000003" / "policy")]) == 2
     assert "is not the model that the run began with" in said(capsys)
     assert main(["train", "--resume", str(run), "--policy", str(tiny_policy)]) == 0
 
 
-def test_a_name_that_is_not_there_is_not_looked_for_further_up(whole, monkeypatch, capsys):
-    monkeypatch.chdir(whole)
+def test_a_name_that_is_not_there_is_not_looked_for_further_up(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
     assert main(["train", "--resume", "another-run"]) == 2
     assert "another-run does not belong to a run: there is no such file or folder" in said(capsys)
 

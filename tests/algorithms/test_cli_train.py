@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,14 +70,6 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_policy, tmp_path_factory) -> Path:
-    """Returns the folder of a finished run of three steps."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=3)) == 0
-    return run
 
 
 # --- what a run leaves behind ----------------------------------------------------------------------------
@@ -169,7 +162,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--rollouts 1", "at least 2"),
         ("--env ARPO/SearchMni-v0", "Did you mean 'ARPO/SearchMini-v0'?"),
         ("--env-args hop=2", "Did you mean 'hops'?"),
-        ("--env-args hops=9", "hops must lie in 1..4"),
+        ("--env-args hops=9", "hops must lie between 1 and 4"),
         ("--eval-args split=tset", "Did you mean 'test'?"),
         ("--policy nowhere", "nowhere is not a model folder"),
         ("--resume nowhere", "nowhere does not belong to a run"),
@@ -263,10 +256,12 @@ def test_a_killed_run_goes_on_exactly(finished, tiny_policy, tmp_path, capsys):
 
 
 def test_a_finished_run_can_be_resumed_and_only_reports_again(finished, tmp_path, capsys):
-    before = {path: path.read_bytes() for path in finished.glob("*.jsonl")}
-    assert main(["train", "--resume", str(finished)]) == 0
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    before = {path: path.read_bytes() for path in run.glob("*.jsonl")}
+    assert main(["train", "--resume", str(run)]) == 0
     assert "held-out success" in said(capsys)
-    assert {path: path.read_bytes() for path in finished.glob("*.jsonl")} == before
+    assert {path: path.read_bytes() for path in run.glob("*.jsonl")} == before
 
 
 def started(words: list[str], **options) -> subprocess.Popen:

@@ -15,6 +15,7 @@ from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
 
 STEPS = 5
+SHORT = ["--prompts", "2", "--rollouts", "4", "--eval-questions", "1", "--checkpoint-every", "2"]
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("wide_terminal")
 def whole(tiny_policy, tmp_path_factory) -> Path:
     """Returns the folder of a run that kept all its trees."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(arguments(tiny_policy, run, "--checkpoint-every", "2", steps=STEPS)) == 0
+    assert main(arguments(tiny_policy, run, *SHORT, steps=STEPS)) == 0
     return run
 
 
@@ -33,19 +34,19 @@ def kept(run: Path) -> list[RolloutTree]:
 
 def test_the_trees_of_the_last_steps_stay(whole, tiny_policy, tmp_path, monkeypatch):
     run, once = tmp_path / "two", tmp_path / "once"
-    assert main(arguments(tiny_policy, once, "--keep-trees", "2", "--checkpoint-every", "2", steps=STEPS)) == 0
+    assert main(arguments(tiny_policy, once, *SHORT, "--keep-trees", "2", steps=STEPS)) == 0
     assert kept(once) == [tree for tree in kept(whole) if tree.meta["step"] >= 3]
     with monkeypatch.context() as patched:
         disturbed(patched, lambda: (_ for _ in ()).throw(RuntimeError("broken off")), at=3)
         with pytest.raises(RuntimeError, match="broken off"):
-            main(arguments(tiny_policy, run, "--keep-trees", "2", "--checkpoint-every", "2", steps=STEPS))
+            main(arguments(tiny_policy, run, *SHORT, "--keep-trees", "2", steps=STEPS))
     assert main(["train", "--resume", str(run)]) == 0
     assert_equal_runs(once, run)
 
 
 def test_no_trees_stay(whole, tiny_policy, tmp_path):
     run = tmp_path / "none"
-    assert main(arguments(tiny_policy, run, "--keep-trees", "none", steps=1)) == 0
+    assert main(arguments(tiny_policy, run, *SHORT, "--keep-trees", "none", steps=1)) == 0
     assert not list(run.glob("trees*"))
 
 

@@ -60,11 +60,11 @@ def test_the_gradient_by_flex_attention_is_that_of_flat_rows(packing: Any) -> No
     def model() -> Any:
         return tiny_model(vocabulary=64, hidden_size=64).cuda()
 
-    rounded = rounding(lambda moved: gradients("as loaded", "flat", moved), model())
-    check_equal(gradients("flex_attention", packing, model()), gradients("as loaded", "flat", model()), rounded)
+    rounded = rounding(lambda moved: gradients("as-loaded", "flat", moved), model())
+    check_equal(gradients("flex_attention", packing, model()), gradients("as-loaded", "flat", model()), rounded)
 
 
-@pytest.mark.parametrize("attention", ["as loaded", "flex_attention"])
+@pytest.mark.parametrize("attention", ["as-loaded", "flex_attention"])
 def test_the_same_seed_gives_the_same_bytes(attention: str, tiny_policy: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         run = ["--policy", str(tiny_policy), "--output", str(tmp_path / name), "--steps", "3", "--device", "cuda"]

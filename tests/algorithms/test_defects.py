@@ -26,7 +26,7 @@ from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer, TextRenderer
 from algorithms.rewards import shuffle_rewards
 from algorithms.rollout import collect
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.core import Outcome
 from arpo_envs.rewards import HierarchicalReward

@@ -10,7 +10,7 @@ from algorithms.evaluation import Evaluation, evaluate
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 
 STARTS = [Start(seed) for seed in range(6)]
 

@@ -18,7 +18,7 @@ from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import TextRenderer
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.trainer import Trainer
 from algorithms.tree import RolloutTree, Status
 

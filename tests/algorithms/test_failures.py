@@ -18,7 +18,7 @@ from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import Encoded, ScriptedRenderer
 from algorithms.rollout import RolloutError, collect
 from algorithms.rollout.failures import Failures
-from algorithms.rollout.limits import Start
+from algorithms.rollout.run import Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 

@@ -71,7 +71,7 @@ def test_the_rate_rises_and_falls_and_a_resumed_run_goes_on_where_it_was() -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"decay": "steep"}, "constant"), ({"warmup": -1}, "warmup"), ({"floor": 2.0}, "floor"),
-     ({"decay": "linear", "warmup": 5, "steps": 5}, "decay needs steps")],
+     ({"decay": "linear", "warmup": 5, "steps": 5}, "decay needs more optimizer steps")],
 )  # fmt: skip
 def test_bad_schedules_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -81,9 +81,9 @@ def test_bad_schedules_are_refused(options: dict[str, Any], words: str) -> None:
 def test_a_decay_is_told_its_end_before_it_begins() -> None:
     asked = LearnerConfig(schedule=Schedule(warmup=5, decay="cosine"), epochs=2, minibatches=3)
     assert asked.over(updates=1).schedule == Schedule(warmup=5, decay="cosine", steps=6)
-    with pytest.raises(ConfigError, match="A cosine decay needs steps, more than the warm-up of 5; got None"):
+    with pytest.raises(ConfigError, match="A cosine decay needs more optimizer steps than the warm-up of 5; got None"):
         TorchLearner(toy(), asked)
-    with pytest.raises(ConfigError, match="more than the warm-up of 5; got 5"):
+    with pytest.raises(ConfigError, match="more optimizer steps than the warm-up of 5; got 5"):
         LearnerConfig(schedule=asked.schedule).over(updates=5)
     assert LearnerConfig(schedule=Schedule(warmup=5)).over(updates=5).schedule(9) == 1.0
 
@@ -236,8 +236,8 @@ def test_a_step_without_anything_to_learn_says_nothing_of_the_sampler() -> None:
     "numbers",
     [{"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"weight_decay": -0.1}, {"entropy_bonus": float("inf")},
      {"adam_epsilon": 0.0}, {"gradient_clip": 0.0}, {"gradient_clip": float("nan")}, {"epochs": 0}, {"minibatches": 0},
-     {"micro_batch_tokens": 0}, {"bad_steps": 0}, {"autocast": "half"}, {"importance": "batch"}, {"importance_cap": 0.9},
-     {"importance_cap": float("nan")}],
+     {"micro_batch_tokens": 0}, {"bad_steps": 0}, {"autocast": "half"}, {"attention": "as loaded"}, {"importance": "batch"},
+     {"importance_cap": 0.9}, {"importance_cap": float("nan")}],
 )  # fmt: skip
 def test_bad_numbers_are_refused_by_name(numbers: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(numbers))):

@@ -23,7 +23,7 @@ from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.served import ServerFault
 from algorithms.rendering import TextRenderer
 from algorithms.rollout import RolloutError, collect
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.testing import Promises, check_policy
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError

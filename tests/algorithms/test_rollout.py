@@ -16,7 +16,7 @@ from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
 from algorithms.rollout.clock import LogicalClock
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel

@@ -19,7 +19,7 @@ from algorithms.policies import Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import Encoded, ScriptedRenderer
 from algorithms.rollout import RolloutError, collect
-from algorithms.rollout.limits import Start
+from algorithms.rollout.run import Start
 from algorithms.rollout.threads import ToolThreads
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.errors import CloneError, ConfigError, NotForkable, ToolFault

@@ -12,7 +12,7 @@ from rollout_toys import Coin, CountEnv, CountTool, Plan, varied
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.rollout.threads import ToolThreads
 
 BOTH = pytest.mark.parametrize("mode", ["deterministic", "free"])

@@ -89,7 +89,7 @@ def test_a_fresh_cold_start_is_had_for_the_asking(tmp_path, monkeypatch):
 
 
 def test_asking_for_it_beside_a_policy_that_has_none_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="cold_start would have no effect"):
+    with pytest.raises(ConfigError, match="cold-start would have no effect"):
         TrainConfig(policy=str(tmp_path), cold_start="fresh")
 
 

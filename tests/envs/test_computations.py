@@ -190,8 +190,8 @@ def test_sources_are_shared_and_pickle_by_their_arguments() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"difficulty": 0}, "1..5"),
-        ({"difficulty": True}, "1..5"),
+        ({"difficulty": 0}, "between 1 and 5"),
+        ({"difficulty": True}, "between 1 and 5"),
         ({"split": "tets"}, "Did you mean 'test'"),
         ({"families": ["prime"]}, "Did you mean 'primes'"),
         ({"families": "primes"}, r"Write \['primes'\]"),

@@ -66,6 +66,19 @@ def test_an_id_will_do():
     assert check_forkable_env("Toy/Town-v0").ok
 
 
+def test_a_tool_env_whose_actions_are_numbers_is_given_numbers():
+    class Numbered(gym.ActionWrapper):
+        def __init__(self, env: gym.Env) -> None:
+            super().__init__(env)
+            self.action_space = gym.spaces.Discrete(3)
+
+        def action(self, action: int) -> str:
+            return ("<note>hi</note>", "junk", "<answer>France</answer>")[action]
+
+    report = check_forkable_env(lambda: Numbered(TownEnv()))
+    assert "takes text" in report.skipped[Law.SECRETS]
+
+
 def test_what_draws_nothing_is_skipped_by_name():
     report = check_forkable_env(lambda: TownEnv(note=DicelessNote()))
     assert report.ok
@@ -83,7 +96,7 @@ def test_a_stack_that_honestly_declares_none_is_skipped():
 
 @pytest.mark.parametrize(("law", "make"), FAULTS, ids=lambda value: value.name if isinstance(value, Law) else "")
 def test_law_bites(law, make):
-    report = check_forkable_env(make, raise_on_fail=False)
+    report = check_forkable_env(make, seeds=(0,), raise_on_fail=False)  # one is enough to see it
     assert law in report.failed, str(report)
     if law not in ENTANGLED_LAWS and make.__code__.co_names[0] not in ENTANGLED:
         assert report.failed == (law,), str(report)

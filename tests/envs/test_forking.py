@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from toys import Echo, Note, NoteSession, TownEnv, Walk, play
 
 from arpo_envs.errors import NotForkable, SnapshotMismatch
-from arpo_envs.forking import ForkLevel, clone, clone_many, describe, fork_level, layers, reseed, restore, snapshot
+from arpo_envs.forking import ForkLevel, clone, clone_many, describe, fork_level, layers, reseed, reseeded, snapshot
+from arpo_envs.restoring import restore
 from wrappers import TokenBudget, Transcript
 
 NOTE_A, NOTE_B = "<note>a</note>", "<note>b</note>"
@@ -367,3 +368,12 @@ def moved(env: gym.Env, fork: str) -> gym.Env:
             return snap.spawn()
         restore(env, snap)
         return env
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM])
+def test_reseeded_keeps_the_kind_and_forgets_the_past(bits):
+    used = np.random.Generator(bits(1))
+    used.random(10)
+    one, other = reseeded(used, [1, 2]), reseeded(np.random.Generator(bits(5)), [1, 2])
+    assert type(one.bit_generator) is bits
+    assert one.random() == other.random() != reseeded(used, [1, 3]).random()

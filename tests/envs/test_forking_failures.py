@@ -10,7 +10,8 @@ from gymnasium.wrappers import TimeLimit
 from toys import Note, NoteSession, TownEnv, play
 
 from arpo_envs.errors import CloneError, NotForkable, ToolFault
-from arpo_envs.forking import clone, clone_many, restore, snapshot
+from arpo_envs.forking import clone, clone_many, snapshot
+from arpo_envs.restoring import restore
 from arpo_envs.tools import Session
 
 NOTE_A, NOTE_B = "<note>a</note>", "<note>b</note>"

@@ -72,9 +72,11 @@ def test_there_is_something_to_check():
 
 @every_id_in_every_stack
 def test_forks_by_the_laws(name, stack):
-    seeds = (0,) if name != QUICK and stack == "all" else (0, 1)  # the slow tests have the other stacks, with both
+    seeds = (0, 1) if name == QUICK else ([*STACKS].index(stack) % 2,)  # which take turns
     report = check_forkable_env(lambda: STACKS[stack](made(name)), seeds=seeds)
     assert set(report.skipped) <= {Law.RESEED, Law.PORTABLE, Law.TIMEOUT, Law.SECRETS}, str(report)
+    if (name, stack) == ("ARPO/Python-v0", "gym.make"):  # cells draw random numbers, whatever the wrappers do
+        assert Law.RESEED in report.passed, str(report)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,7 @@ def test_forks_by_the_laws(name, stack):
         pytest.param(name, dialect, marks=[pytest.mark.slow] if name != QUICK else [])
         for name in IDS
         for dialect in ("tags", "json")
+        if name == QUICK or dialect != "tags"  # which all stacks above have, as nothing else is said
     ],
 )
 def test_forks_in_both_dialects(name, dialect):

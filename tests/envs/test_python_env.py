@@ -161,13 +161,10 @@ def test_gymnasium_finds_nothing_wrong(sandbox: None) -> None:
 # --- forks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_it_forks_exactly(sandbox: None) -> None:
+    """That it keeps the laws is seen in `test_laws.py`."""
     arpo_envs.register()
     assert fork_level(gym.make("ARPO/Python-v0")) is ForkLevel.EXACT
-    report = check_forkable_env("ARPO/Python-v0", seeds=(3,))
-    assert report.ok
-    assert {Law.INDEPENDENT, Law.RESEED} <= set(report.passed)
 
 
 @pytest.mark.slow
@@ -300,7 +297,7 @@ def test_real_files_are_read(sandbox: None, name: str, answer_type: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"difficulty": 6}, "1..5"),
+        ({"difficulty": 6}, "between 1 and 5"),
         ({"families": ["prime"]}, "Did you mean 'primes'"),
         ({"split": "tets"}, "Did you mean 'test'"),
         ({"backend": "locale"}, "Did you mean 'local'"),

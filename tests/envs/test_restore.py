@@ -10,7 +10,8 @@ from toys import Note, TownEnv, Towns, play
 
 from arpo_envs.core import Score, ToolEnv
 from arpo_envs.errors import NotForkable
-from arpo_envs.forking import ForkLevel, restore, snapshot
+from arpo_envs.forking import ForkLevel, snapshot
+from arpo_envs.restoring import restore
 from wrappers import Transcript
 
 NOTE_A, NOTE_B = "<note>a</note>", "<note>b</note>"

@@ -13,7 +13,8 @@ from gymnasium.utils.env_checker import check_env
 import arpo_envs
 from arpo_envs.envs.search import SearchEnv
 from arpo_envs.errors import ConfigError
-from arpo_envs.tasks.files import FileCorpus, FileTasks
+from arpo_envs.tasks.documents import FileCorpus
+from arpo_envs.tasks.files import FileTasks
 
 KOELN = {"task": "city-2886242/country/capital"}
 
@@ -238,10 +239,10 @@ def test_an_edited_corpus_is_another_corpus(tmp_path: Path) -> None:
         ({"corpus": "x.jsonl"}, "corpus= needs tasks="),
         ({"corpus": "x.jsonl", "tasks": "y.jsonl", "world": "real"}, "world would have no effect with corpus="),
         ({"world": "reel"}, "Did you mean 'real'"),
-        ({"hops": 0}, "1..4"),
+        ({"hops": 0}, "between 1 and 4"),
         ({"dialect": "tag"}, "Did you mean 'tags'"),
         ({"engine": "lucene"}, "Unknown engine"),
-        ({"results": 0}, "1..50"),
+        ({"results": 0}, "between 1 and 50"),
         ({"max_turns": 1}, "max_turns"),
         ({"habits": {"good": 0.5}, "cities_per_country": 10}, "sum to 1"),
     ],

@@ -16,7 +16,7 @@ from arpo_envs.tasks.text import fold
 from arpo_envs.tasks.world.corpus import Document, load_world
 from arpo_envs.tools import Session, Tool
 from arpo_envs.tools.search import SearchTool, index_of
-from arpo_envs.tools.search_engines import ENGINES, kept_engine
+from arpo_envs.tools.search.engines import ENGINES, kept_engine
 
 BOTH = pytest.mark.parametrize("engine", ["tantivy", "sqlite"])
 
@@ -180,7 +180,11 @@ def test_protocols() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"engine": "tantivi"}, "Did you mean 'tantivy'"), ({"results": 0}, "1..50"), ({"results": 51}, "1..50")],
+    [
+        ({"engine": "tantivi"}, "Did you mean 'tantivy'"),
+        ({"results": 0}, "between 1 and 50"),
+        ({"results": 51}, "between 1 and 50"),
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

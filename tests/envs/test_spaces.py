@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import TownEnv
 
-from arpo_envs.spaces import MAX_TEXT, TextSpace, reseeded
+from arpo_envs.spaces import MAX_TEXT, TextSpace
 
 
 @given(st.text(max_size=200))
@@ -91,12 +91,3 @@ def test_vectors_of_it():
     observations, _ = envs.reset(seed=0)
     assert all(observation.startswith("Where is") for observation in observations)
     envs.close()
-
-
-@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM])
-def test_reseeded_keeps_the_kind_and_forgets_the_past(bits):
-    used = np.random.Generator(bits(1))
-    used.random(10)
-    one, other = reseeded(used, [1, 2]), reseeded(np.random.Generator(bits(5)), [1, 2])
-    assert type(one.bit_generator) is bits
-    assert one.random() == other.random() != reseeded(used, [1, 3]).random()

@@ -27,7 +27,7 @@ from algorithms.models.loading import load_policy
 from algorithms.policies import Generation, Sampling
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.rendering import TextRenderer
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.testing import Law, Promises, check_policy
 from algorithms.trainer import StepResult, Trainer
 from algorithms.tree import Status

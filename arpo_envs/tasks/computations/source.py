@@ -99,7 +99,7 @@ class ComputationSource:
         habits: Habits | None = None,
     ) -> None:
         if isinstance(difficulty, bool) or difficulty not in DIFFICULTIES:
-            raise ConfigError(f"difficulty must be an integer in 1..5, got {difficulty!r}.")
+            raise ConfigError(f"difficulty must be a whole number between 1 and 5, got {difficulty!r}.")
         if split not in _SHARES:
             raise unknown_name("split", split, _SHARES)
         if isinstance(families, str):

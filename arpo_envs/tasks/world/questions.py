@@ -96,7 +96,7 @@ class QuestionSource:
         habits: Habits | None = None,
     ) -> None:
         if not 1 <= hops <= 4:
-            raise ConfigError(f"hops must lie in 1..4, got {hops}.")
+            raise ConfigError(f"hops must lie between 1 and 4, got {hops}.")
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
         for relation in relations or ():

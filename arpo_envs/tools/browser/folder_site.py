@@ -65,9 +65,12 @@ class FolderSite:
         found = (path for path in self.folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
         return tuple(sorted(path.relative_to(self.folder).as_posix() for path in found if self._is_inside(path)))
 
-    @cached_property
     def key(self) -> str:
-        """A digest of which files there are, how long, and of when."""
+        """Returns a digest of which files there are, how long, and of when."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         states = [(path, (self.folder / path).stat()) for path in self.paths]
         listed = repr([FORMAT, self.base, [(path, state.st_size, state.st_mtime_ns) for path, state in states]])
         return hashlib.blake2b(listed.encode("utf-8", "replace"), digest_size=12).hexdigest()
@@ -75,15 +78,15 @@ class FolderSite:
     @property
     def name(self) -> str:
         """What distinguishes it from other sources."""
-        return f"site of {self.folder.name} ({self.key})"
+        return f"site of {self.folder.name} ({self._key})"
 
     def __eq__(self, other: object) -> bool:
         """Sites are equal when they have the same files."""
-        return isinstance(other, FolderSite) and (other.folder, other.key) == (self.folder, self.key)
+        return isinstance(other, FolderSite) and (other.folder, other._key) == (self.folder, self._key)
 
     def __hash__(self) -> int:
         """Equal sites share an index."""
-        return hash((self.folder, self.key))
+        return hash((self.folder, self._key))
 
     def url(self, path: str) -> str:
         """Returns the URL of a file."""
@@ -130,7 +133,7 @@ class FolderSite:
 
     @cached_property
     def _read(self) -> list[tuple[str, str, str]]:
-        kept = cache_directory() / f"site-{self.key}.json.z"
+        kept = cache_directory() / f"site-{self._key}.json.z"
         try:
             return [(path, title, text) for path, title, text in json.loads(zlib.decompress(kept.read_bytes()))]
         except (OSError, ValueError, zlib.error):

@@ -6,23 +6,30 @@ their own, where nothing of this machine can be changed, the checkout included.
 """
 
 import contextlib
+import importlib
 import importlib.util
+import io
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NoReturn
 
+import pytest
 from apart import CHECKOUT, lay_changes_over, shut
 from mutant_list import MUTANTS
 from mutants import Mutant
 
 HERE = Path(__file__).resolve().parent
 _TESTS = HERE.relative_to(CHECKOUT)
-_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/turns.py", "pyproject.toml")
+_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/made_once.py", "tests/turns.py", "pyproject.toml")
 _LANE = "--lane"
 _LANES = 2
 """Mutants that are made at the same time."""
@@ -30,11 +37,43 @@ _MOST_SECONDS = 60.0
 """After which a mutant is taken for noticed: it keeps its tests from ending."""
 _PATIENCE = 900.0
 """Seconds for all tests without a mutant."""
+_PYTEST = ("-q", "-x", "-m", "", "-n", "0", "-p", "no:cacheprovider", "--tb=short")
+_SETTINGS = {
+    "PATH": os.environ["PATH"],
+    "OPENBLAS_NUM_THREADS": "1",
+    "ARPO_TESTS_SKIP_NOTHING": "1",  # a layer that is broken looks like one that this machine lacks
+}
 _PASSED, _FAILED = 0, 1
 """How pytest ends; other ends mean that nothing was tested."""
 _FEW_PROCESSES = 300
 _PR_SET_PDEATHSIG = 1
 _SIZE = "size=1g"
+
+
+class _Imports:
+    """Imports what the tests will need, while pytest can do it in its own way."""
+
+    def pytest_configure(self) -> None:
+        for name in ("gymnasium", "hypothesis"):
+            importlib.import_module(name)
+
+
+def _begin_without_ours(place: Path) -> None:
+    """Makes this process one that has imported what tests need, and nothing of the checkout.
+
+    Those who test are its children, who would else spend half of their time on imports.
+
+    Args:
+        place: where they find the checkout's copy.
+    """
+    os.environ.clear()
+    os.environ.update(_SETTINGS, PYTHONPATH=str(place))
+    with tempfile.TemporaryDirectory() as nothing, contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--rootdir", nothing, "-p", "no:cacheprovider", nothing], plugins=[_Imports()])
+    ours = [name for name in sys.modules if name.partition(".")[0] in ("arpo_envs", *(path.stem for path in HERE.glob("*.py")))]
+    for name in ours:
+        del sys.modules[name]
+    sys.path[:] = [str(place), *(path for path in sys.path if path not in ("", str(HERE), str(CHECKOUT)))]
 
 
 class Copy:
@@ -52,6 +91,8 @@ class Copy:
                 shutil.copytree(CHECKOUT / name, folder / name)
             else:
                 shutil.copy(CHECKOUT / name, folder / name)
+        _begin_without_ours(folder)
+        os.chdir(folder / _TESTS)
 
     def run(self, tests: Sequence[str], seconds: float) -> tuple[int, str]:
         """Runs tests in the copy as it is now; returns how pytest ended, and the end of what it said.
@@ -60,27 +101,12 @@ class Copy:
             tests: as for pytest.
             seconds: after which it is a failure.
         """
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(self._folder),
-            "OPENBLAS_NUM_THREADS": "1",
-            "ARPO_TESTS_SKIP_NOTHING": "1",  # a layer that is broken looks like one that this machine lacks
-        }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-n", "0", "-p", "no:cacheprovider", "--tb=short"]
         with tempfile.TemporaryFile("w+") as output:
-            program = subprocess.Popen(
-                [*command, *tests],
-                cwd=self._folder / _TESTS,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            tester = os.fork()
+            if not tester:
+                _test(tests, output.fileno())
             try:
-                status = program.wait(seconds)
-            except subprocess.TimeoutExpired:
-                status = _FAILED
+                status = _status(tester, seconds)
             finally:
                 _end_all_others()
             output.seek(0)
@@ -104,6 +130,35 @@ class Copy:
         if status not in (_PASSED, _FAILED):
             raise ValueError(f"{mutant}: pytest ended with {status}\n{said}")
         return status == _PASSED
+
+
+def _test(tests: Sequence[str], output: int) -> NoReturn:
+    """Becomes the process that runs tests.
+
+    Args:
+        tests: as for pytest.
+        output: a descriptor; what pytest says is written there.
+    """
+    status = 3  # as pytest says that it has itself failed
+    try:
+        os.setsid()
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        status = pytest.main([*_PYTEST, *tests])
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _status(child: int, seconds: float) -> int:
+    """Returns how a child ends; if it has not by then, that it has failed."""
+    handle = os.pidfd_open(child)
+    try:
+        if not select.select([handle], [], [], seconds)[0]:
+            return _FAILED
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, text: str) -> None:
@@ -161,11 +216,14 @@ def survivors(mutants: Sequence[Mutant]) -> list[str]:
     Raises:
         subprocess.CalledProcessError: something could not be judged; what, was written on standard error.
     """
-    numbers = [MUTANTS.index(mutant) for mutant in mutants]
+    together: dict[tuple[str, ...], list[str]] = defaultdict(list)  # so that only one lane has to know that the tests pass
+    for mutant in mutants:
+        together[mutant.tests].append(str(MUTANTS.index(mutant)))
+    groups = list(together.values())
     command = [sys.executable, __file__, _LANE]
     lanes = [
-        subprocess.Popen([*command, *map(str, numbers[first::_LANES])], stdout=subprocess.PIPE, text=True)
-        for first in range(min(_LANES, len(numbers)))
+        subprocess.Popen([*command, *chain(*groups[first::_LANES])], stdout=subprocess.PIPE, text=True)
+        for first in range(min(_LANES, len(groups)))
     ]
     left = []
     for lane in lanes:

@@ -15,7 +15,7 @@ from algorithms.branching import NoBranching, roots_then_backfill
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import collect
-from algorithms.rollout.limits import Limits, Start
+from algorithms.rollout.run import Limits, Start
 from algorithms.tree import RolloutTree, Status
 from arpo_envs.core import ToolEnv
 from arpo_envs.errors import CloneError, ConfigError, ToolFault

@@ -5,19 +5,20 @@ words, so no query syntax is ever parsed and neither engine cuts text by rules o
 is kept in a folder and opened from there.
 """
 
+import importlib.util
 import shutil
 import sqlite3
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ToolFault
-from ..tasks.text import fold
-from ..tasks.world import Document
+from ...errors import ConfigError, ToolFault, unknown_name
+from ...tasks.text import fold
+from ...tasks.world import Document
 
 _TITLE_WEIGHT = 4.0
 
@@ -38,7 +39,7 @@ class TantivyEngine:
         documents: what can be found, when there is no folder.
     """
 
-    def __init__(self, folder: Path | None, documents: Sequence[Document] = ()) -> None:
+    def __init__(self, folder: Path | None, documents: Iterable[Document] = ()) -> None:
         import tantivy
 
         self._schema = _schema()
@@ -58,7 +59,7 @@ class TantivyEngine:
         return f"tantivy-{version('tantivy')}"
 
     @staticmethod
-    def write(folder: Path, documents: Sequence[Document]) -> None:
+    def write(folder: Path, documents: Iterable[Document]) -> None:
         """Writes an index of `documents` into an empty folder."""
         import tantivy
 
@@ -86,7 +87,7 @@ def _schema() -> Any:
     return builder.build()
 
 
-def _fill(index: Any, documents: Sequence[Document]) -> None:
+def _fill(index: Any, documents: Iterable[Document]) -> None:
     import tantivy
 
     writer = index.writer(heap_size=100_000_000, num_threads=1)  # one thread, one segment: ties keep the order
@@ -107,7 +108,7 @@ class SqliteEngine:
         ToolFault: this Python's SQLite was built without FTS5.
     """
 
-    def __init__(self, folder: Path | None, documents: Sequence[Document] = ()) -> None:
+    def __init__(self, folder: Path | None, documents: Iterable[Document] = ()) -> None:
         self._lock = threading.Lock()
         address = ":memory:" if folder is None else f"{(folder / 'index.db').resolve().as_uri()}?mode=ro&immutable=1"
         self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -121,7 +122,7 @@ class SqliteEngine:
         return f"sqlite-{sqlite3.sqlite_version}"
 
     @staticmethod
-    def write(folder: Path, documents: Sequence[Document]) -> None:
+    def write(folder: Path, documents: Iterable[Document]) -> None:
         """Writes an index of `documents` into an empty folder."""
         connection = sqlite3.connect(folder / "index.db")
         _insert(connection, documents)
@@ -138,7 +139,7 @@ class SqliteEngine:
         return [int(row[0]) for row in rows]
 
 
-def _insert(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
+def _insert(connection: sqlite3.Connection, documents: Iterable[Document]) -> None:
     rows = ((number, fold(title), fold(text)) for number, (title, text) in enumerate(documents))
     try:
         connection.execute(
@@ -155,7 +156,23 @@ def _insert(connection: sqlite3.Connection, documents: Sequence[Document]) -> No
 ENGINES: dict[str, type[TantivyEngine] | type[SqliteEngine]] = {"tantivy": TantivyEngine, "sqlite": SqliteEngine}
 
 
-def kept_engine(name: str, folder: Path, documents: Callable[[], Sequence[Document]]) -> Engine:
+def chosen_engine(name: str) -> str:
+    """Returns the name of an engine that works here; "auto" is the first that is installed.
+
+    Raises:
+        ConfigError: there is no such engine, or it is not installed.
+    """
+    if name not in ("auto", *ENGINES):
+        raise unknown_name("engine", name, ("auto", *ENGINES))
+    installed = importlib.util.find_spec("tantivy") is not None
+    if name == "tantivy" and not installed:
+        raise ConfigError("The engine 'tantivy' is not installed. Install it (pip install tantivy) or use engine='sqlite'.")
+    if name == "auto":
+        return "tantivy" if installed else "sqlite"
+    return name
+
+
+def kept_engine(name: str, folder: Path, documents: Callable[[], Iterable[Document]]) -> Engine:
     """Returns an engine whose index is kept in `folder`, writing it first if it is not there yet.
 
     The index is written next to the folder and moved there in one step, so several processes may do so at once.

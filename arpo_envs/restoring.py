@@ -1,4 +1,4 @@
-"""What a stack of wrappers last returned, for `restore`: no layer is asked to step again."""
+"""Puts a stack of wrappers back into the state of a snapshot."""
 
 import copy
 from collections.abc import Sequence
@@ -7,7 +7,37 @@ from typing import Any
 import gymnasium as gym
 
 from .errors import NotForkable
-from .members import LAST
+from .forking import Snapshot, layers
+from .members import CONFIGURATION, COPIED_STATE, LAST, RELEASE
+
+
+def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
+    """Puts the stack back, in place, into the state of the snapshot.
+
+    Attributes that the class of a layer names in `configuration` are not state and stay as they are.
+
+    Args:
+        env: the stack the snapshot was taken of, or another one built the same way.
+        snap: a snapshot that is still open; it stays usable.
+
+    Returns:
+        The observation and info last returned at that state, as `last_returned` finds them.
+
+    Raises:
+        SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
+        NotForkable: no layer knows what was last returned; nothing is changed.
+    """
+    live, frozen = layers(env), layers(snap.parked_for(env))
+    returned = last_returned(frozen)
+    memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
+    states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
+    RELEASE.of(env.unwrapped)()
+    for layer, state in zip(live, states, strict=True):
+        fixed = CONFIGURATION.of(type(layer))
+        kept = {name: value for name, value in vars(layer).items() if name in fixed}
+        vars(layer).clear()
+        vars(layer).update({name: value for name, value in state.items() if name not in fixed} | kept)
+    return returned
 
 
 def last_returned(stack: "Sequence[gym.Env[Any, Any]]") -> tuple[Any, dict[str, Any]]:
@@ -45,3 +75,14 @@ def _seen_through(
         )
     others = {id(other): other for other in stack if other is not layer}
     return copy.deepcopy(layer, others).observation(observation)  # a copy: it may count its calls
+
+
+def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
+    """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
+    copied = COPIED_STATE.of(layer)
+    if copied is not None:
+        return dict(copied(memo))
+    if hasattr(type(layer), "__deepcopy__"):
+        others = {key: value for key, value in memo.items() if key != id(layer)}
+        return vars(copy.deepcopy(layer, others))
+    return dict(copy.deepcopy(vars(layer), memo))

@@ -1,0 +1,57 @@
+"""Keeps credentials out of files: by the names they have, and by their values in the environment."""
+
+import os
+import re
+from typing import Any
+
+from ...errors import ConfigError
+
+_NAMES = re.compile(r"(?:^|_|\b)(api_?key|key|token|secret|password|passwd|credentials?|authorization|cookie)(?:$|_|\b)", re.I)
+_SHORTEST = 8
+"""Characters from which on a value counts: a shorter one may be an ordinary word."""
+MARK = "[credential]"
+
+
+def require_none(values: Any, where: str) -> None:
+    """Refuses values that are named like a credential, and addresses with a password in them.
+
+    Args:
+        values: JSON.
+        where: what they belong to, for the message.
+
+    Raises:
+        ConfigError: there is one.
+
+    >>> require_none({"endpoint": "https://search.example/v1", "api_key": "abc"}, "The tool search")
+    Traceback (most recent call last):
+    arpo_envs.errors.ConfigError: The tool search depends on 'api_key', which names a credential: leave it out of `pure`.
+    """
+    if isinstance(values, dict):
+        for name, value in values.items():
+            if _NAMES.search(name):
+                raise ConfigError(f"{where} depends on {name!r}, which names a credential: leave it out of `pure`.")
+            require_none(value, where)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            require_none(value, where)
+    elif isinstance(values, str) and re.search(r"://[^/?#\s]*@|[?&](?:api_?)?(?:key|token|secret|password)=", values, re.I):
+        raise ConfigError(f"{where} depends on an address with a credential in it: leave that part out of `pure`.")
+
+
+def without_credentials(value: Any) -> Any:
+    """Returns JSON or bytes in which the values of environment variables that are named like credentials are marked."""
+    return _without(value, [held for name, held in os.environ.items() if len(held) >= _SHORTEST and _NAMES.search(name)])
+
+
+def _without(value: Any, held: list[str]) -> Any:
+    if isinstance(value, str):
+        for credential in held:
+            value = value.replace(credential, MARK)
+    elif isinstance(value, bytes):
+        for credential in held:
+            value = value.replace(os.fsencode(credential), MARK.encode())
+    elif isinstance(value, dict):
+        return {_without(name, held): _without(inner, held) for name, inner in value.items()}
+    elif isinstance(value, list | tuple):
+        return [_without(inner, held) for inner in value]
+    return value

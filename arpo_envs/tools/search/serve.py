@@ -1,0 +1,140 @@
+r"""A retrieval server of Search-R1's protocol over an index: `POST /retrieve`.
+
+Requests are `{"queries": [text, …], "topk": n, "return_scores": bool}`, or `{"query": text, …}` for one; answers are
+`{"result": [[…], …]}`, one list of documents per query. A document is `{"contents": "\"title\"\ntext"}`; with scores
+it is `{"document": …, "score": …}`. The score is the reciprocal of the position: an exact title comes first here, whatever
+the ranking function says, so no score of that function would order the documents.
+"""
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ...errors import ConfigError
+from ...tasks.world import Document
+from .index import Index
+from .results import MAX_RESULTS
+
+ROUTE = "/retrieve"
+_MOST_BYTES = 1 << 20
+"""Bytes of a request."""
+_MOST_QUERIES = 1024
+_SECONDS = 30.0
+"""For which a client may send nothing."""
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Refused(Exception):
+    """A request that cannot be answered: the status, and why."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class RetrieveServer(ThreadingHTTPServer):
+    """Answers until `shutdown`; each connection has a thread of its own.
+
+    Args:
+        index: what is searched.
+        host: the address to listen at.
+        port: 0 for any free one; `url` says which.
+        topk: documents per query, for requests that do not say.
+
+    Raises:
+        ConfigError: nothing can listen there.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, index: Index, *, host: str = "127.0.0.1", port: int = 8000, topk: int = 3) -> None:
+        self.index, self.topk, self.host = index, topk, host
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            advice = "Choose another --port." if port else "Check --host."
+            raise ConfigError(f"Cannot listen at {host}:{port}: {error.strerror or error}. {advice}") from error
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.server_address[1]}{ROUTE}"
+
+    def is_for_us(self, host: str) -> bool:
+        """Whether a request's Host is one of this server's names: a web page must not reach it under a name of its own."""
+        return self.host not in _LOCAL or host.rpartition(":")[0] in _LOCAL or host in _LOCAL
+
+    def answer(self, request: Any) -> dict[str, Any]:
+        """Returns the answer to a request.
+
+        Raises:
+            Refused: it is not one.
+        """
+        queries, count, scored = self._asked(request)
+        return {"result": [_listed(self.index.search(query, count), scored=scored) for query in queries]}
+
+    def _asked(self, request: Any) -> tuple[list[str], int, bool]:
+        if not isinstance(request, dict) or ("queries" in request) == ("query" in request):
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, 'Expected an object with "queries" (a list) or "query" (a string).')
+        queries = request["queries"] if "queries" in request else [request["query"]]
+        if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Queries must be strings.")
+        if len(queries) > _MOST_QUERIES:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {_MOST_QUERIES} queries per request.")
+        count = request.get("topk") or self.topk
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_RESULTS:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f'"topk" must lie in 1..{MAX_RESULTS}.')
+        return queries, count, bool(request.get("return_scores"))
+
+
+def _listed(documents: Sequence[Document], *, scored: bool) -> list[dict[str, Any]]:
+    found = [{"contents": f'"{document.title}"\n{document.text}'} for document in documents]
+    return [{"document": each, "score": 1.0 / place} for place, each in enumerate(found, 1)] if scored else found
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: RetrieveServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: a client's kernel may wait 40 ms before it confirms the first of two
+    timeout = _SECONDS
+
+    def do_POST(self) -> None:
+        """Answers a request."""
+        try:
+            status, answer = HTTPStatus.OK, self.server.answer(self._request())
+        except Refused as refused:
+            status, answer = refused.status, {"detail": str(refused)}
+            self.close_connection = True  # what is left of its body would be taken for the next request
+        self._send(status, answer)
+
+    def do_GET(self) -> None:
+        """Says what it is, to whoever looks."""
+        self._send(HTTPStatus.OK, {"route": f"POST {ROUTE}", "documents": len(self.server.index.documents)})
+
+    def _request(self) -> Any:
+        if not self.server.is_for_us(self.headers.get("Host", "")):
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server does not go by that name.")
+        if self.path.rstrip("/") != ROUTE:
+            raise Refused(HTTPStatus.NOT_FOUND, f"Post to {ROUTE}.")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is needed.")
+        if int(length) > _MOST_BYTES:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {_MOST_BYTES >> 20} MB per request.")
+        try:
+            return json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError):
+            raise Refused(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from None
+
+    def _send(self, status: HTTPStatus, answer: Any) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Says nothing: a line per search would hide everything else."""
