@@ -231,6 +231,10 @@ class ToolEnv(gym.Env[str, str]):
         """Returns the observation and info that the last reset or step returned."""
         return self._last_observation, dict(self._last_info)
 
+    def details(self) -> dict[str, object]:
+        """Returns what else `info` says of the running episode: numbers, strings, other values that never change."""
+        return {}
+
     def forfeit(self) -> float:
         """Returns what the running episode would pay if it ended now without an answer."""
         return self.reward(self.task, Outcome(None, self._well_formed, self._tools_used)).value
@@ -365,6 +369,7 @@ class ToolEnv(gym.Env[str, str]):
             "tool_calls": self._tool_calls,
             "tool": tool,
             "status": status,
+            **self.details(),
         }
         return observation, dict(self._last_info)
 

@@ -163,9 +163,11 @@ WORKSHOPS = (
         f"arpo_envs.{room}"
         for room in (
             "tasks.world",
+            "tasks.web",
             "tasks.computations",
             "rewards.worker",
             "tools.python",
+            "tools.browser",
             "tools.e2b",
             "tools.cache",
             "vector",

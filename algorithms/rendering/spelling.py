@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 _SEPARATORS = (" ", "-", "?", "·")
 """What breaks up a mark; a normaliser may drop one of them, but hardly all."""
-_TAG = re.compile(r"<\s*+(/?)\s*+([\w-]++)\s*+>")
+_TAG = re.compile(r"<\s*+(/?)\s*+([\w.-]++)\s*+>")
 """A tag of any name: which ones belong to a dialect is not known here, only which ones the text had."""
 
 

@@ -26,13 +26,13 @@ def closing_mark(text: str) -> str:
     >>> closing_mark("<result>Paris</result>")
     '</result>'
     """
-    mark = re.search(r"</[\w-]{1,64}>\Z", text)
+    mark = re.search(r"</[\w.-]{1,64}>\Z", text)
     return mark[0] if mark is not None else ""
 
 
 def _opening_mark(text: str) -> str:
     """Returns the opening tag an observation begins with, which a cut keeps whole; "" if there is none."""
-    mark = re.match(r"<[\w-]{1,64}>", text)
+    mark = re.match(r"<[\w.-]{1,64}>", text)
     return mark[0] if mark is not None else ""
 
 

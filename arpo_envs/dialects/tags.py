@@ -144,7 +144,7 @@ class TagDialect:
     def _nothing_found(self, text: str) -> Mistake:
         known = list(self._by_name)
         ways = ", ".join(f"<{name}>…</{name}>" for name in known)
-        other = re.search(r"<([A-Za-z_]\w{0,40})>", text)
+        other = re.search(r"<([A-Za-z_][\w.]{0,40})>", text)
         if other is not None:
             close = get_close_matches(other[1].lower(), [*known, "answer"], n=1, cutoff=0.5)
             hint = f" Did you mean <{close[0]}>?" if close else ""

@@ -56,5 +56,8 @@ class Demonstrable(Protocol):
         ...
 
     def demonstrate(self, task: Task, rng: np.random.Generator, *, perfect: bool = False) -> Sequence[tuple[str, str]]:
-        """Returns a demonstrator's moves, each ("tool name" or "answer", text); bad habits included unless `perfect`."""
+        """Returns a demonstrator's moves, each ("tool name" or "answer", text); bad habits included unless `perfect`.
+
+        The text for a tool is its single text, or its arguments as JSON if it has no required string.
+        """
         ...

@@ -89,8 +89,9 @@ def _specs(bench: ToolBench) -> Iterator[Finding]:
     if not names or len(set(names)) != len(names):
         yield Finding(Law.SPECS, f"the names are {names}", "at least one, all distinct", "Give each call its own name.")
     for spec in bench.tool.specs:
-        if not spec.name.isidentifier() or spec.name != spec.name.lower() or spec.name in RESERVED:
-            expected = f"a lower-case identifier other than {', '.join(sorted(RESERVED))}"
+        is_name = all(part.isidentifier() for part in spec.name.split("."))
+        if not is_name or spec.name != spec.name.lower() or spec.name in RESERVED:
+            expected = f"a lower-case identifier, or several with dots between, other than {', '.join(sorted(RESERVED))}"
             yield Finding(Law.SPECS, f"a name is {spec.name!r}", expected, "The dialects use the name as a tag.")
         if spec.parameters and spec.parameters.get("type") != "object":
             happened = f"{spec.name}: parameters have the type {spec.parameters.get('type')!r}"

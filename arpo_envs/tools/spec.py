@@ -10,7 +10,7 @@ class ToolSpec:
     """What the model is told about one callable name.
 
     Args:
-        name: the name the model calls, a lower-case identifier.
+        name: the name the model calls: lower-case identifiers, with dots between several.
         description: one or two sentences for the model.
         parameters: a JSON schema of type "object", as in OpenAI function calling.
         examples: arguments of calls for `arpo_envs.testing`, never shown to a model. Give some that change the session's

@@ -18,6 +18,7 @@ from wrappers import TokenBudget, Transcript
 IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO")
 SMALL: dict[str, dict[str, Any]] = {
     "ARPO/Search-v0": {"cities_per_country": 3},
+    "ARPO/Browser-v0": {"cities_per_country": 3},
     "ARPO/Python-v0": {"interpreter": {"imports": []}},
 }
 """Arguments that make an environment quick to build; the laws do not depend on its size."""

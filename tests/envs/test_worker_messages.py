@@ -107,8 +107,8 @@ def test_what_is_no_reply_ends_the_call_and_the_next_one_works():
         (frame(MAX_REPLY + 1), "^sent too much$"),
         (frame(2**32 - 1), "^sent too much$"),
         (frame(3, b"[1]"), "^sent something strange$"),
-        (frame(3, b"{1}"), r"^the checker died \(-?\d+\)$"),
-        (frame(0), r"^the checker died \(-?\d+\)$"),
+        (frame(3, b"{1}"), r"^its process died \(-?\d+\)$"),
+        (frame(0), r"^its process died \(-?\d+\)$"),
     ]
     for data, said in forged:
         assert worker.call((OUT, b""), seconds=5.0) == 0
@@ -122,7 +122,7 @@ def test_what_is_no_reply_ends_the_call_and_the_next_one_works():
 def test_a_process_that_ends_instead_of_a_reply_or_within_one_has_died(data):
     worker = Worker("builtins:eval")
     code = f"__import__('os').write({OUT}, {data!r}) + __import__('os')._exit(7)"
-    with pytest.raises(Overrun, match=r"^the checker died \(7\)$"):
+    with pytest.raises(Overrun, match=r"^its process died \(7\)$"):
         worker.call((code,), seconds=5.0)
     worker.close()
 

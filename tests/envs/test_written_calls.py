@@ -13,7 +13,10 @@ from arpo_envs.dialects import Answer, Call, Dialect, make_dialect
 from arpo_envs.tools import ToolSpec
 
 IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "ARPO")
-OPTIONS: dict[str, dict[str, Any]] = {"ARPO/Search-v0": {"cities_per_country": 3, "python": True}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ARPO/Search-v0": {"cities_per_country": 3, "python": True},
+    "ARPO/Browser-v0": {"cities_per_country": 3, "search": True, "back": True},
+}
 """Quick to build, and with all tools; no episode is begun."""
 NESTED = ToolSpec(
     "nested",
@@ -42,7 +45,7 @@ def dialect_of(source: str, name: str) -> Dialect:
     return dialect
 
 
-NAMES = ("search", "python", "nested", "answer", "think", "result", "tool_call", "tool_response")
+NAMES = ("search", "python", "browser.open", "nested", "answer", "think", "result", "tool_call", "tool_response")
 PIECES = st.sampled_from(
     [
         *(f"<{slash}{name}>" for name in NAMES for slash in ("", "/")),

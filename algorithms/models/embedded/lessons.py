@@ -1,12 +1,13 @@
 """What the embedded policy learns from: demonstrations run through the environment, and drills made from them."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arpo_envs import ConfigError, Demonstrable, members
+from arpo_envs import ConfigError, Demonstrable, Dialect, ToolSpec, members
 
 from ... import seeds
 from ...rendering.text import TextRenderer
@@ -85,8 +86,7 @@ def demonstrations(
         question, _ = env.reset(seed=int(rng.integers(2**31)))
         turns = []
         for move, content in source.demonstrate(env.get_wrapper_attr("task"), rng, perfect=perfect):
-            spec = specs.get(move)
-            action = dialect.answer(content) if spec is None else dialect.call(move, {spec.text_parameter: content})
+            action = _written(dialect, specs.get(move), content)
             observation, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
             turns.append((action, "" if over else observation))
@@ -96,6 +96,13 @@ def demonstrations(
         told(episode + 1, count)
     env.close()
     return shown
+
+
+def _written(dialect: Dialect, spec: ToolSpec | None, content: str) -> str:
+    """Returns a move as an action: an answer, or a call whose content is its single text, or its arguments as JSON."""
+    if spec is None:
+        return dialect.answer(content)
+    return dialect.call(spec.name, json.loads(content) if spec.text_parameter is None else {spec.text_parameter: content})
 
 
 def lesson(shown: Demonstration, renderer: TextRenderer) -> Lesson:

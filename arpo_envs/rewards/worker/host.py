@@ -43,6 +43,7 @@ class Worker:
         function: where to import it from, "package.module:name".
         modules: what else to import, such as the home of its arguments' classes; nothing that loads a library written
             in C may be imported during a call.
+        longest: bytes in the longest reply that is accepted.
 
     >>> worker = Worker("math:sqrt")
     >>> worker.call((9,), seconds=5.0)
@@ -50,18 +51,19 @@ class Worker:
     >>> worker.close()
     """
 
-    def __init__(self, function: str, modules: Sequence[str] = ()) -> None:
-        self.function, self.modules = function, tuple(modules)
+    def __init__(self, function: str, modules: Sequence[str] = (), longest: int = MAX_REPLY) -> None:
+        self.function, self.modules, self.longest = function, tuple(modules), longest
         self._lock = threading.Lock()
         self._live: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
-    def call(self, arguments: Sequence[object], *, seconds: float) -> Any:
-        """Returns what the function returns: a number, a truth value or None.
+    def call(self, arguments: Sequence[object], *, seconds: float, wall: float | None = None) -> Any:
+        """Returns what the function returns: a number, a truth value, None, or a dictionary as JSON would return it.
 
         Args:
             arguments: picklable.
-            seconds: processor time; four times as much wall time plus five seconds ends the call as well.
+            seconds: of processor time that end the call.
+            wall: seconds of wall time that end it as well; None for four times as many and five more.
 
         Raises:
             ConfigError: the function cannot be imported.
@@ -72,7 +74,7 @@ class Worker:
         request = pickle.dumps((tuple(arguments), seconds))
         with self._lock:
             process, connection = self._live or self._start()
-            reply = self._exchange(process, connection, request, 4 * seconds + 5)
+            reply = self._exchange(process, connection, request, 4 * seconds + 5 if wall is None else wall)
         if "error" in reply:
             raise Raised(str(reply["error"]))
         return reply.get("value")
@@ -96,17 +98,17 @@ class Worker:
                 )
         except OSError as error:
             ours.close()
-            raise ToolFault(f"Cannot start a process to check answers in: {error}.") from error
+            raise ToolFault(f"Cannot start a process to run {self.function} in: {error}.") from error
         self._live = (process, ours)
         self._finalizer = weakref.finalize(self, _end, process, ours, os.getpid())
         paths = [os.path.abspath(path or os.curdir) for path in sys.path]
         try:
             reply = self._exchange(process, ours, pickle.dumps((paths, self.function, self.modules)), START_SECONDS)
         except Overrun as error:
-            raise ToolFault(f"The process that checks answers with {self.function} did not start: {error}.") from error
+            raise ToolFault(f"The process that runs {self.function} did not start: {error}.") from error
         if "error" in reply:
             self._stop()
-            raise ConfigError(f"Cannot import {self.function!r} to check answers with: {reply['error']}")
+            raise ConfigError(f"Cannot import {self.function!r} to run it in a process of its own: {reply['error']}")
         return process, ours
 
     def _exchange(
@@ -117,7 +119,7 @@ class Worker:
             deadline = time.monotonic() + seconds
             connection.settimeout(seconds)
             send(connection, request)
-            body = receive(connection, limit=MAX_REPLY, deadline=deadline)
+            body = receive(connection, limit=self.longest, deadline=deadline)
             if body is None:
                 raise ConnectionError("the process is gone")
             reply = json.loads(body)
@@ -127,7 +129,7 @@ class Worker:
         except (OSError, ValueError) as error:
             self._stop()
             overran = isinstance(error, TimeoutError) or process.returncode == -signal.SIGPROF
-            raise Overrun("timeout" if overran else f"the checker died ({process.returncode})") from error
+            raise Overrun("timeout" if overran else f"its process died ({process.returncode})") from error
         except BaseException:  # an interrupt: the reply would be taken for that of the next call
             self._stop()
             raise
@@ -155,11 +157,11 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket, owner: int
 
 
 @lru_cache(maxsize=8)
-def _of_process(function: str, modules: tuple[str, ...], pid: int) -> Worker:
+def _of_process(function: str, modules: tuple[str, ...], longest: int, pid: int) -> Worker:
     """One per host process: a forked child finds none under its own id."""
-    return Worker(function, modules)
+    return Worker(function, modules, longest)
 
 
-def shared_worker(function: str, modules: Sequence[str] = ()) -> Worker:
+def shared_worker(function: str, modules: Sequence[str] = (), *, longest: int = MAX_REPLY) -> Worker:
     """Returns this process's worker for a function, with the arguments of `Worker`."""
-    return _of_process(function, tuple(modules), os.getpid())
+    return _of_process(function, tuple(modules), longest, os.getpid())

@@ -1,4 +1,4 @@
-"""The other side of `worker`: a process that runs one function on arguments a model wrote.
+"""The other side of `worker`: a process that runs one function on arguments that a model or a stranger wrote.
 
 It is started as a script, imports nothing of this suite by itself, and is confined before the first call: a limit on
 memory, no files written, and an audit hook that refuses processes, sockets and foreign code. Requests are pickled by the
@@ -132,8 +132,8 @@ def _answer(function: Callable[..., Any], request: bytes) -> dict[str, Any]:
         arguments, seconds = pickle.loads(request)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         value = function(*arguments)
-        return {"value": value if value is None or isinstance(value, bool | int) else float(value)}
-    except Exception as error:  # noqa: BLE001  # a hostile answer may raise anything
+        return {"value": value if value is None or isinstance(value, bool | int | dict) else float(value)}
+    except Exception as error:  # noqa: BLE001  # hostile arguments may raise anything
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)

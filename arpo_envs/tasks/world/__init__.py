@@ -4,11 +4,12 @@
 `chains.py` and `variants.py` say what may be asked and what is accepted, and `questions.py` asks.
 """
 
-from .corpus import FORMAT, Corpus, Document, World, cache_directory, load_world, write_atomically
+from .corpus import FORMAT, SPLITS, Corpus, Document, World, cache_directory, load_world, split_of, write_atomically
 from .questions import Habits, QuestionSource
 
 __all__ = [
     "FORMAT",
+    "SPLITS",
     "Corpus",
     "Document",
     "Habits",
@@ -16,5 +17,6 @@ __all__ = [
     "World",
     "cache_directory",
     "load_world",
+    "split_of",
     "write_atomically",
 ]

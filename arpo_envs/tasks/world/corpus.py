@@ -163,6 +163,10 @@ class World:
             raise ConfigError(f"{self.name} has no entity {entity_id!r}; ids look like city-2988507, country-FR, element-8.")
         return self._numbers[entity_id]
 
+    def relations(self, entity: int) -> tuple[str, ...]:
+        """Returns the relations that an entity may have."""
+        return RELATIONS[self.kind(entity)]
+
     def fact(self, entity: int, relation: str) -> str:
         """Returns the text of one fact, "" where it is unknown."""
         kind = self.kind(entity)
@@ -247,13 +251,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def split_of(code: str) -> str:
-    """Returns the split of a country: 50%, 20% and 30%, by a hash of its ISO code.
+def split_of(name: str) -> str:
+    """Returns the split of a country by its ISO code, or of anything else by its name: 50%, 20% and 30%, by a hash.
 
     >>> split_of("FR") in SPLITS
     True
     """
-    bucket = int.from_bytes(hashlib.blake2b(code.encode(), digest_size=8).digest(), "big") % 100
+    bucket = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "big") % 100
     return SPLITS[(bucket >= 50) + (bucket >= 70)]
 
 

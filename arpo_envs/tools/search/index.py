@@ -70,6 +70,10 @@ class Index:
                 punctuation (C, C++) the one spelt as in the query comes first.
             count: how many documents at most.
         """
+        return [self.documents[number] for number in self.numbers(query, count)]
+
+    def numbers(self, query: str, count: int) -> list[int]:
+        """Returns the numbers of what `search` finds, in the corpus's order from 0."""
         query = query[:_MAX_LENGTH]
         spelt = plain(query).casefold().strip()
         name = name_of(query)
@@ -79,7 +83,7 @@ class Index:
         if wanted and len(numbers) < count:
             ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(numbers))
             numbers += [number for number in ranked if number not in numbers]
-        return [self.documents[number] for number in numbers[:count]]
+        return numbers[:count]
 
 
 def _digest(documents: Iterable[Document]) -> str:

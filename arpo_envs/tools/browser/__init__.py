@@ -1,0 +1,28 @@
+"""A text browser whose state is pure data.
+
+`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files), `html.py` turns what it
+finds into lines with numbered links (`page.py`), in a process of its own if need be (`conversion.py`), `display.py` shows
+them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
+"""
+
+from .conversion import read
+from .folder_site import FolderSite
+from .page import Page
+from .sources import Document, Hit, PageError, PageSource
+from .specs import CITING
+from .tool import BrowserSession, BrowserTool
+from .world_site import WorldSite
+
+__all__ = [
+    "CITING",
+    "BrowserSession",
+    "BrowserTool",
+    "Document",
+    "FolderSite",
+    "Hit",
+    "Page",
+    "PageError",
+    "PageSource",
+    "WorldSite",
+    "read",
+]

@@ -1,0 +1,100 @@
+"""From what a source has to what a browser shows; HTML of strangers is read in a process of its own."""
+
+import html
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ...rewards.worker import Overrun, Raised, shared_worker
+from .html import to_page
+from .page import Page, without_marks
+from .sources import Document, Hit, PageError, PageSource
+
+SOURCE_PREFIX = "view-source:"
+MAX_HTML = 4 * 2**20
+"""Bytes of a document that is still read."""
+_SECONDS = 5.0
+"""Processor time that reading may take; megabytes take a tenth of it."""
+_KEPT = 1024
+
+
+def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False) -> Page | PageError:
+    """Returns what a browser would show of a URL; the pages last read are kept.
+
+    Args:
+        source: where the page comes from.
+        url: of the page.
+        timeout: seconds that fetching and reading may take together.
+        raw: whether to show the HTML as it is.
+    """
+    began = time.monotonic()
+    found = source.fetch(url, timeout=timeout)
+    if isinstance(found, PageError):
+        return found
+    if len(found.html) > MAX_HTML:
+        return PageError(f"the page is too large ({len(found.html)} bytes; at most {MAX_HTML} are read)")
+    if raw:
+        return _source_of(found)
+    return page_of(found, trusted=source.trusted, timeout=max(began + timeout - time.monotonic(), 0.01))
+
+
+def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+    """Returns a document as a page.
+
+    Args:
+        document: what a source has.
+        trusted: whether its HTML can be read in this process; nesting alone can end a process.
+        timeout: seconds that reading may take in a process of its own.
+    """
+    if trusted:
+        return _page(document)
+    try:
+        return _page_read_apart(_Asked(document, timeout))
+    except (Overrun, Raised) as error:
+        return PageError(f"the page cannot be read: {error}")
+
+
+@lru_cache(maxsize=_KEPT)
+def _page(document: Document) -> Page:
+    return to_page(document.html, document.url, document.title)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A document to be read; how long that may take does not make it another one."""
+
+    document: Document
+    timeout: float = field(compare=False)
+
+
+@lru_cache(maxsize=_KEPT)
+def _page_read_apart(asked: _Asked) -> Page:
+    document = asked.document
+    reader = shared_worker(f"{__package__}.html:to_record", ("selectolax.lexbor",), longest=8 * MAX_HTML)
+    found = reader.call((document.html, document.url, document.title), seconds=_SECONDS, wall=asked.timeout)
+    return Page(found["url"], found["title"], found["text"], tuple(found["links"]))
+
+
+def _source_of(document: Document) -> Page:
+    """Returns the page that shows a document's HTML as it is."""
+    text = document.html.decode("utf-8", "replace") if isinstance(document.html, bytes) else document.html
+    url = SOURCE_PREFIX + document.url
+    return Page(
+        url, without_marks(document.title or document.url), without_marks(text).replace("\r\n", "\n").replace("\r", "\n")
+    )
+
+
+def results_page(query: str, hits: Sequence[Hit]) -> Page:
+    r"""Returns the page of results of a search: a list of links with what each leads to.
+
+    >>> results_page("köln", [Hit("https://a.example/", "Köln", "city in Germany")]).text
+    '# Search Results\n\n  * 【0†Köln†a.example】 city in Germany'
+    """
+    rows = [
+        f"<li><a href='{html.escape(hit.url)}'>{html.escape(hit.title)}</a> {html.escape(hit.summary)}</li>" for hit in hits
+    ]
+    found = to_page(f"<h1>Search Results</h1><ul>{''.join(rows)}</ul>", "", query)
+    if not hits:
+        return Page("", found.title, f"{found.text}\n\nNothing was found. Try other words.".strip(), places=())
+    return Page("", found.title, found.text, found.links, (-1,) * len(found.links))
