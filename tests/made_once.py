@@ -18,9 +18,20 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     """
     own = factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+    return kept_once(folder, make)
+
+
+def kept_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that stays where it is, for later runs as well.
+
+    Args:
+        folder: where it belongs.
+        make: fills a path that may hold what an earlier attempt left; only called by the first who asks.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = folder.with_suffix(".done")
+        done = folder.parent / f"{folder.name}.done"
         if not done.exists():
             make(folder)
             done.touch()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_once import kept_once
 
 from arpo_envs.envs.browser import BrowserEnv
 from arpo_envs.tasks.web import WebQuestions, crawl
@@ -25,21 +26,21 @@ PLAYED = 200
 
 def unpacked(package: str) -> Path:
     """Returns the folder of a package's files, which are downloaded and not installed; images without documentation drop it."""
-    folder = ROOT / ".cache" / package
-    if not (folder / "complete").exists():
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            pytest.skip("there is no apt-get")
-        folder.mkdir(parents=True, exist_ok=True)
-        download = ["apt-get", "download", "-q", package]
+    return kept_once(ROOT / ".cache" / package, lambda folder: _download(package, folder))
+
+
+def _download(package: str, folder: Path) -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        pytest.skip("there is no apt-get")
+    folder.mkdir(parents=True, exist_ok=True)
+    download = ["apt-get", "download", "-q", package]
+    done = subprocess.run(download, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False)
         done = subprocess.run(download, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False)
-            done = subprocess.run(download, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"{package} cannot be downloaded: {done.stderr[-300:]}")
-        subprocess.run(["dpkg-deb", "-x", str(next(folder.glob("*.deb"))), str(folder)], check=True)
-        (folder / "complete").touch()
-    return folder
+    if done.returncode != 0:
+        pytest.skip(f"{package} cannot be downloaded: {done.stderr[-300:]}")
+    subprocess.run(["dpkg-deb", "-x", str(next(folder.glob("*.deb"))), str(folder)], check=True)
 
 
 @pytest.mark.parametrize("package", DOCS)

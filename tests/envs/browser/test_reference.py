@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_once import kept_once
 
 from arpo_envs.tasks import Task
 from arpo_envs.tools.browser import BrowserTool, Document
@@ -46,27 +47,18 @@ WORDS = (
 @pytest.fixture(scope="module")
 def reference() -> Path:
     """Returns the folder that the package was unpacked into; it wants a newer Python than it needs."""
-    folder = ROOT / ".cache" / "gpt-oss-0.0.9"
-    if not (folder / "complete").exists():
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        wheel = [
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--python-version",
-            "3.12",
-            "-d",
-            str(folder),
-            "gpt-oss==0.0.9",
-        ]
-        needed = ["install", "--only-binary=:all:", "--upgrade", "--target", str(folder), *NEEDED]
-        for arguments in (wheel, needed):
-            done = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"gpt-oss cannot be downloaded: {done.stderr[-300:]}")
-        zipfile.ZipFile(next(folder.glob("gpt_oss-*.whl"))).extractall(folder)
-        (folder / "complete").touch()
-    return folder
+    return kept_once(ROOT / ".cache" / "gpt-oss-0.0.9", _download)
+
+
+def _download(folder: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wheel = ["download", "--no-deps", "--only-binary=:all:", "--python-version", "3.12", "-d", str(folder), "gpt-oss==0.0.9"]
+    needed = ["install", "--only-binary=:all:", "--upgrade", "--target", str(folder), *NEEDED]
+    for arguments in (wheel, needed):
+        done = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"gpt-oss cannot be downloaded: {done.stderr[-300:]}")
+    zipfile.ZipFile(next(folder.glob("gpt_oss-*.whl"))).extractall(folder)
 
 
 def told(reference: Path, tmp_path: Path, **cases: Any) -> dict[str, Any]:
