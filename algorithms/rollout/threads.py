@@ -41,7 +41,7 @@ class ToolThreads:
     """
 
     def __init__(self, limit: int = 64, late: Callable[[Any], None] = lambda result: None) -> None:
-        self._slots = asyncio.Semaphore(limit)
+        self._limit, self._slots = limit, asyncio.Semaphore(limit)
         self._late = late
         self._lock = threading.Lock()  # guards the queue, the list of sleeping threads and the jobs' states
         self._queue: deque[_Job] = deque()
@@ -114,11 +114,12 @@ class ToolThreads:
 
     def _rouse(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         with self._lock:
-            self._coming += count
             bells = [self._asleep.pop() for _ in range(min(count, len(self._asleep)))]
+            new = min(count - len(bells), self._limit - self.threads)  # one that has just finished only looks busy
+            self._coming += len(bells) + new
         for bell in bells:
             bell.put(None)
-        for _ in range(count - len(bells)):
+        for _ in range(new):
             self.threads += 1
             threading.Thread(target=self._work, args=(loop,), daemon=True, name="arpo-tool").start()
 

@@ -98,7 +98,7 @@ def test_every_command_explains_itself(command, capsys):
 def test_a_mistake_is_explained_and_gives_2(words, hint, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert exit_status(words.split()) == 2
-    assert hint in said(capsys)
+    assert hint in " ".join(said(capsys).split())  # a terminal breaks lines where it likes
     assert list(tmp_path.iterdir()) == []
 
 
