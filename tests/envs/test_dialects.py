@@ -270,16 +270,16 @@ def test_deep_nesting_is_a_mistake_that_says_what_to_do(dialect, depth):
         assert "must be of type integer" in action.text or "must be a JSON object" in action.text
 
 
-LONG = 1 << 18
+MEGABYTE = 1 << 20
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(30)
 @pytest.mark.turns("dialect")
 @DIALECTS
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_long_hostile_text_hangs_nothing(dialect, piece):
+def test_a_hostile_megabyte_hangs_nothing(dialect, piece):
     """That the work grows with the length, and not with its square, is measured: `arpo bench text`."""
-    text = (piece * (LONG // len(piece) + 1))[:LONG]
+    text = (piece * (MEGABYTE // len(piece) + 1))[:MEGABYTE]
     for prefix in PREFIXES:
         dialect.parse(prefix + text)
         dialect.neutralise(prefix + text)
@@ -375,7 +375,7 @@ def test_only_trusted_text_keeps_its_marks():
 
 
 def test_long_names_are_quoted_in_part():
-    mistake = JSON.parse(JSON.call("now", {"x" * LONG: 1}))
+    mistake = JSON.parse(JSON.call("now", {"x" * MEGABYTE: 1}))
     assert isinstance(mistake, Mistake)
     assert len(mistake.text) < 400
 
