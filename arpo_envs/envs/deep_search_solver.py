@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..core import RewardRule
 from ..errors import ConfigError
-from ..multi_agent import Partner, SingleAgent
+from ..multi_agent import SingleAgent
+from ..partners import Partner
 from ..tasks import TaskSource
 from ..tasks.world import Habits
 from ..tools import ToolResult

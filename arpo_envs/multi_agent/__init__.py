@@ -2,10 +2,9 @@
 
 `deep_search_v0.py` has both of PettingZoo's interfaces to the game in `game.py`: a solver searches and answers, a reader sees
 the pages (`desk.py` is the solver's tool, `pages.py` the reader's). `single.py` makes a Gymnasium environment of one agent, in
-which the others are functions (`partners.py`), and `questions.py` shows how an expert plays the solver.
+which the others are functions (`extractive.py` is one), and `questions.py` shows how an expert plays the solver.
 """
 
-from .partners import Partner, Turn, make_partner
 from .single import SingleAgent, single_agent
 
-__all__ = ["Partner", "SingleAgent", "Turn", "make_partner", "single_agent"]
+__all__ = ["SingleAgent", "single_agent"]

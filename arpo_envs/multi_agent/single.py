@@ -12,11 +12,11 @@ from ..dialects import Dialect
 from ..errors import ConfigError, unknown_name
 from ..forking import ForkLevel
 from ..members import RESEED
+from ..partners import Partner, Turn, make_partner
 from ..spaces import TextSpace
 from ..tasks import Task, TaskSource
 from ..tools.spec import ToolSpec
 from .game import AGENTS, DeepSearch
-from .partners import Partner, Turn, make_partner
 
 if TYPE_CHECKING:
     from pettingzoo import AECEnv
@@ -67,7 +67,7 @@ class SingleAgent(gym.Env[str, str]):
     """Attributes that `restore` leaves as they are."""
 
     def __init__(self, env: "AECEnv[str, str, str]", agent: str, others: Mapping[str, str | Partner]) -> None:
-        if not isinstance(getattr(env.unwrapped, "game", None), DeepSearch):
+        if not isinstance(getattr(env.unwrapped, "game", None), DeepSearch) or not hasattr(env, "agent_iter"):
             raise ConfigError(
                 f"{env} is none of this package's environments turn by turn; expected one like deep_search_v0.env()."
             )

@@ -20,8 +20,9 @@ _SAMPLED = 6
 def default_scripts(env: Env, observation: Any) -> list[list[Any]]:
     """Returns action sequences for an episode that has just begun with `observation`.
 
-    A `ToolEnv`, or one agent of several, gets well-formed calls (its tools' examples, or words of its question), a mistake, junk
-    and an answer; any other environment, or one whose actions a wrapper made something else, gets samples of its action space.
+    A `ToolEnv`, or one agent of several, gets well-formed calls (its tools' examples, or words of its question), a mistake,
+    junk and an answer; any other environment, or one whose actions a wrapper made something else, gets samples of its action
+    space.
     """
     base = speaking(env)
     return [_sampled(env, seed) for seed in (11, 12)] if base is None else _tool_scripts(base, str(observation))
