@@ -31,7 +31,7 @@ def single_agent(env: "AECEnv[str, str, str]", agent: str, **others: str | Partn
     Args:
         env: turn by turn, such as `deep_search_v0.env()`; it belongs to the new environment from now on.
         agent: the one that acts: "solver", or "solver_0".
-        others: for every other agent a function from a `Turn` to an action, or the name of one.
+        others: for every other agent a function from a `Turn` to an action, or the name of one; it is copied (`deepcopy`).
 
     Raises:
         ConfigError: an agent is unknown, or one has no function.
@@ -74,7 +74,8 @@ class SingleAgent(gym.Env[str, str]):
         self.table = env
         self._name = _full(agent)
         self.agent = self._name.rpartition("_")[0]
-        self.partners = {_full(name): make_partner(one) for name, one in others.items()}
+        # copies: one with state of its own may be given to many environments
+        self.partners = {_full(name): copy.deepcopy(make_partner(one)) for name, one in others.items()}
         if self._name in self.partners:
             raise ConfigError(f"{self.agent} is the one that acts, so no function can act for it. Leave one of them out.")
         if missing := [name.rpartition("_")[0] for name in AGENTS if name not in (self._name, *self.partners)]:

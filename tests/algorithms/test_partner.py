@@ -8,12 +8,18 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from model_toys import byte_tokenizer, tiny_model
+from small_recipes import SMALL as RECIPES
+from small_recipes import small
+from test_every_recipe import told
 
+import arpo_envs
 from algorithms.branching.none import NoBranching
+from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
-from algorithms.recipes import make
-from algorithms.rendering import ScriptedRenderer
+from algorithms.rendering import ScriptedRenderer, TextRenderer
 from algorithms.rollout import Limits, PolicyPartner, Start, collect
+from algorithms.tree import Status
 from arpo_envs import ConfigError, Turn, make_dialect
 from arpo_envs.multi_agent import deep_search_v0, single_agent
 from arpo_envs.tasks.world import load_world
@@ -114,20 +120,29 @@ def test_many_threads_ask_at_once(partner: PolicyPartner) -> None:
     assert said == {number: copy.deepcopy(partner)(turn(f"draws match at {number}")) for number in range(8)}
 
 
-def grown(partner: Any, *, mode: str = "deterministic", agent: str = "solver") -> list[Any]:
-    others = {"reader": partner} if agent == "solver" else {"solver": partner}
-    algorithm = make("arpo", rollouts=4, roots=2, probe=4)
+def grown(partner: Any, case: str = "arpo", *, mode: Any = "deterministic", agent: str = "solver") -> list[Any]:
+    other = {"reader": partner} if agent == "solver" else {"solver": partner}
     return asyncio.run(
         collect(
-            lambda: single_agent(deep_search_v0.env(**SMALL), agent, **others),
+            lambda: single_agent(deep_search_v0.env(**SMALL), agent, **other),
             [Start(seed=1, options=TASK), Start(seed=2)],
             ScriptedPolicy(solves if agent == "solver" else reads),
             ScriptedRenderer(),
-            algorithm,
+            small(case),
             seed=1,
-            limits=Limits(mode=mode),  # type: ignore[arg-type]
+            limits=Limits(mode=mode),
         )
     )
+
+
+class Asks:
+    """Searches, asks once, and answers with what it knew before."""
+
+    said = 0
+
+    def __call__(self, turn: Turn) -> str:
+        self.said = 1 if turn.begins else self.said + 1
+        return {1: "<search>Köln</search>", 2: "<read>country</read>", 3: "<answer>Berlin</answer>"}[self.said]
 
 
 @pytest.mark.parametrize("mode", ["deterministic", "free"])
@@ -138,21 +153,36 @@ def test_trees_say_whose_they_are(partner: PolicyPartner, mode: str) -> None:
     assert "Germany" in "".join(node.text for node in trees[0].nodes if node.kind == "observation")
 
 
-def test_the_reader_grows_trees_of_its_own() -> None:
-    class Asks:
-        """Searches, asks once, and answers with the note."""
+@pytest.mark.parametrize("agent", ["solver", "reader"])
+@pytest.mark.parametrize("case", RECIPES)
+def test_every_algorithm_credits_either_agent(partner: PolicyPartner, case: str, agent: str) -> None:
+    trees = grown(partner if agent == "solver" else Asks(), case, agent=agent)
+    algorithm = small(case)
+    assert {node.agent for tree in trees for node in tree.nodes} == {agent}
+    assert [len(tree.leaves()) for tree in trees] == [algorithm.rollouts] * 2
+    assert {tree.nodes[leaf].status for tree in trees for leaf in tree.leaves()} == {Status.ANSWERED}
+    assert {trees[0].total_reward(leaf) for leaf in trees[0].leaves()} == {1.0}
+    credit = algorithm.credit(trees, told(trees))
+    for tree, advantages in zip(trees, credit.advantages, strict=True):
+        assert [len(row) for row in advantages] == [len(tree.tokens(leaf)) for leaf in tree.leaves()]
 
-        asked = 0
 
-        def __call__(self, turn: Turn) -> str:
-            self.asked = 1 if turn.begins else self.asked + 1
-            moves = {1: "<search>Köln</search>", 2: "<read>country</read>", 3: "<answer>Berlin</answer>"}
-            return moves[self.asked]
-
-    trees = grown(Asks(), agent="reader")
-    assert {node.agent for tree in trees for node in tree.nodes} == {"reader"}
-    assert [trees[0].total_reward(leaf) for leaf in trees[0].leaves()] == [1.0] * 4
-    assert any(node.tool == "browser.find" for node in trees[0].nodes)
+def test_a_model_reads() -> None:
+    tokenizer = byte_tokenizer()
+    policy = LocalPolicy(tiny_model(max_position_embeddings=4096), tokenizer, context_length=4096)
+    model = PolicyPartner(policy, TextRenderer(tokenizer, with_instructions=False), action_tokens=8, temperature=1.0)
+    env = single_agent(deep_search_v0.env(reader_turns=2, **SMALL), "solver", reader=model)
+    said = []
+    for seed in (1, 1, 2):
+        env.reset(seed=seed, options=TASK)
+        env.step("<search>Köln</search>")
+        twin = arpo_envs.clone(env)
+        assert "wrote no note" in env.step("<read>country</read>")[0], "it was never trained"
+        twin.step("<read>country</read>")
+        said.append(env.game.render())
+        assert twin.game.render() == said[-1]
+    assert said[0] == said[1] != said[2]
+    model.close()
 
 
 def test_a_tree_of_one_agent_alone_names_nobody() -> None:

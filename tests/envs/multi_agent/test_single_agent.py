@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,8 @@ from gymnasium.utils.env_checker import check_env
 import arpo_envs
 from arpo_envs import ConfigError, Snapshot, ToolResult, Turn
 from arpo_envs.multi_agent import SingleAgent, deep_search_v0, single_agent
+from arpo_envs.multi_agent.questions import ReadQuestions
+from arpo_envs.tasks.world import load_world
 from arpo_envs.testing import Law, check_forkable_env
 
 SMALL: dict[str, Any] = {"split": "test", "cities_per_country": 10}
@@ -20,20 +23,25 @@ ID = "ARPO/DeepSearchSolver-v0"
 
 
 @functools.cache
-def by_question(source: Any) -> dict[str, Any]:
-    return {task.question: task for task in source.questions()}
+def questions() -> ReadQuestions:
+    return ReadQuestions(split="test", world=load_world(SMALL["cities_per_country"]))
+
+
+@functools.cache
+def by_question() -> dict[str, Any]:
+    return {task.question: task for task in questions().questions()}
 
 
 class Solver:
     """Follows the expert's moves for every question; its state is where it is in them."""
 
-    def __init__(self, source: Any) -> None:
-        self.source, self.moves = source, []
+    moves: Sequence[str] = ()
 
     def __call__(self, turn: Turn) -> str:
         if turn.begins:
-            self.moves = expert(self.source, by_question(self.source)[turn.observation], turn.dialect)
-        return self.moves.pop(0)
+            self.moves = expert(questions(), by_question()[turn.observation], turn.dialect)
+        move, *self.moves = self.moves
+        return move
 
 
 class Guesser:
@@ -62,8 +70,8 @@ def solver(reader: Any = "extractive", **arguments: Any) -> SingleAgent:
 
 
 def reader(**arguments: Any) -> SingleAgent:
-    table = deep_search_v0.env(**SMALL, **arguments)
-    return single_agent(table, "reader", solver=Solver(table.unwrapped.game.solver.tasks))
+    table = deep_search_v0.env(tasks=questions(), cities_per_country=SMALL["cities_per_country"], **arguments)
+    return single_agent(table, "reader", solver=Solver())
 
 
 MAKERS = {"solver": solver, "solver with a guesser": lambda: solver(Guesser()), "reader": reader}
@@ -166,6 +174,15 @@ def test_the_state_of_a_partner_travels() -> None:
     twin, other = arpo_envs.clone(env), arpo_envs.clone(env, seed=1)
     notes = [[one.step("<read>country</read>")[0] for _ in range(3)] for one in (env, twin, other)]
     assert notes[0] == notes[1] != notes[2]
+
+
+def test_one_function_with_state_serves_many_environments() -> None:
+    shared = Solver()
+    one, two = (single_agent(reader().table, "reader", solver=shared) for _ in range(2))
+    one.reset(options=TASK)
+    two.reset(seed=1)
+    assert one.step("<answer>Germany</answer>")[0].startswith("Question: capital")
+    assert not shared.moves
 
 
 @pytest.mark.parametrize(
