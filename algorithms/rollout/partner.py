@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -115,13 +116,14 @@ class _Loop:
         Raises:
             TimeoutError: it took longer than `timeout` seconds, waiting included.
         """
+        began = time.monotonic()
         if not self._lock.acquire(timeout=timeout):
             work.close()
             raise TimeoutError
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._begun())
             try:
-                return future.result(timeout)
+                return future.result(max(0.0, began + timeout - time.monotonic()))
             except TimeoutError:
                 future.cancel()
                 raise
