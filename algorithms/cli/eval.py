@@ -15,9 +15,11 @@ from rich.text import Text
 
 from arpo_envs import ConfigError
 
+from ..agreement import require_engine
 from ..evaluation import Evaluation, evaluate
 from ..models.devices import find_device
 from ..models.loading import load_tokenizer
+from ..policies import MODEL
 from ..rollout import Limits
 from .config import TrainConfig
 from .docstrings import with_help
@@ -155,6 +157,8 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
     )
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
     try:
+        if (model := MODEL.of(policy)) is not None:
+            await require_engine(policy, model)
         return await evaluate(
             make_env,
             evaluation_starts(config.questions),
