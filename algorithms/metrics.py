@@ -32,7 +32,8 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
     """Returns the flat metrics of a batch; means are over leaves, "per prompt" over trees.
 
     Executed, inherited and replayed tool calls are counted separately. Leaves that failed through no
-    fault of the model count in `failed_leaves` only; `failed_by_status` lists them separately.
+    fault of the model count in `failed_leaves` only; `failed_by_status` lists them separately. What environments measure is
+    called "env/NAME"; see `measures`.
     """
     leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     statuses = Counter(leaf.status for leaf in leaves)
@@ -59,7 +60,20 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "equal_reward_groups": float(np.mean([len(g) == 0 or g.max() == g.min() for g in groups])) if groups else 0.0,
         "answered": statuses[Status.ANSWERED] / max(1, len(leaves)),
         "failed_leaves": float(sum(statuses[status] for status in FAILED)),
+        **{f"env/{name}": float(np.mean(values)) for name, values in measures(trees).items()},
     }
+
+
+def measures(trees: Sequence[RolloutTree]) -> dict[str, list[float]]:
+    """Returns what environments measured of trajectories, by name in alphabetical order.
+
+    A measure has a value for each leaf whose environment gave one; those that failed through no fault of the model are left
+    out.
+    """
+    ends = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
+    given = [end.measures for end in ends if end.measures and end.status is not None and end.status.is_model]
+    names = sorted({name for one in given for name in one})
+    return {name: [one[name] for one in given if name in one] for name in names}
 
 
 def failed_by_status(trees: Sequence[RolloutTree]) -> dict[str, float]:

@@ -57,6 +57,8 @@ FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method
 """Returns what an episode is paid that has no room for an answer; None for nothing."""
 WITHHOLD: Member[Callable[[str, Any], None] | None] = Member("withhold", None, method=True)
 """Makes the next step return a given `ToolResult` for a call of a tool, by its name, instead of running it."""
+MEASURES: Member[Callable[[], Mapping[str, float]]] = Member("measures", dict, method=True)
+"""Returns numbers that tell how an episode went so far, by name, besides reward and success; they are averaged."""
 MAX_TURNS: Member[float] = Member("max_turns", math.inf)
 """Actions until an episode is truncated."""
 TOOL_TIMEOUT: Member[float] = Member("tool_timeout", math.inf)

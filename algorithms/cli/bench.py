@@ -24,6 +24,7 @@ BENCHMARKS = {
     "text": "How the time to parse and check hostile text grows with its length.",
     "sharing": "Tool calls that trees save, with a policy that does not learn.",
     "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
+    "browser": "Time and memory to open pages, to index a site, and to clone a session of the browser.",
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",

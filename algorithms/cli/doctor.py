@@ -13,7 +13,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 from arpo_envs.envs.named import ENVS
 from arpo_envs.tools.named import TOOLS
-from arpo_envs.tools.python.server.isolation import Report, probe
+from arpo_envs.tools.python import IsolationReport, probe_isolation
 
 from ..models.named import MODELS
 from ..policies.named import POLICIES
@@ -48,13 +48,13 @@ class DoctorConfig:
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo doctor`; the exit status is 1 if Python sessions cannot start here, or do not keep every promise."""
     tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what works on this machine.")
-    report = probe()
+    report = probe_isolation()
     console = Console()
     console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)
     return 1 if report.missing_minimum() or report.unkept() else 0
 
 
-def _layers(report: Report) -> RenderableType:
+def _layers(report: IsolationReport) -> RenderableType:
     table = Table(
         title="Python sandbox: layers of isolation", title_justify="left", pad_edge=False, box=None, padding=(0, 2, 0, 0)
     )
@@ -65,7 +65,7 @@ def _layers(report: Report) -> RenderableType:
     return table
 
 
-def _verdict(report: Report) -> RenderableType:
+def _verdict(report: IsolationReport) -> RenderableType:
     missing = report.missing_minimum()
     if missing:
         lines = [Text("Python sessions cannot start here. Missing:", style="bold red")]

@@ -15,9 +15,11 @@ from rich.text import Text
 
 from arpo_envs import ConfigError
 
+from ..agreement import require_engine
 from ..evaluation import Evaluation, evaluate
 from ..models.devices import find_device
 from ..models.loading import load_tokenizer
+from ..policies import MODEL
 from ..rollout import Limits
 from .config import TrainConfig
 from .docstrings import with_help
@@ -155,6 +157,8 @@ async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[s
     )
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
     try:
+        if (model := MODEL.of(policy)) is not None:
+            await require_engine(policy, model)
         return await evaluate(
             make_env,
             evaluation_starts(config.questions),
@@ -203,11 +207,20 @@ def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluati
         "success_low": low,
         "success_high": high,
         "reward": result.metrics["reward"],
+        **_measures(result),
         "tool_calls_per_rollout": result.metrics["executed_tool_calls_per_prompt"] / per_question,
         "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (config.questions * per_question),
         **{f"ended_{status}": count for status, count in sorted(ends.items())},
         "seconds": round(seconds, 1),
     }
+
+
+def _measures(result: Evaluation) -> dict[str, Value]:
+    """Returns what the environment measured, each mean with its interval, flat."""
+    found: dict[str, Value] = {}
+    for name, (low, high) in result.intervals.items():
+        found |= {name: result.metrics[name], f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def table(record: Mapping[str, Value]) -> Table:
@@ -218,9 +231,11 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.caption = Text(f"{record['questions']} questions × {record['samples']}, {drawn}, seed {record['seed']}")
     shown.add_column(style="dim")
     shown.add_column()
-    success = f"[bold]{record['success']:.3f}[/]   95% interval {record['success_low']:.3f} – {record['success_high']:.3f}"
-    shown.add_row("success", success)
+    shown.add_row("success", f"[bold]{record['success']:.3f}[/]   {_interval(record, 'success')}")
     shown.add_row("mean reward", f"{record['reward']:.3f}")
+    for name in record:
+        if f"{name}_low" in record and name != "success":
+            shown.add_row(Text(name.removeprefix("env/").replace("_", " ")), f"{record[name]:.3f}   {_interval(record, name)}")
     shown.add_row("tool calls per rollout", f"{record['tool_calls_per_rollout']:.2f}")
     shown.add_row("sampled tokens per rollout", f"{record['sampled_tokens_per_rollout']:.1f}")
     shown.add_section()
@@ -230,3 +245,7 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.add_section()
     shown.add_row("time", f"{record['seconds']:.1f} s")
     return shown
+
+
+def _interval(record: Mapping[str, Value], name: str) -> str:
+    return f"95% interval {record[f'{name}_low']:.3f} – {record[f'{name}_high']:.3f}"

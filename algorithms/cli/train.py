@@ -321,6 +321,9 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
+        for measure, interval in result.intervals.items():
+            record[f"{name}_{measure}"] = result.metrics[measure]
+            record[f"{name}_{measure}_interval"] = list(interval)
     write_json(file, record)
     return record
 

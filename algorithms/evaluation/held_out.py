@@ -1,15 +1,15 @@
 """Held-out evaluation: the training loop's own rollouts, limits and stops, without branching."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..branching.none import NoBranching
-from ..metrics import summarise
+from ..metrics import measures, summarise
 from ..policies import Policy
 from ..rendering.renderer import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, collect
 from ..tree import RolloutTree
+from .intervals import mean_interval, wilson
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,15 @@ class Evaluation:
     Args:
         success: share of right answers; paths that failed through no fault of the model are left out.
         interval: 95% Wilson interval of it.
-        metrics: as `summarise`.
+        metrics: as `summarise`; what environments measure is called "env/NAME" there.
+        intervals: 95% intervals of what environments measure, by the same names.
         trees: one per question and sample.
     """
 
     success: float
     interval: tuple[float, float]
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     trees: list[RolloutTree] = field(repr=False)
 
 
@@ -75,20 +77,6 @@ async def evaluate(
         success=sum(right) / len(right) if right else 0.0,
         interval=wilson(sum(right), len(right)),
         metrics=summarise(trees),
+        intervals={f"env/{name}": mean_interval(values) for name, values in measures(trees).items()},
         trees=trees,
     )
-
-
-def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Returns the Wilson score interval of a proportion.
-
-    Source: E. B. Wilson (1927), JASA 22, p. 209.
-
-    >>> tuple(round(x, 3) for x in wilson(8, 10))
-    (0.49, 0.943)
-    """
-    if trials == 0:
-        return (0.0, 1.0)
-    p, square = successes / trials, z * z / trials
-    centre, half = p + square / 2, z * math.sqrt(p * (1 - p) / trials + square / trials / 4)
-    return (max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square)))

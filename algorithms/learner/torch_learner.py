@@ -123,7 +123,7 @@ class TorchLearner:
 
     def why_not_packable(self, length: int) -> str | None:
         """Returns why trees with paths of up to `length` tokens are trained as flat rows; None if they are packed."""
-        return self._packer.check(length)
+        return self._packer.why_flat(length)
 
     @contextmanager
     def _reference_scorer(self) -> Iterator[Scorer]:

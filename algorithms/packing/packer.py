@@ -48,7 +48,7 @@ class Packer:
                 chosen = [kind[i] for i in index]
                 yield lay_out(chosen, rows, self.model, self.model.device), [leaf for row in chosen for leaf in row.leaves]
 
-    def check(self, length: int) -> str | None:
+    def why_flat(self, length: int) -> str | None:
         """Returns why trees with paths of `length` tokens are trained as flat rows; None if they are packed where it pays."""
         if self.packing == "flat":
             return "the configuration says so"
@@ -67,7 +67,7 @@ class Packer:
             packed = plan(trees, wanted, self.cost, self.token_budget)
             longest = max((int(row.position.max()) + 1 for row in packed if len(row.leaves) > 1), default=0)
             # longer than needed, so that growing paths are not checked again and again
-            if longest <= self._checked or self.check(longest + longest // 4) is None:
+            if longest <= self._checked or self.why_flat(longest + longest // 4) is None:
                 return packed
         return plan(trees, wanted, self.cost, 0)
 

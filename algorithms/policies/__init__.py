@@ -91,6 +91,8 @@ FORGET: members.Member[Callable[[], Awaitable[None]]] = members.Member("forget",
 """Drops what a policy remembers of contexts, which may show in the last bits of what comes next."""
 DTYPE: members.Member[Any] = members.Member("dtype", None)
 """The torch precision that a policy computes in; None if it does not say."""
+MODEL: members.Member[Any] = members.Member("model", None)
+"""The model of `transformers` that a policy draws from; None if it is in another process, or of another kind."""
 
 
 def require_request(

@@ -332,12 +332,12 @@ def _start(
 
 @contextmanager
 def _uninterrupted_children() -> Iterator[None]:
-    """Starts processes that Ctrl-C does not reach.
+    """Starts processes that neither Ctrl-C nor the end of a terminal reaches.
 
-    A terminal sends it to all of them, and the engine would end at once, before this process has finished its step.
+    A terminal sends both to all of them, and the engine would end at once, before this process has finished its step.
     """
     resource_tracker.ensure_running()  # otherwise it is started inside, and lets the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ A single reward of NaN would turn every advantage of its batch into NaN.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -71,9 +72,14 @@ def outcome(given: Any) -> Outcome:
 
 
 def _name(info: Any, key: str) -> str:
-    """Returns a string from `info`, without lone surrogates, which could not be written to a file."""
+    """Returns a string from `info`."""
     said = info.get(key)
-    return "" if said is None else str(said).encode("utf-8", "replace").decode("utf-8")
+    return "" if said is None else _writable(str(said))
+
+
+def _writable(text: str) -> str:
+    """Returns a text without lone surrogates, which could not be written to a file."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def reward(given: Any, what: str = "its reward") -> float:
@@ -96,6 +102,23 @@ def reward(given: Any, what: str = "its reward") -> float:
             f"-{LARGEST_REWARD:g} and {LARGEST_REWARD:g}."
         )
     return number
+
+
+def measures(given: Any) -> dict[str, float]:
+    """Checks what an environment measured of an episode.
+
+    Args:
+        given: numbers by name.
+
+    Raises:
+        Refused: it is something else, or a number is not finite.
+
+    >>> measures({"efficiency": 1})
+    {'efficiency': 1.0}
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise Refused(f"The environment's measures are {str(given)[:200]}; they must be numbers by name.")
+    return {_writable(name): reward(number, f"the measure {name!r}") for name, number in given.items()}
 
 
 def _share(given: Any) -> float:

@@ -20,9 +20,9 @@ from .run import Run, TextEnv, split_evenly
 class _Ended(Exception):
     """Ends a trajectory with a status; carries the tokens of the action under way."""
 
-    def __init__(self, status: Status, fault: str = "", action: Generation | None = None, reward: float | None = None) -> None:
+    def __init__(self, status: Status, fault: str = "", action: Generation | None = None, **fields: Any) -> None:
         super().__init__(status)
-        self.status, self.fault, self.action, self.reward = status, fault, action, reward
+        self.status, self.fault, self.action, self.fields = status, fault, action, fields
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Trajectory:
         except _Ended as end:
             await self._tick()
             text = self._readable(end.action)
-            self._record(end.action, status=end.status, fault=end.fault, reward=end.reward, text=text)
+            self._record(end.action, status=end.status, fault=end.fault, text=text, **end.fields)
         finally:
             await self.growth.environments.discard(self.env)
             self.growth.landed()
@@ -110,6 +110,8 @@ class Trajectory:
         fields: dict[str, Any] = {"text": text, "reward": said.reward, "anchor": state, **ran}
         if said.terminated or said.truncated:
             status = Status.ANSWERED if said.terminated else Status.TRUNCATED
+            with self._blame(Status.TOOL_FAULT, action):
+                fields["measures"] = self._measures()
             self._record(action, status=status, success=said.success, **fields)
             return False
         node = self._record(action, **fields)
@@ -274,11 +276,15 @@ class Trajectory:
             raise _Ended(status, reason(error), action) from error
 
     def _full(self) -> _Ended:
-        """Returns the end of a trajectory whose context is full, with the reward that the environment gives for that."""
+        """Returns the end of a trajectory whose context is full, with what the environment pays and measures."""
         with self._blame(Status.TOOL_FAULT):
             paid = members.FORFEIT.of(self.env.unwrapped)()
             reward = None if paid is None else door.reward(paid)
-        return _Ended(Status.CONTEXT_FULL, reward=reward)
+            return _Ended(Status.CONTEXT_FULL, reward=reward, measures=self._measures())
+
+    def _measures(self) -> dict[str, float] | None:
+        """Returns what the environment measured of the episode."""
+        return door.measures(members.MEASURES.through(self.env)()) or None
 
     def _readable(self, action: Generation | None) -> str:
         """Returns the text of the action under way when a trajectory failed; "" if it cannot be decoded."""

@@ -80,6 +80,7 @@ class Node:
         fault: why, if that says nothing about the model; "" otherwise.
         reward: what the environment paid for this action; None where it paid nothing yet.
         success: whether the answer was right, in [0, 1]; None inside a trajectory.
+        measures: what else the environment measured of the trajectory that ended here, by name; None for nothing.
         anchor: name of the environment's state before this action, for step-level credit.
     """
 
@@ -103,6 +104,7 @@ class Node:
     fault: str = ""
     reward: float | None = None
     success: float | None = None
+    measures: Mapping[str, float] | None = None
     anchor: str | None = None
 
     def __post_init__(self) -> None:
@@ -187,9 +189,9 @@ class RolloutTree:
         lengths = {len(node.tokens), len(node.sampled), len(node.logprobs), len(node.entropies)}
         if len(lengths) != 1:
             raise ValueError(f"Node {node.key}: tokens, sampled, logprobs and entropies must be equally long, got {lengths}.")
-        paid = [number for number in (node.reward, node.success) if number is not None]
+        paid = [number for number in (node.reward, node.success, *(node.measures or {}).values()) if number is not None]
         if not (all(map(math.isfinite, paid)) and all(_span(node, name).is_finite for name in ("logprobs", "entropies"))):
-            raise ValueError(f"Node {node.key}: log-probabilities, entropies, reward and success must be finite.")
+            raise ValueError(f"Node {node.key}: log-probabilities, entropies, reward, success and measures must be finite.")
         if (node.parent == NO_PARENT) != (not self.nodes):
             raise ValueError("The first node, and no other, is the prompt and has no parent.")
         if self.nodes:
@@ -324,6 +326,8 @@ class RolloutTree:
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Node))
+_AT_THE_END = ("text", "tool", "tool_status", "status", "fault", "reward", "success", "measures")
+"""What a node says of the time after its last token."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is not dataclasses.MISSING}
 
 
@@ -338,7 +342,7 @@ def _piece(node: Node, start: int, stop: int, key: tuple[int, ...], parent: int,
     if start > 0:
         changes |= {"origin": "", "replayed": 0}
     if stop < len(node.tokens):
-        changes |= {"text": "", "tool": "", "tool_status": "", "status": None, "fault": "", "reward": None, "success": None}
+        changes |= {name: _DEFAULTS[name] for name in _AT_THE_END}
     return _with(node, changes)
 
 

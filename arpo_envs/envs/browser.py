@@ -122,6 +122,18 @@ class BrowserEnv(ToolEnv):
         clicks = session.state.clicks if isinstance(session, BrowserSession) else 0
         return {"clicks": clicks, "optimal_clicks": int(self.task.meta.get("optimal_clicks", -1))}
 
+    def measures(self) -> dict[str, float]:
+        """Returns the efficiency of the episode: its success times the share of its clicks that were needed.
+
+        That is "success weighted by path length", Eq. 1 of P. Anderson et al. (2018), arXiv 1807.06757: 0 without a right
+        answer, 1 for one with the fewest clicks, or fewer. Tasks that do not say how few these are have none.
+        """
+        _, info = self.last()
+        clicks, optimal = info.get("clicks", 0), info.get("optimal_clicks", -1)
+        if optimal < 0:
+            return {}
+        return {"efficiency": info.get("success", 0.0) * (optimal / clicks if clicks > optimal else 1.0)}
+
 
 def _pages(site: PageSource | str | Path) -> PageSource:
     return FolderSite(site) if isinstance(site, str | Path) else site

@@ -186,7 +186,7 @@ def test_a_fault_in_the_learner_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         learner.model.train()  # dropout
         return learner
 
-    monkeypatch.setattr(agreement.own, "logprobs", _in_eval_mode(agreement.own.logprobs))
+    monkeypatch.setattr(own, "logprobs", _in_eval_mode(own.logprobs))
     monkeypatch.setattr(f"{__name__}.TorchLearner", made)
     found = compared(ARCHITECTURES["opt-dropout"]())
     assert found.differences[-1].way.name == "rows"
@@ -298,6 +298,29 @@ def test_a_tolerance_of_the_users_own_counts_for_the_engine_alone() -> None:
 
     assert asyncio.run(run(1e-4)).differences[-1].way.name == "alone"
     assert asyncio.run(run(3.0)).refusal is None
+
+
+def measured(model: Any, spoil: Callable[[Any], None] = lambda policy: None) -> Agreement:
+    async def run() -> Agreement:
+        policy = LocalPolicy(model, TOKENIZER, context_length=CONTEXT, slots=16)
+        spoil(policy)
+        try:
+            return await agreement.require_engine(policy, policy.model)
+        finally:
+            await policy.close()
+
+    return asyncio.run(run())
+
+
+def test_what_is_only_evaluated_is_compared_with_the_model_itself() -> None:
+    found = measured(tiny_model("llama"))
+    assert [one.way.name for one in found.differences] == ["alone", "forked", "neighbours"]
+
+
+@pytest.mark.parametrize(("fault", "name", "way"), [one for one in FAULTS if one[2] != "loaded"][::2])
+def test_an_evaluation_finds_the_faults_too(fault: Callable[[Any], None], name: str, way: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be evaluated here: .*(draw with another engine|evaluate another model)"):
+        measured(ARCHITECTURES[name](), fault)
 
 
 def test_a_model_that_says_the_same_of_everything_agrees() -> None:

@@ -34,7 +34,7 @@ def test_it_shows_every_layer_and_every_package(capsys, monkeypatch, report):
 
 def test_it_says_what_is_missing_and_what_to_do(capsys, monkeypatch, report):
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(doctor, "probe", lambda: without(report, FILTER))
+    monkeypatch.setattr(doctor, "probe_isolation", lambda: without(report, FILTER))
     assert arpo(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "cannot start here" in shown
@@ -46,7 +46,7 @@ def test_it_says_what_is_weaker_without_namespaces(capsys, monkeypatch, report):
     if report.missing_minimum() or not report.layers.landlock:
         pytest.skip("sessions cannot start without namespaces on this machine")
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(doctor, "probe", lambda: without(report, USER_NAMESPACE))
+    monkeypatch.setattr(doctor, "probe_isolation", lambda: without(report, USER_NAMESPACE))
     assert arpo(["doctor"]) == 0
     shown = capsys.readouterr().out
     for line in doctor.WEAKER:
@@ -58,7 +58,7 @@ def test_without_landlock_and_mounts_per_session_it_fails_and_says_what_is_not_k
         pytest.skip("sessions cannot start without Landlock on this machine")
     monkeypatch.setenv("COLUMNS", "200")
     lacking = without(report, LANDLOCK, OWN_MOUNTS)
-    monkeypatch.setattr(doctor, "probe", lambda: lacking)
+    monkeypatch.setattr(doctor, "probe_isolation", lambda: lacking)
     assert arpo(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "not every promise is kept here" in shown
@@ -67,7 +67,7 @@ def test_without_landlock_and_mounts_per_session_it_fails_and_says_what_is_not_k
 
 
 def test_without_namespaces_and_landlock_it_does_not_start(monkeypatch, capsys, report):
-    monkeypatch.setattr(doctor, "probe", lambda: without(report, USER_NAMESPACE, LANDLOCK))
+    monkeypatch.setattr(doctor, "probe_isolation", lambda: without(report, USER_NAMESPACE, LANDLOCK))
     assert arpo(["doctor"]) == 1
     assert "cannot start" in capsys.readouterr().out
 

@@ -344,9 +344,9 @@ def test_the_model_is_checked_once_and_only_if_something_is_shared(monkeypatch: 
     for _ in range(2):
         packer._plan(TREES["random"], list(range(4)))
     assert len(asked) == 1
-    packer.check(asked[0])
+    packer.why_flat(asked[0])
     assert len(asked) == 1
-    packer.check(2 * asked[0])
+    packer.why_flat(2 * asked[0])
     assert asked[1:] == [2 * asked[0]], "longer paths are another matter"
 
 

@@ -71,7 +71,7 @@ def test_what_only_this_policy_does(save_tiny: Callable[..., tuple[Path, Any]]) 
     async def run() -> None:
         policy = VLLMPolicy(folder, TOKENIZER, context_length=512, cache_bytes=1 << 28, options=QUICK)
         try:
-            await _ctrl_c_does_not_reach_the_engine(policy)
+            await _a_terminals_signals_do_not_reach_the_engine(policy)
             await _entropies_lie_within_their_bounds(policy, model)
             await _a_fork_computes_at_most_one_block_again(policy)
             await _a_continuation_does_not_repeat_the_draws_of_its_probe(policy)
@@ -84,11 +84,12 @@ def test_what_only_this_policy_does(save_tiny: Callable[..., tuple[Path, Any]]) 
     asyncio.run(run())
 
 
-async def _ctrl_c_does_not_reach_the_engine(policy: VLLMPolicy) -> None:
+async def _a_terminals_signals_do_not_reach_the_engine(policy: VLLMPolicy) -> None:
     engine = [child for child in psutil.Process().children(recursive=True) if "vllm" in child.name().lower()]
     assert engine, [child.name() for child in psutil.Process().children(recursive=True)]
     for process in engine:
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
     for seed in range(20):
         await policy.generate([1, 2, 3], Sampling(2), seed=seed)
 

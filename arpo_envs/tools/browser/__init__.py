@@ -1,8 +1,9 @@
 """A text browser whose state is pure data.
 
 `sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files), `html.py` turns what it
-finds into lines with numbered links (`page.py`), in a process of its own if need be (`conversion.py`), `display.py` shows
-them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
+finds into lines with numbered links (`page.py`), in a process of its own if need be (`conversion.py`), `recorded.py` lets a
+recording answer instead of a source, `display.py` shows them, `state.py` remembers what was shown, and `tool.py` offers it all
+as `browser.search`, `browser.open` and `browser.find`.
 """
 
 from .conversion import read

@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -11,6 +11,8 @@ from .html import to_page
 from .page import Page, without_marks
 from .sources import Document, Hit, PageError, PageSource
 
+FORMAT = 1
+"""Part of the name of everything kept that was read of a page; raise it whenever the same HTML becomes another page."""
 SOURCE_PREFIX = "view-source:"
 MAX_HTML = 4 * 2**20
 """Bytes of a document that is still read."""
@@ -18,8 +20,13 @@ _SECONDS = 5.0
 """Processor time that reading may take; megabytes take a tenth of it."""
 _KEPT = 1024
 
+Convert = Callable[..., Page | PageError]
+"""Takes what `page_of` takes, and returns what it would."""
 
-def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False) -> Page | PageError:
+
+def read(
+    source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False, convert: Convert | None = None
+) -> Page | PageError:
     """Returns what a browser would show of a URL; the pages last read are kept.
 
     Args:
@@ -27,6 +34,7 @@ def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = Fal
         url: of the page.
         timeout: seconds that fetching and reading may take together.
         raw: whether to show the HTML as it is.
+        convert: how a document becomes a page; by default as `page_of` does it.
     """
     began = time.monotonic()
     found = source.fetch(url, timeout=timeout)
@@ -36,7 +44,8 @@ def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = Fal
         return PageError(f"the page is too large ({len(found.html)} bytes; at most {MAX_HTML} are read)")
     if raw:
         return _source_of(found)
-    return page_of(found, trusted=source.trusted, timeout=max(began + timeout - time.monotonic(), 0.01))
+    left = max(began + timeout - time.monotonic(), 0.01)
+    return (convert or page_of)(found, trusted=source.trusted, timeout=left)
 
 
 def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:

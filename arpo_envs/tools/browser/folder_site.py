@@ -12,15 +12,13 @@ from urllib.parse import quote, unquote
 from ...errors import ConfigError
 from ...tasks.world import Document as Text
 from ...tasks.world import cache_directory, write_atomically
-from .conversion import MAX_HTML, read
+from .conversion import FORMAT, MAX_HTML, read
 from .page import Page, without_links
 from .sources import Document, Hit, PageError
 
 if TYPE_CHECKING:
     from ..search import Index
 
-FORMAT = 1
-"""Part of the name of every kept reading; raise it whenever what is read of a page changes."""
 _ENDINGS = (".html", ".htm", ".xhtml")
 _SUMMARY = 200
 

@@ -42,7 +42,7 @@ class PageSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What distinguishes it from other sources."""
+        """What distinguishes it from other sources, under which its pages are recorded; it contains no credential."""
         ...
 
     @property

@@ -1,5 +1,6 @@
 """The browser tool: the functions that open models were trained to browse with, over any source of pages."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,12 @@ from ...errors import CloneError, ConfigError, unknown_name
 from ...forking import ForkLevel
 from ...tasks import Task
 from .. import Session, ToolResult
+from ..cache import Answers, Place
 from ..spec import ToolSpec
 from .conversion import SOURCE_PREFIX, read, results_page
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
 from .page import Page
+from .recorded import PlacedSource, converter, forked, reseed, subject
 from .sources import PageError, PageSource
 from .specs import BACK, FIND, OPEN, SEARCH
 from .state import BrowserState
@@ -60,6 +63,7 @@ class BrowserTool:
         self.source, self.back, self.addresses = source, back, addresses
         self.search = source.searches if search is None else search
         self.results, self.view_tokens, self.count = results, view_tokens, count
+        self.answers: tuple[Answers, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -76,7 +80,19 @@ class BrowserTool:
 
         A task may name its start page as `meta["start"]`; `browser.open` without arguments opens it then.
         """
-        return BrowserSession(self, str(task.meta.get("start", "")))
+        source = PlacedSource(self.source, self.answers, Place.of(task, rng)) if self.answers else self.source
+        return BrowserSession(self, str(task.meta.get("start", "")), source)
+
+    def answered(self, answers: Answers) -> "BrowserTool":
+        """Returns the tool with its source asked through `answers`; what was shown stays its sessions' own.
+
+        Raises:
+            ConfigError: there is a credential in the source's name.
+        """
+        subject(self.source)
+        twin = copy.copy(self)
+        twin.answers = (answers, *self.answers)
+        return twin
 
 
 class BrowserSession:
@@ -85,19 +101,21 @@ class BrowserSession:
     Args:
         tool: what it was opened by.
         start: the URL of the task's start page, if it has one.
+        source: where its pages come from.
         state: what was shown so far.
     """
 
-    def __init__(self, tool: BrowserTool, start: str, state: BrowserState | None = None) -> None:
-        self.tool, self.start = tool, start
+    def __init__(self, tool: BrowserTool, start: str, source: PageSource, state: BrowserState | None = None) -> None:
+        self.tool, self.start, self.source = tool, start, source
         self.state = BrowserState() if state is None else state
 
     def clone(self, n: int = 1) -> "list[Session | CloneError]":
         """Returns `n` sessions in the same state, which never changes itself."""
-        return [BrowserSession(self.tool, self.start, self.state) for _ in range(n)]
+        return [BrowserSession(self.tool, self.start, forked(self.source), self.state) for _ in range(n)]
 
     def reseed(self, seed: int) -> None:
-        """Does nothing: there is no randomness."""
+        """Draws nothing from it: only pages that are answered depend on the place of a fork."""
+        reseed(self.source, seed)
 
     def close(self) -> None:
         """Does nothing: there is nothing to free."""
@@ -117,7 +135,7 @@ class BrowserSession:
 
     def _search(self, arguments: Mapping[str, Any], timeout: float) -> tuple[BrowserState, int, int]:
         query, count = str(arguments["query"]), _integer(arguments, "topn", 10)
-        hits = self.tool.source.search(query, min(max(count, 1), self.tool.results), timeout=timeout)
+        hits = self.source.search(query, min(max(count, 1), self.tool.results), timeout=timeout)
         if isinstance(hits, PageError):
             raise UsageError(f"Error during search for `{query}`: {shortened(hits.text)}")
         return self.state.showing(results_page(query, hits)), 0, -1
@@ -167,7 +185,7 @@ class BrowserSession:
 
     def _fetched(self, url: str, raw: bool, timeout: float) -> Page:
         raw, url = raw or url.startswith(SOURCE_PREFIX), url.removeprefix(SOURCE_PREFIX)
-        found = read(self.tool.source, url, timeout=timeout, raw=raw)
+        found = read(self.source, url, timeout=timeout, raw=raw, convert=converter(self.source))
         if isinstance(found, PageError):
             raise UsageError(f"Error fetching URL `{shortened((SOURCE_PREFIX if raw else '') + url)}`: {shortened(found.text)}")
         return found

@@ -2,7 +2,8 @@
 
 The local backend is a fork server: a session is a confined process, and a clone of it is a fork, so that
 generators, classes, arrays and whatever cannot be pickled survive. See `docs/python-environment.md`. `SPEC`, `strip_fences`
-and `Output` are for interpreters elsewhere, so that a model writes and reads the same with each.
+and `Output` are for interpreters elsewhere, so that a model writes and reads the same with each; `probe_isolation` says what
+confines a model's code on this machine.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from .budget import Budget
 from .client import ForkServer, SandboxUnavailable, ServerLost
 from .code import strip_fences
 from .launch import ServerSettings
+from .server.isolation import Report as IsolationReport
+from .server.isolation import probe as probe_isolation
 from .server.output import Output
 from .session import PythonSession
 from .sharing import close_idle_server, fork_server
@@ -26,11 +29,13 @@ from .sharing import close_idle_server, fork_server
 __all__ = [
     "EXAMPLES",
     "SPEC",
+    "IsolationReport",
     "Output",
     "PythonSession",
     "PythonTool",
     "SandboxUnavailable",
     "close_idle_server",
+    "probe_isolation",
     "strip_fences",
 ]
 

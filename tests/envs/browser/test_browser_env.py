@@ -64,6 +64,30 @@ def test_the_expert_is_right_with_the_fewest_clicks(hops: int, dialect: str) -> 
         assert 1 <= info["optimal_clicks"] <= info["clicks"] == hops - 1
 
 
+def test_efficiency_is_success_weighted_by_the_clicks_that_were_needed() -> None:
+    env, opening = make(), '<browser.open>{"id": 0}</browser.open>'
+    assert env.measures() == {}, "nothing has begun"
+    for seed in range(5):
+        played(env, seed=seed)
+        assert env.measures() == {"efficiency": 1.0}
+    env.reset(seed=1, options=KOELN)
+    env.step("<browser.open>{}</browser.open>")
+    for _ in range(3):
+        env.step(opening)
+        env.step('<browser.open>{"id": "https://world.example/city-2886242"}</browser.open>')
+    wrong = arpo_envs.clone(gym.Wrapper(env))
+    assert env.measures() == {"efficiency": 0.0}, "there is no answer yet"
+    assert env.step("<answer>Berlin</answer>")[4]["clicks"] == 3
+    assert env.measures() == {"efficiency": 1 / 3}, "one click would have done"
+    wrong.step("<answer>Bonn</answer>")
+    assert wrong.get_wrapper_attr("measures")() == {"efficiency": 0.0}
+    env.close()
+    assert env.measures() == {"efficiency": 1 / 3}
+    env.reset(seed=1, options=KOELN)
+    env.step("<answer>Berlin</answer>")
+    assert env.measures() == {"efficiency": 1.0}, "memory needs no click"
+
+
 def test_habits_are_worse_than_the_expert() -> None:
     env = make()
     rewards = [played(env, seed=seed, perfect=False)[0] for seed in range(60)]
@@ -150,6 +174,11 @@ def test_own_pages_and_questions(tmp_path: Path) -> None:
     assert env.dialect.parse(env.dialect.call("browser.back", {})) == Call("browser.back", {})
     _, reward, _, _, info = env.step(env.dialect.answer("walrus"))
     assert (reward, info["clicks"], info["optimal_clicks"]) == (1.0, 1, 1)
+    (tmp_path / "tasks.jsonl").write_text(json.dumps({"question": "Which word?", "answer": "walrus"}), encoding="utf-8")
+    env = BrowserEnv(tasks=tmp_path / "tasks.jsonl", site=tmp_path / "site")
+    env.reset(seed=0)
+    assert env.step(env.dialect.answer("walrus"))[4]["optimal_clicks"] == -1
+    assert env.measures() == {}, "nobody knows how few clicks would do"
 
 
 @pytest.mark.parametrize(
