@@ -80,15 +80,18 @@ class PageTool:
 
     def open(self, task: Task, rng: np.random.Generator) -> BrowserSession:
         """Starts a session in which the task's page is shown."""
-        return BrowserSession(self._browser(task.meta["url"]), task.meta["url"], task.meta["state"])
+        session = self._opened(task, rng)
+        session.state = task.meta["state"]
+        return session
 
     def look(self, url: str, *, timeout: float) -> tuple[BrowserSession, ToolResult]:
         """Opens a page; returns the session that shows it, and the view, or why there is none."""
-        session = BrowserSession(self._browser(url), url)
-        return session, session.call("browser.open", {"id": url}, timeout=timeout)
+        session = self._opened(Task("", "", (), {"start": url}), np.random.default_rng(0))
+        return session, session.call("browser.open", {}, timeout=timeout)
 
-    def _browser(self, url: str) -> BrowserTool:
-        return BrowserTool(OnePage(self.source, url), search=False, view_tokens=self.view_tokens)
+    def _opened(self, task: Task, rng: np.random.Generator) -> BrowserSession:
+        page = OnePage(self.source, task.meta["start"])
+        return BrowserTool(page, search=False, view_tokens=self.view_tokens).open(task, rng)
 
 
 class Asked:
@@ -127,7 +130,7 @@ def question_about(page: BrowserSession, view: str, question: str, name: str, di
     """
     line = " ".join(question.split())[:_LONGEST_QUESTION]
     text = dialect.neutralise(f"Question: {line}\n\n{view}")
-    return Task(name, text, (), {"url": page.start, "state": page.state})
+    return Task(name, text, (), {"start": page.start, "state": page.state})
 
 
 def unpaid(task: Task, outcome: Outcome) -> Score:

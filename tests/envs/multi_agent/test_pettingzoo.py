@@ -153,6 +153,8 @@ def test_a_reader_that_never_answers_gives_no_note() -> None:
     [
         ("<read>country</read>", "search first"),
         ('<read>{"question": "?", "id": "https://nowhere.example"}</read>', "no such page"),
+        ('<read>{"question": "?", "id": ""}</read>', "No pages"),
+        ('<read>{"question": "?", "id": "view-source:https://world.example/city-2886242"}</read>', "only this page"),
         ('<read>{"question": "?", "id": [0]}</read>', "an id in the results"),
         ('<read>{"question": "?", "id": true}</read>', "an id in the results"),
     ],
