@@ -22,6 +22,7 @@ from .errors import (
     ToolFault,
 )
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, snapshot
+from .partners import Partner, Turn
 from .plugins import Plugin, Registry
 from .restoring import restore
 from .retries import wait_before_retry
@@ -44,6 +45,7 @@ __all__ = [
     "NotForkable",
     "NotRecorded",
     "Outcome",
+    "Partner",
     "Plugin",
     "Registry",
     "RewardRule",
@@ -61,6 +63,7 @@ __all__ = [
     "ToolFault",
     "ToolResult",
     "ToolSpec",
+    "Turn",
     "clone",
     "clone_many",
     "fork_level",

@@ -49,6 +49,8 @@ def _nothing() -> None:
 
 # --- environments -------------------------------------------------------------------------------------------------
 
+AGENT: Member[str] = Member("agent", "")
+"""The name of the agent whose side of a game it is; the nodes of its trees say so."""
 ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=True)
 """Returns a name of the state, for step-level credit; None where each state is its own."""
 FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)

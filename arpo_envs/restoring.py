@@ -57,7 +57,8 @@ def last_returned(stack: "Sequence[gym.Env[Any, Any]]") -> tuple[Any, dict[str, 
     if depth is None:
         names = " around ".join(type(layer).__name__ for layer in stack)
         raise NotForkable(f"{names} has no method `last() -> (observation, info)`, which restore() returns.")
-    observation, info = copy.deepcopy(stack[depth].last())  # type: ignore[attr-defined]  # checked just now
+    returned = copy.deepcopy(stack[depth].last())  # type: ignore[attr-defined]  # checked just now
+    observation, info = returned[0], returned[-1]  # PettingZoo's `last()` has the reward and the ends in between
     for layer in reversed(stack[:depth]):
         if isinstance(layer, gym.ObservationWrapper):
             observation = _seen_through(layer, observation, stack)

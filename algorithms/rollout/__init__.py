@@ -5,11 +5,13 @@ path on its way down (`Trajectory.fork` is the fork itself); `environments.py`, 
 the tree that gives it keys and budget; then `branching/strategy.py`, what is decided; `arpo_envs/forking.py`, what a clone
 is; and `tree/rollout_tree.py`, what is left in the end. Above them, `planting.py` takes one tree from prompt to leaves, and
 `batch.py` all trees of a call; `run.py` holds what they share. The other files are clocks, threads for tools, limits, and
-the door where everything that enters a tree is checked. All of it works without the trainer.
+the door where everything that enters a tree is checked; and `partner.py`, a policy that acts for an agent that is not
+trained. All of it works without the trainer.
 """
 
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
 from .failures import Failures, place, reason
+from .partner import PolicyPartner
 from .planting import require_prompts
 from .run import Limits, MakeEnv, Start, TextEnv
 
@@ -18,6 +20,7 @@ __all__ = [
     "Failures",
     "Limits",
     "MakeEnv",
+    "PolicyPartner",
     "RolloutError",
     "Rollouts",
     "Start",

@@ -31,6 +31,8 @@ class Growth:
         self.run, self.index = run, index
         self.tree = RolloutTree(meta={"seed": start.seed, "step": run.step})
         self.environments = Environments(run, start)
+        self.agent = ""
+        """Whose tree it is, where several agents act."""
         self.failure: Exception | None = None
         """The first failure of a trajectory; the other trajectories went on."""
         self.mistake: ConfigError | None = None
@@ -100,7 +102,7 @@ class Growth:
         """Appends a node and returns its index; tokens that no policy drew get log-probabilities and entropies of 0."""
         if "sampled" not in fields:
             fields |= {name: repeated(0, len(tokens), name) for name in ("sampled", "logprobs", "entropies")}
-        return self.tree.add(Node(key, parent, parent_at, kind, tokens, **fields))
+        return self.tree.add(Node(key, parent, parent_at, kind, tokens, agent=self.agent, **fields))
 
     def add_failed(
         self, key: tuple[int, ...], parent: int, parent_at: int, origin: Origin, status: Status, error: Exception

@@ -1,0 +1,107 @@
+"""`ARPO/DeepSearchSolver-v0`: the solver of a deep search for two agents, with a reader that sees the pages for it; offline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core import RewardRule
+from ..errors import ConfigError
+from ..multi_agent import SingleAgent
+from ..partners import Partner
+from ..tasks import TaskSource
+from ..tasks.world import Habits
+from ..tools import ToolResult
+from ..tools.browser import PageSource
+
+
+class DeepSearchSolverEnv(SingleAgent):
+    """Answer a question by searching for pages and asking a reader about them.
+
+    The solver sees titles only, and the notes of the reader, which is part of its environment. Without `tasks` and `site`, both
+    come from the built-in world of cities, countries and elements.
+
+    Args:
+        reader: who reads: "extractive" (default; the lines that share most words with the question), "package.module:object",
+            or a function from a `Turn` to an action, such as a policy's.
+        hops: how many pages a built-in question needs, 1 to 4; default 2.
+        split: "train" (default), "validation" or "test" of the built-in questions.
+        world: "real" facts (default), or "counterfactual" ones, which memory cannot answer.
+        cities_per_country: size of the built-in world; None for all cities.
+        relations: relations that built-in questions may use; None for all.
+        habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
+        tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`).
+        site: your own pages: a source or the path of a folder of HTML; needs `tasks`.
+        results: titles that one search shows.
+        view_tokens: words that a view of a page shows the reader.
+        reward: a reward rule; default `HierarchicalReward` without a bonus.
+        dialect: "tags" or "json".
+        max_turns: actions until the episode is truncated.
+        max_tool_calls: searches and questions to the reader.
+        reader_turns: the reader's actions for one note, at least 2.
+        result_characters: a result is cut to this length.
+        tool_timeout: seconds that one search, or fetching one page, may take.
+        render_mode: None or "ansi".
+
+    Raises:
+        ConfigError: an argument is unknown, out of range, or would have no effect with another.
+
+    >>> env = DeepSearchSolverEnv(split="test", cities_per_country=10)
+    >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
+    >>> for action in ("<search>Köln</search>", "<read>country</read>", "<search>Germany</search>"):
+    ...     observation = env.step(action)[0]
+    >>> env.step("<read>capital</read>")[0], env.step("<answer>Berlin</answer>")[1]
+    ('<result>capital: Berlin</result>', 1.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: str | Partner = "extractive",
+        hops: int | None = None,
+        split: str | None = None,
+        world: str | None = None,
+        cities_per_country: int | None = None,
+        relations: Sequence[str] | None = None,
+        habits: Habits | dict[str, float] | None = None,
+        tasks: TaskSource | str | Path | None = None,
+        site: PageSource | str | Path | None = None,
+        results: int = 5,
+        view_tokens: int = 400,
+        reward: RewardRule | None = None,
+        dialect: str = "tags",
+        max_turns: int = 10,
+        max_tool_calls: int = 8,
+        reader_turns: int = 4,
+        result_characters: int = 4000,
+        tool_timeout: float = 30.0,
+        render_mode: str | None = None,
+    ) -> None:
+        from ..multi_agent import deep_search_v0  # PettingZoo takes a while to import
+
+        if render_mode not in (None, "ansi"):
+            raise ConfigError(f"render_mode must be None or 'ansi', got {render_mode!r}.")
+        table = deep_search_v0.env(
+            hops=hops,
+            split=split,
+            world=world,
+            cities_per_country=cities_per_country,
+            relations=relations,
+            habits=habits,
+            tasks=tasks,
+            site=site,
+            results=results,
+            view_tokens=view_tokens,
+            reward=reward,
+            dialect=dialect,
+            max_turns=max_turns,
+            max_tool_calls=max_tool_calls,
+            reader_turns=reader_turns,
+            result_characters=result_characters,
+            tool_timeout=tool_timeout,
+            render_mode=render_mode,
+        )
+        super().__init__(table, "solver", {"reader": reader})
+        self.max_turns, self.tool_timeout = max_turns, tool_timeout
+
+    def withhold(self, tool: str, result: ToolResult) -> None:
+        """Makes the next step return `result` for a call of this tool; see `ToolEnv.withhold`."""
+        self.game.withhold(tool, result)
