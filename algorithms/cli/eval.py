@@ -21,7 +21,8 @@ from ..models.loading import load_tokenizer
 from ..rollout import Limits
 from .config import TrainConfig
 from .docstrings import with_help
-from .environments import env_maker, parse_arguments
+from .environments import env_maker
+from .mixtures import env_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
 from .policy_source import Source, measured_folder, source_of
 from .results import Value, write_json
@@ -43,9 +44,10 @@ class EvalConfig:
     """With a URL: folder or hub id of the model it serves; only needed if the server's name for the model is neither a folder
     on this machine nor a hub id. With a policy from another package: the run or model it samples from."""
     env: str | None = None
-    """Environment id (default: the run's own, or ARPO/SearchMini-v0)."""
+    """Environment id, or a mixture ID=WEIGHT,ID=WEIGHT (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE (default: the run's evaluation arguments, or split=test)."""
+    """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
+    arguments, or split=test)."""
     questions: int = 300
     """How many questions to ask; they are the same for every policy."""
     temperature: float = 1.0
@@ -123,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
     find_device(config.device)
-    made = env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
+    made = env_maker(env, env_arguments(env, words))  # finds mistakes before the model is loaded
     if config.tools != "live":
         require_answerable(made, Limits())
     console = Console(highlight=False)
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
     sizes = _sizes(config, folder)
-    make_env, tokenizer = tools.before(env_maker(env, parse_arguments(words)), "evaluation"), load_tokenizer(folder)
+    make_env, tokenizer = tools.before(env_maker(env, env_arguments(env, words)), "evaluation"), load_tokenizer(folder)
     policy = config.source.make(
         folder=folder,
         tokenizer=tokenizer,
@@ -205,8 +207,26 @@ def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluati
         "reward": result.metrics["reward"],
         "tool_calls_per_rollout": result.metrics["executed_tool_calls_per_prompt"] / per_question,
         "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (config.questions * per_question),
+        **{name: value for env, own in result.by_env.items() for name, value in _of_member(env, own).items()},
         **{f"ended_{status}": count for status, count in sorted(ends.items())},
         "seconds": round(seconds, 1),
+    }
+
+
+def _success(record: Mapping[str, Value], of: str = "") -> str:
+    low, high = record[f"success_low{of}"], record[f"success_high{of}"]
+    return f"[bold]{record[f'success{of}']:.3f}[/]   95% interval {low:.3f} – {high:.3f}"
+
+
+def _of_member(env: str, result: Evaluation) -> dict[str, Value]:
+    """Returns what a mixture's record says of one of its environments."""
+    low, high = result.interval
+    return {
+        f"questions/{env}": len(result.trees),
+        f"success/{env}": result.success,
+        f"success_low/{env}": low,
+        f"success_high/{env}": high,
+        f"reward/{env}": result.metrics["reward"],
     }
 
 
@@ -218,8 +238,9 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.caption = Text(f"{record['questions']} questions × {record['samples']}, {drawn}, seed {record['seed']}")
     shown.add_column(style="dim")
     shown.add_column()
-    success = f"[bold]{record['success']:.3f}[/]   95% interval {record['success_low']:.3f} – {record['success_high']:.3f}"
-    shown.add_row("success", success)
+    shown.add_row("success", _success(record))
+    for env in [name.removeprefix("success/") for name in record if name.startswith("success/")]:
+        shown.add_row(f"  {env}", f"{_success(record, f'/{env}')}   {record[f'questions/{env}']} questions")
     shown.add_row("mean reward", f"{record['reward']:.3f}")
     shown.add_row("tool calls per rollout", f"{record['tool_calls_per_rollout']:.2f}")
     shown.add_row("sampled tokens per rollout", f"{record['sampled_tokens_per_rollout']:.1f}")

@@ -52,6 +52,8 @@ async def _open(growth: Growth) -> bool:
         growth.give_up(Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT, error)
         return False
     growth.tree.task = str(info.get("task", ""))
+    if (member := members.MEMBER.through(env)) is not None:
+        growth.tree.meta["env"] = member
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)

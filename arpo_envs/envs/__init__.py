@@ -25,6 +25,7 @@ IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ARPO/SearchMini-v0": ("arpo_envs.envs.search:SearchEnv", _MINI),
     "ARPO/Browser-v0": ("arpo_envs.envs.browser:BrowserEnv", {}),
     "ARPO/Python-v0": ("arpo_envs.envs.python:PythonEnv", {}),
+    "ARPO/Mixture-v0": ("arpo_envs.envs.mixture:Mixture", {}),
 }
 """Every registered id with its entry point, a string, so that nothing heavy is imported and specs serialise."""
 
