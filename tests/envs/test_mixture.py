@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -16,6 +17,7 @@ from arpo_envs import ConfigError, Demonstrable, ForkLevel, NotForkable
 from arpo_envs.envs.mixture import Mixture
 from arpo_envs.tasks.mixture import MixtureTasks
 from arpo_envs.testing import Law, check_forkable_env
+from arpo_envs.tools.cache import Recorder, Replayer, Store, answer_tools
 from wrappers import ToolBudget, Transcript, TurnLimit
 
 TOWN, VILLAGE = "Mixed/Town-v0", "Mixed/Village-v0"
@@ -317,6 +319,30 @@ def test_it_demonstrates_and_guesses_as_its_members_do() -> None:
         own = alone[info["env"]].get(info["task"].removeprefix(f"{info['env']}/"))
         moves = tasks.demonstrate(env.get_wrapper_attr("task"), np.random.default_rng(0), perfect=True)
         assert moves == alone[info["env"]].demonstrate(own, np.random.default_rng(0), perfect=True)
+
+
+# --- tools answered from a file ---------------------------------------------------------------------------
+
+
+def test_the_tools_of_every_member_are_answered_from_a_recording(tmp_path: Path) -> None:
+    def episodes(answers: Recorder | Replayer) -> list[Any]:
+        env = mixture(SEARCH, TOWN, arguments={SEARCH: {"cities_per_country": 3}})
+        answer_tools(env, answers)
+        seen = []
+        for member, action in (
+            (SEARCH, "<search>Paris</search>"),
+            (TOWN, "<echo>x</echo>"),
+            (SEARCH, "<search>Paris</search>"),
+        ):
+            reset_to(env, member)
+            with arpo_envs.clone(env) as twin:
+                seen += [env.step(action), twin.step(action)]
+        return seen
+
+    with Store(tmp_path / "tools.sqlite") as store:
+        recorder, replayer = Recorder(store), Replayer(store)
+        assert episodes(recorder) == episodes(replayer)
+        assert (recorder.tally["live"], recorder.tally["answered"], replayer.tally["answered"]) == (1, 4, 4)
 
 
 # --- what is refused --------------------------------------------------------------------------------------
