@@ -76,6 +76,30 @@ def measures(trees: Sequence[RolloutTree]) -> dict[str, list[float]]:
     return {name: [one[name] for one in given if name in one] for name in names}
 
 
+_PER_ENV = ("reward", "success", "answered", "entropy", "executed_tool_calls_per_prompt", "equal_reward_groups")
+
+
+def by_env(trees: Sequence[RolloutTree]) -> dict[str, list[RolloutTree]]:
+    """Returns the trees of each environment of a mixture, by id; nothing if they are not of a mixture."""
+    found: dict[str, list[RolloutTree]] = {}
+    for tree in trees:
+        if "env" in tree.meta:
+            found.setdefault(tree.meta["env"], []).append(tree)
+    return dict(sorted(found.items()))
+
+
+def summarise_envs(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """Returns the main metrics of each environment of a mixture as `success/ID` and so on, with its prompts.
+
+    An environment without a prompt in the batch has no metrics.
+    """
+    found: dict[str, float] = {}
+    for env, own in by_env(trees).items():
+        whole = summarise(own)
+        found |= {f"{name}/{env}": whole[name] for name in _PER_ENV} | {f"prompts/{env}": float(len(own))}
+    return found
+
+
 def failed_by_status(trees: Sequence[RolloutTree]) -> dict[str, float]:
     """Returns how many leaves failed in each way, as flat metrics.
 

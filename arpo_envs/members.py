@@ -83,6 +83,10 @@ TASK: Member[Any] = Member("task", None)
 """The task of the episode."""
 TASKS: Member[Any] = Member("tasks", None)
 """Where the tasks come from."""
+MIXED: Member[Mapping[str, Any]] = Member("mixed", {})
+"""The environments that this one is a mixture of, by id."""
+MEMBER: Member[str | None] = Member("member", None)
+"""The id of the environment that an episode of a mixture belongs to."""
 
 # --- layers: environments and wrappers ----------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class ToolBudget(Remembering[str, str], RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode with all its calls."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._left = dict(self._limits)
+        offered = {spec.name for spec in members.TOOL_SPECS.through(self.env)}  # an episode of a mixture has fewer
+        self._left = {name: calls for name, calls in self._limits.items() if name in offered}
         return self._told(observation, info, over=False)
 
     def step(self, action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:

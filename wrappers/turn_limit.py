@@ -38,10 +38,8 @@ class TurnLimit(Remembering[str, str], RecordConstructorArgs):
         Remembering.__init__(self, env)
         if limit is not None and limit < 1:
             raise ConfigError(f"limit must be at least 1 turn, got {limit}.")
-        lowest = min([math.inf if limit is None else limit, members.MAX_TURNS.through(env), *_time_limits(env)])
-        if lowest == math.inf:
-            raise ConfigError("The environment has no limit of its own: give TurnLimit one.")
-        self._limit = int(lowest)
+        self._own = math.inf if limit is None else limit
+        self._limit = self._lowest()
         self._turns = 0
 
     @property
@@ -52,7 +50,7 @@ class TurnLimit(Remembering[str, str], RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode with all its turns."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._turns = 0
+        self._limit, self._turns = self._lowest(), 0  # episodes of a mixture differ
         return self._told(observation, info, over=False)
 
     def step(self, action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
@@ -65,6 +63,13 @@ class TurnLimit(Remembering[str, str], RecordConstructorArgs):
             paid = members.FORFEIT.through(self.env)()
             reward = reward if paid is None else paid
         return observation, reward, terminated, truncated, info
+
+    def _lowest(self) -> int:
+        """Returns the turns of an episode."""
+        lowest = min([self._own, members.MAX_TURNS.through(self.env), *_time_limits(self.env)])
+        if lowest == math.inf:
+            raise ConfigError("The environment has no limit of its own: give TurnLimit one.")
+        return int(lowest)
 
     def _told(self, observation: str, info: dict[str, Any], *, over: bool) -> tuple[str, dict[str, Any]]:
         left = max(0, self._limit - self._turns)

@@ -18,7 +18,8 @@ from arpo_envs import ArpoError, ConfigError
 
 from ..algorithm import Algorithm
 from ..cli.config import TrainConfig
-from ..cli.environments import env_maker, parse_arguments
+from ..cli.environments import env_maker
+from ..cli.mixtures import env_arguments
 from ..cli.parts import dialect_of, renderer_for, training_starts
 from ..cli.policy_source import model_in
 from ..cli.results import Value
@@ -98,7 +99,7 @@ def measure(config: SharingBench, say: Say = silent) -> dict[str, Value]:
         ConfigError: there is no such policy, environment or device.
     """
     find_device(config.device)
-    make_env = env_maker(config.env, parse_arguments(config.args))
+    make_env = env_maker(config.env, env_arguments(config.env, config.args))
     players = _script() if config.policy is None else _model(config, model_in(config.policy), dialect_of(make_env))
     return asyncio.run(_measure(config, make_env, players, say))
 

@@ -17,11 +17,13 @@ from ..durable import write_text
 from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
-from .environments import env_maker, parse_arguments
+from .environments import env_maker
 from .flat import Option, changed, nested, options_of, read, unknown
+from .mixtures import env_arguments, members_in
 from .paths import from_the_root
 from .policy_source import Source, source_of
 from .tools import Mode
+from .words import parse_arguments
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class TrainConfig:
 
     env: str = "ARPO/SearchMini-v0"
     """Environment id, as for gym.make. `arpo envs` lists them all, including those of installed packages; "package:Name-v0"
-    imports the package first."""
+    imports the package first. ID=WEIGHT,ID=WEIGHT is a mixture, from which each episode is drawn by weight."""
     env_args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE, e.g. hops=1."""
+    """Environment arguments, each NAME=VALUE, e.g. hops=1. In a mixture, they are for all of its environments, and
+    ID:NAME=VALUE is for one."""
     train_args: tuple[str, ...] = ("split=train",)
     """Further environment arguments, for training only."""
     eval_args: tuple[str, ...] = ("split=test",)
@@ -234,7 +237,12 @@ class TrainConfig:
 
     def make_env(self, *arguments: str) -> MakeEnv:
         """Returns a maker of environments; later arguments replace earlier ones."""
-        return env_maker(self.env, parse_arguments((*self.env_args, *arguments)))
+        return env_maker(self.env, env_arguments(self.env, (*self.env_args, *arguments)))
+
+    def make_members(self, *arguments: str) -> list[MakeEnv]:
+        """Returns a maker for each environment of a mixture, or of the only environment."""
+        found = members_in(self.env, (*self.env_args, *arguments))
+        return [env_maker(name, options) for name, options in found.items()]
 
 
 _LARGE = TrainConfig(

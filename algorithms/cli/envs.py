@@ -19,6 +19,7 @@ from arpo_envs.envs.named import ENVS
 from ..rollout import TextEnv
 from .docstrings import argument_docs, first_sentence
 from .environments import env_maker
+from .mixtures import MIXTURE, weights_in
 
 _EXAMPLE_SEED = 7
 
@@ -83,9 +84,10 @@ def explained(name: str) -> Group:
 def _explained(name: str, env: TextEnv) -> Group:
     kind = type(env.unwrapped)
     spec = env.spec
+    specs = members.TOOL_SPECS.through(env)  # before an episode, a mixture has those of all its environments
     question, _ = env.reset(seed=_EXAMPLE_SEED)
     tools = Table(title="Tools", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    for tool in members.TOOL_SPECS.through(env):
+    for tool in specs:
         parameters = ", ".join(tool.parameters.get("properties", {}))
         tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), tool.description)
     table = Table(title="Arguments", title_justify="left")
@@ -94,6 +96,7 @@ def _explained(name: str, env: TextEnv) -> Group:
     for argument, default, meaning in _arguments(kind, spec.kwargs if spec is not None else {}):
         table.add_row(Text(argument, style="bold"), default, Text(meaning))
     task = members.TASK.through(env)
+    made_as = name if weights_in(name) is None else MIXTURE
     answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
     return Group(
         Text.assemble((name, "bold cyan"), f"  {first_sentence(kind.__doc__)}."),
@@ -102,7 +105,7 @@ def _explained(name: str, env: TextEnv) -> Group:
         Text(""),
         table,
         Panel(Text(str(question)) + answer, title=f"An example question (seed {_EXAMPLE_SEED})", title_align="left"),
-        Text(f'Play it:    arpo play {name}\nIn Python:  gym.make("{name}", …)', style="dim"),
+        Text(f'Play it:    arpo play {name}\nIn Python:  gym.make("{made_as}", …)', style="dim"),
     )
 
 

@@ -23,7 +23,8 @@ from ..policies import MODEL
 from ..rollout import Limits
 from .config import TrainConfig
 from .docstrings import with_help
-from .environments import env_maker, parse_arguments
+from .environments import env_maker
+from .mixtures import env_arguments
 from .parts import dialect_of, evaluation_starts, renderer_for
 from .policy_source import Source, measured_folder, source_of
 from .results import Value, write_json
@@ -45,9 +46,10 @@ class EvalConfig:
     """With a URL: folder or hub id of the model it serves; only needed if the server's name for the model is neither a folder
     on this machine nor a hub id. With a policy from another package: the run or model it samples from."""
     env: str | None = None
-    """Environment id (default: the run's own, or ARPO/SearchMini-v0)."""
+    """Environment id, or a mixture ID=WEIGHT,ID=WEIGHT (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE (default: the run's evaluation arguments, or split=test)."""
+    """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
+    arguments, or split=test)."""
     questions: int = 300
     """How many questions to ask; they are the same for every policy."""
     temperature: float = 1.0
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
     find_device(config.device)
-    made = env_maker(env, parse_arguments(words))  # finds mistakes before the model is loaded
+    made = env_maker(env, env_arguments(env, words))  # finds mistakes before the model is loaded
     if config.tools != "live":
         require_answerable(made, Limits())
     console = Console(highlight=False)
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
     sizes = _sizes(config, folder)
-    make_env, tokenizer = tools.before(env_maker(env, parse_arguments(words)), "evaluation"), load_tokenizer(folder)
+    make_env, tokenizer = tools.before(env_maker(env, env_arguments(env, words)), "evaluation"), load_tokenizer(folder)
     policy = config.source.make(
         folder=folder,
         tokenizer=tokenizer,
@@ -210,6 +212,7 @@ def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluati
         **_measures(result),
         "tool_calls_per_rollout": result.metrics["executed_tool_calls_per_prompt"] / per_question,
         "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (config.questions * per_question),
+        **{name: value for env, own in result.by_env.items() for name, value in _of_member(env, own).items()},
         **{f"ended_{status}": count for status, count in sorted(ends.items())},
         "seconds": round(seconds, 1),
     }
@@ -223,6 +226,18 @@ def _measures(result: Evaluation) -> dict[str, Value]:
     return found
 
 
+def _of_member(env: str, result: Evaluation) -> dict[str, Value]:
+    """Returns what a mixture's record says of one of its environments."""
+    low, high = result.interval
+    return {
+        f"questions/{env}": len(result.trees),
+        f"success/{env}": result.success,
+        f"success_low/{env}": low,
+        f"success_high/{env}": high,
+        f"reward/{env}": result.metrics["reward"],
+    }
+
+
 def table(record: Mapping[str, Value]) -> Table:
     """Returns the table of a result."""
     title = f"{record['policy']} on {record['env']} {record['args']}"
@@ -232,6 +247,9 @@ def table(record: Mapping[str, Value]) -> Table:
     shown.add_column(style="dim")
     shown.add_column()
     shown.add_row("success", f"[bold]{record['success']:.3f}[/]   {_interval(record, 'success')}")
+    for env in [name.removeprefix("success/") for name in record if name.startswith("success/")]:
+        asked = f"{record[f'questions/{env}']} questions"
+        shown.add_row(f"  {env}", f"{record[f'success/{env}']:.3f}   {_interval(record, 'success', f'/{env}')}   {asked}")
     shown.add_row("mean reward", f"{record['reward']:.3f}")
     for name in record:
         if f"{name}_low" in record and name != "success":
@@ -247,5 +265,5 @@ def table(record: Mapping[str, Value]) -> Table:
     return shown
 
 
-def _interval(record: Mapping[str, Value], name: str) -> str:
-    return f"95% interval {record[f'{name}_low']:.3f} – {record[f'{name}_high']:.3f}"
+def _interval(record: Mapping[str, Value], name: str, of: str = "") -> str:
+    return f"95% interval {record[f'{name}_low{of}']:.3f} – {record[f'{name}_high{of}']:.3f}"

@@ -19,8 +19,9 @@ from arpo_envs import ArpoError
 from arpo_envs.arguments import described, example
 
 from .docstrings import with_help
-from .environments import env_maker, parse_arguments
+from .environments import env_maker
 from .game import Branch, Game, Move
+from .mixtures import env_arguments
 
 _COMMANDS = {
     "fork": "Clones the episode as it stands, and goes on in the clone.",
@@ -39,9 +40,9 @@ class PlayConfig:
     """Play an environment in the terminal."""
 
     env: Annotated[str, tyro.conf.Positional] = "ARPO/Search-v0"
-    """Environment id, as for gym.make."""
+    """Environment id, as for gym.make, or a mixture ID=WEIGHT,ID=WEIGHT."""
     args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE, e.g. hops=3."""
+    """Environment arguments, each NAME=VALUE, e.g. hops=3; ID:NAME=VALUE is for one environment of a mixture."""
     seed: int | None = None
     """Seed that draws the question (default: at random)."""
     task: str | None = None
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(
         PlayConfig, args=list(arguments), prog="arpo play", description="Be the policy: play an environment in the terminal."
     )
-    make_env = env_maker(config.env, parse_arguments(config.args))
+    make_env = env_maker(config.env, env_arguments(config.env, config.args))
     seed = random.SystemRandom().randrange(10_000) if config.seed is None else config.seed
     game = Game(make_env, seed=seed, task=config.task)
     console = Console(highlight=False)

@@ -18,7 +18,7 @@ from ..policies import Policy
 from ..policies.built_in import served_root
 from ..policies.named import POLICIES, make_policy, policy_maker, require_policy
 from ..policies.served import is_url
-from .environments import parse_arguments
+from .words import parse_arguments
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _DESCRIPTION = ["*.json", "*.jinja", "*.txt", "*.model"]

@@ -77,6 +77,7 @@ def summarise(
         "success_before_greedy": before["greedy"],
         "success_after_sampled": after["sampled"],
         "success_after_greedy": after["greedy"],
+        **{f"success_after_{name}/{env}": after[f"{name}/{env}"] for env in envs_in(after) for name in ("sampled", "greedy")},
         "success_closed_book": closed_book,
         "success_majority": majority_share,
         "executed_tool_calls_per_prompt": mean("executed_tool_calls_per_prompt"),
@@ -87,6 +88,11 @@ def summarise(
         "algorithm": config.algorithm + ("-shuffled" if config.shuffle_rewards else ""),
         "seed": config.seed,
     }
+
+
+def envs_in(measured: Mapping[str, Any]) -> list[str]:
+    """Returns the environments of a mixture of which a held-out success was measured."""
+    return [name.removeprefix("sampled/") for name in measured if name.startswith("sampled/")]
 
 
 def majority(config: TrainConfig) -> float | None:
@@ -105,6 +111,10 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[
     for name in ("sampled", "greedy"):
         low, high = after[f"{name}_interval"]
         shown.add_row(name, f"{before[name]:.3f}", f"[bold]{after[name]:.3f}[/]", f"{low:.3f} – {high:.3f}")
+        for env in envs_in(after):
+            (low, high), was = after[f"{name}_interval/{env}"], before.get(f"{name}/{env}")
+            cells = "–" if was is None else f"{was:.3f}", f"{after[f'{name}/{env}']:.3f}", f"{low:.3f} – {high:.3f}"
+            shown.add_row(f"  {env}", *cells, style="dim")
     for name, key in (("without tools", "success_closed_book"), ("majority answer", "success_majority")):
         shown.add_row(name, "", "–" if summary[key] is None else f"{summary[key]:.3f}", "")
     shown.add_section()

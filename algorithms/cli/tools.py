@@ -1,11 +1,12 @@
 """Who answers the calls of a run's tools: the tools themselves, a recorder before them, or a recording alone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from arpo_envs import ConfigError, Tool, ToolEnv
+from arpo_envs import ConfigError, Tool, members
 from arpo_envs.tools.cache import Recorder, Replayer, Store, answer_tools, require_split
 
 from ..rollout import Limits, MakeEnv, TextEnv
@@ -91,10 +92,10 @@ def require_answerable(make_env: MakeEnv, limits: Limits) -> str:
     env = make_env()
     try:
         answered, others = require_split(env)
-        base = env.unwrapped
-        if isinstance(base, ToolEnv) and base.tool_timeout + 1.0 > limits.tool_timeout:
+        timeout = members.TOOL_TIMEOUT.through(env)
+        if limits.tool_timeout - 1.0 < timeout < math.inf:
             raise ConfigError(
-                f"tool_timeout={base.tool_timeout:g} of the environment is too long: the run waits {limits.tool_timeout:g} s "
+                f"tool_timeout={timeout:g} of the environment is too long: the run waits {limits.tool_timeout:g} s "
                 "for a step, and must see how a call ends to record it. Make it shorter."
             )
     finally:

@@ -35,6 +35,7 @@ from .config import OPTIONS, TrainConfig, describe_algorithm
 from .flat import parsed
 from .groups import GROUPS
 from .kept import Kept
+from .mixtures import described
 from .parts import (
     Parts,
     assemble,
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         _check(config)
         agreement = asyncio.run(_rehearse(config))
         console.print_json(data=asdict(config), default=str)
-        description = escape(describe_algorithm(config.make_algorithm()))
+        description = escape(f"{described(config.env)}\n{describe_algorithm(config.make_algorithm())}")
         console.print(
             f"{description}\nEverything fits together: {agreement}. Nothing was trained.", highlight=False, soft_wrap=True
         )
@@ -121,7 +122,7 @@ async def _train(
 ) -> int:
     """Trains in a folder that is ready; see `train`."""
     began = time.perf_counter() - (float(done.state["seconds"]) if done is not None else 0.0)
-    line = f"{config.env} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
+    line = f"{described(config.env)} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
     console.print(escape(line), highlight=False)
     if config.tools != "live":
         progress.note(_answerable(config, *config.train_args))
@@ -299,9 +300,8 @@ async def _rehearse(config: TrainConfig) -> Agreement:
         config = replace(config, output=Path(folder))
         parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
         try:
-            require_prompts(
-                parts.trainer.make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits
-            )
+            for make_env in config.make_members(*config.train_args):
+                require_prompts(make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
             await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
@@ -320,6 +320,8 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
         result = await _ask(config, parts, temperature, part=part, failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
+        for env, own in result.by_env.items():
+            record |= {f"{name}/{env}": own.success, f"{name}_interval/{env}": list(own.interval)}
         record[f"{name}_tool_calls"] = result.metrics["executed_tool_calls_per_prompt"]
         for measure, interval in result.intervals.items():
             record[f"{name}_{measure}"] = result.metrics[measure]

@@ -1,10 +1,10 @@
 """Held-out evaluation: the training loop's own rollouts, limits and stops, without branching."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..branching.none import NoBranching
-from ..metrics import measures, summarise
+from ..metrics import by_env, measures, summarise
 from ..policies import Policy
 from ..rendering.renderer import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, collect
@@ -29,6 +29,8 @@ class Evaluation:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     trees: list[RolloutTree] = field(repr=False)
+    by_env: "Mapping[str, Evaluation]" = field(default_factory=dict)
+    """The same of each environment of a mixture, by id; empty if it is none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ async def evaluate(
     limits = replace(limits, temperature=temperature)
     plan = _Chains(samples)
     trees = await collect(make_env, starts, policy, renderer, plan, seed=seed, step=-1, limits=limits, failures=failures)
+    return replace(_judged(trees), by_env={env: _judged(own) for env, own in by_env(trees).items()})
+
+
+def _judged(trees: list[RolloutTree]) -> Evaluation:
     ends = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     right = [end.success or 0.0 for end in ends if end.status is not None and end.status.is_model]
     return Evaluation(

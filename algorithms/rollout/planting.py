@@ -53,6 +53,8 @@ async def _open(growth: Growth) -> bool:
         return False
     growth.tree.task = str(info.get("task", ""))
     growth.agent = str(members.AGENT.through(env))
+    if (member := members.MEMBER.through(env)) is not None:
+        growth.tree.meta["env"] = member
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)

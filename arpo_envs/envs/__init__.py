@@ -26,6 +26,7 @@ IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ARPO/Browser-v0": ("arpo_envs.envs.browser:BrowserEnv", {}),
     "ARPO/DeepSearchSolver-v0": ("arpo_envs.envs.deep_search_solver:DeepSearchSolverEnv", {}),
     "ARPO/Python-v0": ("arpo_envs.envs.python:PythonEnv", {}),
+    "ARPO/Mixture-v0": ("arpo_envs.envs.mixture:Mixture", {}),
 }
 """Every registered id with its entry point, a string, so that nothing heavy is imported and specs serialise."""
 

@@ -1,6 +1,11 @@
 """Environments by id: ours, those that an installed package offers, and those of a package named before the id."""
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 from ..errors import ConfigError, unknown_name
 from ..plugins import Registry, imported_module
@@ -33,6 +38,43 @@ def require_env(name: str) -> str:
     if env not in gym.registry:
         raise unknown_name("environment", env, {*ENVS.names(), *_registered_by_others()})
     return env
+
+
+def make_env(name: str, arguments: Mapping[str, Any]) -> "gym.Env[Any, Any]":
+    """Makes an environment.
+
+    Args:
+        name: as for `require_env`.
+        arguments: those of its class, and those of `gymnasium.make`.
+
+    Raises:
+        ConfigError: no environment has that id, or it does not take these arguments.
+    """
+    known = require_env(name)
+    try:
+        return gym.make(name, disable_env_checker=True, **arguments)
+    except TypeError as error:
+        raise _wrong_arguments(name, known, arguments, error) from error
+
+
+def arguments_of(name: str) -> Mapping[str, inspect.Parameter]:
+    """Returns the arguments that an environment takes, by name.
+
+    Raises:
+        ConfigError: no environment has that id.
+    """
+    entry_point = gym.registry[require_env(name)].entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return inspect.signature(creator).parameters if creator is not None else {}
+
+
+def _wrong_arguments(name: str, known: str, arguments: Mapping[str, Any], error: TypeError) -> ConfigError:
+    """Returns the error that names an argument the environment does not take, and the closest one that it does."""
+    takes = arguments_of(known)
+    strange = [argument for argument in arguments if argument not in takes]
+    if not strange or any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return ConfigError(f"{name} does not take these arguments: {error}")
+    return unknown_name(f"argument of {name}", strange[0], takes)
 
 
 def _register_offered(env: str) -> None:

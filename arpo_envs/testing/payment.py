@@ -32,7 +32,7 @@ def _answers(bench: Bench, seed: int) -> list[Script]:
         base = speaking(env)
         if base is None:
             return []
-        return [(base.dialect.answer(text),) for text in (*base.task.answers, *_ODD_ANSWERS)]
+        return [(base.dialect.answer(text),) for text in (*getattr(base.task, "answers", ()), *_ODD_ANSWERS)]
 
 
 def _paid(bench: Bench, seed: int, actions: Script) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from ..forking import layers
@@ -57,7 +58,7 @@ def walk(root: Any, without: frozenset[int] = frozenset()) -> Iterator[tuple[str
     """Yields (path, value) for everything below `root`, breadth first.
 
     Stops at objects whose id is in `without`, at classes, functions, modules, an environment inside a
-    wrapper, and a `ToolEnv`'s shared attributes, which are read-only.
+    wrapper, and an environment's shared attributes, which are read-only.
     """
     queue = deque([(type(root).__name__, root, 0)])
     seen = {id(root), *without}
@@ -81,7 +82,8 @@ def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | deque | set | frozenset):
         yield from ((f"[{i}]", part) for i, part in enumerate(list(value)))
     elif hasattr(value, "__dict__") and not callable(value):
-        hidden = {"env", *SHARED.of(type(value))} if value is root else set()
+        hidden = {*SHARED.of(type(value))} if isinstance(value, gym.Env) else set()
+        hidden |= {"env"} if value is root else set()
         yield from ((f".{name}", part) for name, part in list(vars(value).items()) if name not in hidden)
     slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
     yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))

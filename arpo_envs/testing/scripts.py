@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import ToolEnv
+from ..members import DIALECT, MIXED
 from ..multi_agent import SingleAgent
 from ..spaces import TextSpace
 from ..tools.spec import ToolSpec
@@ -20,18 +21,22 @@ _SAMPLED = 6
 def default_scripts(env: Env, observation: Any) -> list[list[Any]]:
     """Returns action sequences for an episode that has just begun with `observation`.
 
-    A `ToolEnv`, or one agent of several, gets well-formed calls (its tools' examples, or words of its question), a mistake,
-    junk and an answer; any other environment, or one whose actions a wrapper made something else, gets samples of its action
-    space.
+    A `ToolEnv`, one agent of several, or a mixture, gets well-formed calls (its tools' examples, or words of its question), a
+    mistake, junk and an answer; any other environment, or one whose actions a wrapper made something else, gets samples of its
+    action space.
     """
     base = speaking(env)
     return [_sampled(env, seed) for seed in (11, 12)] if base is None else _tool_scripts(base, str(observation))
 
 
-def speaking(env: Env) -> ToolEnv | SingleAgent | None:
-    """Returns the environment in whose dialect a stack's actions are written, if there is one."""
+def speaking(env: Env) -> Any:
+    """Returns the base environment in whose dialect a stack's actions are written, if there is one.
+
+    That is a `ToolEnv`, one agent of several, or a mixture.
+    """
     base = env.unwrapped
-    return base if isinstance(base, ToolEnv | SingleAgent) and isinstance(env.action_space, TextSpace) else None
+    speaks = isinstance(base, ToolEnv | SingleAgent) or (MIXED.of(base) and DIALECT.of(base) is not None)
+    return base if speaks and isinstance(env.action_space, TextSpace) else None
 
 
 def _sampled(env: Env, seed: int) -> list[Any]:
@@ -41,7 +46,7 @@ def _sampled(env: Env, seed: int) -> list[Any]:
     return [space.sample() for _ in range(_SAMPLED)]
 
 
-def _tool_scripts(base: ToolEnv | SingleAgent, question: str) -> list[list[str]]:
+def _tool_scripts(base: Any, question: str) -> list[list[str]]:
     words = re.findall(r"\w+", question) or ["word"]
     capitalised = [word for word in words[1:] if word[0].isupper()] or words
     tried = example_calls(base.tool_specs, (capitalised[-1], words[-1], capitalised[0]))

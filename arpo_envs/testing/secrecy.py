@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..members import SECRETS
+from ..members import MIXED, SECRETS
 from .bench import Bench
 from .laws import Law
 from .report import Finding, SkippedLaw
@@ -26,6 +26,8 @@ def out_of_reach(bench: Bench) -> Iterator[Finding]:
         base = speaking(env)
         if base is None:
             raise SkippedLaw("it is not a ToolEnv that takes text")
+        if MIXED.of(base):
+            raise SkippedLaw("it is a mixture: check each of its environments by itself")
         secrets = tuple(SECRETS.of(base.tasks))
         tools = [spec.name for spec in base.tool_specs if spec.text_parameter == _CODE]
         if not tools or not secrets:

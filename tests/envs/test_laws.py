@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ARPO/Browser-v0": {"cities_per_country": 3},
     "ARPO/DeepSearchSolver-v0": {"cities_per_country": 3},
     "ARPO/Python-v0": {"interpreter": {"imports": []}},
+    "ARPO/Mixture-v0": {"envs": {"ARPO/Search-v0": 1.0, "ARPO/Browser-v0": 1.0}, "cities_per_country": 3},
 }
 """Arguments that make an environment quick to build; the laws do not depend on its size."""
 

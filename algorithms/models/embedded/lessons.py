@@ -78,12 +78,13 @@ def demonstrations(
         ConfigError: the environment's tasks cannot be demonstrated.
     """
     env = make_env()
-    source, dialect = demonstrator(env), env.get_wrapper_attr("dialect")
-    specs = {spec.name: spec for spec in env.get_wrapper_attr("tool_specs")}
+    source = demonstrator(env)
     shown = []
     for episode in range(count):
         rng = seeds.generator(seed, "demonstration", episode)
         question, _ = env.reset(seed=int(rng.integers(2**31)))
+        dialect = env.get_wrapper_attr("dialect")  # of this episode, like the tools: those of a mixture differ
+        specs = {spec.name: spec for spec in env.get_wrapper_attr("tool_specs")}
         turns = []
         for move, content in source.demonstrate(env.get_wrapper_attr("task"), rng, perfect=perfect):
             action = _written(dialect, specs.get(move), content)

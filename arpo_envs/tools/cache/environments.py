@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 
 from ...errors import ConfigError
-from ...members import ANSWERED, PURE, TOOLS
+from ...members import ANSWERED, MIXED, PURE, TOOLS
 from .. import Tool
 from .answered import answered
 from .answers import Answers
@@ -21,9 +21,10 @@ def answer_tools(env: "gym.Env[Any, Any]", answers: Answers) -> None:
     Raises:
         ConfigError: it is possible for none of them, or a tool's configuration names a credential.
     """
-    base: Any = env.unwrapped
     answerable, _ = require_split(env)
-    base.tools = tuple(answered(tool, answers) if tool in answerable else tool for tool in TOOLS.of(base))
+    bases: list[Any] = [member.unwrapped for member in MIXED.of(env.unwrapped).values()] or [env.unwrapped]
+    for base in bases:
+        base.tools = tuple(answered(tool, answers) if tool in answerable else tool for tool in TOOLS.of(base))
 
 
 def require_split(env: "gym.Env[Any, Any]") -> tuple[list[Tool], list[Tool]]:
