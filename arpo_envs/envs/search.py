@@ -32,7 +32,7 @@ class SearchEnv(ToolEnv):
         relations: relations that built-in questions may use; None for all.
         results: documents that one search returns.
         tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`).
-        corpus: your own documents: a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
+        corpus: your own documents: a corpus, or the path of a JSON Lines or Parquet file (see `FileCorpus`); needs `tasks`.
         engine: "auto", "tantivy" or "sqlite" for an index of the documents; the URL of a Search-R1 server; or an engine on the
             web, by its name or the JSON file that describes it (see `arpo_envs.tools.search`).
         python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.

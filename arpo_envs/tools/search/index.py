@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from ...members import CORPUS_KEY
+from ...progress import shown
 from ...tasks.text import plain, words
 from ...tasks.world import Corpus, Document, cache_directory
 from .engines import ENGINES, Engine, kept_engine
@@ -55,12 +56,7 @@ class Index:
 
     def _told(self) -> Iterable[Document]:
         """Yields the documents, and shows how far it is if that takes longer than a few seconds."""
-        if len(self.documents) < _LONG:
-            return self.documents
-        from rich.console import Console
-        from rich.progress import track
-
-        return track(self.documents, "Indexing documents, once", console=Console(stderr=True), transient=True)
+        return shown(self.documents, len(self.documents), "Indexing documents, once", long=_LONG)
 
     def search(self, query: str, count: int) -> list[Document]:
         """Returns at most `count` documents, the best first.
