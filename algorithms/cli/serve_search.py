@@ -28,7 +28,7 @@ class ServeSearchConfig:
     topk: int = 3
     """Documents per query, for requests that do not say."""
     engine: str = "auto"
-    """tantivy, sqlite, or auto for the first of them that is installed."""
+    """tantivy, sqlite, or auto for the first of them that is installed; or dense:PACKAGE.MODULE:OBJECT, a model of yours."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

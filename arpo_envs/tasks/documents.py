@@ -114,7 +114,7 @@ def _documents(path: Path, digest: str) -> Sequence[Document]:
     kept = cache_directory() / f"lines-{digest}.npy"
     try:
         return FileDocuments(path, np.load(kept, mmap_mode="r"))
-    except (OSError, ValueError):  # not there, or damaged
+    except (OSError, ValueError, EOFError):  # not there, or damaged
         return FileDocuments(path, _placed(path, kept))
 
 
@@ -128,7 +128,7 @@ def _documents_of_parquet(path: Path, lines: Path) -> Sequence[Document]:
         bounds = np.load(kept, mmap_mode="r")
         if lines.stat().st_size == bounds[-1]:
             return FileDocuments(lines, bounds)
-    except (OSError, ValueError, IndexError):  # not there, or damaged
+    except (OSError, ValueError, EOFError, IndexError):  # not there, or damaged
         pass
     rows = ParquetTexts(path, _TEXTS)
     if len(rows) >= _KEPT and rows.copy_as_lines(lines):
