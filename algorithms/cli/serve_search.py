@@ -20,7 +20,7 @@ class ServeSearchConfig:
     """Serve documents to trainers that search over HTTP: POST /retrieve, the protocol of Search-R1."""
 
     corpus: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: the built-in world)")] = None
-    """JSON Lines file with a "title" and a "text" on each line."""
+    """JSON Lines file with a "title" and a "text" on each line, or Parquet file with these columns."""
     host: str = "127.0.0.1"
     """Address to listen at; anyone who can reach it may search."""
     port: int = 8000
@@ -28,7 +28,7 @@ class ServeSearchConfig:
     topk: int = 3
     """Documents per query, for requests that do not say."""
     engine: str = "auto"
-    """tantivy, sqlite, or auto for the first of them that is installed."""
+    """tantivy, sqlite, or auto for the first of them that is installed; or dense:PACKAGE.MODULE:OBJECT, a model of yours."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -90,6 +90,8 @@ def json_end(text: str, start: int, close: str) -> int:
 
 def behind_space(text: str, at: int) -> int:
     """Returns the index of the first character at or after `at` that is not white space."""
+    if not text[at : at + 1].isspace():  # the usual case, for which no pattern is needed
+        return at
     space = _SPACE.match(text, at)
     return space.end() if space is not None else at
 

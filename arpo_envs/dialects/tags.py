@@ -36,6 +36,17 @@ class TagDialect:
         return {spec.name: spec for spec in self.specs}
 
     @cached_property
+    def _text_parameters(self) -> dict[str, str | None]:
+        return {spec.name: spec.text_parameter for spec in self.specs}
+
+    @cached_property
+    def _usual(self) -> re.Pattern[str]:
+        """Matches what most actions look like, whole: no other `<` in them, so there is nothing to decide."""
+        with_text = [re.escape(name) for name, parameter in self._text_parameters.items() if parameter is not None]
+        names = "|".join([*with_text, "answer"])
+        return re.compile(rf"(?:<think>[^<]*+</think>)?+[^<]*+<({names})>\s*+([^<{{\s][^<]*+)</\1>\s*+")
+
+    @cached_property
     def _names(self) -> str:
         return "|".join(re.escape(name) for name in (*self._by_name, "answer", "think", "result"))
 
@@ -84,6 +95,10 @@ class TagDialect:
         >>> TagDialect((SPEC,)).parse("a <search> would do.</think><search>Bordeaux</search>")
         Call(tool='search', arguments={'query': 'Bordeaux'})
         """
+        if (usual := self._usual.fullmatch(text)) is not None:
+            name, body = usual.groups()
+            parameter = self._text_parameters.get(name)
+            return Answer(body.strip()) if parameter is None else Call(name, {parameter: body.strip()})
         at = thought_end(text, self._mark)
         while (mark := self._mark.search(text, at)) is not None:
             closing, name = mark.groups()
@@ -104,19 +119,19 @@ class TagDialect:
     def _body(self, name: str, text: str, start: int) -> Action:
         """Returns the action whose body begins at `start`."""
         close = f"</{name}>"
-        end = json_end(text, start, close)
-        if end >= 0:
+        is_object = text.startswith("{", behind_space(text, start))
+        if is_object and (end := json_end(text, start, close)) >= 0:
             return self._action(name, text[start:end].strip())
         end = text.find(close, start)
         if end < 0:
             return Mistake("format", f"<{name}> is not closed: end it with {close}.", unfinished=True)
         if name != "answer":
-            if text.startswith("{", behind_space(text, start)):
+            if is_object:
                 found = read_json(text, start, close)
                 if isinstance(found, Unreadable) and found.unfinished:
                     return Mistake("call", f"The body of <{name}> is not a JSON object: {found.why}.", unfinished=True)
             behind = end + len(close)
-            another = self._mark.search(text, behind)
+            another = self._mark.search(text, behind) if behind < len(text) else None
             if another is not None and another[0] == close and text[behind : another.start()].strip():
                 return self._ends_twice(name)
         return self._action(name, text[start:end].strip())
@@ -134,12 +149,14 @@ class TagDialect:
     def _action(self, name: str, body: str) -> Action:
         if name == "answer":
             return Answer(body) if body else Mistake("call", "The answer is empty: write <answer>your final answer</answer>.")
-        spec = self._by_name[name]
-        if spec.text_parameter is None:
-            return call_in(spec, body or "{}")
+        parameter = self._text_parameters[name]
+        if parameter is None:
+            return call_in(self._by_name[name], body or "{}")
         if not body:
-            return Mistake("call", f"The call is empty: write <{name}>{spec.text_parameter}</{name}>.")
-        return call_in(spec, body) if _holds_arguments(spec, body) else Call(name, {spec.text_parameter: body})
+            return Mistake("call", f"The call is empty: write <{name}>{parameter}</{name}>.")
+        if body[0] == "{" and _holds_arguments(self._by_name[name], body):
+            return call_in(self._by_name[name], body)
+        return Call(name, {parameter: body})
 
     def _nothing_found(self, text: str) -> Mistake:
         known = list(self._by_name)

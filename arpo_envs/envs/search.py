@@ -12,7 +12,7 @@ from ..tasks.files import FileTasks
 from ..tasks.world import Corpus, Habits, QuestionSource, load_world
 from ..tools.named import Asked, make_tools
 from ..tools.python import PythonTool
-from ..tools.search import is_elsewhere, make_search
+from ..tools.search import DenseEngine, is_elsewhere, make_search
 
 GUIDANCE = "Answer the question. Look facts up with search, one name at a time; give the answer as the documents write it."
 
@@ -32,9 +32,10 @@ class SearchEnv(ToolEnv):
         relations: relations that built-in questions may use; None for all.
         results: documents that one search returns.
         tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`).
-        corpus: your own documents: a corpus or the path of a JSON Lines file (see `FileCorpus`); needs `tasks`.
-        engine: "auto", "tantivy" or "sqlite" for an index of the documents; the URL of a Search-R1 server; or an engine on the
-            web, by its name or the JSON file that describes it (see `arpo_envs.tools.search`).
+        corpus: your own documents: a corpus, or the path of a JSON Lines or Parquet file (see `FileCorpus`); needs `tasks`.
+        engine: "auto", "tantivy" or "sqlite" for an index of the documents' words; "dense:package.module:object" or a
+            `DenseEngine` for one of vectors by a model of yours; the URL of a Search-R1 server; or an engine on the web, by its
+            name or the JSON file that describes it (see `arpo_envs.tools.search`).
         python: also offer the tool `python`, confined on this machine; using both tools earns the paper's bonus.
         tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
@@ -66,7 +67,7 @@ class SearchEnv(ToolEnv):
         results: int = 3,
         tasks: TaskSource | str | Path | None = None,
         corpus: Corpus | str | Path | None = None,
-        engine: str = "auto",
+        engine: str | DenseEngine = "auto",
         python: bool = False,
         tools: Asked | None = None,
         habits: Habits | dict[str, float] | None = None,

@@ -1,4 +1,4 @@
-"""A user's own documents, from a JSON Lines file of any length: what is not asked for stays on disk."""
+"""A user's own documents, from a JSON Lines or Parquet file of any length: what is not asked for stays on disk."""
 
 import io
 import json
@@ -15,25 +15,27 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .lines import digest_of, placed_rows, text_of
+from .parquet import ParquetTexts, is_parquet
 from .world import FORMAT, Document, cache_directory, write_atomically
 
 _EXPECTED = '{"title": "…", "text": "…"}'
+_TEXTS = ("title", "text")
 _KEPT = 5000
 """From this many documents on, where the lines begin is kept on disk: to find out, each has to be read."""
 
 
 @dataclass(frozen=True)
 class FileCorpus:
-    """Documents from a JSON Lines file with lines {"title": "…", "text": "…"}.
+    """Documents from a JSON Lines file with lines {"title": "…", "text": "…"}, or from a Parquet file with these columns.
 
     A document that does not begin with its title gets it in front, as "title: text".
 
     Args:
-        path: the file, UTF-8.
+        path: the file; Parquet if its name ends in ".parquet", which needs pyarrow, otherwise JSON Lines in UTF-8.
         digest: of its content, so that an edited file is a different corpus; computed if left empty.
 
     Raises:
-        ConfigError: the file is missing or empty, or a line is not as described; the message names the line.
+        ConfigError: the file is missing or empty, or a line or row is not as described; the message names the line or row.
     """
 
     path: Path
@@ -92,34 +94,62 @@ class FileDocuments(Sequence[Document]):
         start, end = int(self._bounds[place]), int(self._bounds[place + 1])
         try:
             row = json.loads(os.pread(self._file, end - start, start))
-            title, text = row["title"], row["text"]
-        except (ValueError, KeyError, TypeError) as error:
+            return _document(row["title"], row["text"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self._path} was changed while it was in use. Start again.") from error
-        return Document(title, text if text.startswith(title) else f"{title}: {text}")
 
     def __iter__(self) -> Iterator[Document]:
         """Yields all of them."""
         return (self[number] for number in range(len(self)))
 
 
+def _document(title: str, text: str) -> Document:
+    return Document(title, text if text.startswith(title) else f"{title}: {text}")
+
+
 @lru_cache(maxsize=4)
-def _documents(path: Path, digest: str) -> FileDocuments:
+def _documents(path: Path, digest: str) -> Sequence[Document]:
+    if is_parquet(path):
+        return _documents_of_parquet(path, cache_directory() / f"rows-{digest}.jsonl")
     kept = cache_directory() / f"lines-{digest}.npy"
     try:
         return FileDocuments(path, np.load(kept, mmap_mode="r"))
-    except (OSError, ValueError):  # not there, or damaged
-        bounds = np.fromiter(_bounds(path), np.int64)
+    except (OSError, ValueError, EOFError):  # not there, or damaged
+        return FileDocuments(path, _placed(path, kept))
+
+
+def _documents_of_parquet(path: Path, lines: Path) -> Sequence[Document]:
+    """Returns the documents of a Parquet file: a few in memory, many from a copy of their texts, in `lines`.
+
+    A row alone cannot be read from Parquet, only with thousands of others.
+    """
+    kept = lines.with_suffix(".npy")
+    try:
+        bounds = np.load(kept, mmap_mode="r")
+        if lines.stat().st_size == bounds[-1]:
+            return FileDocuments(lines, bounds)
+    except (OSError, ValueError, EOFError, IndexError):  # not there, or damaged
+        pass
+    rows = ParquetTexts(path, _TEXTS)
+    if len(rows) >= _KEPT and rows.copy_as_lines(lines):
+        return FileDocuments(lines, _placed(lines, kept))
+    return tuple(_document(**row) for row in rows)
+
+
+def _placed(path: Path, kept: Path) -> NDArray[np.int64]:
+    """Returns where the lines of a file begin and the last one ends, which it keeps if they are many."""
+    bounds = np.fromiter(_bounds(path), np.int64)
     if len(bounds) > _KEPT:
         content = io.BytesIO()
         np.save(content, bounds)
         write_atomically(kept, content.getvalue())
-    return FileDocuments(path, bounds)
+    return bounds
 
 
 def _bounds(path: Path) -> Iterator[int]:
     """Yields where the lines of a file begin, all of which it checks, and where the file ends."""
     for number, start, row in placed_rows(path, _EXPECTED):
-        for name in ("title", "text"):
+        for name in _TEXTS:
             text_of(path, number, row, name)
         yield start
     yield path.stat().st_size

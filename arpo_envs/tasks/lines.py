@@ -48,8 +48,15 @@ def placed_rows(path: Path, expected: str) -> Iterator[tuple[int, int, Mapping[s
         raise ConfigError(f"{path} has no lines. Expected one {expected} on each line.")
 
 
-def text_of(path: Path, number: int, row: Mapping[str, Any], key: str) -> str:
+def text_of(path: Path, number: int, row: Mapping[str, Any], key: str, *, unit: str = "line") -> str:
     """Returns a text that a row must have.
+
+    Args:
+        path: of the file, for messages.
+        number: of the row.
+        row: what is in it.
+        key: of the text.
+        unit: what is numbered.
 
     Raises:
         ConfigError: it is missing, empty, or something else.
@@ -57,7 +64,7 @@ def text_of(path: Path, number: int, row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         got = "nothing" if key not in row else repr(value)[:60]
-        raise ConfigError(f"{path}, line {number}: {key!r} must be a non-empty string, got {got}.")
+        raise ConfigError(f"{path}, {unit} {number}: {key!r} must be a non-empty string, got {got}.")
     return value
 
 

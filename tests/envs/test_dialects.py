@@ -258,6 +258,23 @@ def test_parse_never_raises(dialect, text):
         assert len(action.text) < 400
 
 
+ORDINARY = st.sampled_from(["Bordeaux", " ", "\n", "{", "}", "x > y", '{"query": "x"}', "\x1c", "é", "<", "</think>", ""])
+BODY = st.lists(ORDINARY, max_size=3).map("".join)
+
+
+@given(
+    text=st.builds(
+        "{}{}{}{}<{}>{}</{}>{}".format,
+        *(BODY, st.sampled_from(["", "<think>", "<think>"]), BODY, st.sampled_from(["", "</think>", "</think>"])),
+        *(st.sampled_from(TAG_NAMES[:3]), BODY, st.sampled_from(TAG_NAMES[:3]), BODY),
+    )
+)
+def test_the_short_way_to_read_usual_actions_changes_none(text):
+    the_long_way = TagDialect(SPECS)
+    vars(the_long_way)["_usual"] = re.compile("(?!)")  # matches nothing
+    assert TAGS.parse(text) == the_long_way.parse(text)
+
+
 @DIALECTS
 @pytest.mark.parametrize("depth", [50, 150, 500, 900, 990, 1000, 1100, 20_000])
 def test_deep_nesting_is_a_mistake_that_says_what_to_do(dialect, depth):

@@ -12,8 +12,9 @@ from arpo_envs import ConfigError
 from arpo_envs.tasks import documents
 from arpo_envs.tasks.documents import FileCorpus
 from arpo_envs.tasks.world import Document
-from arpo_envs.tools.search import Index, index
+from arpo_envs.tools.search import Index
 from arpo_envs.tools.search import titles as titles_module
+from arpo_envs.tools.search import words as word_module
 from arpo_envs.tools.search.titles import Titles, name_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
@@ -67,7 +68,7 @@ def test_what_is_kept_finds_the_same_without_reading_the_file_again(tmp_path: Pa
     assert not (tmp_path / "cache").exists()
 
     monkeypatch.setattr(documents, "_KEPT", 10)
-    monkeypatch.setattr(index, "_KEPT", 10)
+    monkeypatch.setattr(word_module, "_KEPT", 10)
     documents._documents.cache_clear()
     assert [Index(FileCorpus(corpus.path), "tantivy").search(query, 5) for query in queries] == expected
     assert {path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()} == {"lines", "titles", "index"}
@@ -77,10 +78,11 @@ def test_what_is_kept_finds_the_same_without_reading_the_file_again(tmp_path: Pa
     monkeypatch.setattr(Titles, "of", lambda titles: pytest.fail("the titles were sorted again"))
     assert [Index(FileCorpus(corpus.path), "tantivy").search(query, 5) for query in queries] == expected
 
-    for path in (tmp_path / "cache").glob("titles-*"):
-        path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(pytest.fail.Exception, match="sorted again"):
-        Index(FileCorpus(corpus.path), "tantivy")
+    for length in (60, 0):
+        for path in (tmp_path / "cache").glob("titles-*"):
+            path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(pytest.fail.Exception, match="sorted again"):
+            Index(FileCorpus(corpus.path), "tantivy")
 
 
 def test_a_file_that_is_changed_in_use_says_so(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from ...errors import ConfigError, ToolFault, unknown_name
 from ...tasks.text import fold
 from ...tasks.world import Document
+from .dense import NAMED, DenseEngine, is_dense
 
 _TITLE_WEIGHT = 4.0
 
@@ -156,14 +157,16 @@ def _insert(connection: sqlite3.Connection, documents: Iterable[Document]) -> No
 ENGINES: dict[str, type[TantivyEngine] | type[SqliteEngine]] = {"tantivy": TantivyEngine, "sqlite": SqliteEngine}
 
 
-def chosen_engine(name: str) -> str:
-    """Returns the name of an engine that works here; "auto" is the first that is installed.
+def chosen_engine(name: str | DenseEngine) -> str | DenseEngine:
+    """Returns an engine that works here; "auto" is the first that is installed. Whether an embedder works shows in its index.
 
     Raises:
         ConfigError: there is no such engine, or it is not installed.
     """
+    if isinstance(name, DenseEngine) or is_dense(name):
+        return name
     if name not in ("auto", *ENGINES):
-        raise unknown_name("engine", name, ("auto", *ENGINES))
+        raise unknown_name("engine", name, ("auto", *ENGINES, NAMED))
     installed = importlib.util.find_spec("tantivy") is not None
     if name == "tantivy" and not installed:
         raise ConfigError("The engine 'tantivy' is not installed. Install it (pip install tantivy) or use engine='sqlite'.")

@@ -1,89 +1,84 @@
 """A corpus made searchable, once per process.
 
 The index is read-only, shared by all environments and safe to use from several threads. `tantivy` serves it where
-installed, otherwise SQLite's FTS5; an exact title comes first with either.
+installed, otherwise SQLite's FTS5; an exact title comes first with either. Or vectors do, by a model of the user's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Protocol
 
 from ...members import CORPUS_KEY
-from ...tasks.text import plain, words
-from ...tasks.world import Corpus, Document, cache_directory
-from .engines import ENGINES, Engine, kept_engine
-from .titles import Titles, name_of
+from ...tasks.world import Corpus, Document
+from .dense import DenseEngine, VectorRanking, dense_engine, is_dense
+from .words import WordRanking
 
 _MAX_LENGTH = 4000
-_MAX_WORDS = 32
-"""Letters and words of a query that count: a model may paste a whole page."""
-_KEPT = 5000
-"""From this many documents on, an index is kept on disk if its corpus has a key: a smaller one takes less than 0.1 s."""
+"""Letters of a query that count: a model may paste a whole page."""
 
-_LONG = 50_000
-"""Documents that take some seconds to index."""
+
+class Ranking(Protocol):
+    """Ranks the documents of a corpus.
+
+    Attributes:
+        identity: what ranks, with its version; "" if nobody can say.
+    """
+
+    identity: str
+
+    def rank(self, queries: Sequence[str], count: int) -> list[list[int]]:
+        """Returns for each query the numbers of at most `count` documents, the best first."""
+        ...
 
 
 class Index:
-    """A corpus made searchable: documents whose title is the query first, then what the engine ranks best.
+    """A corpus made searchable.
 
     Args:
         corpus: what can be found.
-        engine: "tantivy" or "sqlite".
+        engine: "tantivy", "sqlite", "dense:package.module:object" or a `DenseEngine`.
+
+    Raises:
+        ConfigError: the embedder cannot be found, or cannot be used.
 
     Attributes:
-        engine_identity: what ranks, with its version.
+        engine_identity: what ranks, with its version; "" if nobody can say.
         digest: tells these documents from others, whatever they are called.
     """
 
-    def __init__(self, corpus: Corpus, engine: str) -> None:
+    def __init__(self, corpus: Corpus, engine: str | DenseEngine) -> None:
         self.documents = corpus.documents()
-        self.engine_identity = ENGINES[engine].identity()
         key = CORPUS_KEY.of(corpus)()
         self.digest = key or _digest(self.documents)
-        if key is None or len(self.documents) < _KEPT:
-            self._engine: Engine = ENGINES[engine](None, self.documents)
-            self._titles = Titles.of(document.title for document in self.documents)
-            return
-        folder = cache_directory()
-        self._engine = kept_engine(engine, folder / f"index-{key}-{self.engine_identity}", self._told)
-        titles = Titles.kept(folder / f"titles-{key}.npy")
-        if titles is None:
-            titles = Titles.of(document.title for document in self.documents)
-            titles.keep(folder / f"titles-{key}.npy")
-        self._titles = titles
-
-    def _told(self) -> Iterable[Document]:
-        """Yields the documents, and shows how far it is if that takes longer than a few seconds."""
-        if len(self.documents) < _LONG:
-            return self.documents
-        from rich.console import Console
-        from rich.progress import track
-
-        return track(self.documents, "Indexing documents, once", console=Console(stderr=True), transient=True)
+        self._ranking: Ranking
+        if isinstance(engine, DenseEngine) or is_dense(engine):
+            self._ranking = VectorRanking(self.documents, key, dense_engine(engine))
+        else:
+            self._ranking = WordRanking(self.documents, key, engine)
+        self.engine_identity = self._ranking.identity
 
     def search(self, query: str, count: int) -> list[Document]:
         """Returns at most `count` documents, the best first.
 
         Args:
-            query: any text; case, accents and punctuation do not matter, but of titles that differ only in accents or
-                punctuation (C, C++) the one spelt as in the query comes first.
+            query: any text. For words, case, accents and punctuation do not matter, but of titles that differ only in accents
+                or punctuation (C, C++) the one spelt as in the query comes first.
             count: how many documents at most.
+
+        Raises:
+            ToolFault: the engine is a model of the user's, and fails.
         """
-        return [self.documents[number] for number in self.numbers(query, count)]
+        return self.search_all([query], count)[0]
+
+    def search_all(self, queries: Sequence[str], count: int) -> list[list[Document]]:
+        """Returns what `search` finds for each query; a model sees them all at once."""
+        ranked = self._ranking.rank([query[:_MAX_LENGTH] for query in queries], count)
+        return [[self.documents[number] for number in numbers] for numbers in ranked]
 
     def numbers(self, query: str, count: int) -> list[int]:
         """Returns the numbers of what `search` finds, in the corpus's order from 0."""
-        query = query[:_MAX_LENGTH]
-        spelt = plain(query).casefold().strip()
-        name = name_of(query)
-        called = [number for number in self._titles.candidates(name) if name_of(self.documents[number].title) == name]
-        numbers = sorted(called, key=lambda number: plain(self.documents[number].title).casefold().strip() != spelt)[:count]
-        wanted = list(dict.fromkeys(words(query)))
-        if wanted and len(numbers) < count:
-            ranked = self._engine.rank(wanted[:_MAX_WORDS], count + len(numbers))
-            numbers += [number for number in ranked if number not in numbers]
-        return numbers[:count]
+        return self._ranking.rank([query[:_MAX_LENGTH]], count)[0]
 
 
 def _digest(documents: Iterable[Document]) -> str:
@@ -94,11 +89,11 @@ def _digest(documents: Iterable[Document]) -> str:
 
 
 @lru_cache(maxsize=8)
-def index_of(corpus: Corpus, engine: str) -> Index:
+def index_of(corpus: Corpus, engine: str | DenseEngine) -> Index:
     """Returns the index of a corpus, built once per process and shared.
 
     Args:
         corpus: what to search; equal corpora share one index.
-        engine: "tantivy" or "sqlite".
+        engine: see `Index`.
     """
     return Index(corpus, engine)

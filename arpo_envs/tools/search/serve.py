@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ToolFault
 from ...tasks.world import Document
 from .index import Index
 from .results import MAX_RESULTS
@@ -73,7 +73,7 @@ class RetrieveServer(ThreadingHTTPServer):
             Refused: it is not one.
         """
         queries, count, scored = self._asked(request)
-        return {"result": [_listed(self.index.search(query, count), scored=scored) for query in queries]}
+        return {"result": [_listed(found, scored=scored) for found in self.index.search_all(queries, count)]}
 
     def _asked(self, request: Any) -> tuple[list[str], int, bool]:
         if not isinstance(request, dict) or ("queries" in request) == ("query" in request):
@@ -107,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             status, answer = refused.status, {"detail": str(refused)}
             self.close_connection = True  # what is left of its body would be taken for the next request
+        except ToolFault as fault:
+            status, answer = HTTPStatus.INTERNAL_SERVER_ERROR, {"detail": str(fault)}
         self._send(status, answer)
 
     def do_GET(self) -> None:

@@ -43,7 +43,7 @@ class Titles:
         """Returns the table in a file, without reading it whole; None if there is none, or it is damaged."""
         try:
             table = np.load(path, mmap_mode="r")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return None
         return cls(table[0], table[1].view(np.int64)) if table.ndim == 2 and len(table) == 2 else None
 

@@ -6,6 +6,7 @@ from typing import Any
 from ...tasks.world import Corpus
 from .. import Stateless, ToolResult
 from ..spec import ToolSpec
+from .dense import DenseEngine
 from .engines import chosen_engine
 from .index import index_of
 from .results import SPEC, require_results, written
@@ -20,7 +21,8 @@ class SearchTool(Stateless):
     Args:
         corpus: what can be found.
         results: how many documents a call returns, 1 to 50.
-        engine: "tantivy", "sqlite", or "auto" for the first of them that is installed.
+        engine: "tantivy", "sqlite", or "auto" for the first of them that is installed; or "dense:package.module:object" or a
+            `DenseEngine`, for vectors.
 
     Raises:
         ConfigError: an argument is unknown, or out of range.
@@ -31,7 +33,7 @@ class SearchTool(Stateless):
     'Paris: city in France'
     """
 
-    def __init__(self, corpus: Corpus, *, results: int = 3, engine: str = "auto") -> None:
+    def __init__(self, corpus: Corpus, *, results: int = 3, engine: str | DenseEngine = "auto") -> None:
         require_results(results)
         self.corpus, self.results, self.engine = corpus, results, chosen_engine(engine)
         self.index = index_of(corpus, self.engine)
@@ -42,8 +44,10 @@ class SearchTool(Stateless):
         return f"{self.corpus.name}/{self.results}"
 
     @property
-    def pure(self) -> Mapping[str, Any]:
-        """What the results of a query depend on."""
+    def pure(self) -> Mapping[str, Any] | None:
+        """What the results of a query depend on; None with an embedder without a name."""
+        if not self.index.engine_identity:
+            return None
         found = {"corpus": self.index.digest, "engine": self.index.engine_identity, "results": self.results}
         return {"version": _VERSION} | found
 
@@ -67,5 +71,5 @@ class SearchTool(Stateless):
         return written([document.text for document in found], query)
 
 
-def _rebuilt(kind: type[SearchTool], corpus: Corpus, results: int, engine: str) -> SearchTool:
+def _rebuilt(kind: type[SearchTool], corpus: Corpus, results: int, engine: str | DenseEngine) -> SearchTool:
     return kind(corpus, results=results, engine=engine)
