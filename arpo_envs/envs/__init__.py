@@ -24,6 +24,7 @@ IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ARPO/Search-v0": ("arpo_envs.envs.search:SearchEnv", {}),
     "ARPO/SearchMini-v0": ("arpo_envs.envs.search:SearchEnv", _MINI),
     "ARPO/Browser-v0": ("arpo_envs.envs.browser:BrowserEnv", {}),
+    "ARPO/DeepSearch-v0": ("arpo_envs.envs.deep_search:DeepSearchEnv", {}),
     "ARPO/Python-v0": ("arpo_envs.envs.python:PythonEnv", {}),
 }
 """Every registered id with its entry point, a string, so that nothing heavy is imported and specs serialise."""

@@ -19,6 +19,7 @@ IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "A
 SMALL: dict[str, dict[str, Any]] = {
     "ARPO/Search-v0": {"cities_per_country": 3},
     "ARPO/Browser-v0": {"cities_per_country": 3},
+    "ARPO/DeepSearch-v0": {"cities_per_country": 3, "interpreter": {"imports": []}},
     "ARPO/Python-v0": {"interpreter": {"imports": []}},
 }
 """Arguments that make an environment quick to build; the laws do not depend on its size."""
