@@ -24,6 +24,7 @@ IDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ARPO/Search-v0": ("arpo_envs.envs.search:SearchEnv", {}),
     "ARPO/SearchMini-v0": ("arpo_envs.envs.search:SearchEnv", _MINI),
     "ARPO/Browser-v0": ("arpo_envs.envs.browser:BrowserEnv", {}),
+    "ARPO/DeepSearch-v0": ("arpo_envs.envs.deep_search:DeepSearchEnv", {}),
     "ARPO/DeepSearchSolver-v0": ("arpo_envs.envs.deep_search_solver:DeepSearchSolverEnv", {}),
     "ARPO/Python-v0": ("arpo_envs.envs.python:PythonEnv", {}),
     "ARPO/Mixture-v0": ("arpo_envs.envs.mixture:Mixture", {}),

@@ -1,6 +1,5 @@
 """`ARPO/Python-v0`: computational questions, answered with a Python interpreter that keeps its state."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource
 from ..tasks.world import Habits
-from ..tools import Tool
+from ..tools.interpreter import make_interpreter
 from ..tools.named import Asked, make_tools
 
 GUIDANCE = (
@@ -20,7 +19,6 @@ GUIDANCE = (
     "in full, a fraction as p/q in lowest terms."
 )
 
-BACKENDS = ("local", "e2b")
 REASONING_GYM = "reasoning-gym:"
 
 
@@ -92,7 +90,7 @@ class PythonEnv(ToolEnv):
             source = _source(tasks, split, layout)
         super().__init__(
             tasks=source,
-            tools=[_tool(backend, unsafe, interpreter or {}), *make_tools(tools)],
+            tools=[make_interpreter(backend, unsafe=unsafe, arguments=interpreter or {}), *make_tools(tools)],
             reward=reward or HierarchicalReward(bonus_tools=frozenset()),
             dialect=dialect,
             guidance=GUIDANCE,
@@ -142,28 +140,3 @@ def _says_types(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
     return '"answer_type"' in first or '"scorer"' in first
-
-
-def _tool(backend: str, unsafe: bool, arguments: Mapping[str, Any]) -> Tool:
-    if backend not in BACKENDS:
-        raise unknown_name("backend", backend, BACKENDS)
-    if backend == "local":
-        from ..tools.python import PythonTool
-
-        _require_names("PythonTool", PythonTool, arguments)
-        return PythonTool(**{"unsafe": unsafe, **arguments})
-    from ..tools.e2b import E2BTool
-
-    if unsafe:
-        raise ConfigError("unsafe would have no effect with backend='e2b': nothing runs on this machine. Leave it out.")
-    if "api_key" in arguments:
-        raise ConfigError("A key does not belong in an environment's arguments, which are printed and saved. Set E2B_API_KEY.")
-    _require_names("E2BTool", E2BTool, arguments)
-    return E2BTool(**arguments)
-
-
-def _require_names(name: str, tool: type[Tool], arguments: Mapping[str, Any]) -> None:
-    known = [parameter for parameter in inspect.signature(tool).parameters if parameter != "self"]
-    for argument in arguments:
-        if argument not in known:
-            raise unknown_name(f"argument of {name} in interpreter=", argument, known)

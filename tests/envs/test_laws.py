@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ARPO/Search-v0": {"cities_per_country": 3},
     "ARPO/Browser-v0": {"cities_per_country": 3},
     "ARPO/DeepSearchSolver-v0": {"cities_per_country": 3},
+    "ARPO/DeepSearch-v0": {"cities_per_country": 3, "interpreter": {"imports": []}},
     "ARPO/Python-v0": {"interpreter": {"imports": []}},
     "ARPO/Mixture-v0": {"envs": {"ARPO/Search-v0": 1.0, "ARPO/Browser-v0": 1.0}, "cities_per_country": 3},
 }

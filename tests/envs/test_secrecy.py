@@ -27,6 +27,7 @@ def findings(make: Any) -> list[Any]:
     [
         lambda: gym.make("ARPO/Python-v0"),
         lambda: gym.make("ARPO/Search-v0", python=True),
+        lambda: gym.make("ARPO/DeepSearch-v0", cities_per_country=3),
         lambda: PythonEnv(tasks=OfReasoning(), dialect="json", interpreter={"layers": "no-namespaces"}),
     ],
 )

@@ -16,6 +16,7 @@ IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "A
 OPTIONS: dict[str, dict[str, Any]] = {
     "ARPO/Search-v0": {"cities_per_country": 3, "python": True},
     "ARPO/Browser-v0": {"cities_per_country": 3, "search": True, "back": True},
+    "ARPO/DeepSearch-v0": {"cities_per_country": 3, "back": True},
 }
 """Quick to build, and with all tools; no episode is begun."""
 NESTED = ToolSpec(

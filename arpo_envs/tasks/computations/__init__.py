@@ -1,5 +1,9 @@
-"""Computational questions of graded difficulty, with exact answers: `source.py` draws them, the families are next to it."""
+"""Computational questions of graded difficulty, with exact answers: `source.py` draws them, the families are next to it.
 
+`families.py` also has the steps that may follow any integer, which other sources ask for, too.
+"""
+
+from .families import SMALL, Step, between, follow
 from .source import ComputationSource
 
-__all__ = ["ComputationSource"]
+__all__ = ["SMALL", "ComputationSource", "Step", "between", "follow"]

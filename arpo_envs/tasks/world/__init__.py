@@ -4,11 +4,13 @@
 `chains.py` and `variants.py` say what may be asked and what is accepted, and `questions.py` asks.
 """
 
+from .chains import LINKS, names_of
 from .corpus import FORMAT, SPLITS, Corpus, Document, World, cache_directory, load_world, split_of, write_atomically
-from .questions import Habits, QuestionSource
+from .questions import Habits, QuestionSource, lexicon_of
 
 __all__ = [
     "FORMAT",
+    "LINKS",
     "SPLITS",
     "Corpus",
     "Document",
@@ -16,7 +18,9 @@ __all__ = [
     "QuestionSource",
     "World",
     "cache_directory",
+    "lexicon_of",
     "load_world",
+    "names_of",
     "split_of",
     "write_atomically",
 ]

@@ -7,7 +7,7 @@ that has it, then a start: a fifth of the largest cities are Chinese, and "Beiji
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -229,18 +229,9 @@ class QuestionSource:
 
     # --- demonstrations ---------------------------------------------------------------------------
 
-    @cached_property
-    def _lexicon(self) -> tuple[str, ...]:
-        world = self.world
-        found = dict.fromkeys(world.names)
-        for (_, relation), column in world.columns.items():
-            if relation not in _NUMBERS:
-                found.update(dict.fromkeys(column.texts))
-        return tuple(text for text in found if text)
-
     def lexicon(self) -> Sequence[str]:
         """Returns every name and short value in the world's documents, of all splits; populations and areas are left out."""
-        return self._lexicon
+        return lexicon_of(self.world)
 
     def demonstrate(self, task: Task, rng: np.random.Generator, *, perfect: bool = False) -> Sequence[tuple[str, str]]:
         """Returns an imperfect demonstrator's moves for a question of this source; see `Habits`.
@@ -264,11 +255,22 @@ class QuestionSource:
         if habit == "repeats":
             return [searches[0], searches[0], ("answer", early)]
         if habit == "guesses":
-            return [("answer", self._lexicon[int(rng.integers(len(self._lexicon)))])]
+            names = lexicon_of(self.world)
+            return [("answer", names[int(rng.integers(len(names)))])]
         last = self.world.number(task.meta["entities"][-1])
         facts = [self.world.fact(last, relation) for relation in RELATIONS[self.world.kind(last)]]
         others = [text for text in facts if text and fold(text) != fold(task.answers[0])] or [queries[-1]]
         return [*searches, ("answer", others[int(rng.integers(len(others)))])]
+
+
+@lru_cache(maxsize=4)
+def lexicon_of(world: World) -> tuple[str, ...]:
+    """Returns every name and short value in a world's documents; populations and areas are left out."""
+    found = dict.fromkeys(world.names)
+    for (_, relation), column in world.columns.items():
+        if relation not in _NUMBERS:
+            found.update(dict.fromkeys(column.texts))
+    return tuple(text for text in found if text)
 
 
 def _rebuilt(hops: int, split: str, world: World, relations: Sequence[str], habits: Habits) -> QuestionSource:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class BrowserTool:
     Args:
         source: where pages come from.
         search: offer `browser.search`; None offers it where the source can search.
+        search_name: what the model calls it.
         back: offer `browser.back`, which is not part of the protocol.
         addresses: URLs that may be opened besides links: "any", or "known" for the task's start page and pages that were
             opened before.
@@ -48,6 +50,7 @@ class BrowserTool:
         source: PageSource,
         *,
         search: bool | None = None,
+        search_name: str = SEARCH.name,
         back: bool = False,
         addresses: str = "any",
         results: int = 20,
@@ -62,6 +65,7 @@ class BrowserTool:
             raise ConfigError(f"results and view_tokens must be at least 1, got {results} and {view_tokens}.")
         self.source, self.back, self.addresses = source, back, addresses
         self.search = source.searches if search is None else search
+        self.search_name = search_name
         self.results, self.view_tokens, self.count = results, view_tokens, count
         self.answers: tuple[Answers, ...] = ()
 
@@ -73,7 +77,7 @@ class BrowserTool:
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The functions that are offered."""
-        return (*([SEARCH] if self.search else []), OPEN, FIND, *([BACK] if self.back else []))
+        return (*([replace(SEARCH, name=self.search_name)] if self.search else []), OPEN, FIND, *([BACK] if self.back else []))
 
     def open(self, task: Task, rng: np.random.Generator) -> "BrowserSession":
         """Starts a session in which nothing is shown yet.
@@ -122,7 +126,7 @@ class BrowserSession:
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
         """Runs one function; what the model did wrong is the result, and changes nothing."""
-        run = {SEARCH.name: self._search, OPEN.name: self._open, FIND.name: self._find, BACK.name: self._back}[name]
+        run = {self.tool.search_name: self._search, OPEN.name: self._open, FIND.name: self._find, BACK.name: self._back}[name]
         try:
             state, first, lines = run(arguments, timeout)
             text = view(state.page(), state.cursor, first, lines, count=self.tool.count, limit=self.tool.view_tokens)

@@ -25,6 +25,8 @@ class WorldSite:
 
     Args:
         world: what the pages are about.
+        summaries: whether a result of a search shows the beginning of its document; otherwise it shows only the kind of entity,
+            and whatever is asked for must be read on the page.
 
     >>> from arpo_envs.tasks.world import load_world
     >>> site = WorldSite(load_world(2))
@@ -35,17 +37,17 @@ class WorldSite:
     searches = True
     trusted = True
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, *, summaries: bool = True) -> None:
+        self.world, self.summaries = world, summaries
 
-    def __reduce__(self) -> tuple[type["WorldSite"], tuple[World]]:
-        """Pickles by its world."""
-        return type(self), (self.world,)
+    def __reduce__(self) -> tuple[object, tuple[World, bool]]:
+        """Pickles by its arguments."""
+        return _rebuilt, (self.world, self.summaries)
 
     @property
     def name(self) -> str:
         """What distinguishes it from other sources."""
-        return f"site of {self.world.name}"
+        return f"site of {self.world.name}{'' if self.summaries else ', without summaries'}"
 
     def url(self, entity: int) -> str:
         """Returns where an entity's page is."""
@@ -62,7 +64,14 @@ class WorldSite:
     def search(self, query: str, count: int, *, timeout: float) -> list[Hit] | PageError:
         """Returns what the tool `search` would find, as links."""
         found = self._index.numbers(query, count)
-        return [Hit(self.url(number), self.world.names[number], self.world.document(number).text[:_SHOWN]) for number in found]
+        return [Hit(self.url(number), self.world.names[number], self._summary(number)) for number in found]
+
+    def _summary(self, entity: int) -> str:
+        return self.world.document(entity).text[:_SHOWN] if self.summaries else self._kind(entity)
+
+    def _kind(self, entity: int) -> str:
+        kind = self.world.kind(entity)
+        return "chemical element" if kind == "element" else kind
 
     @cached_property
     def _index(self) -> "Index":
@@ -87,7 +96,7 @@ class WorldSite:
 
     def _facts(self, entity: int) -> str:
         world = self.world
-        kind, name = world.kind(entity), escape(world.names[entity])
+        name = escape(world.names[entity])
         rows = [
             f"<li>{relation}: {self._named(world.target(entity, relation), text)}</li>"
             for relation in world.relations(entity)
@@ -96,8 +105,7 @@ class WorldSite:
         for wanted in LISTS:
             if (entity, wanted) in self._lists:
                 rows.append(f"<li><a href='{self.url(entity)}/{wanted}'>list of {wanted}</a></li>")
-        about = "chemical element" if kind == "element" else kind
-        return f"<title>{name}</title><h1>{name}</h1><p>{about}</p><ul>{''.join(rows)}</ul>"
+        return f"<title>{name}</title><h1>{name}</h1><p>{self._kind(entity)}</p><ul>{''.join(rows)}</ul>"
 
     def _list(self, country: int, wanted: str) -> str:
         rows = [f"<li>{self._named(one, self.world.names[one])}</li>" for one in self._lists[country, wanted]]
@@ -107,6 +115,10 @@ class WorldSite:
 
     def _named(self, entity: int, text: str) -> str:
         return f"<a href='{self.url(entity)}'>{escape(text)}</a>" if entity >= 0 else escape(text)
+
+
+def _rebuilt(world: World, summaries: bool) -> WorldSite:
+    return WorldSite(world, summaries=summaries)
 
 
 def _number(text: str) -> int:

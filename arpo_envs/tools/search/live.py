@@ -15,10 +15,11 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus
 
 from ...errors import ConfigError, ToolFault, unknown_name
 from .. import Stateless, ToolResult
+from ..domains import ascii_name, is_within
 from ..spec import ToolSpec
 from .results import SPEC, asked_for, require_results, written
 from .service import JsonService, TooSlow
@@ -110,7 +111,7 @@ class LiveSearchTool(Stateless):
     def __init__(self, engine: LiveEngine | str | Path, *, results: int = 3, blocked: Sequence[str] = ()) -> None:
         require_results(results)
         self.engine = engine if isinstance(engine, LiveEngine) else LiveEngine.read(engine)
-        self.results, self.blocked = results, tuple(domain.casefold().strip(".") for domain in blocked)
+        self.results, self.blocked = results, tuple(ascii_name(domain) for domain in blocked)
         self._key()
         self._service = JsonService(self.engine.url.partition("{")[0])
 
@@ -178,11 +179,7 @@ class LiveSearchTool(Stateless):
         return found
 
     def _is_blocked(self, found: Any) -> bool:
-        try:
-            host = (urlsplit(_field(found, self.engine.link)).hostname or "").casefold().rstrip(".")
-        except ValueError:  # not an address, so of no domain
-            return False
-        return any(host == domain or host.endswith(f".{domain}") for domain in self.blocked)
+        return is_within(_field(found, self.engine.link), self.blocked)
 
     def _text(self, found: Any) -> str:
         title, text, link = (_field(found, name) for name in (self.engine.title, self.engine.text, self.engine.link))
