@@ -175,7 +175,7 @@ def test_own_pages_and_questions(tmp_path: Path) -> None:
         ({"site": "x"}, "site= needs tasks="),
         ({"tasks": DeepQuestions(), "difficulty": 1, "split": None}, "difficulty would have no effect"),
         ({"blocked": "world.example"}, "list of names"),
-        ({"blocked": ["https://world.example"]}, "is no domain"),
+        ({"blocked": ["https://world.example"]}, "is not a domain"),
         ({"backend": "locale"}, "Did you mean 'local'"),
         ({"interpreter": {"memory": 1}}, "Did you mean 'memory_mb'"),
         ({"results": 0}, "at least 1"),
