@@ -7,55 +7,27 @@ out of turns.
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
-from .errors import CloneError, ConfigError
+from .errors import ConfigError
 from .forking import ForkLevel, reseeded
 from .members import REPLAYED_CALLS, TOOL_IDENTITY
+from .outcome import Outcome, RewardRule, Score
 from .spaces import MAX_TEXT, TextSpace
 from .tasks import Task, TaskSource
 from .tools import Session, Tool, ToolResult
+from .tools.clones import cloned_sessions
 from .tools.spec import ToolSpec
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reward rule may see of an episode: only what the model itself wrote and really did.
-
-    Args:
-        answer: the text of the model's answer, None if it never answered.
-        well_formed: no action of the episode was a format mistake.
-        tools_used: names of the tools that ran at least once without an error.
-    """
-
-    answer: str | None
-    well_formed: bool
-    tools_used: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A reward with its parts, for people and logs.
-
-    Args:
-        value: the reward.
-        success: whether the answer counts as right, in [0, 1], for evaluation.
-    """
-
-    value: float
-    success: float
-
+__all__ = ["Outcome", "RewardRule", "Score", "ToolEnv"]
 
 _LIMIT = "limit"
 """Status of a call that is refused because none is left."""
-
-RewardRule = Callable[[Task, Outcome], Score]
 
 
 class ToolEnv(gym.Env[str, str]):
@@ -296,7 +268,7 @@ class ToolEnv(gym.Env[str, str]):
                 state[name] = value
             elif name != "sessions":
                 state[name] = copy.deepcopy(value, memo)
-        state["sessions"] = _all_cloned(self.sessions, memo)  # last: nothing can fail after them and leak them
+        state["sessions"] = cloned_sessions(self.sessions, memo)  # last: nothing can fail after them and leak them
         return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ToolEnv":
@@ -372,27 +344,3 @@ class ToolEnv(gym.Env[str, str]):
             **self.details(),
         }
         return observation, dict(self._last_info)
-
-
-def _all_cloned(sessions: dict[int, Session], memo: dict[int, Any]) -> dict[int, Session]:
-    """Clones all sessions, or none: if one fails, the clones made before it are closed."""
-    clones: dict[int, Session] = {}
-    try:
-        for key, session in sessions.items():
-            clones[key] = _cloned(session, memo)
-    except BaseException:
-        for made in clones.values():
-            made.close()
-        raise
-    return clones
-
-
-def _cloned(session: Session, memo: dict[int, Any]) -> Session:
-    """Clones a session once per copy of the stack, even if others hold it too."""
-    if id(session) not in memo:
-        (child,) = session.clone(1)
-        if isinstance(child, CloneError):
-            raise child
-        memo[id(session)] = child
-    twin: Session = memo[id(session)]
-    return twin

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core import RewardRule, ToolEnv
+from ..core import ToolEnv
 from ..errors import ConfigError, require_effect, unknown_name
+from ..outcome import RewardRule
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core import RewardRule, ToolEnv
+from ..core import ToolEnv
 from ..errors import ConfigError, require_effect
+from ..outcome import RewardRule
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.documents import FileCorpus
