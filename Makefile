@@ -16,7 +16,7 @@ train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
 
 # Less than a minute, for between two edits: without processes, commands, models that are trained or checked as a whole.
-SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws conformance check_tool \
+SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws complete fuzz conformance check_tool \
 	checkers questions world benchmark_files reasoning) test_docs.py test_examples.py test_readme.py test_sample_plugin.py \
 	test_layering.py test_plugins.py test_ci.py test_reading_order.py $(patsubst %,algorithms/test_%.py,trainer embedded every_recipe \
 	packed_gradients openai_policy)) \

@@ -7,7 +7,7 @@
 """
 
 from . import members
-from .core import Outcome, RewardRule, Score, ToolEnv
+from .core import ToolEnv
 from .dialects import Answer, Call, Dialect, Mistake, make_dialect
 from .envs import register
 from .errors import (
@@ -22,6 +22,7 @@ from .errors import (
     ToolFault,
 )
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, snapshot
+from .outcome import Outcome, RewardRule, Score
 from .partners import Partner, Turn
 from .plugins import Plugin, Registry
 from .restoring import restore

@@ -7,55 +7,27 @@ out of turns.
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
-from .errors import CloneError, ConfigError
+from .errors import ConfigError
 from .forking import ForkLevel, reseeded
 from .members import REPLAYED_CALLS, TOOL_IDENTITY
+from .outcome import Outcome, RewardRule, Score
 from .spaces import MAX_TEXT, TextSpace
 from .tasks import Task, TaskSource
 from .tools import Session, Tool, ToolResult
+from .tools.clones import cloned_sessions
 from .tools.spec import ToolSpec
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reward rule may see of an episode: only what the model itself wrote and really did.
-
-    Args:
-        answer: the text of the model's answer, None if it never answered.
-        well_formed: no action of the episode was a format mistake.
-        tools_used: names of the tools that ran at least once without an error.
-    """
-
-    answer: str | None
-    well_formed: bool
-    tools_used: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A reward with its parts, for people and logs.
-
-    Args:
-        value: the reward.
-        success: whether the answer counts as right, in [0, 1], for evaluation.
-    """
-
-    value: float
-    success: float
-
+__all__ = ["Outcome", "RewardRule", "Score", "ToolEnv"]
 
 _LIMIT = "limit"
 """Status of a call that is refused because none is left."""
-
-RewardRule = Callable[[Task, Outcome], Score]
 
 
 class ToolEnv(gym.Env[str, str]):
@@ -71,13 +43,13 @@ class ToolEnv(gym.Env[str, str]):
         max_tool_calls: calls that are executed; the model is told when none is left.
         result_characters: a tool's result is cut to this length, with a mark.
         tool_timeout: seconds one call may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
 
     Raises:
         ConfigError: two tools share a name, or a limit makes no sense.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
     shared: ClassVar[frozenset[str]] = frozenset(
         {"tasks", "tools", "reward", "dialect", "tool_specs", "instructions", "spec", "_owner", "_task"}
     )
@@ -116,6 +88,7 @@ class ToolEnv(gym.Env[str, str]):
         self.action_space = TextSpace()
         self.sessions: dict[int, Session] = {}  # by the tool's index: names of one tool share one session
         self._task: Task | None = None
+        self._shown = 0  # entries of the transcript that were printed
         self._begin(None)
 
     def _require_arguments(self) -> None:
@@ -130,8 +103,8 @@ class ToolEnv(gym.Env[str, str]):
             raise ConfigError(f"max_tool_calls must not be negative, got {self.max_tool_calls}.")
         if not 1 <= self.result_characters <= MAX_TEXT // 2:
             raise ConfigError(f"result_characters must lie between 1 and {MAX_TEXT // 2}, got {self.result_characters}.")
-        if self.render_mode not in (None, "ansi"):
-            raise ConfigError(f"render_mode must be None or 'ansi', got {self.render_mode!r}.")
+        if self.render_mode not in (None, *self.metadata["render_modes"]):
+            raise ConfigError(f"render_mode must be None, 'ansi' or 'human', got {self.render_mode!r}.")
 
     # --- Gymnasium's interface ------------------------------------------------------------------
 
@@ -211,14 +184,23 @@ class ToolEnv(gym.Env[str, str]):
     def render(self) -> str | None:
         """Returns the conversation so far as text, in mode "ansi".
 
+        In mode "human", reset and step call it, and it prints what it has not printed yet. A clone prints what it does itself.
+
         Raises:
             ResetNeeded: no episode was started.
         """
         if self.render_mode is None:
-            gym.logger.warn("render() was called without a render_mode; pass render_mode='ansi' to gym.make.")
+            gym.logger.warn("render() was called without a render_mode; pass render_mode='ansi' or 'human' to gym.make.")
             return None
         self.task  # noqa: B018  # raises when there is no episode
-        return "\n".join(text if role == "action" else f"\n{text}\n" for role, text in self._transcript).strip()
+        if self.render_mode == "human":
+            from .screen import show  # rich is imported only where something is shown
+
+            show(self._transcript[self._shown :])
+            self._shown = len(self._transcript)
+            return None
+        said = [text if who == "action" else f"\n{text}\n" for who, text in self._transcript if who != "end"]
+        return "\n".join(said).strip()
 
     def close(self) -> None:
         """Ends the episode and frees its sessions; clones and snapshots live on."""
@@ -296,7 +278,7 @@ class ToolEnv(gym.Env[str, str]):
                 state[name] = value
             elif name != "sessions":
                 state[name] = copy.deepcopy(value, memo)
-        state["sessions"] = _all_cloned(self.sessions, memo)  # last: nothing can fail after them and leak them
+        state["sessions"] = cloned_sessions(self.sessions, memo)  # last: nothing can fail after them and leak them
         return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ToolEnv":
@@ -317,6 +299,7 @@ class ToolEnv(gym.Env[str, str]):
         self._tools_used: frozenset[str] = frozenset()
         self._withheld: dict[str, ToolResult] = {}
         self._transcript: list[tuple[str, str]] = []
+        self._shown = 0
         self._last_observation: str = ""
         self._last_info: dict[str, Any] = {}
 
@@ -343,7 +326,7 @@ class ToolEnv(gym.Env[str, str]):
     def _finish(self, answer: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         score = self.reward(self.task, Outcome(answer, self._well_formed, self._tools_used))
         self._running = False
-        observation, info = self._observe("", status="answered", tool="")
+        observation, info = self._observe("", status="answered", tool="", end=f"answered, reward {score.value:g}")
         info |= {"answer": answer, "success": score.success}
         self._last_info = dict(info)
         return observation, score.value, True, False, info
@@ -353,15 +336,17 @@ class ToolEnv(gym.Env[str, str]):
         self._running = False
         notice = f"{text}\nThe conversation is over: no turns are left."
         wrapped = self.dialect.result(notice[: self.result_characters + 100], trusted=trusted)
-        observation, info = self._observe(wrapped, status=status, tool=tool)
+        observation, info = self._observe(wrapped, status=status, tool=tool, end=f"truncated, reward {score.value:g}")
         info |= {"success": score.success}
         self._last_info = dict(info)
         return observation, score.value, False, True, info
 
-    def _observe(self, observation: str, *, status: str, tool: str) -> tuple[str, dict[str, Any]]:
-        """Records and returns an observation with its info, which holds immutable values only."""
+    def _observe(self, observation: str, *, status: str, tool: str, end: str = "") -> tuple[str, dict[str, Any]]:
+        """Records and returns an observation with its info, which holds immutable values only; `end` says how it ended."""
         observation = observation.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text
-        self._transcript.append(("observation", observation))
+        self._transcript.append(("question" if status == "reset" else "observation", observation))
+        if end:
+            self._transcript.append(("end", end))
         self._last_observation = observation
         self._last_info = {
             "task": self.task.id,
@@ -371,28 +356,6 @@ class ToolEnv(gym.Env[str, str]):
             "status": status,
             **self.details(),
         }
+        if self.render_mode == "human":
+            self.render()
         return observation, dict(self._last_info)
-
-
-def _all_cloned(sessions: dict[int, Session], memo: dict[int, Any]) -> dict[int, Session]:
-    """Clones all sessions, or none: if one fails, the clones made before it are closed."""
-    clones: dict[int, Session] = {}
-    try:
-        for key, session in sessions.items():
-            clones[key] = _cloned(session, memo)
-    except BaseException:
-        for made in clones.values():
-            made.close()
-        raise
-    return clones
-
-
-def _cloned(session: Session, memo: dict[int, Any]) -> Session:
-    """Clones a session once per copy of the stack, even if others hold it too."""
-    if id(session) not in memo:
-        (child,) = session.clone(1)
-        if isinstance(child, CloneError):
-            raise child
-        memo[id(session)] = child
-    twin: Session = memo[id(session)]
-    return twin

@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from .errors import ArpoError, CloneError, ForkError, NotForkable, SnapshotMismatch
-from .members import IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS, SHARED
+from .errors import ArpoError, CloneError, SnapshotMismatch
+from .members import IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS
 
 _FORMAT = 1
 
@@ -320,21 +320,16 @@ def _copies_by_reset(layer: "gym.Env[Any, Any]") -> bool:
 
 
 def _require_forkable(env: "gym.Env[Any, Any]") -> None:
-    if fork_level(env) is not ForkLevel.NONE:
-        return
-    stack = layers(env)
-    for layer in stack:
-        if _copies_by_reset(layer):
-            raise NotForkable(
-                f"{type(layer).__name__} inherits gymnasium.utils.EzPickle, which copies it by constructing a new one: its "
-                "state would be lost. Drop EzPickle, or define __deepcopy__."
-            )
-        if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
-            raise NotForkable(f"The wrapper {type(layer).__name__} declares fork_level NONE.")
-    raise NotForkable(
-        f"{describe(env)} does not declare that it can be copied. If a deep copy of {type(stack[-1]).__name__} is right, "
-        "say so with `fork_level = ForkLevel.EXACT` and check it with arpo_envs.testing.check_forkable_env."
-    )
+    if fork_level(env) is ForkLevel.NONE:
+        from . import refusals  # only a fork that fails needs them
+
+        stack = layers(env)
+        for layer in stack:
+            if _copies_by_reset(layer):
+                raise refusals.copied_by_reset(layer)
+            if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
+                raise refusals.declared_none(layer)
+        raise refusals.undeclared(stack[-1], describe(env))
 
 
 def _deepcopy(env: EnvT, memo: dict[int, Any]) -> EnvT:
@@ -344,29 +339,12 @@ def _deepcopy(env: EnvT, memo: dict[int, Any]) -> EnvT:
         _abandon(memo.get(id(env.unwrapped)))
         if isinstance(error, ArpoError):
             raise
-        raise _blame(env, error) from error
+        from . import refusals
+
+        raise refusals.failed_copy(layers(env), describe(env), error) from error
 
 
 def _abandon(twin: Any) -> None:
     """Frees the sessions of a base environment that was copied before a wrapper around it failed."""
     if twin is not None and "sessions" in vars(twin):  # else it failed before it held anything
         RELEASE.of(twin)()
-
-
-def _blame(env: "gym.Env[Any, Any]", error: Exception) -> ForkError:
-    """Returns an error naming the layer and attribute that cannot be copied."""
-    stack = layers(env)
-    for layer in stack:
-        others = {id(other): other for other in stack}
-        cloned = {*SHARED.of(layer), "sessions"} if layer is env.unwrapped else set()  # never deep-copied
-        for name, value in vars(layer).items():
-            if name in cloned:
-                continue
-            try:
-                copy.deepcopy(value, dict(others))
-            except Exception as reason:  # noqa: BLE001  # as in _deepcopy
-                return NotForkable(
-                    f"{type(layer).__name__}.{name} (a {type(value).__name__}) cannot be copied: {reason}. "
-                    "Define __deepcopy__ on it or on the layer, or declare fork_level NONE."
-                )
-    return NotForkable(f"{describe(env)} cannot be copied: {error}")

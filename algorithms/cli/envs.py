@@ -17,6 +17,7 @@ from arpo_envs import ArpoError, members
 from arpo_envs.envs.named import ENVS
 
 from ..rollout import TextEnv
+from .baselines import QUESTIONS, REMEMBERED, baselines
 from .docstrings import argument_docs, first_sentence
 from .environments import env_maker
 from .mixtures import MIXTURE, weights_in
@@ -38,6 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     if config.env is not None:
         console.print(explained(config.env), highlight=False)
+        with console.status(f"asking {QUESTIONS} questions"):
+            found = scored(config.env)
+        console.print(found, highlight=False)
+        made_as = config.env if weights_in(config.env) is None else MIXTURE
+        console.print(Text(f'Play it:    arpo play {config.env}\nIn Python:  gym.make("{made_as}", …)', style="dim"))
         return 0
     console.print(listed(), highlight=False)
     console.print(Text("More about one:  arpo envs ARPO/Search-v0\nPlay it:         arpo play ARPO/Search-v0", style="dim"))
@@ -96,7 +102,6 @@ def _explained(name: str, env: TextEnv) -> Group:
     for argument, default, meaning in _arguments(kind, spec.kwargs if spec is not None else {}):
         table.add_row(Text(argument, style="bold"), default, Text(meaning))
     task = members.TASK.through(env)
-    made_as = name if weights_in(name) is None else MIXTURE
     answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
     return Group(
         Text.assemble((name, "bold cyan"), f"  {first_sentence(kind.__doc__)}."),
@@ -105,8 +110,28 @@ def _explained(name: str, env: TextEnv) -> Group:
         Text(""),
         table,
         Panel(Text(str(question)) + answer, title=f"An example question (seed {_EXAMPLE_SEED})", title_align="left"),
-        Text(f'Play it:    arpo play {name}\nIn Python:  gym.make("{made_as}", …)', style="dim"),
     )
+
+
+def scored(name: str) -> Table | Text:
+    """Returns what held-out questions earn before anything is learned, or why that cannot be found out here.
+
+    Raises:
+        ConfigError: no environment has that id.
+    """
+    try:
+        found = baselines(name)
+    except ArpoError as error:  # the rest of the page is right without it
+        return Text(f"Baselines cannot be measured here: {error}\n", style="yellow")
+    table = Table(title=f"Right answers to {QUESTIONS} held-out questions", title_justify="left", show_header=False)
+    rows = {
+        "expert": (found.expert, "a demonstrator who calls the tools"),
+        "closed book": (found.closed_book, f"without tools: what the most similar of {REMEMBERED} training questions has"),
+        "majority": (found.majority, "always the best single answer"),
+    }
+    for row, (share, meaning) in rows.items():
+        table.add_row(Text(row, style="bold"), "–" if share is None else f"{share:.3f}", meaning)
+    return table
 
 
 def _arguments(kind: type, preset: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from arpo_envs import ArpoError
 from arpo_envs.arguments import described, example
+from arpo_envs.screen import question_panel, result_panel
 
 from .docstrings import with_help
 from .environments import env_maker
@@ -142,9 +142,7 @@ class _Table:
         self.console.print(table)
 
     def _question(self, rest: str) -> None:
-        self.console.print(
-            Panel(Text(self.game.question, style="bold"), title="Question", title_align="left", border_style="cyan")
-        )
+        self.console.print(question_panel(self.game.question))
 
     def _help(self, rest: str) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2))
@@ -170,9 +168,7 @@ class _Table:
 
     def _show(self, move: Move) -> None:
         if move.observation:
-            inside = re.fullmatch(r"<(\w+)>(.*)</\1>", move.observation, re.DOTALL)
-            text = inside[2] if inside is not None else move.observation
-            self.console.print(Panel(Text(text), title="Result", title_align="left", border_style="dim"))
+            self.console.print(result_panel(move.observation))
         if move.ended is not None:
             self._verdict()
 

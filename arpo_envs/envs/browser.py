@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core import RewardRule, ToolEnv
+from ..core import ToolEnv
 from ..errors import ConfigError, require_effect
+from ..outcome import RewardRule
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.files import FileTasks
@@ -20,7 +21,7 @@ GUIDANCE = (
 
 
 class BrowserEnv(ToolEnv):
-    """Answer a question by following links from page to page.
+    r"""Answer a question by following links from page to page.
 
     Without `tasks` and `site`, both come from the built-in world of cities, countries and elements: the start page is given,
     nothing can be searched, and only links lead on. `info` has "clicks", the links opened so far, and "optimal_clicks", the
@@ -46,17 +47,42 @@ class BrowserEnv(ToolEnv):
         max_tool_calls: calls that are executed.
         result_characters: a result is cut to this length.
         tool_timeout: seconds one call may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
 
     Raises:
         ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
-    >>> env = BrowserEnv(split="test", cities_per_country=10)
+    >>> env = BrowserEnv(split="test", cities_per_country=10, render_mode="ansi")
     >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
-    >>> print(env.step('<browser.open>{}</browser.open>')[0].splitlines()[0])
+    >>> for action in ("<browser.open>{}</browser.open>", '<browser.open>{"id": 0}</browser.open>', "<answer>Berlin</answer>"):
+    ...     view, reward, *_, info = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
+    What is the capital of the country of Köln?
+    Start page: https://world.example/city-2886242
+    <browser.open>{}</browser.open>
     <result>[0] Köln (https://world.example/city-2886242)
-    >>> info["clicks"], info["optimal_clicks"]
-    (0, 1)
+    **viewing lines [0 - 7] of 7**
+    L0: # Köln
+    L1:
+    L2: city
+    L3:
+    L4:   * country: 【0†Germany】
+    L5:   * population: 1,024,621
+    L6:   * time zone: Europe/Berlin
+    L7:   * nearest city: 【1†Düsseldorf】</result>
+    <browser.open>{"id": 0}</browser.open>
+    <result>[1] Germany (https://world.example/country-DE)
+    **viewing lines [0 - 17] of 17**
+    L0: # Germany
+    L1:
+    L2: country
+    L3:
+    L4:   * continent: Europe
+    L5:   * capital: 【0†Berlin】
+    L6:   * currency: Euro ... 【5†list of elements】</result>
+    <answer>Berlin</answer>
+    >>> reward, info["clicks"], info["optimal_clicks"]
+    (1.0, 1, 1)
     """
 
     def __init__(

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core import RewardRule, ToolEnv
+from ..core import ToolEnv
 from ..errors import ConfigError, require_effect, unknown_name
+from ..outcome import RewardRule
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.computations import ComputationSource
@@ -23,7 +24,7 @@ REASONING_GYM = "reasoning-gym:"
 
 
 class PythonEnv(ToolEnv):
-    """Answer a question by running Python code, cell by cell, in one namespace.
+    r"""Answer a question by running Python code, cell by cell, in one namespace.
 
     Without `tasks`, the questions are generated; see `ComputationSource`.
 
@@ -45,14 +46,28 @@ class PythonEnv(ToolEnv):
         max_tool_calls: cells that are executed.
         result_characters: a result is cut to this length.
         tool_timeout: seconds one cell may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
 
     Raises:
         ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
-    >>> env = PythonEnv(split="test", families=["primes"])
+    >>> env = PythonEnv(split="test", families=["primes"], render_mode="ansi")
     >>> env.tasks.name, [spec.name for spec in env.tool_specs]
     ('computations(difficulty 1, test, only primes)', ['python'])
+    >>> cells = "x = sum(all(n % d for d in range(2, n)) for n in range(306, 975)); x", "(x * x + 72) % 232"
+    >>> actions = *(env.dialect.call("python", {"code": cell}) for cell in cells), "<answer>36</answer>"
+    >>> question, info = env.reset(options={"task": "primes-1-4155105776"})  # doctest: +SKIP
+    >>> for action in actions:  # doctest: +SKIP
+    ...     result, reward, *_ = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))  # doctest: +SKIP
+    Let x be the number of primes between 306 and 974. What is the remainder when x squared plus 72 is divided by 232?
+    <python>x = sum(all(n % d for d in range(2, n)) for n in range(306, 975)); x</python>
+    <result>102</result>
+    <python>(x * x + 72) % 232</python>
+    <result>36</result>
+    <answer>36</answer>
+    >>> reward  # doctest: +SKIP
+    1.0
     """
 
     def __init__(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core import RewardRule, ToolEnv
+from ..core import ToolEnv
 from ..errors import ConfigError, require_effect
+from ..outcome import RewardRule
 from ..rewards import HierarchicalReward
 from ..tasks import TaskSource
 from ..tasks.documents import FileCorpus
@@ -20,7 +21,7 @@ COMPUTE = " Compute with python rather than in your head: variables keep their v
 
 
 class SearchEnv(ToolEnv):
-    """Answer a question by searching documents.
+    r"""Answer a question by searching documents.
 
     Without `tasks` and `corpus`, both come from the built-in world of cities, countries and elements.
 
@@ -45,15 +46,24 @@ class SearchEnv(ToolEnv):
         max_tool_calls: searches that are executed.
         result_characters: a result is cut to this length.
         tool_timeout: seconds one search may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
 
     Raises:
         ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
-    >>> env = SearchEnv(hops=2, split="test", cities_per_country=10)
+    >>> env = SearchEnv(split="test", cities_per_country=10, results=1, result_characters=75, render_mode="ansi")
     >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
-    >>> question
-    'What is the capital of the country of Köln?'
+    >>> for action in ("<search>Köln</search>", "<search>Germany</search>", "<answer>Berlin</answer>"):
+    ...     result, reward, *_ = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))
+    What is the capital of the country of Köln?
+    <search>Köln</search>
+    <result>Köln: city in Germany; population 1,024,621; time zone Europe/Berlin; neare… [cut: 19 more characters]</result>
+    <search>Germany</search>
+    <result>Germany: country in Europe; capital Berlin; currency Euro; calling code 49;… [cut: 203 more characters]</result>
+    <answer>Berlin</answer>
+    >>> reward
+    1.0
     """
 
     def __init__(

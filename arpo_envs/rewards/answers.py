@@ -17,8 +17,9 @@ from .wrapping import unwrapped
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
-_WRAPPED = re.compile(r"^[(\[{](.*[^\W\d_].*)[)\]}]$")
+_LETTER = re.compile(r"[^\W\d_]")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
+_OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALONE = frozenset("-.()[]{}")
 """Signs that are not words by themselves."""
@@ -58,9 +59,8 @@ def _token(word: str) -> str:
     if _ACRONYM.match(word.rstrip(",;:!?")):
         return word.replace(".", "").rstrip(",;:!?")
     trimmed = trimmed.lstrip(",;:!?\"'`")
-    wrapped = _WRAPPED.match(trimmed)
-    if wrapped and not any(character.isdigit() for character in trimmed):
-        trimmed = wrapped[1]
+    if trimmed[:1] in _OPEN and trimmed[-1:] in _CLOSE and _LETTER.search(trimmed) and not any(map(str.isdigit, trimmed)):
+        trimmed = trimmed[1:-1]
     return "" if trimmed in _ALONE else trimmed
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..core import Outcome, Score
 from ..errors import ConfigError
+from ..outcome import Outcome, Score
 from ..tasks import Task
 from .checking import check
 

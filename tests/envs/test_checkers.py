@@ -159,6 +159,7 @@ def test_what_does_hang_is_wrong_within_its_time(monkeypatch):
         "(" * 5000,
         "{" * 1000 + "}" * 1000,
         "x" * 100_000,
+        "[" + "x" * 1_000_000,
         "1" * 100_000,
         "\\frac{1}" * 3000,
         "5\x00",

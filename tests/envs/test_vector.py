@@ -255,5 +255,5 @@ def test_an_info_that_does_not_fit_is_the_fault_of_its_row():
 def test_metadata_is_a_copy():
     envs = towns(1)
     assert "autoreset_mode" not in TownEnv.metadata
-    assert json.dumps(envs.metadata["render_modes"]) == '["ansi"]'
+    assert json.dumps(envs.metadata["render_modes"]) == '["ansi", "human"]'
     envs.close()

@@ -39,7 +39,7 @@ class LedgerEnv(ToolEnv):
     Args:
         largest: amount.
         dialect: "tags" or "json".
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
     """
 
     def __init__(

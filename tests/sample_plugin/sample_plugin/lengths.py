@@ -36,7 +36,7 @@ class LengthsEnv(ToolEnv):
         largest: number in a question.
         split: "train" asks for even numbers, "test" for odd ones.
         dialect: "tags" or "json".
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
     """
 
     def __init__(
