@@ -165,16 +165,15 @@ class ToolEnv(gym.Env[str, str]):
         parsed = self.dialect.parse(action)
         if isinstance(parsed, Answer):
             return self._finish(parsed.text)
-        status, tool = "mistake", ""
+        status, tool, trusted = "mistake", "", False
         if isinstance(parsed, Mistake):
-            text = parsed.text
+            text, trusted = parsed.text, True
             if parsed.kind == "format":
                 self._well_formed = False
         elif self._tool_calls >= self.max_tool_calls:
             text, status = f"No tool calls are left ({self.max_tool_calls} of {self.max_tool_calls} used).", _LIMIT
         else:
             text, status, tool = self._run(parsed, withheld.get(parsed.tool))
-        trusted = isinstance(parsed, Mistake)
         if self._turn >= self.max_turns:
             return self._give_up(text, status, tool, trusted)
         observation = self.dialect.result(self._with_notice(text), trusted=trusted)
@@ -309,7 +308,7 @@ class ToolEnv(gym.Env[str, str]):
         session = self.sessions[self._owner[call.tool]]
         result = withheld or session.call(call.tool, call.arguments, timeout=self.tool_timeout)
         self._tool_calls += 1
-        if result.error is None and withheld is None:
+        if result.error is None and withheld is None and call.tool not in self._tools_used:
             self._tools_used |= {call.tool}
         return result.text, "ok" if result.error is None else result.error, call.tool
 
@@ -343,19 +342,22 @@ class ToolEnv(gym.Env[str, str]):
 
     def _observe(self, observation: str, *, status: str, tool: str, end: str = "") -> tuple[str, dict[str, Any]]:
         """Records and returns an observation with its info, which holds immutable values only; `end` says how it ended."""
-        observation = observation.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text
+        if not observation.isascii():
+            observation = observation.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text
         self._transcript.append(("question" if status == "reset" else "observation", observation))
         if end:
             self._transcript.append(("end", end))
         self._last_observation = observation
-        self._last_info = {
+        info: dict[str, Any] = {
             "task": self.task.id,
             "turn": self._turn,
             "tool_calls": self._tool_calls,
             "tool": tool,
             "status": status,
-            **self.details(),
         }
+        if details := self.details():
+            info |= details
+        self._last_info = info
         if self.render_mode == "human":
             self.render()
-        return observation, dict(self._last_info)
+        return observation, info.copy()
