@@ -99,7 +99,7 @@ class LinkedQuestions:
         Args:
             task: a question of this source.
             rng: the only source of randomness.
-            perfect: without bad habits: the fewest clicks.
+            perfect: without bad habits: the links that the question names, though a shorter way may lead to the same page.
 
         Returns:
             Moves ("browser.open", its arguments as JSON), the last one ("answer", text).
