@@ -1,13 +1,16 @@
 """A text browser whose state is pure data.
 
-`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files), `html.py` turns what it
-finds into lines with numbered links (`page.py`), in a process of its own if need be (`conversion.py`), `display.py` shows
+`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files, `live_site.py`: the live
+web, by way of `http/`; `searched_by.py` lets a search engine find them), `html.py` turns what it finds into lines with numbered
+links (`page.py`), or `readable.py` only the text, in a process of its own if need be (`conversion.py`), `display.py` shows
 them, `state.py` remembers what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
 """
 
 from .conversion import read
 from .folder_site import FolderSite
+from .live_site import LiveSite
 from .page import Page
+from .searched_by import SearchedBy
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
 from .tool import BrowserSession, BrowserTool
@@ -20,9 +23,11 @@ __all__ = [
     "Document",
     "FolderSite",
     "Hit",
+    "LiveSite",
     "Page",
     "PageError",
     "PageSource",
+    "SearchedBy",
     "WorldSite",
     "read",
 ]

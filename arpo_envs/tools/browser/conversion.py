@@ -17,9 +17,12 @@ MAX_HTML = 4 * 2**20
 _SECONDS = 5.0
 """Processor time that reading may take; megabytes take a tenth of it."""
 _KEPT = 1024
+_WHOLE = ("html:to_record", ("selectolax.lexbor",))
+_READABLE = ("readable:to_readable_record", ("selectolax.lexbor", "trafilatura"))
+"""Functions that read, and the libraries they need."""
 
 
-def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False) -> Page | PageError:
+def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False, readable: bool = False) -> Page | PageError:
     """Returns what a browser would show of a URL; the pages last read are kept.
 
     Args:
@@ -27,6 +30,7 @@ def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = Fal
         url: of the page.
         timeout: seconds that fetching and reading may take together.
         raw: whether to show the HTML as it is.
+        readable: whether to leave out what stands around the text, with trafilatura.
     """
     began = time.monotonic()
     found = source.fetch(url, timeout=timeout)
@@ -36,21 +40,23 @@ def read(source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = Fal
         return PageError(f"the page is too large ({len(found.html)} bytes; at most {MAX_HTML} are read)")
     if raw:
         return _source_of(found)
-    return page_of(found, trusted=source.trusted, timeout=max(began + timeout - time.monotonic(), 0.01))
+    left = max(began + timeout - time.monotonic(), 0.01)
+    return page_of(found, trusted=source.trusted, timeout=left, readable=readable)
 
 
-def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+def page_of(document: Document, *, trusted: bool, timeout: float, readable: bool = False) -> Page | PageError:
     """Returns a document as a page.
 
     Args:
         document: what a source has.
         trusted: whether its HTML can be read in this process; nesting alone can end a process.
         timeout: seconds that reading may take in a process of its own.
+        readable: whether to leave out what stands around the text, always in a process of its own.
     """
-    if trusted:
+    if trusted and not readable:
         return _page(document)
     try:
-        return _page_read_apart(_Asked(document, timeout))
+        return _page_read_apart(_Asked(document, readable, timeout))
     except (Overrun, Raised) as error:
         return PageError(f"the page cannot be read: {error}")
 
@@ -65,13 +71,15 @@ class _Asked:
     """A document to be read; how long that may take does not make it another one."""
 
     document: Document
+    readable: bool
     timeout: float = field(compare=False)
 
 
 @lru_cache(maxsize=_KEPT)
 def _page_read_apart(asked: _Asked) -> Page:
     document = asked.document
-    reader = shared_worker(f"{__package__}.html:to_record", ("selectolax.lexbor",), longest=8 * MAX_HTML)
+    function, modules = _READABLE if asked.readable else _WHOLE
+    reader = shared_worker(f"{__package__}.{function}", modules, longest=8 * MAX_HTML)
     found = reader.call((document.html, document.url, document.title), seconds=_SECONDS, wall=asked.timeout)
     return Page(found["url"], found["title"], found["text"], tuple(found["links"]))
 
