@@ -66,7 +66,7 @@ class Server:
 def serving(
     routes: Mapping[str, Said], *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> Iterator[Server]:
-    """Answers each path as said, others with 404; a connection serves as many requests as it is sent."""
+    """Answers each path as said, others with 404; a connection serves one request after the other until one wants it closed."""
     with socket.create_server((host, port)) as listening:
         found = Server(listening.getsockname()[1])
         threads: list[threading.Thread] = []
@@ -91,6 +91,8 @@ def serving(
                             said(talking)
                             return
                         talking.sendall(said)
+                        if headers.get("connection") == "close" or b"Connection: close" in said[:999]:
+                            return
 
         def listen() -> None:
             with contextlib.suppress(OSError):
