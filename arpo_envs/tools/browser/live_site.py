@@ -72,6 +72,8 @@ class LiveSite:
                 raise ConfigError(f"Pages of the live web need {module}: pip install 'arpo-envs[browse]'")
         from .http import networks
 
+        object.__setattr__(self, "allow", tuple(self.allow))
+        object.__setattr__(self, "ports", None if self.ports is None else tuple(self.ports))
         networks(self.allow)
         if self.tries < 1 or self.max_bytes < 1 or min(self.redirects, self.delay) < 0:
             raise ConfigError(

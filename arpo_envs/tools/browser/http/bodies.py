@@ -10,6 +10,8 @@ ACCEPTED = "gzip, deflate"
 _PLAIN = ("", "identity")
 _COMPRESSED = ("gzip", "x-gzip", "deflate")
 _STEP = 1 << 16
+_MOST_PIECES = 1 << 17
+"""A chunk of one byte costs as much time as one of thousands."""
 _EITHER = zlib.MAX_WBITS | 32
 """For zlib: the header says whether it is gzip's."""
 
@@ -34,6 +36,7 @@ def decompressed(pieces: Iterable[bytes], encoding: str, *, most: int, cut: bool
     if encoding not in (*_PLAIN, *_COMPRESSED):
         raise Unavailable("it is compressed in a way that is not read")
     found = bytearray()
+    pieces = _counted(pieces)
     for piece in pieces if encoding in _PLAIN else _inflated(pieces):
         found += piece
         if len(found) > most:
@@ -41,6 +44,13 @@ def decompressed(pieces: Iterable[bytes], encoding: str, *, most: int, cut: bool
                 return bytes(found[:most])
             raise Unavailable(f"the page is too large (at most {most} bytes are read)")
     return bytes(found)
+
+
+def _counted(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for number, piece in enumerate(pieces):
+        if number == _MOST_PIECES:
+            raise Unavailable("the server sends it in too many pieces")
+        yield piece
 
 
 def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -26,12 +26,14 @@ class Rules:
     """What one site asks.
 
     Args:
-        text: its robots.txt, empty where there is none; None if it could not be asked for, which forbids everything.
+        text: its robots.txt, empty where there is none.
         until: when it is asked for again.
+        failure: why it could not be asked for, which forbids everything; empty if it could.
     """
 
-    text: str | None
+    text: str
     until: float
+    failure: str = ""
 
 
 class Robots:
@@ -59,14 +61,14 @@ class Robots:
             TooLate: the deadline has passed.
             ToolFault: this machine fails.
         """
-        text = self._of(url, visit).text
-        if text is None:
-            raise Unavailable("the site's robots.txt cannot be reached, which forbids everything to robots")
-        if not text.strip():
+        rules = self._of(url, visit)
+        if rules.failure:
+            raise Unavailable(f"the site's robots.txt cannot be reached, which forbids everything to robots: {rules.failure}")
+        if not rules.text.strip():
             return 0.0
         reader = shared_worker(f"{__package__}.rules:verdict")
         try:
-            found = reader.call((text, str(url), self._agent), seconds=_PROCESSOR_SECONDS, wall=visit.bounds.left())
+            found = reader.call((rules.text, str(url), self._agent), seconds=_PROCESSOR_SECONDS, wall=visit.bounds.left())
         except (Overrun, Raised):
             visit.bounds.left()
             raise Unavailable("the site's robots.txt cannot be read, which forbids everything to robots") from None
@@ -95,10 +97,10 @@ class Robots:
             answer = _found(url, visit)
         except TooLate:
             raise
-        except Unavailable:
-            return Rules(None, now + _SECONDS_UNREACHABLE)
+        except Unavailable as failure:
+            return Rules("", now + _SECONDS_UNREACHABLE, str(failure))
         if answer.status >= 500:
-            return Rules(None, now + _SECONDS_UNREACHABLE)
+            return Rules("", now + _SECONDS_UNREACHABLE, f"the server answered with status {answer.status}")
         return Rules(answer.body.decode("utf-8", "replace"), now + _SECONDS)
 
 
