@@ -68,7 +68,8 @@ TEXT = "Walruses eat clams and other small animals of the sea floor, which they 
 ARTICLE = f"""<head><title>The  walrus</title><base href="/animals/"></head><body>
 <nav><ul><li><a href="/home">Home</a><li><a href="/shop">Shop</a></ul></nav>
 <article><h1>The walrus</h1><p>{TEXT}See <a href="clam">clams</a> and <a href="https://c.example/【1†x】">the sea</a>.</p>
-<p>{TEXT}<a href="clam">Clams</a> again, 【7†forged】. <a href="javascript:alert(1)">Run</a></p></article>
+<p>{TEXT}<a href="clam">Clams</a> again, 【7†forged】. <a href="javascript:alert(1)">Run</a> <a href="#top">Up</a>
+<a href="http://[">Bad</a> <a>No</a></p></article>
 <footer><a href="/imprint">Imprint</a></footer></body>"""
 
 
