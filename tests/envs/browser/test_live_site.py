@@ -148,7 +148,7 @@ def test_robots_are_obeyed_on_every_step() -> None:
         assert shown(site().fetch(f"{url}/no", timeout=60.0)) == "<p>hello"
 
 
-CIRCLE = {f"/{number}": redirects(f"/{number + 1}") for number in range(6)}
+SIX = {f"/{number}": redirects(f"/{number + 1}") for number in range(5)} | {"/5": says(b"User-agent: *\nDisallow: /")}
 MEANINGS: dict[str, tuple[dict[str, Said], bool | str]] = {
     "none": ({}, True),
     "forbidden": ({"/robots.txt": says(b"Disallow: /", 403)}, True),
@@ -157,7 +157,8 @@ MEANINGS: dict[str, tuple[dict[str, Said], bool | str]] = {
     "broken off": ({"/robots.txt": says(b"x", Content_Length="9")}, UNREACHABLE),
     "elsewhere": ({"/robots.txt": redirects("/0"), "/0": says(b"User-agent: *\nDisallow: /")}, FORBIDDEN),
     "private": ({"/robots.txt": redirects("http://10.0.0.1/robots.txt")}, UNREACHABLE),
-    "circle": (CIRCLE | {"/robots.txt": redirects("/0")}, True),
+    "five redirects": (SIX | {"/robots.txt": redirects("/1")}, FORBIDDEN),
+    "six redirects": (SIX | {"/robots.txt": redirects("/0")}, True),
     "no page": ({"/robots.txt": says(b"User-agent: *\nDisallow: /", Content_Type="image/png")}, FORBIDDEN),
     "begins in time": ({"/robots.txt": says(b"User-agent: *\nDisallow: /\n" + b"# more\n" * 100_000)}, FORBIDDEN),
     "too late": ({"/robots.txt": says(b"# more\n" * 100_000 + b"User-agent: *\nDisallow: /\n")}, True),

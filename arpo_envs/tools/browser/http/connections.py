@@ -122,6 +122,9 @@ class BoundedStream(httpcore.NetworkStream):
         """
         try:
             encrypted = self._stream.start_tls(ssl_context, server_hostname, self._bounds.left())
+        except TooLate:  # whoever asked for the connection does not know it yet
+            self.close()
+            raise
         except httpcore.ConnectError as error:
             is_untrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)
             raise Unavailable("its certificate is not valid" if is_untrusted else "no secure connection can be made") from None

@@ -27,11 +27,13 @@ class Pace:
 
         Raises:
             Unavailable: its turn comes too late.
+            TooLate: the time is up.
         """
+        bounds.left()
         now = time.monotonic()
         with self._lock:
             turn = max(now, self._next.get(host, now))
-            if turn >= bounds.deadline:
+            if turn > now and turn >= bounds.deadline:
                 raise Unavailable("the site wants more time between two visits; open another one")
             if seconds > 0:
                 self._next[host] = turn + seconds
