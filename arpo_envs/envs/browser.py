@@ -11,7 +11,7 @@ from ..tasks import TaskSource
 from ..tasks.files import FileTasks
 from ..tasks.web import LinkedQuestions
 from ..tasks.world import Habits, load_world
-from ..tools.browser import CITING, BrowserSession, BrowserTool, FolderSite, PageSource, WorldSite
+from ..tools.browser import CITING, BrowserSession, BrowserTool, FolderSite, LiveSite, PageSource, SearchedBy, WorldSite
 from ..tools.named import Asked, make_tools
 
 GUIDANCE = (
@@ -34,11 +34,12 @@ class BrowserEnv(ToolEnv):
         cities_per_country: size of the built-in world; None for all cities.
         relations: relations that built-in questions may use; None for all.
         tasks: your own questions: a source or the path of a JSON Lines file (see `FileTasks`); "start" may name a page.
-        site: your own pages: a source or the path of a folder of HTML; needs `tasks`.
-        search: offer `browser.search`, too.
+        site: your own pages: a source, the path of a folder of HTML, or "live" for the web (`LiveSite`); needs `tasks`.
+        search: offer `browser.search`, too; with `site`, the name or JSON file of a search engine on the web that answers it.
         back: offer `browser.back`, too.
         addresses: pages that can be opened by their URL: "known" (default; the start page and pages opened before) or "any".
         view_tokens: words that a view of a page shows.
+        readable: show only the readable text of pages, with the links in it (needs trafilatura).
         tools: more tools: a name, "package.module:object", a tool, several of these, or a mapping from names to arguments.
         habits: shares of the demonstrator's habits, as `Habits` or its keyword arguments.
         reward: a reward rule; default `HierarchicalReward` without a bonus, as there is only one tool.
@@ -95,10 +96,11 @@ class BrowserEnv(ToolEnv):
         relations: Sequence[str] | None = None,
         tasks: TaskSource | str | Path | None = None,
         site: PageSource | str | Path | None = None,
-        search: bool = False,
+        search: bool | str = False,
         back: bool = False,
         addresses: str = "known",
         view_tokens: int = 400,
+        readable: bool = False,
         tools: Asked | None = None,
         habits: Habits | dict[str, float] | None = None,
         reward: RewardRule | None = None,
@@ -128,7 +130,11 @@ class BrowserEnv(ToolEnv):
         else:
             source = FileTasks(tasks) if isinstance(tasks, str | Path) else tasks
         pages = WorldSite(load_world(cities_per_country, world or "real")) if site is None else _pages(site)
-        browser = BrowserTool(pages, search=search, back=back, addresses=addresses, view_tokens=view_tokens)
+        if isinstance(search, str):
+            if site is None:
+                raise ConfigError(f"search={search!r} needs site=: the built-in pages are not on the web. Use search=True.")
+            pages, search = SearchedBy(search, pages), True
+        browser = BrowserTool(pages, search=search, back=back, addresses=addresses, view_tokens=view_tokens, readable=readable)
         super().__init__(
             tasks=source,
             tools=[browser, *make_tools(tools)],
@@ -162,4 +168,6 @@ class BrowserEnv(ToolEnv):
 
 
 def _pages(site: PageSource | str | Path) -> PageSource:
+    if site == "live":
+        return LiveSite()
     return FolderSite(site) if isinstance(site, str | Path) else site

@@ -1,7 +1,8 @@
 """A text browser whose state is pure data.
 
-`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files; `blocked_site.py` leaves
-domains out), `html.py` turns what it finds into lines with numbered links (`page.py`), in a process of its own if need be
+`sources.py` says where pages come from (`world_site.py`: the built-in world, `folder_site.py`: files, `live_site.py`: the live
+web, by way of `http/`; `searched_by.py` lets a search engine find them, `blocked_site.py` leaves domains out), `html.py` turns
+what it finds into lines with numbered links (`page.py`), or `readable.py` only the text, in a process of its own if need be
 (`conversion.py`), `recorded.py` lets a recording answer instead of a source, `display.py` shows them, `state.py` remembers
 what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` and `browser.find`.
 """
@@ -9,7 +10,9 @@ what was shown, and `tool.py` offers it all as `browser.search`, `browser.open` 
 from .blocked_site import BlockedSite
 from .conversion import read
 from .folder_site import FolderSite
+from .live_site import LiveSite
 from .page import Page
+from .searched_by import SearchedBy
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
 from .tool import BrowserSession, BrowserTool
@@ -23,9 +26,11 @@ __all__ = [
     "Document",
     "FolderSite",
     "Hit",
+    "LiveSite",
     "Page",
     "PageError",
     "PageSource",
+    "SearchedBy",
     "WorldSite",
     "read",
 ]

@@ -19,13 +19,22 @@ MAX_HTML = 4 * 2**20
 _SECONDS = 5.0
 """Processor time that reading may take; megabytes take a tenth of it."""
 _KEPT = 1024
+_WHOLE = ("html:to_record", ("selectolax.lexbor",))
+_READABLE = ("readable:to_readable_record", ("selectolax.lexbor", "trafilatura"))
+"""Functions that read, and the libraries they need."""
 
 Convert = Callable[..., Page | PageError]
 """Takes what `page_of` takes, and returns what it would."""
 
 
 def read(
-    source: PageSource, url: str, *, timeout: float = 10.0, raw: bool = False, convert: Convert | None = None
+    source: PageSource,
+    url: str,
+    *,
+    timeout: float = 10.0,
+    raw: bool = False,
+    readable: bool = False,
+    convert: Convert | None = None,
 ) -> Page | PageError:
     """Returns what a browser would show of a URL; the pages last read are kept.
 
@@ -34,6 +43,7 @@ def read(
         url: of the page.
         timeout: seconds that fetching and reading may take together.
         raw: whether to show the HTML as it is.
+        readable: whether to leave out what stands around the text, with trafilatura.
         convert: how a document becomes a page; by default as `page_of` does it.
     """
     began = time.monotonic()
@@ -45,21 +55,22 @@ def read(
     if raw:
         return _source_of(found)
     left = max(began + timeout - time.monotonic(), 0.01)
-    return (convert or page_of)(found, trusted=source.trusted, timeout=left)
+    return (convert or page_of)(found, trusted=source.trusted, timeout=left, readable=readable)
 
 
-def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+def page_of(document: Document, *, trusted: bool, timeout: float, readable: bool = False) -> Page | PageError:
     """Returns a document as a page.
 
     Args:
         document: what a source has.
         trusted: whether its HTML can be read in this process; nesting alone can end a process.
         timeout: seconds that reading may take in a process of its own.
+        readable: whether to leave out what stands around the text, always in a process of its own.
     """
-    if trusted:
+    if trusted and not readable:
         return _page(document)
     try:
-        return _page_read_apart(_Asked(document, timeout))
+        return _page_read_apart(_Asked(document, readable, timeout))
     except (Overrun, Raised) as error:
         return PageError(f"the page cannot be read: {error}")
 
@@ -74,13 +85,15 @@ class _Asked:
     """A document to be read; how long that may take does not make it another one."""
 
     document: Document
+    readable: bool
     timeout: float = field(compare=False)
 
 
 @lru_cache(maxsize=_KEPT)
 def _page_read_apart(asked: _Asked) -> Page:
     document = asked.document
-    reader = shared_worker(f"{__package__}.html:to_record", ("selectolax.lexbor",), longest=8 * MAX_HTML)
+    function, modules = _READABLE if asked.readable else _WHOLE
+    reader = shared_worker(f"{__package__}.{function}", modules, longest=8 * MAX_HTML)
     found = reader.call((document.html, document.url, document.title), seconds=_SECONDS, wall=asked.timeout)
     return Page(found["url"], found["title"], found["text"], tuple(found["links"]))
 

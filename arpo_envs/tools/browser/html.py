@@ -46,7 +46,7 @@ def to_page(html: str | bytes, url: str, title: str = "") -> Page:
     parsed = LexborHTMLParser(text.encode("utf-8", "replace").decode("utf-8"))
     named = parsed.css_first("head title")
     base = parsed.css_first("head base[href]")
-    writer = _Writer(url, _joined(url, base.attributes.get("href") or "") or url if base is not None else url)
+    writer = _Writer(url, joined(url, base.attributes.get("href") or "") or url if base is not None else url)
     if parsed.root is not None:
         _walk(parsed.root, writer)
     own = _SPACE.sub(" ", named.text()).strip() if named is not None else ""
@@ -224,7 +224,7 @@ def _linked(node: "LexborNode", href: str, writer: _Writer, numbers: dict[str, i
         child = child.next
     writer.images = inside.images
     text = _SPACE.sub(" ", inside.text()).strip()
-    target = None if href.startswith("#") else _joined(writer.base, href)
+    target = None if href.startswith("#") else joined(writer.base, href)
     if not text or target is None:
         return text
     domain = urlsplit(target).netloc
@@ -232,8 +232,12 @@ def _linked(node: "LexborNode", href: str, writer: _Writer, numbers: dict[str, i
     return link_mark(number, text, "" if domain == urlsplit(writer.url).netloc else without_marks(domain))
 
 
-def _joined(base: str, link: str) -> str | None:
-    """Returns the URL that a link means, None for what is no page: mail, scripts, nonsense."""
+def joined(base: str, link: str) -> str | None:
+    """Returns the URL that a link means, None for what is no page: mail, scripts, nonsense.
+
+    >>> joined("https://a.example/b/", "c"), joined("https://a.example/b/", "mailto:d@a.example")
+    ('https://a.example/b/c', None)
+    """
     try:
         joined = urljoin(base, link.strip())
         parts = urlsplit(joined)

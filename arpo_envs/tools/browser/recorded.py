@@ -95,18 +95,18 @@ class PlacedSource:
         answer = self._asked("browser.search", {"query": query, "count": count}, live, timeout)
         return PageError(answer.value["error"]) if answer.failed else [Hit(*row) for row in answer.value]
 
-    def page(self, document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+    def page(self, document: Document, *, trusted: bool, timeout: float, readable: bool = False) -> Page | PageError:
         """Returns a document as a page; see `page_of`."""
-        if trusted:
+        if trusted and not readable:
             return page_of(document, trusted=True, timeout=timeout)
 
         def live() -> Answer:
-            page = page_of(document, trusted=False, timeout=timeout)
+            page = page_of(document, trusted=trusted, timeout=timeout, readable=readable)
             if isinstance(page, PageError):
                 return _failed(page)
             return Answer({"title": page.title, "text": page.text, "links": list(page.links)})
 
-        answer = self._asked("browser.read", _digest(document), live, timeout)
+        answer = self._asked("browser.read", _digest(document) | {"readable": readable}, live, timeout)
         if answer.failed:
             return PageError(answer.value["error"])
         return Page(document.url, answer.value["title"], answer.value["text"], tuple(answer.value["links"]))

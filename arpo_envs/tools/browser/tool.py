@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,10 @@ class BrowserTool:
         results: how many results a search shows at most.
         view_tokens: how many tokens a view shows, unless the model asks for a number of lines.
         count: how many tokens a line has; by default its words.
+        readable: show only the readable text of pages, with trafilatura, and of its links those within that text.
 
     Raises:
-        ConfigError: an argument is out of range, or the source cannot search.
+        ConfigError: an argument is out of range, the source cannot search, or trafilatura is not installed.
     """
 
     fork_level = ForkLevel.EXACT
@@ -56,6 +58,7 @@ class BrowserTool:
         results: int = 20,
         view_tokens: int = VIEW_TOKENS,
         count: Count = count_words,
+        readable: bool = False,
     ) -> None:
         if addresses not in ADDRESSES:
             raise unknown_name("addresses", addresses, ADDRESSES)
@@ -63,7 +66,9 @@ class BrowserTool:
             raise ConfigError(f"{source.name} cannot search. Leave search=True out, or use a source that can.")
         if min(results, view_tokens) < 1:
             raise ConfigError(f"results and view_tokens must be at least 1, got {results} and {view_tokens}.")
-        self.source, self.back, self.addresses = source, back, addresses
+        if readable and find_spec("trafilatura") is None:
+            raise ConfigError("readable=True needs trafilatura: pip install 'arpo-envs[browse]'")
+        self.source, self.back, self.addresses, self.readable = source, back, addresses, readable
         self.search = source.searches if search is None else search
         self.search_name = search_name
         self.results, self.view_tokens, self.count = results, view_tokens, count
@@ -72,7 +77,8 @@ class BrowserTool:
     @property
     def identity(self) -> str:
         """What distinguishes this tool from another browser: see `ToolEnv.identity`."""
-        return f"{self.source.name}/{self.addresses}/{self.results}/{self.view_tokens}"
+        readable = "/readable" if self.readable else ""
+        return f"{self.source.name}/{self.addresses}/{self.results}/{self.view_tokens}{readable}"
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -189,7 +195,7 @@ class BrowserSession:
 
     def _fetched(self, url: str, raw: bool, timeout: float) -> Page:
         raw, url = raw or url.startswith(SOURCE_PREFIX), url.removeprefix(SOURCE_PREFIX)
-        found = read(self.source, url, timeout=timeout, raw=raw, convert=converter(self.source))
+        found = read(self.source, url, timeout=timeout, raw=raw, readable=self.tool.readable, convert=converter(self.source))
         if isinstance(found, PageError):
             raise UsageError(f"Error fetching URL `{shortened((SOURCE_PREFIX if raw else '') + url)}`: {shortened(found.text)}")
         return found

@@ -96,6 +96,20 @@ class LiveEngine:
         return cls(name=file.stem, **found)
 
 
+@dataclass(frozen=True)
+class Found:
+    """One result of a search on the web."""
+
+    title: str
+    text: str
+    link: str
+
+    @property
+    def line(self) -> str:
+        """What the model reads of it."""
+        return f"{self.title}: {self.text} ({self.link})" if self.link else f"{self.title}: {self.text}"
+
+
 class LiveSearchTool(Stateless):
     """The tool `search`: a search engine on the web, or any other behind HTTP.
 
@@ -145,10 +159,22 @@ class LiveSearchTool(Stateless):
         Raises:
             ToolFault: the engine is gone, refuses, or answers something else.
         """
-        query, engine = asked_for(arguments), self.engine
+        query = asked_for(arguments)
+        found = self.find(query, self.results, timeout=timeout)
+        if found is None:
+            return ToolResult(f"timed out after {timeout:g} s", "timeout")
+        return written([each.line for each in found], query)
+
+    def find(self, query: str, count: int, *, timeout: float) -> list[Found] | None:
+        """Returns at most `count` results, those on blocked domains left out; None if there was no answer in time.
+
+        Raises:
+            ToolFault: the engine is gone, refuses, or answers something else.
+        """
+        query, engine = query.encode("utf-8", "replace").decode(), self.engine
         fill = partial(
             _filled,
-            values={"{query}": query, "{query_in_url}": quote_plus(query), "{count}": str(self.results), "{key}": self._key()},
+            values={"{query}": query, "{query_in_url}": quote_plus(query), "{count}": str(count), "{key}": self._key()},
         )
         try:
             answer = self._service.ask(
@@ -160,9 +186,8 @@ class LiveSearchTool(Stateless):
                 body=fill(engine.body),
             )
         except TooSlow:
-            return ToolResult(f"timed out after {timeout:g} s", "timeout")
-        texts = [self._text(found) for found in self._found(answer) if not self._is_blocked(found)]
-        return written(texts[: self.results], query)
+            return None
+        return [self._read(found) for found in self._found(answer) if not self._is_blocked(found)][:count]
 
     def _key(self) -> str:
         name = self.engine.key
@@ -181,9 +206,8 @@ class LiveSearchTool(Stateless):
     def _is_blocked(self, found: Any) -> bool:
         return is_within(_field(found, self.engine.link), self.blocked)
 
-    def _text(self, found: Any) -> str:
-        title, text, link = (_field(found, name) for name in (self.engine.title, self.engine.text, self.engine.link))
-        return f"{title}: {text} ({link})" if link else f"{title}: {text}"
+    def _read(self, found: Any) -> Found:
+        return Found(*(_field(found, name) for name in (self.engine.title, self.engine.text, self.engine.link)))
 
 
 def _field(found: Any, path: str) -> str:
