@@ -10,12 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_sites import HOME, PAGES, Site
+from web_servers import says, serving, site
 
 import arpo_envs
 from arpo_envs import ConfigError, Task, ToolFault
 from arpo_envs.envs.browser import BrowserEnv
 from arpo_envs.testing import check_tool
-from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, Hit, Page, PageError, PageSource, WorldSite, recorded
+from arpo_envs.tools.browser import (
+    BrowserTool,
+    Document,
+    FolderSite,
+    Hit,
+    Page,
+    PageError,
+    PageSource,
+    WorldSite,
+    read,
+    recorded,
+)
 from arpo_envs.tools.browser.conversion import MAX_HTML
 from arpo_envs.tools.cache import Answers, Cache, Recorder, Replayer, Store, answer_tools, answered, cached
 
@@ -180,7 +192,7 @@ def test_how_a_page_was_read_is_recorded_and_no_memory_of_this_process_shows(sto
     """Reading has a limit of time: here it is missed at first, and in the replay nothing is read at all."""
     busy = [True]
 
-    def page_of(document: Document, *, trusted: bool, timeout: float) -> Page | PageError:
+    def page_of(document: Document, *, trusted: bool, timeout: float, readable: bool) -> Page | PageError:
         return PageError("the page cannot be read: too slow") if busy[0] else Page(document.url, "Read", "late", ("x",))
 
     monkeypatch.setattr(recorded, "page_of", page_of)
@@ -278,3 +290,33 @@ def test_an_environment_is_replayed_with_its_snapshots(store: Store, monkeypatch
     for name in ("fetch", "search"):
         monkeypatch.setattr(WorldSite, name, getattr(Forbidden, name))
     assert episode(Replayer(store)) == seen
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_the_live_web_is_shown_again_after_its_server_has_gone(store: Store, readable: bool) -> None:
+    pages = {"/": says(b"<h1>Home</h1><p>Go <a href='/two'>on</a>."), "/two": says(b"<p>two"), "/gone": says(b"", status=404)}
+
+    def walk(answers: Answers, port: int) -> list[str]:
+        tool = answered(BrowserTool(site(), readable=readable), answers)
+        session = tool.open(TASK, np.random.default_rng(0))
+        calls = [{"id": f"http://a.example:{port}/"}, {"id": 0}, {"id": f"http://a.example:{port}/gone"}]
+        return [session.call("browser.open", call, timeout=20.0).text for call in calls]
+
+    with serving(pages) as server:
+        port = server.port
+        first = walk(Recorder(store), port)
+    assert "two" in first[1]
+    assert walk(Replayer(store), port) == first
+
+
+def test_readable_text_is_not_taken_for_the_whole_page(store: Store) -> None:
+    kept = Recorder(store)
+    whole, text = (
+        answered(BrowserTool(Site(trusted=trusted), readable=readable, search=False), kept).open(TASK, np.random.default_rng(0))
+        for trusted, readable in ((False, False), (True, True))
+    )
+    for session, readable in ((whole, False), (text, True)):
+        shown = session.call("browser.open", {}, timeout=20.0).text
+        page = read(Site(trusted=False), HOME, readable=readable)
+        assert isinstance(page, Page)
+        assert page.text.splitlines()[0] in shown
