@@ -17,7 +17,8 @@ train: .venv/installed
 
 # Less than a minute, for between two edits: without processes, commands, models that are trained or checked as a whole.
 SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws complete fuzz conformance check_tool \
-	checkers questions world benchmark_files reasoning) test_docs.py test_examples.py test_readme.py test_sample_plugin.py \
+	checkers questions world benchmark_files reasoning atari textworld) test_docs.py test_examples.py test_readme.py \
+	test_sample_plugin.py \
 	test_layering.py test_plugins.py test_ci.py test_reading_order.py $(patsubst %,algorithms/test_%.py,trainer embedded every_recipe \
 	packed_gradients openai_policy)) \
 	--ignore-glob='tests/algorithms/test_cli*' --ignore-glob='tests/algorithms/test_check_*' \
@@ -87,6 +88,9 @@ study: .venv/installed
 	# And the two libraries that a benchmark compares with: they pin other versions, and one of them Python.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --ignore-requires-python \
 		gem-llm skyrl-gym
+	# And an environment that tests fork, which would compile an interpreter; with no wheel for this machine, they are skipped.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary :all: textworld \
+		|| echo "No wheel of textworld fits this machine: its tests will be skipped."
 	touch $@
 
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt
