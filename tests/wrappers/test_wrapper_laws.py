@@ -1,5 +1,6 @@
 """The laws of forking for every wrapper on every registered environment, and for stacks of two, Gymnasium's own among them."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -110,8 +111,8 @@ def test_stacks_of_two_fork_by_the_laws(outer, inner):
 @pytest.mark.parametrize(
     ("name", "stack"),
     [
-        pytest.param(LIGHT[i % len(LIGHT)], stack, id=f"{LIGHT[i % len(LIGHT)]}-{'-'.join(stack)}")
-        for i, stack in enumerate(STACKS)
+        pytest.param(name, stack, id=f"{name}-{'-'.join(stack)}")
+        for name, stack in zip(itertools.cycle(LIGHT), STACKS, strict=False)
     ],
 )
 def test_each_stack_of_two_forks_by_the_laws_around_another_environment(name, stack):
