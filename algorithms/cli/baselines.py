@@ -4,12 +4,14 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from arpo_envs import Demonstrable, Outcome, Task, TaskSource, ToolEnv, members
+from arpo_envs import Demonstrable, Task, TaskSource, members
+from arpo_envs.tasks.mixture import MixtureTasks
 
 from ..rollout import TextEnv
 from .environments import arguments_of, env_maker
@@ -25,45 +27,79 @@ class Baselines:
         expert: of the demonstrator without bad habits, who calls the tools.
         closed_book: without tools, of the answer to the most similar of `REMEMBERED` training questions.
         majority: of the best single answer: exact where the tasks know it, otherwise of the most frequent one of these.
+        questions: how many were asked.
     """
 
     expert: float | None
     closed_book: float | None
     majority: float | None
+    questions: int
 
 
-def baselines(name: str) -> Baselines:
-    """Asks `QUESTIONS` held-out questions of an environment.
+def baselines(name: str, options: Mapping[str, Any] | None = None) -> Baselines:
+    """Asks `QUESTIONS` held-out questions of an environment; of a mixture, as many of each member, which count by weight.
 
     Args:
-        name: its id; "test" and "train" are its splits if it has any.
+        name: its id, or a mixture ID=WEIGHT,ID=WEIGHT; "test" and "train" are its splits if it has any.
+        options: other keyword arguments.
 
     Raises:
         ConfigError: no environment has that id.
         ArpoError: it cannot be asked, such as for want of a sandbox.
     """
-    splits = [{"split": split} if "split" in arguments_of(name) else {} for split in ("test", "train")]
-    env, training = (env_maker(name, options)() for options in splits)
+    given = dict(options or {})
+    env = env_maker(name, given)()
     try:
-        base = env.unwrapped
-        if not isinstance(base, ToolEnv):  # nobody knows its tasks, and what an answer to one would earn
-            return Baselines(None, None, None)
-        asked = drawn(base.tasks, QUESTIONS)
-        expert = _expert(env, base.tasks, asked) if isinstance(base.tasks, Demonstrable) else None
-        exact = members.MAJORITY_BASELINE.of(base.tasks)()
-        remembered = [task for task in drawn(members.TASKS.through(training), REMEMBERED) if task.answers]
-        if not remembered:  # answers are judged, not compared
-            return Baselines(expert, None, exact)
-        usual = Counter(task.answers[0] for task in remembered).most_common(1)[0][0]
-        recall = Memory(remembered).recall
-        return Baselines(
-            expert,
-            closed_book=_answered(base, asked, lambda task: recall(task.question)),
-            majority=_answered(base, asked, lambda task: usual) if exact is None else float(exact),
-        )
+        source = members.TASKS.through(env)
+        if isinstance(source, MixtureTasks):
+            mixed = members.MIXED.of(env.unwrapped)
+            return _weighted({one: baselines(one, member.spec.kwargs) for one, member in mixed.items()}, source.weights)
+        if source is None or members.DIALECT.through(env) is None:  # nobody knows its tasks, or how to answer
+            return Baselines(None, None, None, 0)
+    finally:
+        env.close()
+    splits = [{**given, "split": split} if "split" in arguments_of(name) else given for split in ("test", "train")]
+    env, training = (env_maker(name, each)() for each in splits)
+    try:
+        return _measured(env, members.TASKS.through(training))
     finally:
         env.close()
         training.close()
+
+
+def _weighted(parts: Mapping[str, Baselines], weights: Mapping[str, float]) -> Baselines:
+    """Returns the means; None for what is unknown of one part."""
+
+    def mean(shares: Mapping[str, float | None]) -> float | None:
+        known = {name: share for name, share in shares.items() if share is not None}
+        if len(known) < len(shares):
+            return None
+        return sum(weights[name] * share for name, share in known.items()) / sum(weights.values())
+
+    return Baselines(
+        expert=mean({name: part.expert for name, part in parts.items()}),
+        closed_book=mean({name: part.closed_book for name, part in parts.items()}),
+        majority=mean({name: part.majority for name, part in parts.items()}),
+        questions=sum(part.questions for part in parts.values()),
+    )
+
+
+def _measured(env: TextEnv, training: TaskSource) -> Baselines:
+    source = members.TASKS.through(env)
+    asked = drawn(source, QUESTIONS)
+    expert = _expert(env, source, asked) if isinstance(source, Demonstrable) else None
+    exact = members.MAJORITY_BASELINE.of(source)()
+    remembered = [task for task in drawn(training, REMEMBERED) if task.answers]
+    if not remembered:  # answers are judged, not compared
+        return Baselines(expert, None, exact, QUESTIONS)
+    usual = Counter(task.answers[0] for task in remembered).most_common(1)[0][0]
+    recall = Memory(remembered).recall
+    return Baselines(
+        expert,
+        closed_book=_answered(env, asked, lambda task: recall(task.question)),
+        majority=_answered(env, asked, lambda task: usual) if exact is None else float(exact),
+        questions=QUESTIONS,
+    )
 
 
 def drawn(source: TaskSource, count: int) -> list[Task]:
@@ -104,9 +140,14 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
-def _answered(base: ToolEnv, asked: Sequence[Task], answer: Callable[[Task], str]) -> float:
+def _answered(env: TextEnv, asked: Sequence[Task], answer: Callable[[Task], str]) -> float:
     """Returns the mean success of answers that are given at once."""
-    return float(np.mean([base.reward(task, Outcome(answer(task), True, frozenset())).success for task in asked]))
+    total = 0.0
+    for task in asked:
+        env.reset(seed=0, options={"task": task.id})
+        *_, info = env.step(members.DIALECT.through(env).answer(answer(task)))
+        total += float(info["success"])
+    return total / len(asked)
 
 
 def _expert(env: TextEnv, source: Demonstrable, asked: Sequence[Task]) -> float:

@@ -17,12 +17,18 @@ from arpo_envs import ArpoError, members
 from arpo_envs.envs.named import ENVS
 
 from ..rollout import TextEnv
-from .baselines import QUESTIONS, REMEMBERED, baselines
+from .baselines import REMEMBERED, baselines
 from .docstrings import argument_docs, first_sentence
 from .environments import env_maker
 from .mixtures import MIXTURE, weights_in
 
 _EXAMPLE_SEED = 7
+_UNKNOWN = {
+    "expert": "no demonstrator knows all of these tasks",
+    "closed book": "not all of these tasks name their answers",
+    "majority": "not all of these tasks name their answers",
+}
+"""Why a baseline is not known."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     if config.env is not None:
         console.print(explained(config.env), highlight=False)
-        with console.status(f"asking {QUESTIONS} questions"):
+        with console.status("asking held-out questions"):
             found = scored(config.env)
         console.print(found, highlight=False)
         made_as = config.env if weights_in(config.env) is None else MIXTURE
@@ -123,14 +129,17 @@ def scored(name: str) -> Table | Text:
         found = baselines(name)
     except ArpoError as error:  # the rest of the page is right without it
         return Text(f"Baselines cannot be measured here: {error}\n", style="yellow")
-    table = Table(title=f"Right answers to {QUESTIONS} held-out questions", title_justify="left", show_header=False)
+    table = Table(title=f"Right answers to {found.questions} held-out questions", title_justify="left", show_header=False)
     rows = {
         "expert": (found.expert, "a demonstrator who calls the tools"),
         "closed book": (found.closed_book, f"without tools: what the most similar of {REMEMBERED} training questions has"),
         "majority": (found.majority, "always the best single answer"),
     }
     for row, (share, meaning) in rows.items():
-        table.add_row(Text(row, style="bold"), "–" if share is None else f"{share:.3f}", meaning)
+        if share is None:
+            table.add_row(Text(row, style="bold"), "–", f"unknown: {_UNKNOWN[row]}")
+        else:
+            table.add_row(Text(row, style="bold"), f"{share:.3f}", meaning)
     return table
 
 

@@ -31,7 +31,7 @@ _CALLS = 40
 
 
 class DeepSearchEnv(ToolEnv):
-    """Answer a question by searching, reading pages and computing.
+    r"""Answer a question by searching, reading pages and computing.
 
     Without `tasks` and `site`, both come from the built-in world of cities, countries and elements: a result of `search` shows
     only which pages there are, the facts are on the pages, and the answer is on none of them: it must be computed. `info` has
@@ -63,43 +63,43 @@ class DeepSearchEnv(ToolEnv):
             tasks that do not say so.
         result_characters: a result is cut to this length.
         tool_timeout: seconds one call may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the conversation as it goes.
 
     Raises:
         ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
-    >>> env = DeepSearchEnv(split="test", cities_per_country=10)
-    >>> env.tasks.name
-    'deep(world(real, 10 cities per country), short, difficulty 1, test)'
+    >>> env = DeepSearchEnv(split="test", cities_per_country=10, render_mode="ansi")
     >>> [spec.name for spec in env.tool_specs]
     ['search', 'browser.open', 'browser.find', 'python']
-
-    The episode of its task "test-short-1-77":
-
-        Let x be the atomic number of Thorium. What is the remainder when x times 177 is divided by 343?
-        <search>Thorium</search>
-        <result>[0] Thorium
-        **viewing lines [0 - 2] of 2**
-
-        L0: # Search Results
-        L1:
-        L2:   * 【0†Thorium†world.example】 chemical element</result>
-        <browser.open>{"id": 0}</browser.open>
-        <result>[1] Thorium (https://world.example/element-90)
-        **viewing lines [0 - 8] of 8**
-
-        L0: # Thorium
-        L1:
-        L2: chemical element
-        L3:
-        L4:   * symbol: Th
-        L5:   * atomic number: 90
-        L6:   * discovery country: 【0†Sweden】
-        L7:   * discovery year: 1828
-        L8:   * discoverers: Jöns Berzelius</result>
-        <python>x = 90; x * 177 % 343</python>
-        <result>152</result>
-        <answer>152</answer>
+    >>> look = "<search>Thorium</search>", '<browser.open>{"id": 0}</browser.open>'
+    >>> question, info = env.reset(options={"task": "test-short-1-77"})  # doctest: +SKIP
+    >>> for action in (*look, "<python>x = 90; x * 177 % 343</python>", "<answer>152</answer>"):  # doctest: +SKIP
+    ...     result, reward, *_ = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))  # doctest: +SKIP, +NORMALIZE_WHITESPACE
+    Let x be the atomic number of Thorium. What is the remainder when x times 177 is divided by 343?
+    <search>Thorium</search>
+    <result>[0] Thorium
+    **viewing lines [0 - 2] of 2**
+    L0: # Search Results
+    L1:
+    L2:   * 【0†Thorium†world.example】 chemical element</result>
+    <browser.open>{"id": 0}</browser.open>
+    <result>[1] Thorium (https://world.example/element-90)
+    **viewing lines [0 - 8] of 8**
+    L0: # Thorium
+    L1:
+    L2: chemical element
+    L3:
+    L4:   * symbol: Th
+    L5:   * atomic number: 90
+    L6:   * discovery country: 【0†Sweden】
+    L7:   * discovery year: 1828
+    L8:   * discoverers: Jöns Berzelius</result>
+    <python>x = 90; x * 177 % 343</python>
+    <result>152</result>
+    <answer>152</answer>
+    >>> round(reward, 1)  # doctest: +SKIP
+    1.1
     """
 
     def __init__(

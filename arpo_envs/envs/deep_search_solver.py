@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import RewardRule
-from ..errors import ConfigError
 from ..multi_agent import SingleAgent
 from ..partners import Partner
 from ..tasks import TaskSource
@@ -14,7 +13,7 @@ from ..tools.browser import PageSource
 
 
 class DeepSearchSolverEnv(SingleAgent):
-    """Answer a question by searching for pages and asking a reader about them.
+    r"""Answer a question by searching for pages and asking a reader about them.
 
     The solver sees titles only, and the notes of the reader, which is part of its environment. Without `tasks` and `site`, both
     come from the built-in world of cities, countries and elements.
@@ -39,17 +38,41 @@ class DeepSearchSolverEnv(SingleAgent):
         reader_turns: the reader's actions for one note, at least 2.
         result_characters: a result is cut to this length.
         tool_timeout: seconds that one search, or fetching one page, may take.
-        render_mode: None or "ansi".
+        render_mode: None, "ansi", or "human", which prints the game as it goes.
 
     Raises:
         ConfigError: an argument is unknown, out of range, or would have no effect with another.
 
-    >>> env = DeepSearchSolverEnv(split="test", cities_per_country=10)
+    >>> env = DeepSearchSolverEnv(split="test", cities_per_country=10, results=1, render_mode="ansi")
     >>> question, info = env.reset(options={"task": "city-2886242/country/capital"})
-    >>> for action in ("<search>Köln</search>", "<read>country</read>", "<search>Germany</search>"):
-    ...     observation = env.step(action)[0]
-    >>> env.step("<read>capital</read>")[0], env.step("<answer>Berlin</answer>")[1]
-    ('<result>capital: Berlin</result>', 1.0)
+    >>> calls = "<search>Köln</search>", "<read>country</read>", "<search>Germany</search>", "<read>capital</read>"
+    >>> for action in (*calls, "<answer>Berlin</answer>"):
+    ...     result, reward, *_ = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
+    [question] What is the capital of the country of Köln?
+    [solver_0] <search>Köln</search>
+    [result] <result>【0†Köln】</result>
+    [solver_0] <read>country</read>
+    [page] Question: country
+    [0] Köln (https://world.example/city-2886242)
+    **viewing lines [0 - 7] of 7**
+    L0: # Köln
+    L1:
+    L2: city
+    L3:
+    L4:   * country: 【0†Germany】 ... nearest city: 【1†Düsseldorf】
+    [reader_0] <answer>country: Germany</answer>
+    [result] <result>country: Germany</result>
+    [solver_0] <search>Germany</search>
+    [result] <result>【0†Germany】</result>
+    [solver_0] <read>capital</read>
+    [page] Question: capital
+    [0] Germany (https://world.example/country-DE) ... capital: 【0†Berlin】 ... 【5†list of elements】
+    [reader_0] <answer>capital: Berlin</answer>
+    [result] <result>capital: Berlin</result>
+    [solver_0] <answer>Berlin</answer>
+    >>> reward
+    1.0
     """
 
     def __init__(
@@ -77,8 +100,6 @@ class DeepSearchSolverEnv(SingleAgent):
     ) -> None:
         from ..multi_agent import deep_search_v0  # PettingZoo takes a while to import
 
-        if render_mode not in (None, "ansi"):
-            raise ConfigError(f"render_mode must be None or 'ansi', got {render_mode!r}.")
         table = deep_search_v0.env(
             hops=hops,
             split=split,

@@ -24,7 +24,7 @@ _Env = gym.Env[Any, Any]
 
 
 class Mixture(gym.Env[str, str]):
-    """Draw each episode from one of several environments, in proportion to their weights.
+    r"""Draw each episode from one of several environments, in proportion to their weights.
 
     An episode is that of a member: question, tools, instructions, reward and limits are its own. `info["env"]` says which
     member it is, and the ids of its tasks begin with the member's id. Before the first episode, the tools and instructions are
@@ -33,19 +33,29 @@ class Mixture(gym.Env[str, str]):
     Args:
         envs: a weight above 0 for the id of each member; default `ARPO/SearchMini-v0` and `ARPO/Python-v0`, equally often.
         arguments: arguments for single members: a mapping from ids to keyword arguments.
-        render_mode: None or "ansi"; the members'.
+        render_mode: None, "ansi", or "human"; the members', which do it.
         common: arguments that every member is made with.
 
     Raises:
         ConfigError: an id, a weight or an argument is wrong, or members differ in their spaces or their dialect.
 
-    >>> env = Mixture(envs={"ARPO/Search-v0": 3, "ARPO/Browser-v0": 1}, cities_per_country=10, split="test")
+    >>> common = {"cities_per_country": 10, "split": "test", "result_characters": 75, "render_mode": "ansi"}
+    >>> env = Mixture(envs={"ARPO/Search-v0": 3, "ARPO/Browser-v0": 1}, **common)
     >>> question, info = env.reset(options={"task": "ARPO/Search-v0/city-2886242/country/capital"})
-    >>> question, info["env"], [spec.name for spec in env.tool_specs]
-    ('What is the capital of the country of Köln?', 'ARPO/Search-v0', ['search'])
+    >>> info["env"], [spec.name for spec in env.tool_specs]
+    ('ARPO/Search-v0', ['search'])
+    >>> for action in ("<search>Germany</search>", "<answer>Berlin</answer>"):
+    ...     result, reward, *_ = env.step(action)
+    >>> print(env.render().replace("\n\n", "\n"))
+    What is the capital of the country of Köln?
+    <search>Germany</search>
+    <result>Germany: country in Europe; capital Berlin; currency Euro; calling code 49;… [cut: 395 more characters]</result>
+    <answer>Berlin</answer>
+    >>> reward
+    1.0
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
     shared: ClassVar[frozenset[str]] = frozenset({"weights", "tasks", "spec"})
     configuration: ClassVar[frozenset[str]] = shared | {"render_mode"}
 
@@ -57,6 +67,8 @@ class Mixture(gym.Env[str, str]):
         render_mode: str | None = None,
         **common: Any,
     ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ConfigError(f"render_mode must be None, 'ansi' or 'human', got {render_mode!r}.")
         self.weights = _weights(USUAL if envs is None else envs)
         own = {_id(name): dict(given) for name, given in (arguments or {}).items()}
         for name in own:

@@ -3,7 +3,6 @@
 The agents are `solver_0`, who searches and answers, and `reader_0`, who sees the pages.
 """
 
-import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,9 +76,11 @@ class _Table:
         return self.action_spaces[agent]
 
     def render(self) -> str | None:
-        """Returns the game so far as text in mode "ansi", and writes it in mode "human"."""
+        """Returns the game so far as text in mode "ansi", and prints it in mode "human"."""
         if self.render_mode == "human":
-            sys.stdout.write(self.game.render() + "\n")
+            from ..screen import show  # rich is imported only where something is shown
+
+            show(self.game.said())
         return self.game.render() if self.render_mode == "ansi" else None
 
     def close(self) -> None:

@@ -23,6 +23,8 @@ GUIDANCE = (
     "Answer the question. You see only the titles of pages: search, one name at a time, and have the reader look at a page for "
     "you; it answers your question about that page with a note. Give the answer as the pages write it."
 )
+_SHOWN_AS = {"question": "question", "page": "observation", "result": "observation"}
+"""How a screen shows what no agent says."""
 _NO_NOTE = ToolResult(
     "The reader ran out of turns and wrote no note. Ask a simpler question, or about another page.", error="no_note"
 )
@@ -201,7 +203,8 @@ class DeepSearch:
     def _solve_on(self, action: str) -> None:
         observation, self.reward, self.terminated, self.truncated, _ = self.solver.step(action)
         self.running = not (self.terminated or self.truncated)
-        self._log.append(("result", observation))
+        if observation:  # there is none after an answer
+            self._log.append(("result", observation))
 
     @property
     def _desk(self) -> DeskSession:
@@ -234,6 +237,11 @@ class DeepSearch:
     def render(self) -> str:
         """Returns the game so far as text."""
         return "\n\n".join(f"[{who}] {text}" for who, text in self._log)
+
+    def said(self, agent: str = "") -> list[tuple[str, str]]:
+        """Returns the game so far as `screen.show` takes it; the name of whoever acts is before the action, but for `agent`."""
+        named = {who: f"[{who}] " for who in AGENTS if who != agent}
+        return [(_SHOWN_AS.get(who, "action"), named.get(who, "") + text) for who, text in self._log]
 
     # --- what forking, wrappers and trainers need -------------------------------------------------------------------
 

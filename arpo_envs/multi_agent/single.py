@@ -1,7 +1,7 @@
 """One agent of several as a Gymnasium environment: the others are part of what it acts in."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
@@ -49,7 +49,7 @@ def single_agent(env: "AECEnv[str, str, str]", agent: str, **others: str | Partn
 class SingleAgent(gym.Env[str, str]):
     """One agent's side of a game; see `single_agent`.
 
-    Where a game ends before the agent has anything to do, another one is begun.
+    Where a game ends before the agent has anything to do, another one is begun. It is rendered in the mode of the game.
 
     Args:
         env: the game, turn by turn.
@@ -60,7 +60,7 @@ class SingleAgent(gym.Env[str, str]):
         ConfigError: an agent is unknown, or one has no function.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
     shared: ClassVar[frozenset[str]] = frozenset({"spec"})
     """Attributes that clones share; everything else is copied."""
     configuration: ClassVar[frozenset[str]] = frozenset({"spec", "render_mode"})
@@ -84,6 +84,7 @@ class SingleAgent(gym.Env[str, str]):
         self.observation_space, self.action_space = TextSpace(), TextSpace()
         self._running = False
         self._returned: tuple[str, dict[str, Any]] = ("", {})
+        self._shown = 0  # of what was said in the game, how much was printed
 
     # --- Gymnasium's interface ----------------------------------------------------------------------------------
 
@@ -107,8 +108,10 @@ class SingleAgent(gym.Env[str, str]):
             self._let_others_act()
             observation, _, terminated, truncated, info = self.table.last()
             if not terminated and not truncated:
-                self._running = True
+                self._running, self._shown = True, 0
                 self._returned = str(observation), dict(info)
+                if self.render_mode == "human":
+                    self.render()
                 return self.last()
         raise ConfigError(
             f"The others ended {'this episode' if options else f'{_PATIENCE} episodes'} without asking the {self.agent}."
@@ -128,18 +131,25 @@ class SingleAgent(gym.Env[str, str]):
         observation, reward, terminated, truncated, info = self.table.last()
         self._running = not (terminated or truncated)
         self._returned = str(observation), dict(info)
+        if self.render_mode == "human":
+            self._print([] if self._running else [("end", f"{'answered' if terminated else 'truncated'}, reward {reward:g}")])
         return str(observation), float(reward), terminated, truncated, dict(info)
 
     def render(self) -> str | None:
         """Returns the game so far, all agents in it, as text, in mode "ansi".
 
+        In mode "human", reset and step print what is new in it. A clone prints what happens in itself.
+
         Raises:
             ResetNeeded: no episode was started.
         """
         if self.render_mode is None:
-            gym.logger.warn("render() was called without a render_mode; pass render_mode='ansi'.")
+            gym.logger.warn("render() was called without a render_mode; pass render_mode='ansi' or 'human'.")
             return None
         self.task  # noqa: B018  # raises when there is no episode
+        if self.render_mode == "human":
+            self._print()
+            return None
         text: str | None = self.table.unwrapped.render()
         return text
 
@@ -147,6 +157,13 @@ class SingleAgent(gym.Env[str, str]):
         """Ends the game."""
         self.table.unwrapped.close()
         self._running = False
+
+    def _print(self, end: Sequence[tuple[str, str]] = ()) -> None:
+        from ..screen import show  # rich is imported only where something is shown
+
+        said = self.game.said(self._name)
+        show([*said[self._shown :], *end])
+        self._shown = len(said)
 
     def _let_others_act(self) -> None:
         while self.table.agents and (name := self.table.agent_selection) != self._name:

@@ -14,11 +14,15 @@ from toys import TownEnv
 from algorithms.cli import main
 from algorithms.cli.baselines import REMEMBERED, Baselines, Memory, baselines, drawn
 from algorithms.cli.environments import arguments_of, env_maker
-from arpo_envs import Task, ToolEnv
+from arpo_envs import Task
 from arpo_envs.envs.named import ENVS
+from arpo_envs.testing.scripts import speaking
 
 QUESTIONS = 8
 """Fewer than the command asks."""
+
+MEMBERS = {"ARPO/Mixture-v0": ("ARPO/SearchMini-v0", "ARPO/Python-v0")}
+"""Of the mixtures; they are drawn equally often."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +31,15 @@ def _fewer(monkeypatch):
 
 
 def recounted(name: str) -> Baselines:
-    """Returns the same by stepping: each answer is really given, and the expert's calls are written by hand."""
+    """Returns the same by stepping: each answer is really given, and calls and answers are written by hand."""
+    if name in MEMBERS:
+        parts = [recounted(member) for member in MEMBERS[name]]
+        means = [float(np.mean([getattr(part, share) for part in parts])) for share in ("expert", "closed_book", "majority")]
+        return Baselines(*means, questions=QUESTIONS * len(parts))
     splits = ({"split": split} if "split" in arguments_of(name) else {} for split in ("test", "train"))
     env, training = (env_maker(name, options)().unwrapped for options in splits)
-    assert isinstance(env, ToolEnv)
-    assert isinstance(training, ToolEnv)
+    assert speaking(env) is env
+    assert speaking(training) is training
     rng = np.random.default_rng(0)
     asked = [env.tasks.draw(rng).id for _ in range(QUESTIONS)]
     rng = np.random.default_rng(0)
@@ -58,6 +66,7 @@ def recounted(name: str) -> Baselines:
         expert=sum(success(task, *shown(task)) for task in asked) / QUESTIONS,
         closed_book=sum(answered(task, recall(env.tasks.get(task).question)) for task in asked) / QUESTIONS,
         majority=exact if exact is not None else sum(answered(task, usual) for task in asked) / QUESTIONS,
+        questions=QUESTIONS,
     )
     env.close()
     training.close()
@@ -78,6 +87,7 @@ def test_every_environment_shows_its_baselines(name, capsys, wide_terminal):
         "closed book": f"{wanted.closed_book:.3f}",
         "majority": f"{wanted.majority:.3f}",
     }
+    assert f"Right answers to {wanted.questions} held-out questions" in out
     assert wanted.expert > 0.95, "the tasks can be solved"
     assert max(wanted.closed_book or 0, wanted.majority or 0) <= 1 / QUESTIONS, "and not without tools"
 
@@ -113,6 +123,23 @@ def test_what_nobody_knows_is_not_claimed(monkeypatch, capsys, wide_terminal):
         assert found.closed_book == 1.0, "it has no held-out split, so memory knows all"
     finally:
         del gym.registry["Toy/Baselines-v0"]
+
+
+def test_members_of_a_mixture_count_by_weight_and_what_one_of_them_hides_is_unknown(capsys, wide_terminal):
+    first, second = "ARPO/SearchMini-v0", "ARPO/DeepSearchSolver-v0"
+    one, two = baselines(first), baselines(second, {"hops": 1})
+    options = {"envs": {first: 3, second: 1}, "arguments": {second: {"hops": 1}}}
+    found = baselines("ARPO/Mixture-v0", options)
+    assert one.majority != two.majority
+    assert found.majority == pytest.approx((3 * (one.majority or 0) + (two.majority or 0)) / 4)
+    assert found.closed_book == pytest.approx((3 * (one.closed_book or 0) + (two.closed_book or 0)) / 4)
+    assert (found.expert, found.questions) == (1.0, 2 * QUESTIONS)
+    gym.register("Toy/Hidden-v0", entry_point="toys:TownEnv")
+    try:
+        assert main(["envs", f"Toy/Hidden-v0,{first}"]) == 0
+        assert re.search(r"expert +│ – +│ unknown: no demonstrator knows all", capsys.readouterr().out)
+    finally:
+        del gym.registry["Toy/Hidden-v0"]
 
 
 def test_memory_prefers_rare_words_and_then_what_came_first():

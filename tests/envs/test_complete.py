@@ -14,19 +14,19 @@ from rich.console import Console
 from toys import TownEnv
 
 import arpo_envs
-from arpo_envs import ConfigError, ToolEnv
+from arpo_envs import ConfigError
 from arpo_envs.envs import IDS as REGISTERED
 from arpo_envs.envs.named import ENVS
 from arpo_envs.screen import show
-from arpo_envs.testing.scripts import default_scripts
+from arpo_envs.testing.scripts import default_scripts, speaking
 
 every_id = pytest.mark.parametrize("name", IDS)
 
 
-def class_of(name: str) -> type[ToolEnv]:
+def class_of(name: str) -> type[gym.Env[str, str]]:
     module, _, attribute = REGISTERED[name][0].partition(":")
     found = getattr(importlib.import_module(module), attribute)
-    assert issubclass(found, ToolEnv)
+    assert issubclass(found, gym.Env)
     return found
 
 
@@ -48,8 +48,9 @@ def test_the_class_shows_an_episode_that_really_goes_like_that(name):
     test = doctest.DocTestParser().get_doctest(kind.__doc__, vars(importlib.import_module(kind.__module__)), name, None, 0)
     shown = [example for example in test.examples if "render()" in example.source]
     assert len(shown) == 1
-    calls = re.findall(r"^<([\w.]+)>", shown[0].want, re.MULTILINE)
+    calls = re.findall(r"^(?:\[\w+\] )?<([\w.]+)>", shown[0].want, re.MULTILINE)
     env = gym.make(name, **SMALL.get(name, {})).unwrapped
+    assert speaking(env) is env
     assert {spec.name for spec in env.tool_specs} & {*calls}
     assert [call for call in calls if call != "result"][-1] == "answer"
     env.close()

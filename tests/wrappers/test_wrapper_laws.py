@@ -1,5 +1,6 @@
 """The laws of forking for every wrapper on every registered environment, and for stacks of two, Gymnasium's own among them."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,9 @@ STACKS = [
     ("TextVector", "ActionMenu"),
 ]
 
-HEAVY = {"ARPO/Python-v0": pytest.mark.slow}
-"""An environment whose laws take long; `test_laws` always checks it in one stack."""
+HEAVY = dict.fromkeys(("ARPO/Python-v0", "ARPO/DeepSearch-v0"), pytest.mark.slow)
+"""Environments whose laws take long; `test_laws` always checks them in one stack."""
+LIGHT = [name for name in IDS if name != QUICK and name not in HEAVY]
 
 MAY_SKIP = {Law.RESEED, Law.PORTABLE, Law.TIMEOUT, Law.SECRETS}
 """Laws that a stack may have nothing to show of: where nothing is drawn, or slow, or runs code."""
@@ -103,6 +105,19 @@ def test_forks_by_the_laws_around_every_environment(name, wrapper):
 @pytest.mark.parametrize(("outer", "inner"), STACKS)
 def test_stacks_of_two_fork_by_the_laws(outer, inner):
     check(QUICK, lambda env: ALL[outer](ALL[inner](env)), (0,))
+
+
+@pytest.mark.turns("stack")
+@pytest.mark.parametrize(
+    ("name", "stack"),
+    [
+        pytest.param(name, stack, id=f"{name}-{'-'.join(stack)}")
+        for name, stack in zip(itertools.cycle(LIGHT), STACKS, strict=False)
+    ],
+)
+def test_each_stack_of_two_forks_by_the_laws_around_another_environment(name, stack):
+    outer, inner = stack
+    check(name, lambda env: ALL[outer](ALL[inner](env)), (0,))
 
 
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")

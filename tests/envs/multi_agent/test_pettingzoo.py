@@ -67,7 +67,14 @@ def test_equal_seeds_give_equal_games() -> None:
 
 def test_pettingzoo_can_render_it(capsys: pytest.CaptureFixture[str]) -> None:
     render_test(lambda render_mode: deep_search_v0.env(render_mode=render_mode, **SMALL))
-    assert "[question] What " in capsys.readouterr().out, "mode human writes"
+    assert "│ What " in capsys.readouterr().out, "mode human writes"
+    game = deep_search_v0.env(render_mode="human", **SMALL)
+    game.reset(options=TASK)
+    game.step("\x1b[2J")
+    game.render()
+    out = capsys.readouterr().out
+    assert "> [solver_0] ␛[2J" in out
+    assert "\x1b" not in out, "what an agent writes steers no terminal"
 
 
 def test_a_game() -> None:

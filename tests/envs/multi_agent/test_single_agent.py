@@ -236,3 +236,26 @@ def test_it_shows_both_agents() -> None:
     assert "[solver_0] <read>country</read>" in shown
     assert "[page] Question: country" in shown
     assert "[reader_0] <answer>country: Germany</answer>" in shown
+
+
+def test_it_prints_both_agents_once(capsys: pytest.CaptureFixture[str], wide_terminal: None) -> None:
+    env = gym.make(ID, render_mode="human", reader=lambda turn: "<answer>\x1b[2JGermany</answer>", **SMALL)
+    env.reset(options=TASK)
+    for action in ("<search>Köln</search>", "<read>country</read>", "<answer>Berlin</answer>"):
+        env.step(action)
+        env.render()
+    out = capsys.readouterr().out
+    for part in ("What is", "> <read>", "Question: country", "> [reader_0] <answer>␛[2JG", "│ ␛[2JG", "answered, reward 1\n"):
+        assert out.count(part) == 1, part
+    assert "\x1b" not in out, "what a reader writes steers no terminal"
+
+
+def test_the_reader_sees_its_own_pay(capsys: pytest.CaptureFixture[str], wide_terminal: None) -> None:
+    env = reader(reader_share=0.5, render_mode="human")
+    env.reset(options=TASK)
+    env.step("<answer>country: Germany</answer>")
+    env.step("<answer>capital: Berlin</answer>")
+    out = capsys.readouterr().out
+    assert out.count("> [solver_0] <read>") == 2
+    assert out.count("> <answer>") == 2
+    assert out.endswith("answered, reward 0.5\n")
