@@ -1,8 +1,6 @@
 """`ARPO/DeepSearch-v0`: an expert needs as many calls as it says, all tools share an episode, and forks are exact."""
 
-import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +53,6 @@ def played(env: DeepSearchEnv, *, seed: int, perfect: bool = True) -> tuple[floa
         observation, reward, _, _, info = env.step(written(env, move, text))
         assert info["status"] in ("ok", "answered"), observation
     return float(reward), info
-
-
-def test_the_example_in_the_docstring_is_what_happens() -> None:
-    text = inspect.getdoc(DeepSearchEnv)
-    assert text is not None
-    example = inspect.cleandoc(text.partition('The episode of its task "test-short-1-77":')[2])
-    env = make()
-    parts = [env.reset(options=THORIUM)[0]]
-    for action in re.findall(r"^<(?!result).*>$", example, re.MULTILINE):
-        parts += [action, env.step(action)[0]]
-    assert "\n".join(line.rstrip() for line in "\n".join(parts).strip().split("\n")) == example
-    env.close()
 
 
 EXPERT = [(split, "short", difficulty, 200) for split in SPLITS for difficulty in range(1, 6)]
