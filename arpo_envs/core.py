@@ -88,6 +88,7 @@ class ToolEnv(gym.Env[str, str]):
         self.action_space = TextSpace()
         self.sessions: dict[int, Session] = {}  # by the tool's index: names of one tool share one session
         self._task: Task | None = None
+        self._withheld: dict[str, ToolResult] = {}
         self._shown = 0  # entries of the transcript that were printed
         self._begin(None)
 
@@ -159,8 +160,7 @@ class ToolEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise TypeError(f"An action is a string, got {type(action).__name__}.")
         self._turn += 1
-        withheld = self._withheld.copy()
-        self._withheld.clear()
+        withheld, self._withheld = self._withheld, {}
         self._transcript.append(("action", action))
         parsed = self.dialect.parse(action)
         if isinstance(parsed, Answer):
@@ -296,7 +296,7 @@ class ToolEnv(gym.Env[str, str]):
         self._tool_calls = 0
         self._well_formed = True
         self._tools_used: frozenset[str] = frozenset()
-        self._withheld: dict[str, ToolResult] = {}
+        self._withheld = {}
         self._transcript: list[tuple[str, str]] = []
         self._shown = 0
         self._last_observation: str = ""

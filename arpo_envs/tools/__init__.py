@@ -17,7 +17,7 @@ from ..tasks import Task
 from .spec import ToolSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """What a call returned.
 
