@@ -146,7 +146,7 @@ class ToolEnv(gym.Env[str, str]):
             # a separate generator: a session that kept the environment's would no longer share it once cloned
             entropy = self.np_random.integers(0, 2**32, size=4)
             self.sessions[index] = tool.open(task, reseeded(self.np_random, [int(word) for word in entropy]))
-        return self._observe(task.question, status="reset", tool="")
+        return self._observe(task.question, "reset")
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Takes one action of the model: a tool call, an answer, or a mistake it is told about.
@@ -160,24 +160,24 @@ class ToolEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise TypeError(f"An action is a string, got {type(action).__name__}.")
         self._turn += 1
-        withheld, self._withheld = self._withheld, {}
+        withheld = self._withheld
+        if withheld:
+            self._withheld = {}
         self._transcript.append(("action", action))
         parsed = self.dialect.parse(action)
         if isinstance(parsed, Answer):
             return self._finish(parsed.text)
-        status, tool, trusted = "mistake", "", False
+        trusted = isinstance(parsed, Mistake)
         if isinstance(parsed, Mistake):
-            text, trusted = parsed.text, True
+            text, status, tool = parsed.text, "mistake", ""
             if parsed.kind == "format":
                 self._well_formed = False
-        elif self._tool_calls >= self.max_tool_calls:
-            text, status = f"No tool calls are left ({self.max_tool_calls} of {self.max_tool_calls} used).", _LIMIT
         else:
-            text, status, tool = self._run(parsed, withheld.get(parsed.tool))
+            text, status, tool = self._run(parsed, withheld)
         if self._turn >= self.max_turns:
             return self._give_up(text, status, tool, trusted)
         observation = self.dialect.result(self._with_notice(text), trusted=trusted)
-        observation, info = self._observe(observation, status=status, tool=tool)
+        observation, info = self._observe(observation, status, tool)
         return observation, 0.0, False, False, info
 
     def render(self) -> str | None:
@@ -302,15 +302,22 @@ class ToolEnv(gym.Env[str, str]):
         self._last_observation: str = ""
         self._last_info: dict[str, Any] = {}
 
-    def _run(self, call: Call, withheld: ToolResult | None) -> tuple[str, str, str]:
-        if withheld is not None and withheld.error == _LIMIT:
-            return withheld.text, _LIMIT, ""
-        session = self.sessions[self._owner[call.tool]]
-        result = withheld or session.call(call.tool, call.arguments, timeout=self.tool_timeout)
+    def _run(self, call: Call, withheld: dict[str, ToolResult]) -> tuple[str, str, str]:
+        """Returns what the model reads, the status, and the tool that ran, if one did."""
+        if self._tool_calls >= self.max_tool_calls:
+            return f"No tool calls are left ({self.max_tool_calls} of {self.max_tool_calls} used).", _LIMIT, ""
+        tool = call.tool
+        instead = withheld.get(tool)
+        if instead is None:
+            result = self.sessions[self._owner[tool]].call(tool, call.arguments, timeout=self.tool_timeout)
+            if result.error is None and tool not in self._tools_used:
+                self._tools_used |= {tool}
+        elif instead.error == _LIMIT:
+            return instead.text, _LIMIT, ""
+        else:
+            result = instead
         self._tool_calls += 1
-        if result.error is None and withheld is None and call.tool not in self._tools_used:
-            self._tools_used |= {call.tool}
-        return result.text, "ok" if result.error is None else result.error, call.tool
+        return result.text, "ok" if result.error is None else result.error, tool
 
     def _with_notice(self, text: str) -> str:
         """Cuts a result and tells the model of a limit it has just reached."""
@@ -325,7 +332,7 @@ class ToolEnv(gym.Env[str, str]):
     def _finish(self, answer: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         score = self.reward(self.task, Outcome(answer, self._well_formed, self._tools_used))
         self._running = False
-        observation, info = self._observe("", status="answered", tool="", end=f"answered, reward {score.value:g}")
+        observation, info = self._observe("", "answered", end=f"answered, reward {score.value:g}")
         info |= {"answer": answer, "success": score.success}
         self._last_info = dict(info)
         return observation, score.value, True, False, info
@@ -335,12 +342,12 @@ class ToolEnv(gym.Env[str, str]):
         self._running = False
         notice = f"{text}\nThe conversation is over: no turns are left."
         wrapped = self.dialect.result(notice[: self.result_characters + 100], trusted=trusted)
-        observation, info = self._observe(wrapped, status=status, tool=tool, end=f"truncated, reward {score.value:g}")
+        observation, info = self._observe(wrapped, status, tool, end=f"truncated, reward {score.value:g}")
         info |= {"success": score.success}
         self._last_info = dict(info)
         return observation, score.value, False, True, info
 
-    def _observe(self, observation: str, *, status: str, tool: str, end: str = "") -> tuple[str, dict[str, Any]]:
+    def _observe(self, observation: str, status: str, tool: str = "", *, end: str = "") -> tuple[str, dict[str, Any]]:
         """Records and returns an observation with its info, which holds immutable values only; `end` says how it ended."""
         if not observation.isascii():
             observation = observation.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text

@@ -52,9 +52,9 @@ Begin = Callable[[], Step]
 class CallsBench:
     """Compare what a search call costs here, in GEM and in SkyRL-gym, with a retriever that takes no time."""
 
-    rounds: int = 40
+    rounds: int = 20
     """Rounds, in each of which all take their turns; medians count."""
-    episodes: int = 50
+    episodes: int = 200
     """Episodes per round."""
     searches: int = 6
     """Searches per episode; by default as many as our environments allow."""

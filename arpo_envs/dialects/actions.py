@@ -1,27 +1,25 @@
 """What a model can do in one action, and what a dialect is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Call:
+
+class Call(Struct, frozen=True):
     """The model calls a tool."""
 
     tool: str
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The model answers and so ends the episode."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(Struct, frozen=True):
     """The model wrote neither; `text` tells it what to do.
 
     `kind` is "format" for text that is not an action at all, which spoils the format reward, and

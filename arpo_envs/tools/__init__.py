@@ -6,10 +6,10 @@ an episode may change lives in the `Session` it opens.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from msgspec import Struct
 
 from ..errors import CloneError
 from ..forking import ForkLevel
@@ -17,8 +17,7 @@ from ..tasks import Task
 from .spec import ToolSpec
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Struct, frozen=True):
     """What a call returned.
 
     Args:
