@@ -18,11 +18,11 @@ from algorithms.models.embedded.lessons import (
     demonstrations,
     echoes,
     lesson,
-    names_only,
     pad_lessons,
+    reading_only,
     renamed,
 )
-from algorithms.models.embedded.tokenizer import build_tokenizer, name_ids, phrases_between
+from algorithms.models.embedded.tokenizer import LINK_MARKS, build_tokenizer, layout, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
 
@@ -93,6 +93,25 @@ def test_code_between_numbers_is_one_token():
     assert phrases_between(plain, known, [f"<python>line\n{i}</python>" for i in (12, 13, 14)]) == [], "no bytes in it"
 
 
+def test_pages_are_laid_out_in_few_tokens_and_the_names_in_links_are_one_token():
+    def page(city, country, number):
+        top = f"[{number}] {city} (https://a.example/city-{number})\nL0: # {city}\n\n"
+        return f"<result>{top}L4:   * country: 【{number}†{country}】</result>"
+
+    names = ["Köln", "Germany", "Lyon", "France", "Oslo", "Norway", "New York", "United States"]
+    pages = [page(names[i], names[i + 1], i) for i in range(0, 8, 2)]
+    marks = [*PYTHON_MARKS, *LINK_MARKS]
+    plain = build_tokenizer(names, pages, marks)
+    phrases = layout(plain, name_ids(plain, names), pages)
+    tokenizer = build_tokenizer(names, pages, marks, phrases)
+    ids = tokenizer.encode(page("New York", "United States", 6), add_special_tokens=False)
+    shown = tokenizer.convert_ids_to_tokens(ids)
+    assert shown[shown.index(":▁▁▁*") :] == [":▁▁▁*", "▁country", ":▁", "【", "6", "†", "▁United▁States", "】", "</result>"]
+    assert shown[:8] == ["<result>", "▁[", "6", "]", "▁New▁York", "▁(https://a.example/city", "-", "6"]
+    assert len(tokenizer.encode(pages[0])) < 0.6 * len(build_tokenizer(names, pages, PYTHON_MARKS).encode(pages[0]))
+    assert layout(plain, name_ids(plain, names), []) == []
+
+
 def test_searches_have_no_phrases(built):
     _, tokenizer = built
     env = make_env()
@@ -135,7 +154,7 @@ def test_renaming_keeps_the_pattern_and_exchanges_the_names():
 
 def test_drills_score_reading_and_never_the_decision_to_go_on():
     taught = Lesson(np.array([7, 8, 1, 9, 7, 8, 2, 9]), np.array([False, True, True, True, False, True, True, True]))
-    assert names_only(taught, np.array([1, 2])).nonzero()[0].tolist() == [2, 6]
+    assert reading_only(taught, np.array([1, 2])).nonzero()[0].tolist() == [2, 6]
     assert but_decisions(taught).nonzero()[0].tolist() == [2, 3, 5, 6, 7], "not position 1, the tag that opens the search"
 
 

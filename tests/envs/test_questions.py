@@ -186,6 +186,7 @@ def test_sources_are_shared_and_pickle_by_their_arguments() -> None:
         ({"hops": 5}, "between 1 and 4"),
         ({"split": "tets"}, "Did you mean 'test'"),
         ({"relations": ["capitol"]}, "Did you mean 'capital'"),
+        ({"relations": "capitol"}, "Did you mean 'capital'"),
         ({"hops": 4, "size": 2}, "guessing would pay"),
         ({"hops": 3, "relations": ["capital"]}, "no such question"),
     ],

@@ -1,7 +1,7 @@
 """Builds the embedded policy and teaches it its skills, in three phases, on the CPU in a few minutes.
 
 1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
-2. Drills: perfect episodes whose names are swapped at random; only the reading of names is scored.
+2. Drills: perfect episodes whose names are swapped at random; only the reading of names and links is scored.
 3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that the skills stay. These drills also score
    the answer after the last result; whether to go on searching before that is left to the demonstrations.
 
@@ -20,8 +20,19 @@ from numpy.typing import NDArray
 from ... import seeds
 from ...rendering.text import TextRenderer
 from ...rollout import MakeEnv
-from .lessons import Ids, Lesson, but_decisions, demonstrations, demonstrator, echoes, lesson, names_only, pad_lessons, renamed
-from .tokenizer import build_tokenizer, name_ids, phrases_between
+from .lessons import (
+    Ids,
+    Lesson,
+    but_decisions,
+    demonstrations,
+    demonstrator,
+    echoes,
+    lesson,
+    pad_lessons,
+    reading_only,
+    renamed,
+)
+from .tokenizer import LINK_MARKS, build_tokenizer, layout, link_ids, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
 Report = Callable[[str, int, int, float | None], None]
@@ -39,7 +50,7 @@ class ColdStartConfig:
         context_length: longest sequence in tokens.
         echo_steps: optimizer steps of the first phase.
         drill_steps: of the second, at most.
-        drill_accuracy: the second phase ends soon after this share of names is read correctly.
+        drill_accuracy: the second phase ends soon after this share of names and links is read correctly.
         imitation_steps: of the third.
         echo_rate: peak learning rate of the first phase.
         drill_rate: of the second.
@@ -137,6 +148,7 @@ def cold_start(
     """
     env = make_env()
     names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
+    read = np.array([*names, *link_ids(tokenizer)])
     env.close()
 
     def taught(part: str, *, perfect: bool) -> list[Lesson]:
@@ -152,7 +164,7 @@ def cold_start(
 
     def drills() -> Scored:
         lessons = drawn(config.batch)
-        return pad_lessons(lessons, [names_only(one, names) for one in lessons])
+        return pad_lessons(lessons, [reading_only(one, read) for one in lessons])
 
     def imitation() -> Scored:
         shown = [habitual[i] for i in rng.integers(len(habitual), size=config.demonstrations)]
@@ -217,10 +229,13 @@ def _train(
 
 
 def _tokenizer(names: list[str], texts: list[str], marks: list[str], calls: list[str]) -> Any:
-    """Returns the tokenizer; a phrase around the names in calls is one token, so code takes few tokens."""
+    """Returns the tokenizer; a phrase around the names in calls, or one that pages are laid out with, is one token."""
+    pages = [text for text in texts if all(mark in text for mark in LINK_MARKS)]
+    marks = [*marks, *(LINK_MARKS if pages else ())]
     tokenizer = build_tokenizer(names, texts, marks)
-    known = {*name_ids(tokenizer, names), *tokenizer.convert_tokens_to_ids(marks)}
-    phrases = phrases_between(tokenizer, known, calls)
+    known = name_ids(tokenizer, names)
+    phrases = phrases_between(tokenizer, {*known, *tokenizer.convert_tokens_to_ids(marks)}, calls)
+    phrases += layout(tokenizer, known, pages)
     return build_tokenizer(names, texts, marks, phrases) if phrases else tokenizer
 
 

@@ -129,9 +129,9 @@ def renamed(taught: Lesson, names: Ids, rng: np.random.Generator, vocabulary_siz
     return Lesson(mapping[taught.tokens], taught.action)
 
 
-def names_only(taught: Lesson, names: Ids) -> NDArray[np.bool_]:
-    """Returns [T], True where the demonstrator wrote a name: reading counts, deciding does not."""
-    mask: NDArray[np.bool_] = taught.action & np.isin(taught.tokens, names)
+def reading_only(taught: Lesson, read: Ids) -> NDArray[np.bool_]:
+    """Returns [T], True where the demonstrator wrote one of these tokens, which it read somewhere; deciding does not count."""
+    mask: NDArray[np.bool_] = taught.action & np.isin(taught.tokens, read)
     return mask
 
 

@@ -7,7 +7,11 @@ from typing import Any
 
 END, PAD = "<|end|>", "<|pad|>"
 
+LINK_MARKS = ("【", "†", "】")
+"""Around a link in a page, as in 【3†Paris】."""
+
 _SPACE = "▁"
+_LINK = re.compile(rf'{_SPACE}\{{"id":{_SPACE}\d+\}}')
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -21,7 +25,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
         phrases: each becomes one token exactly as it is, spaces included; see `phrases_between`.
 
     Any text can be encoded: what is not in the vocabulary falls back to characters, then to bytes.
-    A space is put before a name at the beginning of a text or after a tag, so that a name is one
+    A space is put before a name at the beginning of a text, after a tag or in a link, so that a name is one
     token there too. Decoding an encoded text changes nothing but such spaces.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -39,7 +43,7 @@ def build_tokenizer(names: Iterable[str], texts: Iterable[str], marks: Sequence[
     scores = [(piece, -1000.0 if re.fullmatch(r"<0x[0-9A-F]{2}>|<unk>", piece) else -10.0) for piece in pieces]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=0, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Replace(Regex(r"^(?=[^\s<])|(?<=[>\n])(?=[^\s<])"), " "), normalizers.Replace(" ", _SPACE)]
+        [normalizers.Replace(Regex(r"^(?=[^\s<])|(?<=[>\n†])(?=[^\s<])"), " "), normalizers.Replace(" ", _SPACE)]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Replace(_SPACE, " "), decoders.Fuse()])
@@ -50,6 +54,11 @@ def name_ids(tokenizer: Any, names: Iterable[str]) -> list[int]:
     """Returns the ids of the names that are one token, in order of the ids."""
     found = {tuple(tokenizer.encode(name, add_special_tokens=False)) for name in names}
     return sorted(ids[0] for ids in found if len(ids) == 1)
+
+
+def link_ids(tokenizer: Any) -> list[int]:
+    """Returns the ids of the tokens that ask for a link of a page by its number, in order of the ids."""
+    return sorted(index for piece, index in tokenizer.get_vocab().items() if _LINK.fullmatch(piece))
 
 
 def phrases_between(tokenizer: Any, known: Iterable[int], texts: Sequence[str], *, least: int = 3) -> list[str]:
@@ -76,3 +85,22 @@ def phrases_between(tokenizer: Any, known: Iterable[int], texts: Sequence[str], 
         for run in dict.fromkeys(run for run in runs if not _BYTE.search(run)):
             count[run] = count.get(run, 0) + 1
     return [phrase.replace(_SPACE, " ") for phrase, times in count.items() if times >= least]
+
+
+def layout(tokenizer: Any, names: Iterable[int], pages: Sequence[str]) -> list[str]:
+    """Returns the phrases that pages are laid out with; names, words, digits and hyphens are no part of one.
+
+    Pages are several times as long as other results, and most of that is not language: a line's number, a link's brackets,
+    the address. A token for each of these keeps an episode short; digits stay apart, because links are named by them.
+
+    Args:
+        tokenizer: without phrases.
+        names: ids of the names.
+        pages: examples of pages.
+    """
+    apart = [
+        piece
+        for piece in tokenizer.get_vocab()
+        if piece in LINK_MARKS or re.fullmatch(r"▁?\d|▁[^\W\d_]+|-|<0x0A>|</?\S+>", piece)
+    ]
+    return phrases_between(tokenizer, {*names, *tokenizer.convert_tokens_to_ids(apart)}, pages)

@@ -99,6 +99,7 @@ class QuestionSource:
             raise ConfigError(f"hops must lie between 1 and 4, got {hops}.")
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
+        relations = [relations] if isinstance(relations, str) else relations
         for relation in relations or ():
             if relation not in ASKED:
                 raise unknown_name("relation", relation, ASKED)
