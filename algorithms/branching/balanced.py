@@ -14,7 +14,7 @@ from arpo_envs import ConfigError
 
 from ..tree import RolloutTree
 from .entropy import Bernoulli, Normalisation, Threshold, entropy_change
-from .strategy import BranchPoint, Grow, new_roots
+from .strategy import BranchPoint, Grow, Weighed, heads, new_roots
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,24 @@ class BalancedBranching:
         """Asks for Z siblings if the rule says so; the watched path never forks."""
         if point.key[0] == 0:
             return 0
-        change = entropy_change(
+        return self.siblings if self.rule.forks(self._change(point), rng, factor=self._factor(point)) else 0
+
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Returns the entropies that ΔH compares, and the probability after the penalty; 0 on the watched path."""
+        chance = self.rule.probability(self._change(point), factor=self._factor(point)) if point.key[0] else 0.0
+        return heads(point, self.probe, chance)
+
+    def _factor(self, point: BranchPoint) -> float:
+        return 1.0 - min(1.0, self.penalty * point.consecutive)
+
+    def _change(self, point: BranchPoint) -> float:
+        return entropy_change(
             point.probe,
             point.baseline,
             tokens=self.probe,
             vocabulary_size=point.vocabulary_size,
             normalisation=self.normalisation,
         )
-        factor = 1.0 - min(1.0, self.penalty * point.consecutive)
-        return self.siblings if self.rule.forks(change, rng, factor=factor) else 0
 
 
 def monitored_entropies(tree: RolloutTree, tokens: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from arpo_envs import ConfigError
 
 from ..tree import RolloutTree
-from .strategy import BranchPoint, Grow, roots_then_backfill
+from .strategy import BranchPoint, Grow, Weighed, roots_then_backfill
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class RandomBranching:
         """Tosses the coin."""
         return self.siblings if rng.random() < self.probability else 0
 
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Compares nothing."""
+        return Weighed(None, None, self.probability)
+
 
 @dataclass(frozen=True)
 class FixedBranching:
@@ -79,3 +83,7 @@ class FixedBranching:
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
         """Forks where it always does."""
         return self.siblings if point.tool_calls in self.at else 0
+
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Compares nothing, and draws nothing."""
+        return Weighed(None, None, float(point.tool_calls in self.at))

@@ -12,7 +12,7 @@ import numpy as np
 from arpo_envs import ConfigError
 
 from ..tree import RolloutTree
-from .strategy import BranchPoint, Grow, roots_then_backfill
+from .strategy import BranchPoint, Grow, Weighed, heads, roots_then_backfill
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Bernoulli:
 
     def forks(self, change: float, rng: np.random.Generator, *, factor: float = 1.0) -> bool:
         """Draws the decision for an entropy change; the probability is multiplied by `factor`."""
-        return bool(rng.random() < factor * min(1.0, max(0.0, self.alpha + self.beta * change)))
+        return bool(rng.random() < self.probability(change, factor=factor))
+
+    def probability(self, change: float, *, factor: float = 1.0) -> float:
+        """Returns the probability of a fork for an entropy change, multiplied by `factor`."""
+        return factor * min(1.0, max(0.0, self.alpha + self.beta * change))
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ class Threshold:
     def forks(self, change: float, rng: np.random.Generator, *, factor: float = 1.0) -> bool:
         """Decides for an entropy change; the value is multiplied by `factor`, and nothing is drawn."""
         return factor * (self.alpha + self.beta * change) > self.tau
+
+    def probability(self, change: float, *, factor: float = 1.0) -> float:
+        """Returns 1 where `forks` says yes, and 0 elsewhere."""
+        return float(factor * (self.alpha + self.beta * change) > self.tau)
 
 
 Normalisation = Literal["nats", "log_vocabulary", "vocabulary"]
@@ -145,11 +153,17 @@ class EntropyBranching:
 
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
         """Asks for Z siblings if the rule says so."""
-        change = entropy_change(
+        return self.siblings if self.rule.forks(self._change(point), rng) else 0
+
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Returns the entropies that ΔH compares, and what the rule makes of it."""
+        return heads(point, self.probe, self.rule.probability(self._change(point)))
+
+    def _change(self, point: BranchPoint) -> float:
+        return entropy_change(
             point.probe,
             point.baseline,
             tokens=self.probe,
             vocabulary_size=point.vocabulary_size,
             normalisation=self.normalisation,
         )
-        return self.siblings if self.rule.forks(change, rng) else 0

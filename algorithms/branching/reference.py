@@ -14,7 +14,7 @@ from arpo_envs import ConfigError
 
 from ..tree import RolloutTree
 from .entropy import Bernoulli
-from .strategy import BranchPoint, Grow, new_roots
+from .strategy import BranchPoint, Grow, Weighed, mean, new_roots
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ class ReferenceBranching:
 
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
         """Draws for every sibling; on a path's first result of its own the change is 0."""
+        return sum(self.rule.forks(self._change(point), rng) for _ in range(self.siblings))
+
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Returns the means of the two actions, whose sums the rule compares, and the probability of each sibling."""
+        first, last = (mean(point.actions[i][: self.tokens]) for i in (0, -1))
+        return Weighed(first, last, self.rule.probability(self._change(point)))
+
+    def _change(self, point: BranchPoint) -> float:
         first, last = (sum(point.actions[i][: self.tokens]) for i in (0, -1))
-        change = (last - first) / log(point.vocabulary_size)
-        return sum(self.rule.forks(change, rng) for _ in range(self.siblings))
+        return (last - first) / log(point.vocabulary_size)

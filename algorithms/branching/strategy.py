@@ -62,6 +62,49 @@ class BranchPoint:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """What a decision after a tool result rests on, for people who read the tree.
+
+    Args:
+        before: mean entropy compared with, nats per token; None if nothing was compared.
+        after: mean entropy looked at, nats per token; None likewise.
+        probability: of asking for a sibling; None if unknown.
+    """
+
+    before: float | None
+    after: float | None
+    probability: float | None
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A branching strategy that says what its decisions rest on; this is optional, and changes no decision."""
+
+    def weigh(self, point: BranchPoint) -> Weighed:
+        """Returns what `on_result` looks at, and the probability with which it asks for a sibling."""
+        ...
+
+
+def weighed(strategy: object, point: BranchPoint, probe: int) -> Weighed:
+    """Returns what a decision rests on; for a strategy that does not say, the entropies of its probe, if it has one.
+
+    >>> weighed(object(), BranchPoint((0, 0), 1, 0, (0.5, 9.0), (1.5,), 2, 100), probe=1)
+    Weighed(before=0.5, after=1.5, probability=None)
+    """
+    return strategy.weigh(point) if isinstance(strategy, Weighing) else heads(point, probe, None)
+
+
+def heads(point: BranchPoint, probe: int, probability: float | None) -> Weighed:
+    """Returns the mean entropies of the first `probe` tokens of the path and after the result, and a probability."""
+    return Weighed(mean(point.baseline[:probe]), mean(point.probe[:probe]), probability)
+
+
+def mean(entropies_T: Sequence[float]) -> float | None:
+    """Returns the mean of some entropies; None if there are none."""
+    return sum(entropies_T) / len(entropies_T) if entropies_T else None
+
+
 @runtime_checkable
 class BranchingStrategy(Protocol):
     """Decides where a tree grows.

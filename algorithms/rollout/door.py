@@ -165,3 +165,12 @@ def count(given: Any) -> int:
         return index(given)
     except TypeError as error:
         raise Refused(f"The branching strategy wants {given!r} siblings; it must be a whole number.") from error
+
+
+def short(number: float | None) -> float | None:
+    """Returns a number for the record of a decision with six places, which is all that a reader needs; None if not finite.
+
+    >>> short(1 / 3), short(float("nan")), short(None)
+    (0.333333, None, None)
+    """
+    return round(float(number), 6) if number is not None and math.isfinite(number) else None

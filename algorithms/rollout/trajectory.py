@@ -8,9 +8,9 @@ from typing import Any
 
 from arpo_envs import CloneError, members
 
-from ..branching.strategy import BranchPoint
+from ..branching.strategy import BranchPoint, weighed
 from ..policies import Generation, Sampling
-from ..tree import Origin, RolloutTree, Status, repeated
+from ..tree import Decision, Origin, RolloutTree, Status, repeated
 from . import door
 from .failures import reason
 from .growth import Growth
@@ -198,7 +198,12 @@ class Trajectory:
         point = self._branch_point(probe)
         with self._blame(Status.BRANCHING_FAULT, probe):
             wanted = branching.on_result(point, self.growth.generator("branch", point.key))
-            count = min(door.count(wanted), point.left)
+            asked = door.count(wanted)
+            count = min(asked, point.left)
+            if branching.keeps == "none" or asked:  # a strategy that grows trees afterwards considers nothing here
+                why = weighed(branching, point, branching.probe)
+                numbers = (door.short(number) for number in (why.before, why.after, why.probability))
+                self.tree.decide(self.parent, Decision(*numbers, asked, count))
         self.consecutive = self.consecutive + 1 if count > 0 else 0
         if count > 0:
             await self.fork(count)

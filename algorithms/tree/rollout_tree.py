@@ -50,6 +50,24 @@ class Status(enum.StrEnum):
         return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL)
 
 
+class Decision(NamedTuple):
+    """Why a path forked after a tool result, or why it did not.
+
+    Args:
+        before: mean entropy in nats per token that the strategy compared with; None if it compared nothing.
+        after: mean entropy in nats per token of what it looked at, such as the probe after the result; None likewise.
+        probability: with which its rule asks for a sibling, 0 or 1 if nothing is drawn; None if the strategy does not say.
+        asked: how many siblings the strategy asked for.
+        granted: how many of them the budget allowed.
+    """
+
+    before: float | None
+    after: float | None
+    probability: float | None
+    asked: int
+    granted: int
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """Some tokens, and what happened after them.
@@ -82,6 +100,7 @@ class Node:
         success: whether the answer was right, in [0, 1]; None inside a trajectory.
         measures: what else the environment measured of the trajectory that ended here, by name; None for nothing.
         anchor: name of the environment's state before this action, for step-level credit.
+        decision: of a tool result after which a fork was considered; None elsewhere.
     """
 
     key: tuple[int, ...]
@@ -106,6 +125,7 @@ class Node:
     success: float | None = None
     measures: Mapping[str, float] | None = None
     anchor: str | None = None
+    decision: Decision | None = None
 
     def __post_init__(self) -> None:
         """Stores the values per token as arrays.
@@ -202,6 +222,16 @@ class RolloutTree:
                 raise ValueError(f"Node {node.key}: offset {node.parent_at} is outside its parent's {length} tokens.")
         self.nodes.append(node)
         return len(self.nodes) - 1
+
+    def decide(self, index: int, decision: Decision) -> None:
+        """Records whether a path forks after a tool result, which is known only after the result is in the tree.
+
+        Raises:
+            ValueError: the tree is frozen, or the node is not an observation.
+        """
+        if self.frozen or self.nodes[index].kind != "observation":
+            raise ValueError(f"Node {self.nodes[index].key}: decisions belong to observations of a tree that still grows.")
+        self.nodes[index] = _with(self.nodes[index], {"decision": decision})
 
     def roots(self) -> list[int]:
         """Returns the first nodes after the prompt."""
@@ -326,7 +356,7 @@ class RolloutTree:
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Node))
-_AT_THE_END = ("text", "tool", "tool_status", "status", "fault", "reward", "success", "measures")
+_AT_THE_END = ("text", "tool", "tool_status", "status", "fault", "reward", "success", "measures", "decision")
 """What a node says of the time after its last token."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Node) if f.default is not dataclasses.MISSING}
 
@@ -357,6 +387,8 @@ def _read_node(fields: Mapping[str, Any]) -> Node:
     values["key"] = tuple(values["key"])
     if "status" in values:
         values["status"] = Status(values["status"])
+    if values.get("decision") is not None:
+        values["decision"] = Decision(*values["decision"])
     return Node(**values)
 
 
