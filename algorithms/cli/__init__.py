@@ -7,6 +7,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "Train a policy on an environment with an algorithm.",
     "eval": "Measure a policy on held-out tasks.",
+    "show": "Look at a run's trees and transcripts in the terminal.",
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",

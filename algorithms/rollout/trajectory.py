@@ -202,8 +202,8 @@ class Trajectory:
             count = min(asked, point.left)
             if branching.keeps == "none" or asked:  # a strategy that grows trees afterwards considers nothing here
                 why = weighed(branching, point, branching.probe)
-                numbers = (door.short(number) for number in (why.before, why.after, why.probability))
-                self.tree.decide(self.parent, Decision(*numbers, asked, count))
+                before, after, chance = map(door.short, (why.before, why.after, why.probability))
+                self.tree.decide(self.parent, Decision(before, after, chance, asked, count))
         self.consecutive = self.consecutive + 1 if count > 0 else 0
         if count > 0:
             await self.fork(count)
