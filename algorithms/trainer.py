@@ -11,7 +11,7 @@ from . import seeds
 from .advantages import Credit, Scores
 from .algorithm import Aggregation, Algorithm
 from .losses import Loss
-from .metrics import failed_by_status, summarise, summarise_envs
+from .metrics import failed_by_status, summarise, summarise_envs, summarise_forks
 from .policies import SLEEP, Policy
 from .rendering.renderer import REWRITES, Renderer
 from .rewards import shuffle_rewards
@@ -131,7 +131,7 @@ class Trainer:
         credit = algorithm.credit(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
         ended = time.perf_counter()
-        metrics = summarise(grown) | summarise_envs(grown) | failed_by_status(grown) | dict(learned)
+        metrics = summarise(grown) | summarise_forks(grown) | summarise_envs(grown) | failed_by_status(grown) | dict(learned)
         metrics |= {
             "kept_prompts": float(len(trees)),
             "lost_steps": float(all_failed(grown)),

@@ -68,6 +68,10 @@ def summarise(
     seconds: float,
 ) -> dict[str, Any]:
     """Returns the flat summary; rollout figures are means over all steps."""
+    held_out = (("before", before), ("after", after))
+
+    def is_measure(name: str) -> bool:
+        return name.startswith(("sampled_env/", "greedy_env/"))  # with its interval
 
     def mean(name: str) -> float:
         return float(np.mean([m[name] for m in metrics])) if metrics else 0.0
@@ -78,6 +82,7 @@ def summarise(
         "success_after_sampled": after["sampled"],
         "success_after_greedy": after["greedy"],
         **{f"success_after_{name}/{env}": after[f"{name}/{env}"] for env in envs_in(after) for name in ("sampled", "greedy")},
+        **{f"{name}_{when}": given[name] for when, given in held_out for name in given if is_measure(name)},
         "success_closed_book": closed_book,
         "success_majority": majority_share,
         "executed_tool_calls_per_prompt": mean("executed_tool_calls_per_prompt"),

@@ -163,4 +163,10 @@ def test_the_efficiency_of_a_browser_is_in_what_the_commands_say_and_write(
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["env/efficiency"] for line in lines] == [0.0, 0.0]
     after = json.loads((run / "after.json").read_text(encoding="utf-8"))
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    kept = {name for name in summary if "env/" in name}
+    parts = ("", "_interval")
+    ways = [f"{way}_env/efficiency{part}" for way in ("sampled", "greedy") for part in parts]
+    assert kept == {f"{way}_{when}" for way in ways for when in ("before", "after")}
+    assert all(summary[f"{way}_after"] == after[way] for way in ways)
     assert after["greedy_env/efficiency"] == after["greedy_env/efficiency_interval"][0] == 0.0

@@ -1,4 +1,4 @@
-"""Metrics of a batch of trees, for people and logs: pure functions, flat names."""
+"""Metrics of a batch of trees: pure functions, flat names."""
 
 import math
 from collections import Counter
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .advantages import rewards
-from .tree import RolloutTree, Status, total_tool_calls
+from ..advantages import rewards
+from ..tree import RolloutTree, Status, total_tool_calls
 
 
 def as_json(value: Any) -> Any:
