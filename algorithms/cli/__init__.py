@@ -7,6 +7,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "Train a policy on an environment with an algorithm.",
     "eval": "Measure a policy on held-out tasks.",
+    "entropy": "Plot the entropy of a policy around tool results.",
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
