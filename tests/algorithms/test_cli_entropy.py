@@ -26,13 +26,6 @@ def test_the_stored_start_on_a_few_questions(tmp_path, capsys):
     assert "search" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_deep_search_has_a_line_for_each_tool(tmp_path):
-    words = ["--env", "ARPO/DeepSearch-v0", "--questions", "3", "--samples", "2", "--output", str(tmp_path)]
-    assert main(["entropy", "--policy", "embedded", *words]) == 0
-    assert len(json.loads((tmp_path / "entropy.json").read_text(encoding="utf-8"))["tools"]) > 1
-
-
 def test_trees_are_read_without_a_policy(tmp_path, capsys):
     run = stored(tmp_path, [chain(1, [1.0], [2.0]), chain(2, [1.0], [3.0], "python")])
     assert main(["entropy", "--run", run, "--output", str(tmp_path / "out")]) == 0
