@@ -133,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False)
     began = time.perf_counter()
     with console.status(f"{config.questions} questions of {env} …"), ToolAnswers.of(config.tools, config.recording) as tools:
-        result = asyncio.run(_measure(config, folder, env, words, tools))
+        result = asyncio.run(measure(config, folder, env, words, tools))
     record = summary(config, env, words, result, time.perf_counter() - began)
     _transcripts(console, result, config.show)
     console.print(table(record))
@@ -147,7 +147,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
+async def measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
+    """Answers the questions with the parts that training would use; `words` are the arguments of the environment."""
     sizes = _sizes(config, folder)
     make_env, tokenizer = tools.before(env_maker(env, env_arguments(env, words)), "evaluation"), load_tokenizer(folder)
     policy = config.source.make(

@@ -65,7 +65,8 @@ def test_help_names_every_command(words, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "play", "envs", "algorithms", "study", "serve-search", "new", "bench env", "bench sharing"]
+    "command",
+    ["train", "eval", "entropy", "play", "envs", "algorithms", "study", "serve-search", "new", "bench env", "bench sharing"],
 )
 def test_every_command_explains_itself(command, capsys):
     assert exit_status([*command.split(), "--help"]) == 0
@@ -77,7 +78,8 @@ def test_every_command_explains_itself(command, capsys):
     [
         (
             "trian",
-            "Known: algorithms, bench, doctor, envs, eval, new, play, serve-search, study, train. Did you mean 'train'?",
+            "Known: algorithms, bench, doctor, entropy, envs, eval, new, play, serve-search, study, train. "
+            "Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),

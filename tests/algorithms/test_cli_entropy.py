@@ -1,0 +1,71 @@
+"""`arpo entropy`: of a policy, of a run's trees, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_entropy_profile import chain
+
+from algorithms.cli import main
+from algorithms.tracking.trees import write_trees
+
+
+def stored(folder: Path, trees) -> str:
+    write_trees(folder / "trees.jsonl.zst", trees)
+    return str(folder)
+
+
+def test_the_stored_start_on_a_few_questions(tmp_path, capsys):
+    words = ["--policy", "embedded", "--questions", "3", "--samples", "2", "--output", str(tmp_path)]
+    assert main(["entropy", *words]) == 0
+    record = json.loads((tmp_path / "entropy.json").read_text(encoding="utf-8"))
+    assert record["tools"]["search"]["results"] > 0
+    assert record["tools"]["search"]["at"]["1"]["mean"] > 0
+    assert record["estimate"] == "Entropies are those of the full vocabulary."
+    assert (tmp_path / "entropy.png").read_bytes().startswith(b"\x89PNG")
+    assert "search" in capsys.readouterr().out
+
+
+def test_trees_are_read_without_a_policy(tmp_path, capsys):
+    run = stored(tmp_path, [chain(1, [1.0], [2.0]), chain(2, [1.0], [3.0], "python")])
+    assert main(["entropy", "--run", run, "--output", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "entropy.json").read_text(encoding="utf-8"))
+    assert [record["tools"][name]["at"]["1"]["mean"] for name in ("python", "search")] == [3.0, 2.0]
+    assert record["tools"]["python"]["at"]["1"]["low"] is None
+    assert "does not say whether" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("trees", "reason"),
+    [
+        ([chain(1, [0.0], [0.0])], "every entropy is 0"),
+        ([chain(1, [1.0], [1.0], "")], "no tool was called"),
+        ([], "sampled no token"),
+    ],
+)
+def test_where_there_is_nothing_to_plot_it_says_so(trees, reason, tmp_path, capsys):
+    assert main(["entropy", "--run", stored(tmp_path, trees), "--output", str(tmp_path / "out")]) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("", "either --policy"),
+        ("--policy embedded --run .", "either --policy"),
+        ("--run . --env ARPO/SearchMini-v0", "--env would have no effect"),
+        ("--run nowhere", "There is no file nowhere"),
+        ("--policy embedded --temperature 0", "temperature must be above 0"),
+        ("--policy embedded --tokens 0", "tokens must be at least 1"),
+    ],
+)
+def test_mistakes_are_explained(words, reason, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["entropy", *words.split()])
+    except SystemExit as end:  # options are checked where they are parsed
+        status = end.code
+    assert status == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
