@@ -5,13 +5,13 @@ equals "15" and "A" equals nothing. Here a mark is removed only where it cannot 
 """
 
 import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from ..tasks.text import apart
+from .published import VERDICTS, published_normal
 from .signs import plain_signs
 from .wrapping import unwrapped
 
@@ -23,8 +23,6 @@ _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALONE = frozenset("-.()[]{}")
 """Signs that are not words by themselves."""
-_VERDICTS = frozenset({"yes", "no", "noanswer"})
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
@@ -132,7 +130,7 @@ def _accepted(text: str) -> _Read:
 
 def _is_verdict(text: str) -> bool:
     """Says whether HotpotQA's scorer reads yes, no or noanswer: it deletes all punctuation and all articles first."""
-    return " ".join(word for word in text.lower().translate(_PUNCTUATION).split() if word not in _ARTICLES) in _VERDICTS
+    return published_normal(text) in VERDICTS
 
 
 def _f1(own: _Read, target: _Read) -> float:
