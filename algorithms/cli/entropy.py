@@ -19,16 +19,16 @@ from ..models.devices import find_device
 from ..models.embedded.cold_start import silent
 from ..tracking.trees import read_trees
 from ..tree import RolloutTree
+from .answering import trees_of
 from .asked import asked
 from .config import TrainConfig
 from .docstrings import with_help
 from .entropy_shown import draw, table, written
 from .environments import env_maker
-from .eval import EvalConfig, measure
+from .eval_config import EvalConfig
 from .mixtures import env_arguments
 from .parts import starting_policy
 from .policy_source import Source, source_of
-from .tools import ToolAnswers
 
 _TREES = "trees.jsonl.zst"
 _OF_A_POLICY = ("env", "args", "action_tokens", "context_length")
@@ -166,9 +166,9 @@ def _sampled(config: EntropyConfig) -> tuple[list[RolloutTree], str, str]:
     folder, env, words = evaluation.resolved()
     questions = asked(evaluation, env, words)
     made_env = env_maker(env, dict(questions.options))
-    result = asyncio.run(measure(evaluation, folder, questions.starts, made_env, ToolAnswers()))
+    trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env))
     source = source_of(evaluation, usual=None)
-    return result.trees, f"{config.policy} on {env} {' '.join(words)}", estimate_of(source)
+    return trees, f"{config.policy} on {env} {' '.join(words)}", estimate_of(source)
 
 
 def estimate_of(source: Source) -> str:

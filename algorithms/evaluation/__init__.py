@@ -1,7 +1,40 @@
-"""Held-out evaluation, by the training loop's own rollouts."""
+"""Held-out evaluation, by the training loop's own rollouts: answers kept one by one, what they come to, how sure that is.
 
+An answer becomes an `Attempt`, a file of attempts is an evaluation that can be continued, `estimates` sums it up, and
+`compared` tests it against another one. `entropy_profile` measures where a policy is uncertain.
+"""
+
+from .against import compared
 from .around_results import Average, EntropyProfile, entropy_profile
-from .held_out import Evaluation, evaluate
+from .attempt_file import AttemptFile, read_attempts
+from .attempts import Attempt, Grade, Graded, attempts_of
+from .bootstrap import bootstrap_intervals
+from .held_out import Evaluation, ask, evaluate
 from .intervals import wilson
+from .paired import Difference, paired_difference
+from .pass_at_k import pass_at_k
+from .scores import COSTS, Estimate, estimates
 
-__all__ = ["Average", "EntropyProfile", "Evaluation", "entropy_profile", "evaluate", "wilson"]
+__all__ = [
+    "COSTS",
+    "Attempt",
+    "AttemptFile",
+    "Average",
+    "Difference",
+    "EntropyProfile",
+    "Estimate",
+    "Evaluation",
+    "Grade",
+    "Graded",
+    "ask",
+    "attempts_of",
+    "bootstrap_intervals",
+    "compared",
+    "entropy_profile",
+    "estimates",
+    "evaluate",
+    "paired_difference",
+    "pass_at_k",
+    "read_attempts",
+    "wilson",
+]

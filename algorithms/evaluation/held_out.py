@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..branching.none import NoBranching
 from ..metrics import by_env, measures, summarise
 from ..policies import Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Failures, Limits, MakeEnv, Start, collect
+from ..rollout import Collected, Failures, Limits, MakeEnv, Start, try_collect
 from ..tree import RolloutTree
 from .intervals import mean_interval, wilson
 
@@ -70,10 +71,46 @@ async def evaluate(
         ConfigError: the parts do not fit together.
         RolloutError: every single path failed; see `collect`.
     """
-    limits = replace(limits, temperature=temperature)
-    plan = _Chains(samples)
-    trees = await collect(make_env, starts, policy, renderer, plan, seed=seed, step=-1, limits=limits, failures=failures)
-    return replace(_judged(trees), by_env={env: _judged(own) for env, own in by_env(trees).items()})
+    told: dict[str, Any] = {"limits": limits, "temperature": temperature, "samples": samples, "failures": failures}
+    found = await ask(make_env, starts, policy, renderer, seed=seed, **told)
+    if found.error is not None:
+        raise found.error
+    return replace(_judged(found.trees), by_env={env: _judged(own) for env, own in by_env(found.trees).items()})
+
+
+async def ask(
+    make_env: MakeEnv,
+    starts: Sequence[Start],
+    policy: Policy,
+    renderer: Renderer,
+    *,
+    seed: int,
+    first: int = 0,
+    limits: Limits = Limits(),
+    temperature: float = 1.0,
+    samples: int = 1,
+    failures: Failures | None = None,
+) -> Collected:
+    """Answers questions that may be a part of an evaluation, and returns the trees even if every path failed.
+
+    Args:
+        make_env: see `evaluate`, as for the rest.
+        starts: P questions.
+        policy: draws the actions.
+        renderer: as in training.
+        seed: of the draws, each of which is a function of (seed, position of the question, sample).
+        first: position of the first question in the whole evaluation.
+        limits: as in training; its temperature is replaced.
+        temperature: 0 for greedy.
+        samples: rollouts per question.
+        failures: reports and counts what fails.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+    limits, plan = replace(limits, temperature=temperature), _Chains(samples)
+    told: dict[str, Any] = {"seed": seed, "step": -1, "first": first, "limits": limits, "failures": failures}
+    return await try_collect(make_env, starts, policy, renderer, plan, **told)
 
 
 def _judged(trees: list[RolloutTree]) -> Evaluation:

@@ -73,6 +73,7 @@ async def collect(
     *,
     seed: int,
     step: int = 0,
+    first: int = 0,
     limits: Limits = Limits(),
     failures: Failures | None = None,
 ) -> list[RolloutTree]:
@@ -86,6 +87,7 @@ async def collect(
         algorithm: gives the number of leaves per tree and where they branch off.
         seed: of the run; every draw is a function of (seed, step, position in tasks, node key).
         step: of the run.
+        first: position of the first task, where a batch is collected in parts; parts draw what the whole would.
         limits: see `Limits`.
         failures: reports and counts what fails; by default each distinct failure is logged once per call.
 
@@ -100,7 +102,7 @@ async def collect(
             Gymnasium), that is raised instead.
     """
     found = await try_collect(
-        make_env, tasks, policy, renderer, algorithm, seed=seed, step=step, limits=limits, failures=failures
+        make_env, tasks, policy, renderer, algorithm, seed=seed, step=step, first=first, limits=limits, failures=failures
     )
     if found.error is not None:
         raise found.error
@@ -116,6 +118,7 @@ async def try_collect(
     *,
     seed: int,
     step: int = 0,
+    first: int = 0,
     limits: Limits = Limits(),
     failures: Failures | None = None,
 ) -> Collected:
@@ -145,7 +148,7 @@ async def try_collect(
                 failures=failures,
                 group=group,
             )
-            growths += [Growth(run, index, start) for index, start in enumerate(tasks)]
+            growths += [Growth(run, index, start) for index, start in enumerate(tasks, first)]
             for growth in growths:
                 run.launch(partial(grow, growth))
     except BaseExceptionGroup as errors:  # not `except*`, which would wrap what is raised here in a group again

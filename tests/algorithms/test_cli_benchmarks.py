@@ -10,7 +10,7 @@ import pytest
 from algorithms.cli import main
 from algorithms.cli.asked import Asked, asked
 from algorithms.cli.environments import env_maker
-from algorithms.cli.eval import EvalConfig
+from algorithms.cli.eval_config import EvalConfig
 from algorithms.evaluation import Evaluation, evaluate
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer

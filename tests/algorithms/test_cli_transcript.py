@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from algorithms.cli import main
+from algorithms.cli.answering import sizes
 from algorithms.cli.config import TrainConfig
-from algorithms.cli.eval import EvalConfig, _sizes
+from algorithms.cli.eval_config import EvalConfig
 from algorithms.cli.transcript import transcript
 from algorithms.learner import LearnerConfig
 from algorithms.rollout import Limits
@@ -68,14 +69,14 @@ def lengths(config: TrainConfig) -> tuple[int, int]:
 
 def test_a_run_is_evaluated_with_its_own_lengths(tiny_policy, tmp_path):
     shutil.copytree(tiny_policy, tmp_path / "policy")
-    plain = _sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
+    plain = sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
     assert lengths(plain) == (16, 512), "as `arpo train` would choose them"
     limits = Limits(action_tokens=9)
     TrainConfig(policy=str(tiny_policy), output=tmp_path, limits=limits, context_length=300).resolved().save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["limits"]["action_tokens"] == 9
-    own = _sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
+    own = sizes(EvalConfig(policy=str(tmp_path)), tmp_path / "policy")
     assert lengths(own) == (9, 300)
-    asked = _sizes(EvalConfig(policy=str(tmp_path), action_tokens=5), tmp_path / "policy")
+    asked = sizes(EvalConfig(policy=str(tmp_path), action_tokens=5), tmp_path / "policy")
     assert lengths(asked) == (5, 300)
 
 

@@ -1,0 +1,193 @@
+"""The rollouts of an evaluation: the parts that training would use, asked block by block."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..agreement import require_engine
+from ..durable import fingerprint
+from ..evaluation import Attempt, AttemptFile, ask, attempts_of
+from ..models.loading import load_tokenizer
+from ..policies import FORGET, MODEL, Policy
+from ..rendering.renderer import Renderer
+from ..rollout import Collected, Limits, MakeEnv, Start
+from ..tree import RolloutTree
+from .asked import Asked, chosen
+from .config import TrainConfig
+from .eval_config import EvalConfig
+from .graded import Grader
+from .parts import dialect_of, renderer_for
+from .tools import ToolAnswers
+
+_HOPELESS = 8
+"""Questions after which an evaluation ends if none of their answers says anything about the model."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers questions.
+
+    Args:
+        config: of the evaluation.
+        make_env: makes the environments.
+        policy: draws the actions.
+        renderer: turns text into tokens, and back.
+        limits: of the rollouts.
+    """
+
+    config: EvalConfig
+    make_env: MakeEnv
+    policy: Policy
+    renderer: Renderer
+    limits: Limits
+
+    async def __call__(self, starts: Sequence[Start], first: int = 0) -> Collected:
+        """Asks questions, of which the first has this position in the evaluation, as if nothing had been asked before."""
+        await FORGET.of(self.policy)()
+        return await ask(
+            self.make_env,
+            starts,
+            self.policy,
+            self.renderer,
+            seed=self.config.seed,
+            first=first,
+            limits=self.limits,
+            temperature=self.config.temperature,
+            samples=self.config.samples,
+        )
+
+
+@asynccontextmanager
+async def answering(config: EvalConfig, folder: Path, made: MakeEnv, tools: ToolAnswers) -> AsyncIterator[Answering]:
+    """Gives what answers the questions of an evaluation.
+
+    Args:
+        config: of the evaluation.
+        folder: of the model.
+        made: makes the environments.
+        tools: answers the calls of their tools.
+    """
+    given = sizes(config, folder)
+    make_env, tokenizer = tools.before(made, "evaluation"), load_tokenizer(folder)
+    policy = config.source.make(
+        folder=folder,
+        tokenizer=tokenizer,
+        context_length=given.context_length or 4096,
+        device=config.device,
+        training=False,
+    )
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
+    try:
+        if (model := MODEL.of(policy)) is not None:
+            await require_engine(policy, model)
+        yield Answering(config, make_env, policy, renderer, given.limits or Limits())
+    finally:
+        await policy.close()
+
+
+async def trees_of(config: EvalConfig, folder: Path, starts: Sequence[Start], made: MakeEnv) -> list[RolloutTree]:
+    """Returns the trees of all questions, asked at once.
+
+    Args:
+        config: of the evaluation, as for `answering`.
+        folder: of the model.
+        starts: one per question.
+        made: makes the environments.
+
+    Raises:
+        RolloutError: every single path failed; see `collect`.
+    """
+    async with answering(config, folder, made, ToolAnswers()) as answer:
+        found = await answer(starts)
+    if found.error is not None:
+        raise found.error
+    return found.trees
+
+
+@dataclass
+class Answers:
+    """All answers so far.
+
+    Args:
+        attempts: in order of questions and samples.
+        file: they are written to; None for none.
+        trees: to show.
+    """
+
+    attempts: list[Attempt]
+    file: AttemptFile | None = None
+    trees: list[RolloutTree] = field(default_factory=list)
+
+    async def complete(self, config: EvalConfig, folder: Path, questions: Asked, made: MakeEnv, tools: ToolAnswers) -> None:
+        """Asks what is still to be asked, block by block.
+
+        Args:
+            config: of the evaluation, as for `answering`.
+            folder: of the model.
+            questions: all of them.
+            made: makes the environments.
+            tools: answers the calls of their tools.
+
+        Raises:
+            RolloutError: every path of the first questions failed; see `collect`.
+        """
+        starts, asked = questions.starts, len(self.attempts) // config.samples
+        if asked == len(starts):
+            return
+        async with answering(config, folder, made, tools) as answer:
+            benchmark = chosen(config)
+            grade = Grader.of(made, answer.renderer, benchmark.name if benchmark is not None else None)
+            for first in range(asked, len(starts), config.block):
+                found = await answer(starts[first : first + config.block], first)
+                new = attempts_of(found.trees, grade, first=first)
+                if self.file is not None:
+                    self.file.append(new)
+                self.attempts += new
+                self.trees += found.trees[: max(0, config.show - len(self.trees))]
+                tried = min(len(starts), first + config.block)
+                is_hopeless = tried >= min(len(starts), _HOPELESS) and not any(one.counts for one in self.attempts)
+                if found.error is not None and is_hopeless:
+                    raise found.error
+
+
+def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
+    """Returns the lengths to evaluate with: those asked for, those of the run, or what `arpo train` would choose."""
+    home = Path(config.source.model)
+    is_run = folder == home / "policy" and (home / "config.json").is_file()
+    run = TrainConfig.load(home) if is_run else TrainConfig()
+    action_tokens = config.action_tokens or (run.limits.action_tokens if run.limits is not None else None)
+    limits = Limits(action_tokens=action_tokens) if action_tokens is not None else None
+    context_length = config.context_length or run.context_length
+    return TrainConfig(policy=str(folder), output=folder, limits=limits, context_length=context_length).resolved()
+
+
+_DECISIVE = ("policy", "policy_args", "engine", "engine_args", "device", "samples", "temperature", "seed", "concurrency")
+
+
+def settings_of(config: EvalConfig, env: str, words: Sequence[str], questions: Asked, folder: Path) -> Mapping[str, object]:
+    """Returns what the answers of an evaluation depend on, for the file that keeps them.
+
+    Args:
+        config: of the evaluation.
+        env: id of the environment.
+        words: its arguments.
+        questions: that are asked.
+        folder: of the model.
+    """
+    given, benchmark = sizes(config, folder), chosen(config)
+    source = questions.options["tasks"] if benchmark is not None else None
+    asked = [source.get(start.options["task"]) for start in questions.starts if source is not None and start.options]
+    digest = hashlib.blake2b(repr((questions.starts, asked)).encode("utf-8", "backslashreplace"), digest_size=8)
+    return {
+        **{name: getattr(config, name) for name in _DECISIVE},
+        "model": fingerprint(folder),
+        "env": env,
+        "args": list(words),
+        **{name: value for name, value in questions.record.items() if name != "data"},
+        "questions": len(questions.starts),
+        "digest of the questions": digest.hexdigest(),
+        "action_tokens": given.limits.action_tokens if given.limits is not None else None,
+        "context_length": given.context_length,
+    }

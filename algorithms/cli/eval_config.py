@@ -1,0 +1,128 @@
+"""The options of `arpo eval`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from arpo_envs import ConfigError
+
+from .asked import chosen
+from .config import TrainConfig
+from .docstrings import with_help
+from .policy_source import Source, measured_folder, source_of
+from .tools import Mode
+
+
+@with_help
+@dataclass(frozen=True)
+class EvalConfig:
+    """Measure a policy on held-out tasks."""
+
+    policy: str
+    """One of: the folder of a run; a folder or hub id of a Hugging Face causal language model; "smollm2"; the URL of a server;
+    or a policy from another package, by name or as package.module:object."""
+    policy_args: tuple[str, ...] = ()
+    """Arguments of a policy from another package, each NAME=VALUE."""
+    model_folder: str | None = None
+    """With a URL: folder or hub id of the model it serves; only needed if the server's name for the model is neither a folder
+    on this machine nor a hub id. With a policy from another package: the run or model it samples from."""
+    env: str | None = None
+    """Environment id, or a mixture ID=WEIGHT,ID=WEIGHT (default: the run's own, or ARPO/SearchMini-v0)."""
+    args: tuple[str, ...] = ()
+    """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
+    arguments, or split=test)."""
+    benchmark: str | None = None
+    """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
+    data: Path | None = None
+    """File with a copy of the benchmark: JSON Lines, a JSON list or CSV (default: it is loaded from the Hugging Face hub)."""
+    skip_malformed: bool = False
+    """Leave out rows of the benchmark that are malformed or need an attachment, rather than stop before the start."""
+    questions: int | None = None
+    """How many questions to ask; they are the same for every policy (default: 300, or all of the benchmark)."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 is greedy."""
+    samples: int = 1
+    """Rollouts per question; with several, pass@k for every k up to that many is reported."""
+    concurrency: int = 64
+    """Rollouts side by side: the answers to as many questions as that allows. A killed evaluation loses at most these."""
+    seed: int = 1
+    """Seed for sampling."""
+    engine: Literal["local", "vllm"] = "local"
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
+    does its own sampling."""
+    engine_args: tuple[str, ...] = ()
+    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
+    action_tokens: int | None = None
+    """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
+    context_length: int | None = None
+    """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
+    tools: Mode = "live"
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
+    and kept in --recording. replay: --recording alone; no such call is made."""
+    recording: Path | None = None
+    """File to record into, which must not exist yet, or to replay."""
+    device: str = "cpu"
+    """Device of the policy: cpu, cuda, or cuda:N for one of several."""
+    show: int = 0
+    """Number of transcripts to print."""
+    json: Path | None = None
+    """File to write the result to, as one flat JSON object."""
+    records: Path | None = None
+    """File to write each answer to, one JSON object per line, which must not exist yet unless --resume is given."""
+    resume: bool = False
+    """Continue the evaluation that --records belongs to, with the same options."""
+    against: Path | None = None
+    """File of another evaluation's --records, of the same questions, to compare this one with by a paired test."""
+
+    def __post_init__(self) -> None:
+        """Refuses bad values before the work starts."""
+        for name in ("questions", "samples", "concurrency", "action_tokens", "context_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        chosen(self)
+        if self.resume and self.records is None:
+            raise ConfigError("--resume needs --records: the file of the evaluation to continue.")
+        _ = self.source  # this finds options that contradict each other
+        if (self.tools == "live") != (self.recording is None):
+            raise ConfigError(
+                "--tools and --recording belong together: give both, e.g. --tools record --recording tools.sqlite."
+            )
+        if self.tools == "record" and not self.resume and self.recording is not None and self.recording.exists():
+            raise ConfigError(
+                f"A recording belongs to one evaluation, and {self.recording} exists. Name another file, or remove it."
+            )
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
+        if self.temperature == 0 and self.samples > 1:
+            raise ConfigError(f"Greedy samples are all the same: leave out --samples {self.samples} with --temperature 0.")
+
+    @property
+    def block(self) -> int:
+        """How many questions are asked side by side."""
+        return max(1, self.concurrency // self.samples)
+
+    @property
+    def source(self) -> Source:
+        """What samples the actions, and the run or model that is measured.
+
+        Raises:
+            ConfigError: the options for it contradict each other.
+        """
+        return source_of(self, usual=None)
+
+    def resolved(self) -> "tuple[Path, str, tuple[str, ...]]":
+        """Returns the folder of the model, the environment's id and its arguments.
+
+        Raises:
+            ConfigError: there is no model folder.
+        """
+        source = self.source
+        home, env, arguments = Path(source.model), self.env, self.args
+        benchmark = chosen(self)
+        if benchmark is not None:
+            return measured_folder(source), env or benchmark.env, arguments
+        if env is None and (home / "policy").is_dir() and (home / "config.json").is_file():
+            run = TrainConfig.load(home)
+            env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
+        folder = measured_folder(source)
+        return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)

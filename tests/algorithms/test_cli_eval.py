@@ -1,0 +1,130 @@
+"""`arpo eval` with several answers per question: what it reports, the file of answers, resuming, and comparing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithms.cli import main
+from algorithms.evaluation import pass_at_k, read_attempts
+
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+
+SMALL = ["--args", "cities_per_country=4", "split=test", "--questions", "7", "--concurrency", "6", "--samples", "2"]
+
+
+def words(policy: Path, *more: str) -> list[str]:
+    return ["eval", "--policy", str(policy), *SMALL, *more]
+
+
+def status(given: list[str]) -> int:
+    try:
+        return main(given)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def record_of(file: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {name: value for name, value in record.items() if name != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of an evaluation that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(words(tiny_policy, "--records", str(folder / "a.jsonl"), "--json", str(folder / "a.json"))) == 0
+    return folder
+
+
+def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
+    attempts, record = read_attempts(whole / "a.jsonl"), record_of(whole / "a.json")
+    assert [(one.question, one.sample) for one in attempts] == [(q, s) for q in range(7) for s in range(2)]
+    right = [sum(one.success == 1.0 for one in attempts if one.question == q) for q in range(7)]
+    for k in (1, 2):
+        assert record[f"pass@{k}"] == pytest.approx(sum(pass_at_k(2, own, k) for own in right) / 7)
+    assert record["avg@2"] == record["success"] == pytest.approx(sum(right) / 14)
+    for name in ("em", "f1", "reward", "turns_per_rollout", "sampled_tokens_per_rollout", "malformed_calls_per_rollout"):
+        assert record[f"{name}_low"] <= record[name] <= record[f"{name}_high"]
+    assert record["tool_calls_per_rollout"] == pytest.approx(sum(one.tool_calls for one in attempts) / 14)
+    assert record["truncated"] == pytest.approx(sum(one.truncated for one in attempts) / 14)
+    assert sum(value for name, value in record.items() if name.startswith("ended_")) == 14
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.55, 1.0])
+def test_an_evaluation_that_was_cut_off_continues_to_the_same_bytes(
+    cut: float, whole: Path, tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, content = tmp_path / "a.jsonl", (whole / "a.jsonl").read_bytes()
+    file.write_bytes(content[: int(cut * len(content))])
+    (tmp_path / "a.jsonl.settings").write_bytes((whole / "a.jsonl.settings").read_bytes())
+    again = ["--records", str(file), "--resume", "--json", str(tmp_path / "a.json")]
+    assert main(words(tiny_policy, *again)) == 0
+    assert file.read_bytes() == content
+    assert record_of(tmp_path / "a.json") == record_of(whole / "a.json")
+    assert "pass@2" in capsys.readouterr().out
+
+
+def test_an_evaluation_against_itself_and_against_other_questions(
+    whole: Path, tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(whole / "a.jsonl")
+    assert main(words(tiny_policy, "--against", other, "--json", str(tmp_path / "a.json"))) == 0
+    record, told = record_of(tmp_path / "a.json"), capsys.readouterr().out
+    assert record["against"] == other
+    different = len({one.id for one in read_attempts(whole / "a.jsonl")})  # one may be asked twice
+    assert (record["difference/success"], record["difference/success_p"]) == (0.0, 1.0)
+    assert record["difference/f1_questions"] == different
+    assert f"better on 0 and worse on 0 of {different} questions" in told
+    assert status([*words(tiny_policy, "--against", other), "--questions", "3"]) == 2
+    assert "has answers to 7 questions, but 3 are to be asked" in " ".join(capsys.readouterr().err.split())
+    elsewhere = [*words(tiny_policy, "--against", other, "--json", str(tmp_path / "b.json")), "--args", "cities_per_country=6"]
+    assert status([*elsewhere, "split=train"]) == 2
+    assert "A paired test needs the same questions on both sides" in " ".join(capsys.readouterr().err.split())
+    assert "success" in record_of(tmp_path / "b.json"), "the result stands"
+
+
+def test_mistakes_stop_before_the_model_is_loaded(
+    whole: Path, tiny_policy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algorithms.cli.answering.load_tokenizer", None)
+    for more, message in (
+        (["--records", str(whole / "a.jsonl")], "exists. Continue it with --resume"),
+        (["--records", str(whole / "a.jsonl"), "--resume", "--seed", "2"], "other settings: seed (was 1, is 2)"),
+        (["--records", str(whole / "b.jsonl"), "--resume"], "There is no file"),
+        (["--resume"], "--resume needs --records"),
+        (["--against", str(whole / "a.json")], "line 1: expected an answer"),
+        (["--concurrency", "0"], "concurrency must be at least 1"),
+    ):
+        assert status(words(tiny_policy, *more)) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_continues_to_the_same_bytes(tiny_policy: Path, tmp_path: Path) -> None:
+    def begin(name: str, *more: str) -> subprocess.Popen[bytes]:
+        many = [*words(tiny_policy, "--records", str(tmp_path / f"{name}.jsonl"), *more), "--questions", "60"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "algorithms.cli", *many, "--json", str(tmp_path / f"{name}.json")],
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+
+    killed, file = begin("killed"), tmp_path / "killed.jsonl"
+    while not file.is_file() or file.read_bytes().count(b"\n") < 13:
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    content = file.read_bytes()
+    assert 13 <= content.count(b"\n") < 120
+    assert all(json.loads(line) for line in content.splitlines()), "valid at every moment"
+    assert begin("killed", "--resume").wait() == begin("whole").wait() == 0
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert record_of(tmp_path / "killed.json") == record_of(tmp_path / "whole.json")
