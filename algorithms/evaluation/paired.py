@@ -112,7 +112,7 @@ def mcnemar(better: int, worse: int) -> float:
     (0.0625, 0.0625, 1.0)
     """
     tail = sum(math.comb(better + worse, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2 ** (better + worse))
+    return min(1.0, 2 * tail / (1 << (better + worse)))
 
 
 def sign_flip(differences: Sequence[float], *, seed: int = 0, flips: int = _FLIPS) -> float:

@@ -302,7 +302,7 @@ def test_eval_prints_a_table_and_writes_a_flat_object(tiny_policy, tmp_path, cap
     assert main(words) == 0
     text = said(capsys)
     assert "95% interval 0.000 – " in text
-    assert "not independent" in text
+    assert "pass@2" in text
     record = json.loads(file.read_text(encoding="utf-8"))
     assert all(isinstance(value, str | int | float) for value in record.values())
     assert record["env"] == "ARPO/SearchMini-v0"
