@@ -19,6 +19,7 @@ from ..models.devices import find_device
 from ..models.embedded.cold_start import silent
 from ..tracking.trees import read_trees
 from ..tree import RolloutTree
+from .asked import asked
 from .config import TrainConfig
 from .docstrings import with_help
 from .entropy_shown import draw, table, written
@@ -163,7 +164,9 @@ def _sampled(config: EntropyConfig) -> tuple[list[RolloutTree], str, str]:
         policy = str(starting_policy(made, config.output, silent))
     evaluation = config.evaluated(policy)
     folder, env, words = evaluation.resolved()
-    result = asyncio.run(measure(evaluation, folder, env, words, ToolAnswers()))
+    questions = asked(evaluation, env, words)
+    made_env = env_maker(env, dict(questions.options))
+    result = asyncio.run(measure(evaluation, folder, questions.starts, made_env, ToolAnswers()))
     source = source_of(evaluation, usual=None)
     return result.trees, f"{config.policy} on {env} {' '.join(words)}", estimate_of(source)
 

@@ -20,12 +20,12 @@ from ..evaluation import Evaluation, evaluate
 from ..models.devices import find_device
 from ..models.loading import load_tokenizer
 from ..policies import MODEL
-from ..rollout import Limits
+from ..rollout import Limits, MakeEnv, Start
+from .asked import asked, chosen
 from .config import TrainConfig
 from .docstrings import with_help
 from .environments import env_maker
-from .mixtures import env_arguments
-from .parts import dialect_of, evaluation_starts, renderer_for
+from .parts import dialect_of, renderer_for
 from .policy_source import Source, measured_folder, source_of
 from .results import Value, write_json
 from .tools import Mode, ToolAnswers, require_answerable
@@ -50,8 +50,14 @@ class EvalConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
     arguments, or split=test)."""
-    questions: int = 300
-    """How many questions to ask; they are the same for every policy."""
+    benchmark: str | None = None
+    """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
+    data: Path | None = None
+    """File with a copy of the benchmark: JSON Lines, a JSON list or CSV (default: it is loaded from the Hugging Face hub)."""
+    skip_malformed: bool = False
+    """Leave out rows of the benchmark that are malformed or need an attachment, rather than stop before the start."""
+    questions: int | None = None
+    """How many questions to ask; they are the same for every policy (default: 300, or all of the benchmark)."""
     temperature: float = 1.0
     """Sampling temperature; 0 is greedy."""
     samples: int = 1
@@ -84,6 +90,7 @@ class EvalConfig:
         for name in ("questions", "samples", "action_tokens", "context_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        chosen(self)
         _ = self.source  # this finds options that contradict each other
         if (self.tools == "live") != (self.recording is None):
             raise ConfigError(
@@ -115,6 +122,9 @@ class EvalConfig:
         """
         source = self.source
         home, env, arguments = Path(source.model), self.env, self.args
+        benchmark = chosen(self)
+        if benchmark is not None:
+            return measured_folder(source), env or benchmark.env, arguments
         if env is None and (home / "policy").is_dir() and (home / "config.json").is_file():
             run = TrainConfig.load(home)
             env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
@@ -127,14 +137,20 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
     find_device(config.device)
-    made = env_maker(env, env_arguments(env, words))  # finds mistakes before the model is loaded
+    questions = asked(config, env, words)
+    made = env_maker(env, dict(questions.options))  # finds mistakes before the model is loaded
     if config.tools != "live":
         require_answerable(made, Limits())
     console = Console(highlight=False)
+    for reason in questions.malformed:
+        console.print(Text(f"Left out: {reason}", style="yellow"))
     began = time.perf_counter()
-    with console.status(f"{config.questions} questions of {env} …"), ToolAnswers.of(config.tools, config.recording) as tools:
-        result = asyncio.run(measure(config, folder, env, words, tools))
-    record = summary(config, env, words, result, time.perf_counter() - began)
+    with (
+        console.status(f"{len(questions.starts)} questions of {env} …"),
+        ToolAnswers.of(config.tools, config.recording) as tools,
+    ):
+        result = asyncio.run(measure(config, folder, questions.starts, made, tools))
+    record = {**summary(config, env, words, result, time.perf_counter() - began), **questions.record}
     _transcripts(console, result, config.show)
     console.print(table(record))
     if config.samples > 1:
@@ -147,10 +163,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def measure(config: EvalConfig, folder: Path, env: str, words: Sequence[str], tools: ToolAnswers) -> Evaluation:
-    """Answers the questions with the parts that training would use; `words` are the arguments of the environment."""
+async def measure(config: EvalConfig, folder: Path, starts: Sequence[Start], made: MakeEnv, tools: ToolAnswers) -> Evaluation:
+    """Answers the questions in the environments `made` makes, with the parts that training would use."""
     sizes = _sizes(config, folder)
-    make_env, tokenizer = tools.before(env_maker(env, env_arguments(env, words)), "evaluation"), load_tokenizer(folder)
+    make_env, tokenizer = tools.before(made, "evaluation"), load_tokenizer(folder)
     policy = config.source.make(
         folder=folder,
         tokenizer=tokenizer,
@@ -164,7 +180,7 @@ async def measure(config: EvalConfig, folder: Path, env: str, words: Sequence[st
             await require_engine(policy, model)
         return await evaluate(
             make_env,
-            evaluation_starts(config.questions),
+            starts,
             policy,
             renderer,
             seed=config.seed,
@@ -202,7 +218,7 @@ def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluati
         "policy": str(config.policy),
         "env": env,
         "args": " ".join(words),
-        "questions": config.questions,
+        "questions": len(result.trees),
         "samples": config.samples,
         "temperature": config.temperature,
         "seed": config.seed,
@@ -212,7 +228,7 @@ def summary(config: EvalConfig, env: str, words: Sequence[str], result: Evaluati
         "reward": result.metrics["reward"],
         **_measures(result),
         "tool_calls_per_rollout": result.metrics["executed_tool_calls_per_prompt"] / per_question,
-        "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (config.questions * per_question),
+        "sampled_tokens_per_rollout": result.metrics["sampled_tokens"] / (len(result.trees) * per_question),
         **{name: value for env, own in result.by_env.items() for name, value in _of_member(env, own).items()},
         **{f"ended_{status}": count for status, count in sorted(ends.items())},
         "seconds": round(seconds, 1),

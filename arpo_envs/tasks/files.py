@@ -18,12 +18,13 @@ class ListedTasks:
         path: the file's path.
         kind: what the source's name begins with.
         tasks: each with its line number.
+        digest: of their content; that of the file if left out.
 
     Raises:
         ConfigError: two tasks have the same id.
     """
 
-    def __init__(self, path: Path, kind: str, tasks: Iterable[tuple[int, Task]]) -> None:
+    def __init__(self, path: Path, kind: str, tasks: Iterable[tuple[int, Task]], *, digest: str | None = None) -> None:
         self.path = path
         self._tasks: dict[str, Task] = {}
         for number, task in tasks:
@@ -31,7 +32,7 @@ class ListedTasks:
                 raise ConfigError(f"{path}, line {number}: the id {task.id!r} occurs twice. Give each task its own id.")
             self._tasks[task.id] = task
         self._order = tuple(self._tasks.values())
-        self.name = f"{kind}({path.name}, {digest_of(path)})"  # an edited file is a different source
+        self.name = f"{kind}({path.name}, {digest or digest_of(path)})"  # an edited file is a different source
 
     def __len__(self) -> int:
         """Returns the number of tasks."""

@@ -40,7 +40,7 @@ def placed_rows(path: Path, expected: str) -> Iterator[tuple[int, int, Mapping[s
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     empty = False
-                    yield number, start, _row(path, number, start, line, expected)
+                    yield number, start, row_of(path, number, line, expected, start=start)
                 start += len(line)
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
@@ -68,11 +68,23 @@ def text_of(path: Path, number: int, row: Mapping[str, Any], key: str, *, unit: 
     return value
 
 
-def _row(path: Path, number: int, start: int, line: bytes, expected: str) -> Mapping[str, Any]:
+def row_of(path: Path, number: int, line: bytes, expected: str, *, start: int = 0) -> Mapping[str, Any]:
+    """Returns the object in a line.
+
+    Args:
+        path: of the file, for messages.
+        number: of the line.
+        line: its bytes.
+        expected: what an object looks like, for messages.
+        start: byte at which the line begins.
+
+    Raises:
+        ConfigError: it is not UTF-8, not JSON, or not an object.
+    """
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {start + error.start}). Save it as UTF-8.") from error
+        raise ConfigError(f"{path}, line {number}: not UTF-8 (byte {start + error.start}). Save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}, line {number}: not JSON ({error}). Expected {expected}.") from error
     if not isinstance(row, dict):

@@ -1,7 +1,6 @@
-"""A user's own copy of a published benchmark: GSM8K, MATH, AIME, and question answering in the layout of HotpotQA.
+"""The layouts of published files: GSM8K, MATH, AIME, and question answering as in HotpotQA.
 
-Nothing is downloaded and nothing ships with this suite: `load_benchmark` reads a JSON Lines file, detects its layout
-from its columns, and gives each task the answer type its benchmark needs.
+`load_benchmark` reads a JSON Lines file, detects its layout from its columns, and gives each task the answer type it needs.
 """
 
 import re
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError, unknown_name
-from ..rewards.quantities import parse_quantity
-from ..rewards.wrapping import unwrapped
-from . import Task, lines
-from .files import ListedTasks
+from ...errors import ConfigError, unknown_name
+from ...rewards.quantities import parse_quantity
+from ...rewards.wrapping import unwrapped
+from .. import Task, lines
+from ..files import ListedTasks
 
 Kind = Literal["gsm8k", "math", "aime", "qa"]
 
@@ -36,6 +35,7 @@ _NUMBER = re.compile(r"^[-−+$\\]*\d[\d,.]*%?$")
 _LATEX = re.compile(r"\$.*\$|\\[a-zA-Z]+")
 
 Row = tuple[int, Mapping[str, Any]]
+"""A row with its number in the file."""
 
 
 class BenchmarkTasks(ListedTasks):
@@ -55,7 +55,9 @@ class BenchmarkTasks(ListedTasks):
         self.kind = KINDS[kind]
         rows = _lower_rows(Path(path))
         super().__init__(
-            Path(path), self.kind, ((number, _Reader(Path(path), number, row, self.kind).task()) for number, row in rows)
+            Path(path),
+            self.kind,
+            ((number, Reader(Path(path), f"line {number}", row, self.kind).task()) for number, row in rows),
         )
 
 
@@ -120,15 +122,20 @@ def _first(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """One line of a file on its way to becoming a task."""
+class Reader:
+    """One row of a file on its way to becoming a task; `place` says where it stands, such as "line 3"."""
 
     path: Path
-    number: int
+    place: str
     row: Mapping[str, Any]
     kind: Kind
 
     def task(self) -> Task:
+        """Returns the row as a task.
+
+        Raises:
+            ConfigError: it does not fit the layout.
+        """
         question = _first(self.row, _QUESTIONS)
         if not isinstance(question, str) or not question.strip():
             raise self._error(f"a question in one of {', '.join(_QUESTIONS)}", question)
@@ -168,14 +175,14 @@ class _Reader:
     def _name(self) -> str:
         name = _first(self.row, _NAMES)
         if name is None:
-            return str(self.number)
+            return self.place.split()[-1]
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise self._error("an id that is a string or a whole number", name)
         return str(name)
 
     def _error(self, expected: str, got: Any) -> ConfigError:
         found = "nothing" if got is None else repr(got)[:60]
-        return ConfigError(f"{self.path}, line {self.number}: expected {expected}, got {found} (layout {self.kind!r}).")
+        return ConfigError(f"{self.path}, {self.place}: expected {expected}, got {found} (layout {self.kind!r}).")
 
 
 def _is_number(value: Any) -> bool:

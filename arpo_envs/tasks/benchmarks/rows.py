@@ -1,0 +1,75 @@
+"""Rows of a local copy: JSON Lines, a JSON list, or CSV. A row that cannot be read is a value, so that the next ones are."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+from ..lines import row_of
+
+_OBJECT = '{"question": "…", "answer": "…"}'
+FORMATS = (".jsonl", ".json", ".csv")
+
+Row = Mapping[str, Any] | ConfigError
+"""A row with its column names in lower case, or what is wrong with it."""
+
+Found = tuple[str, Row]
+"""Where a row stands, such as "line 3", and the row."""
+
+
+def rows_in(path: Path) -> Iterator[Found]:
+    """Yields the rows of a file; blank lines are left out.
+
+    Raises:
+        ConfigError: the file cannot be read at all.
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path}: expected a file ending in {', '.join(FORMATS)}. Convert it, or rename it.")
+    read = {".jsonl": _lines, ".json": _entries, ".csv": _table}[path.suffix]
+    try:
+        for place, row in read(path):
+            yield place, row if isinstance(row, ConfigError) else lower(row)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+
+
+def lower(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns a row with its column names in lower case: published files disagree about them."""
+    return {str(key).lower(): value for key, value in row.items()}
+
+
+def _lines(path: Path) -> Iterator[Found]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", row_of(path, number, line, _OBJECT)
+            except ConfigError as error:
+                yield f"line {number}", error
+
+
+def _entries(path: Path) -> Iterator[Found]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({error}). Expected a list of objects, each {_OBJECT}.") from error
+    if not isinstance(entries, list):
+        raise ConfigError(f"{path}: a JSON {type(entries).__name__}. Expected a list of objects, each {_OBJECT}.")
+    for number, entry in enumerate(entries, start=1):
+        wrong = ConfigError(f"{path}, entry {number}: a JSON {type(entry).__name__}. Expected an object: {_OBJECT}.")
+        yield f"entry {number}", entry if isinstance(entry, dict) else wrong
+
+
+def _table(path: Path) -> Iterator[Found]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
+                place = f"line {reader.line_num}"
+                ragged = ConfigError(f"{path}, {place}: expected {len(reader.fieldnames or ())} cells, as in the first line.")
+                yield place, ragged if None in row or None in row.values() else row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}, after line {reader.line_num}: not CSV in UTF-8 ({error}).") from error
