@@ -78,6 +78,7 @@ def _named(value: Any) -> Any:
 def draw(file: Path, profile: EntropyProfile, title: str) -> None:
     """Draws a line with its band for each tool, beside the average of all tokens."""
     from matplotlib.figure import Figure  # quicker to import than pyplot, and draws into files by itself
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 4.6))
     axis = figure.subplots(gridspec_kw={"left": 0.075, "right": 0.98, "bottom": 0.12, "top": 0.88})
@@ -97,7 +98,7 @@ def draw(file: Path, profile: EntropyProfile, title: str) -> None:
                 linewidth=0,
             )
     axis.axhline(profile.average.mean, color="#969696", linestyle="--", linewidth=1, label="average of all sampled tokens")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.axvline(0, color="#252525", linewidth=0.8)
     axis.annotate("result", (0, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axis.set(
