@@ -185,10 +185,13 @@ def _opened(path: Path) -> Iterator[Data]:
 
 def _line(data: Data, start: int, end: int) -> str:
     zstandard = _zstandard()
+    frame = zstandard.ZstdDecompressor().decompressobj()  # all at once, it would allocate whatever size a damaged frame claims
     try:
-        line: bytes = zstandard.ZstdDecompressor().decompress(data[start:end])
+        line: bytes = frame.decompress(data[start:end])
     except zstandard.ZstdError as error:
         raise ValueError(f"The tree in bytes {start} to {end} is damaged: {error}.") from error
+    if not frame.eof:
+        raise ValueError(f"The tree in bytes {start} to {end} is damaged: its end is missing.")
     return line.decode()
 
 

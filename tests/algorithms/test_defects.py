@@ -309,11 +309,11 @@ def test_23_the_mask_is_exactly_what_was_sampled() -> None:
 
 
 def test_24_there_is_one_copy_of_the_agent() -> None:
-    """Defect 24: training and evaluation had agents of their own; here evaluation is the same `collect`."""
+    """Defect 24: training and evaluation had agents of their own; here evaluation is the same `try_collect`."""
     home = Path(algorithms.__file__).parent
     text = (home / "evaluation" / "held_out.py").read_text(encoding="utf-8")
     assert "from ..rollout import" in text
-    assert "await collect(" in text
+    assert "await try_collect(" in text
     assert "renderer.observation" not in text
 
 
