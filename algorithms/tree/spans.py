@@ -175,7 +175,7 @@ def repeated(value: int, count: int, name: str) -> Span[Any]:
         count: how often.
         name: one of `COLUMNS`, which gives the type.
     """
-    return Span(_bytes_of(value, name), COLUMNS[name], 0, count, 0)
+    return _constant(_bytes_of(value, name), COLUMNS[name], count)
 
 
 def concatenated(*spans: Sequence[Value]) -> Span[Value]:
@@ -213,7 +213,7 @@ def _packed(numbers: bytes, dtype: np.dtype[Any]) -> Span[Any]:
     size = dtype.itemsize
     count, first = len(numbers) // size, numbers[:size]
     if numbers == first * count:  # by their bytes: −0 is not 0
-        return Span(_shared(first or bytes(size)), dtype, 0, count, 0)
+        return _constant(first or bytes(size), dtype, count)
     return Span(numbers, dtype, 0, count)
 
 
@@ -224,12 +224,12 @@ def _sent(numbers: bytes, dtype: str) -> Span[Any]:
 
 def _repeated(value: bytes, dtype: str, count: int) -> Span[Any]:
     """Rebuilds a pickled span of one repeated value."""
-    return Span(_shared(value), np.dtype(dtype), 0, count, 0)
+    return _constant(value, np.dtype(dtype), count)
 
 
 @lru_cache(64)
 def _bytes_of(value: int, name: str) -> bytes:
-    return _shared(np.array(value, COLUMNS[name]).tobytes())
+    return np.array(value, COLUMNS[name]).tobytes()
 
 
 @lru_cache(64)
@@ -237,6 +237,6 @@ def _is_finite(value: bytes, dtype: np.dtype[Any]) -> bool:
     return bool(np.isfinite(np.frombuffer(value, dtype)).all())
 
 
-@lru_cache(64)  # almost all are 0, True or False, and an object for each span would take more room than its numbers
-def _shared(value: bytes) -> bytes:
-    return value
+@lru_cache(4096)  # almost all values are 0, True or False, and an object for each span would take more room than its numbers
+def _constant(value: bytes, dtype: np.dtype[Any], count: int) -> Span[Any]:
+    return Span(value, dtype, 0, count, 0)

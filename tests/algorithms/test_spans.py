@@ -1,7 +1,9 @@
 """What a node holds per token: an array that looks like a tuple, takes little room and cannot be changed."""
 
 import copy
+import gc
 import pickle
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from rollout_toys import build, node
 from test_tree import crafted, prompt, trees
 
-from algorithms.tree import COLUMNS, NO_PARENT, Node, RolloutTree, Span, Status, concatenated
+from algorithms.tree import COLUMNS, NO_PARENT, Decision, Node, RolloutTree, Span, Status, concatenated
 
 VALUES = {
     "tokens": st.integers(-(2**31) + 1, 2**31 - 1),
@@ -240,6 +242,45 @@ def test_a_token_takes_few_bytes(freeze):
     runs = 3 * 8 * len(tree.nodes)
     assert least <= tree.nbytes <= least + runs
     assert RolloutTree.from_json(tree.to_json()).nbytes <= least + runs
+
+
+def test_equal_runs_of_one_value_are_one_object():
+    """Where nobody drew a token, a node has three of them, and each would take as much room as 20 tokens."""
+    one, other, longer = (node((0, 0), 1, tokens, kind="observation") for tokens in ((5, 6, 7), (8, 9, 7), (5, 6, 7, 8)))
+    for name in ("sampled", "logprobs", "entropies"):
+        assert getattr(one, name) is getattr(other, name)
+        assert getattr(one, name) != getattr(longer, name)
+
+
+def forking_tree(seed: int, *, freeze: bool) -> RolloutTree:
+    """Returns 16 paths of 2,000 tokens in nodes of 100, half of them drawn, with a decision after every result."""
+    rng, each = np.random.default_rng(seed), 100
+    tree = build(prompt(), freeze=False)
+    for root in range(16):
+        parent = 0
+        for i in range(20):
+            drawn = i % 2 == 0
+            nats = {name: rng.standard_normal(each).tolist() if drawn else [0.0] * each for name in ("logprobs", "entropies")}
+            kind, at = "action" if drawn else "observation", len(tree.nodes[parent].tokens)
+            ids, key = rng.integers(0, 150_000, each).tolist(), (root,) + (0,) * i
+            said = {"tool": "search", "tool_status": "ok", "seed": int(rng.integers(1 << 40))} if drawn else {}
+            parent = tree.add(Node(key, parent, at, kind, ids, [drawn] * each, **nats, **said))
+            if not drawn:
+                tree.decide(parent, Decision(*rng.random(3).tolist(), 1, 0))
+    return tree.freeze() if freeze else tree
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_token_of_a_forking_tree_takes_at_most_sixteen_bytes_with_all_objects(freeze):
+    forking_tree(0, freeze=freeze)  # what is made once
+    tracemalloc.start()
+    try:
+        kept = [forking_tree(seed, freeze=freeze) for seed in range(8)]
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken <= 16 * sum(len(one.tokens) for tree in kept for one in tree.nodes)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda tree: pickle.loads(pickle.dumps(tree))], ids=["copy", "pickle"])
