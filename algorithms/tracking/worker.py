@@ -14,8 +14,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TextIO
 
 from ..rollout import reason
 from .tracker import FILE, TABLE, Tracker, TrackerWarning
@@ -73,7 +72,14 @@ def main() -> int:
     def say(kind: str, text: str) -> None:
         messages.write(json.dumps([kind, text]).encode() + b"\n")
 
-    def show(message: Any, category: type[Warning], file: str | Path, line: int, *_: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, TrackerWarning):
             say("note", str(message))
 

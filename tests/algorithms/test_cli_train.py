@@ -31,7 +31,7 @@ SUMMARY = {
     "algorithm",
     "seed",
 }
-CLOCKS = {"rollout_seconds", "update_seconds", "tokens_per_second"}
+CLOCKS = {"rollout_seconds", "update_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
