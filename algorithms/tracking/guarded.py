@@ -7,7 +7,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ PATIENCE = 60.0
 """Seconds that a tracker has at the end for what it has not done yet."""
 _REST = "metrics.jsonl has everything."
 _LIMIT = 10_000
+_UNNOTICED = 2.0
 
 
 class Guarded:
@@ -83,12 +83,8 @@ class Guarded:
             return
         self._send("close")
         self._requests.put(None)
-        deadline, in_time = time.monotonic() + self._patience, False
         try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-            in_time = True
-        except subprocess.TimeoutExpired:
-            pass
+            in_time = self._ends(process)
         finally:  # also if somebody loses patience before
             process.kill()
             process.wait()
@@ -103,6 +99,14 @@ class Guarded:
             self._fail(f"its process ended with status {process.returncode}")
         if self._skipped:
             self._tell(f"{self._name} was too slow: {self._skipped:,} records were not sent. {_REST}")
+
+    def _ends(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Waits for the process and returns whether it ended in time; if that takes long, says so."""
+        if self._patience > _UNNOTICED:
+            if _has_ended(process, _UNNOTICED):
+                return True
+            self._tell(f"waiting for {self._name}, at most {self._patience:g} s")
+        return _has_ended(process, self._patience)
 
     def _start(self) -> None:
         paths = [path or os.getcwd() for path in sys.path]
@@ -148,6 +152,14 @@ class Guarded:
         if not self._has_failed:
             self._has_failed = True
             self._tell(f"{self._name} failed and is not used any more: {why}. {_REST}")
+
+
+def _has_ended(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Returns whether a process ends within some seconds."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+        return True
+    return False
 
 
 def _write(pipe: IO[bytes], requests: "queue.SimpleQueue[bytes | None]") -> None:
