@@ -3,7 +3,11 @@
 import json
 import math
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import gymnasium as gym
@@ -78,18 +82,43 @@ def test_wandb_has_everything_and_runs_offline_when_there_is_no_key(finished, ti
     assert_equal_runs(finished, run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("server", ["refuses", "never answers"])
-def test_a_server_that_cannot_be_reached_costs_nothing(
-    server, finished, tiny_policy, tmp_path, no_account, monkeypatch, capsys
-):
-    pytest.importorskip("wandb")
-    run = tmp_path / "run"
+class Broken(BaseHTTPRequestHandler):
+    """A server on which everything goes wrong."""
+
+    def do_POST(self) -> None:
+        self.send_error(500)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+@contextmanager
+def served(how: str) -> Iterator[str]:
+    """Gives the address of a server that refuses every connection, never answers, or only fails."""
+    if how == "fails":
+        with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+            thread.join()
+        return
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        if server == "never answers":
+        if how == "never answers":
             listening.listen(50)
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["refuses", "never answers", "fails"])
+def test_a_server_that_cannot_be_used_costs_nothing(server, finished, tiny_policy, tmp_path, no_account, monkeypatch, capsys):
+    pytest.importorskip("wandb")
+    run = tmp_path / "run"
+    with served(server) as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
         more = ("--checkpoint-every", "1", "--track", "wandb", "--wandb-mode", "online")
         assert main(arguments(tiny_policy, run, *more, steps=STEPS)) == 0
