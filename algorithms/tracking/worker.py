@@ -13,8 +13,8 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable
-from typing import BinaryIO, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, TextIO
 
 from ..rollout import reason
 from .tracker import FILE, TABLE, Tracker, TrackerWarning
@@ -30,18 +30,30 @@ def serve(requests: BinaryIO, say: Say) -> bool | None:
         requests: pickled.
         say: called with what people should know.
     """
+    tracker: Tracker | None = None
     try:
-        tracker: Tracker = pickle.load(requests)()
-        while True:
-            method, arguments = pickle.load(requests)
+        for request in _loaded(requests):
+            if tracker is None:
+                tracker = request()
+                continue
+            method, arguments = request
             _method(tracker, method)(*arguments)
             if method == "close":
                 return True
-    except EOFError:
-        return None
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises, the run wants to hear of it
         say("failed", reason(error))
         return False
+    return None
+
+
+def _loaded(requests: BinaryIO) -> Iterator[Any]:
+    """Yields requests until they end; a tracker may raise an `EOFError` of its own."""
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        yield request
 
 
 def _method(tracker: Tracker, name: str) -> Callable[..., None]:

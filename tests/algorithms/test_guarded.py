@@ -55,7 +55,8 @@ def wait_for(file: Path, last: str) -> None:
     ("where", "what", "why"),
     [
         pytest.param("init", "fail", "OSError: no network", marks=pytest.mark.slow),
-        ("log", "leave", "SystemExit: 1"),
+        ("init", "ask", "EOFError: EOF when reading a line"),
+        pytest.param("log", "leave", "SystemExit: 1", marks=pytest.mark.slow),
         pytest.param("close", "fail", "OSError: no network", marks=pytest.mark.slow),
         ("table", "die", "its process ended with status 7"),
     ],

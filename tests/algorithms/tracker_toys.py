@@ -53,6 +53,10 @@ def fail() -> None:
     raise OSError("no network")
 
 
+def ask() -> None:
+    input("a key, please: ")
+
+
 def leave() -> None:
     raise SystemExit(1)
 
@@ -77,7 +81,7 @@ def chatter() -> None:
     warnings.warn("kept offline", TrackerWarning, stacklevel=1)
 
 
-DOES = {"fail": fail, "leave": leave, "hang": hang, "die": die, "dawdle": dawdle, "chatter": chatter}
+DOES = {"fail": fail, "ask": ask, "leave": leave, "hang": hang, "die": die, "dawdle": dawdle, "chatter": chatter}
 
 
 def planted(file: Path, where: str, what: str, *_given: Any, **_options: Any) -> Planted:
