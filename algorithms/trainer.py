@@ -122,7 +122,7 @@ class Trainer:
         """
         began = time.perf_counter()
         algorithm = self.algorithm
-        grown, trees, error = await self._collected(step)
+        grown, trees, error, clone_seconds = await self._collected(step)
         collected = time.perf_counter()
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
@@ -136,13 +136,14 @@ class Trainer:
             "kept_prompts": float(len(trees)),
             "lost_steps": float(all_failed(grown)),
             "rollout_seconds": collected - began,
+            "clone_seconds_per_prompt": clone_seconds / max(1, len(grown)),
             "update_seconds": ended - collected,
             "tokens_per_second": metrics["sampled_tokens"] / max(1e-9, collected - began),
         }
         return StepResult(grown, metrics, error)
 
-    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None]:
-        """Returns all trees of a step, those to train on (at most as many as the step has episodes), and what went wrong.
+    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None, float]:
+        """Returns all trees of a step, those to train on (at most as many as it has episodes), what went wrong, clone seconds.
 
         Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times. Those may fail; what
         was kept before is still used.
@@ -150,7 +151,7 @@ class Trainer:
         algorithm = self.algorithm
         grown: list[RolloutTree] = []
         kept: list[RolloutTree] = []
-        wanted, error = 0, None
+        wanted, error, clone_seconds = 0, None, 0.0
         for refill in range(1 + algorithm.refills):
             starts = self.starts(step, refill)
             wanted = wanted or len(starts)
@@ -166,8 +167,9 @@ class Trainer:
                 failures=self.failures,
             )
             error = found.error if refill == 0 else error
+            clone_seconds += found.clone_seconds
             grown += found.trees
             kept += [tree for tree in found.trees if algorithm.keep is None or algorithm.keep(tree)]
             if len(kept) >= wanted:
                 break
-        return grown, kept, error
+        return grown, kept, error, clone_seconds

@@ -18,15 +18,15 @@ BY_NAME = ["--algorithm", "median_grpo", "--policy", "metered"]
 BY_REFERENCE = ["--algorithm", "sample_plugin.algorithm:median_grpo", "--policy", "sample_plugin.policy:metered"]
 KILLED = """
 import os, signal, sys
-from algorithms.cli import main, train
-log_all = train.log_all
+from algorithms.cli import main, tracked
+log_all = tracked.log_all
 
 def killed(trackers, step, metrics):
     log_all(trackers, step, metrics)
     if step == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train.log_all = killed
+tracked.log_all = killed
 sys.exit(main(sys.argv[1:]))
 """
 ARPO = "import sys; from algorithms.cli import main; sys.exit(main(sys.argv[1:]))"

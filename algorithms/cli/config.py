@@ -112,10 +112,15 @@ class TrainConfig:
     keep_trees: Literal["all", "none"] | int = "all"
     """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (during the run, of up to
     twice as many)."""
-    track: Literal["none", "wandb"] = "none"
-    """Where metrics go, in addition to metrics.jsonl; wandb runs offline if there is no API key."""
+    track: Literal["none", "wandb", "tensorboard"] = "none"
+    """Where metrics, held-out results and some rollouts go, in addition to the run's own files."""
+    track_gated: bool = False
+    """With --track: send the questions of gated benchmarks, and what was answered, too; otherwise only their numbers."""
     wandb_project: str = "arpo-envs"
     """Name of the wandb project."""
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
+    """With --track wandb: whether it uses its server (default: what WANDB_MODE says, or else online if there is an API
+    key). If the server cannot be reached, the run is kept offline."""
     dry_run: bool = False
     """Build and check everything, print the configuration, and train nothing."""
 
@@ -140,6 +145,10 @@ class TrainConfig:
             raise ConfigError("--cold-start would have no effect: only the embedded policy has one.")
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
+        if self.track_gated and self.track == "none":
+            raise ConfigError("--track-gated would have no effect without --track.")
+        if self.wandb_mode is not None and self.track != "wandb":
+            raise ConfigError("--wandb-mode would have no effect without --track wandb.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
 

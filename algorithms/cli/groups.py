@@ -65,7 +65,7 @@ GROUPS = (
     Group(
         "output and tracking",
         "What a run writes, and where.",
-        ("output", "checkpoint_every", "keep_trees", "track", "wandb_project"),
+        ("output", "checkpoint_every", "keep_trees", "track", "track_gated", "wandb_project", "wandb_mode"),
     ),
 )
 """Each option of `arpo train` stands in exactly one of them."""

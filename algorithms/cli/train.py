@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from arpo_envs import ConfigError
 
 from ..agreement import Agreement, check
 from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
-from ..durable import sync, write_text
+from ..durable import sync
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
 from ..models.built_in import MARK
@@ -29,7 +28,7 @@ from ..models.loading import load_tokenizer
 from ..models.named import require_model
 from ..policies import FORGET
 from ..rollout import Failures, reason, require_prompts
-from ..tracking import Guarded, JsonlTracker, Tracker, WandbTracker, keep_steps_before, log_all, require_wandb
+from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .config import OPTIONS, TrainConfig, describe_algorithm
 from .flat import parsed
@@ -55,9 +54,10 @@ from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
 from .tools import FILE, ToolAnswers, require_answerable
+from .tracked import METRICS, Tracked, require_tracker
 
 TREES = "trees.jsonl.zst"
-_GROWING = ("metrics.jsonl", TREES, f"{TREES}.index")
+_GROWING = (METRICS, TREES, f"{TREES}.index")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -131,28 +131,27 @@ async def _train(
         parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
     if done is not None:
         parts.learner.load_state_dict(done.learner_state())
-    trackers: list[Tracker] = []
+    first = done.step if done is not None else 0
     try:
         await _ready(config, run, parts, done, progress)
-        trackers += _trackers(config, run, progress)
-        before = await _measured(run / "before.json", config, parts, progress)
-        progress.note(f"before: {_brief(before)}")
-        _summarise(trackers, "before", before)
-        if not await _loop(config, run, start, parts, done, progress, began, trackers, signals):
-            word = "Saved" if (run / "policy").exists() else "Interrupted"
-            console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
-            return 128 + (signals.asked or signal.SIGINT)
-        after = await _measured(run / "after.json", config, parts, progress)
-        progress.note(f"after:  {_brief(after)}")
-        closed = await _closed_book(config, parts, progress)
-        _summarise(trackers, "after", after | {"closed_book": closed})
-        if told := tools.told():
-            progress.note(told)
+        with closing(Tracked(config, run, first, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))) as tracked:
+            before = await _measured(run / "before.json", config, parts, progress)
+            progress.note(f"before: {_brief(before)}")
+            tracked.held_out("before", before)
+            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals):
+                word = "Saved" if (run / "policy").exists() else "Interrupted"
+                console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
+                return 128 + (signals.asked or signal.SIGINT)
+            after = await _measured(run / "after.json", config, parts, progress)
+            progress.note(f"after:  {_brief(after)}")
+            closed = await _closed_book(config, parts, progress)
+            tracked.held_out("after", after | {"closed_book": closed})
+            if told := tools.told():
+                progress.note(told)
+            report(config, run, before, after, closed, time.perf_counter() - began, console)
+            tracked.report()
     finally:
-        for tracker in trackers:
-            tracker.close()
         await parts.policy.close()
-    report(config, run, before, after, closed, time.perf_counter() - began, console)
     return 0
 
 
@@ -187,12 +186,12 @@ async def _loop(
     done: Checkpoint | None,
     progress: Progress,
     origin: float,
-    trackers: Sequence[Tracker],
+    tracked: Tracked,
     signals: Signals,
 ) -> bool:
     """Takes the steps that are left; False if it was interrupted (and saved)."""
     first = done.step if done is not None else 0
-    keep_steps_before(run / "metrics.jsonl", first)
+    keep_steps_before(run / METRICS, first)
     compress_trees(run / "trees.jsonl", run / TREES)  # of a run that an earlier version began
     keep_trees_before(run / TREES, first)
     await _forget(parts)
@@ -216,7 +215,7 @@ async def _loop(
                     write_trees(run / TREES, result.trees)
                 if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, config.steps):
                     forget_trees_before(run / TREES, step + 1 - config.keep_trees)
-                log_all(trackers, step, result.metrics)
+                tracked.step(step, result)
             await signals.breaking_off(parts.trainer.load(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
             if step + 1 == config.steps:
@@ -237,25 +236,6 @@ async def _loop(
 def _is_time_to_forget(kept: int, done: int, steps: int) -> bool:
     """Whether to remove old trees now: at the end, and before that so seldom that each tree is copied about once."""
     return done % kept == 0 or done == steps
-
-
-def _trackers(config: TrainConfig, run: Path, progress: Progress) -> list[Tracker]:
-    """Returns where metrics go: a file that must accept them, and what may fail without harm."""
-    trackers: list[Tracker] = [JsonlTracker(run / "metrics.jsonl")]
-    if config.track == "wandb":
-        trackers.append(
-            Guarded(
-                "wandb",
-                lambda: WandbTracker(config.wandb_project, run.name, run, asdict(config), run_id=_run_id(run)),
-                lambda line: progress.note(f"[yellow]{escape(line)}[/]"),
-            )
-        )
-    return trackers
-
-
-def _summarise(trackers: Sequence[Tracker], when: str, measured: Mapping[str, Any]) -> None:
-    for tracker in trackers:
-        tracker.summary({f"{when}/{name}": value for name, value in measured.items() if value is not None})
 
 
 def _check(config: TrainConfig) -> None:
@@ -280,8 +260,7 @@ def _check(config: TrainConfig) -> None:
             _answerable(config, *arguments)
         with ToolAnswers.of("replay" if config.recording is not None else "live", config.recording):
             pass  # it can be opened
-    if config.track == "wandb":
-        require_wandb()
+    require_tracker(config)
 
 
 def _answerable(config: TrainConfig, *arguments: str) -> str:
@@ -365,14 +344,6 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
     except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None
-
-
-def _run_id(run: Path) -> str:
-    """Returns a name of the run that survives a resume."""
-    file = run / "wandb_id"
-    if not file.is_file():
-        write_text(file, os.urandom(6).hex())
-    return file.read_text(encoding="utf-8")
 
 
 def _brief(record: dict[str, Any]) -> str:

@@ -38,10 +38,12 @@ class Collected:
         trees: P frozen trees in the order of the tasks, each with exactly M leaves unless its strategy stopped early.
         error: what is wrong with the batch as a whole: every path failed, or the strategy asked for something impossible.
             None otherwise, however many single paths failed.
+        clone_seconds: what cloning environments and taking snapshots took, added up over threads.
     """
 
     trees: list[RolloutTree]
     error: Exception | None
+    clone_seconds: float
 
 
 def all_failed(trees: Sequence[RolloutTree]) -> bool:
@@ -159,7 +161,8 @@ async def try_collect(
         for growth in growths:
             growth.environments.close_leftovers()
     trees = [growth.tree for growth in growths]
-    return Collected(trees, _mistake(growths) or (_lost(growths, trees) if all_failed(trees) else None))
+    error = _mistake(growths) or (_lost(growths, trees) if all_failed(trees) else None)
+    return Collected(trees, error, sum(growth.environments.clone_seconds for growth in growths))
 
 
 def _mistake(growths: Sequence[Growth]) -> Exception | None:

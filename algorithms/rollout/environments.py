@@ -1,7 +1,8 @@
 """The environments of one tree: the episode is opened, cloned for every fork, parked where it may fork later, and closed."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -25,8 +26,14 @@ class Environments:
         self.unforkable: NotForkable | None = None
         """The first error that says that a fork can never be made."""
         self._first: TextEnv | None = None
+        self._seconds: list[float] = []
         self._live: set[TextEnv] = set()
         self._parked: dict[int, Snapshot] = {}
+
+    @property
+    def clone_seconds(self) -> float:
+        """Returns what cloning and snapshots have taken so far, in the threads where they ran."""
+        return sum(self._seconds)
 
     async def open(self) -> tuple[TextEnv, str, dict[str, Any]]:
         """Starts the episode; returns the environment, which stays at its beginning, with the task's text and `info`."""
@@ -49,9 +56,9 @@ class Environments:
         """Returns one reseeded clone per seed; a failure is a value."""
         try:
             if isinstance(source, Snapshot):
-                envs: list[TextEnv | CloneError] = await self._run.call(source.spawn_many, seeds)
+                envs: list[TextEnv | CloneError] = await self._run.call(self._timed, source.spawn_many, seeds)
             else:
-                envs = await self._run.call(clone_many, source, seeds)
+                envs = await self._run.call(self._timed, clone_many, source, seeds)
         except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
             self._note_unforkable(error)
             return [CloneError(f"Cloning failed: {error!r}")] * len(seeds)
@@ -61,7 +68,7 @@ class Environments:
     async def park(self, env: TextEnv, node: int) -> int:
         """Keeps a snapshot of the state after a node until the tree closes; returns how many tool calls it ran again."""
         try:
-            parked: Snapshot = await self._run.call(snapshot, env)
+            parked: Snapshot = await self._run.call(self._timed, snapshot, env)
         except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
             self._note_unforkable(error)
             self._run.failures.note("no snapshot", error)
@@ -88,6 +95,14 @@ class Environments:
     def close_leftovers(self) -> None:
         """Closes what a cancelled tree could not."""
         close_late(self._run.failures, [*self._live, *self._parked.values()])
+
+    def _timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs something in its thread and notes how long it took; its result stays as it is, also if it comes too late."""
+        began = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            self._seconds.append(time.perf_counter() - began)
 
     def _start_episode(self) -> tuple[TextEnv, str, dict[str, Any]]:
         env = self._run.make_env()

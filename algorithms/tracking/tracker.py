@@ -1,7 +1,13 @@
-"""What a tracker is, and sending a step to several of them."""
+"""What a tracker is, what it may have besides, and sending something to several of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
+
+from arpo_envs import members
+
+Rows = Sequence[Mapping[str, Any]]
+"""The rows of a table: plain values by column."""
 
 
 class Tracker(Protocol):
@@ -18,6 +24,24 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Says that nothing more comes."""
         ...
+
+
+class TrackerWarning(UserWarning):
+    """Something that the user of a tracker should know, though it works."""
+
+
+def _no_table(name: str, rows: Rows) -> None:
+    """Stands for a tracker that has no tables."""
+
+
+def _no_file(path: Path) -> None:
+    """Stands for a tracker that keeps no files."""
+
+
+TABLE: members.Member[Callable[[str, Rows], None]] = members.Member("table", _no_table, method=True)
+"""Records a table, given its name and rows; it belongs to the step that was recorded last."""
+FILE: members.Member[Callable[[Path], None]] = members.Member("file", _no_file, method=True)
+"""Keeps a copy of a file."""
 
 
 def log_all(trackers: Sequence[Tracker], step: int, metrics: Mapping[str, float]) -> None:

@@ -1,60 +1,104 @@
 """Weights & Biases, which is imported only when a run asks for it."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from arpo_envs import ConfigError
 
+from .tracker import Rows, TrackerWarning
 
-def require_wandb() -> Any:
+Mode = Literal["online", "offline", "disabled"]
+
+_SECONDS_TO_BEGIN = 20.0
+"""After which a server counts as unreachable; wandb itself adds about ten for its retries."""
+
+
+def require_wandb(mode: Mode | None = None) -> Any:
     """Returns wandb.
 
+    Args:
+        mode: see `WandbTracker`.
+
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or there is no key for a run that must be online.
     """
     try:
         import wandb
     except ImportError as error:
         raise ConfigError("wandb is not installed: pip install 'arpo-envs[wandb]', or drop --track wandb.") from error
+    if mode == "online" and not has_key():
+        raise ConfigError(
+            "wandb cannot be online without an API key: run `wandb login`, set WANDB_API_KEY, or use --wandb-mode offline."
+        )
     return wandb
 
 
 class WandbTracker:
-    """Weights & Biases; offline when there is no key, so that no run is lost for lack of an account.
+    """Weights & Biases; a run whose server cannot be reached when it begins is kept offline.
 
     Args:
         project: of wandb.
         name: of the run.
-        directory: where offline files go.
+        directory: where wandb's files go.
         config: the resolved configuration.
         run_id: identifies the run, so that a resumed one continues it.
+        mode: None for what WANDB_MODE says; without that, online if there is a key, and otherwise offline.
+        process: the id of the process whose use of the machine is recorded; None for this one.
 
     Raises:
-        ConfigError: wandb is not installed.
+        ConfigError: wandb is not installed, or there is no key for a run that must be online.
     """
 
-    def __init__(self, project: str, name: str, directory: Path, config: Mapping[str, Any], run_id: str) -> None:
-        wandb = require_wandb()
-        offline = not has_key() and "WANDB_MODE" not in os.environ
-        self._run = wandb.init(
-            project=project,
-            name=name,
-            dir=str(directory),
-            config=dict(config),
-            mode="offline" if offline else None,
-            id=run_id,
-            resume="allow",
-        )
+    def __init__(
+        self,
+        project: str,
+        name: str,
+        directory: Path,
+        config: Mapping[str, Any],
+        run_id: str,
+        mode: Mode | None = None,
+        process: int | None = None,
+    ) -> None:
+        self._wandb = wandb = require_wandb(mode)
+        self._step = 0
+        settings = {"init_timeout": _SECONDS_TO_BEGIN, "x_stats_pid": process or os.getpid()}
+        given = {"project": project, "name": name, "dir": str(directory), "config": dict(config), "id": run_id}
+        given |= {"resume": "allow", "settings": wandb.Settings(**settings)}
+        wanted = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        try:
+            self._run = wandb.init(**given, mode=wanted)
+        except wandb.Error as error:
+            if wanted != "online":
+                raise
+            wandb.teardown()  # what has begun would still hold the run's id
+            self._run = wandb.init(**given, mode="offline")
+            why = str(error).partition("\n")[0]
+            kept = Path(self._run.dir).parent
+            message = f"its server cannot be used ({why}), so that this run is kept offline. Send it later: wandb sync {kept}"
+            warnings.warn(message, TrackerWarning, stacklevel=2)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Sends one step."""
+        self._step = step
         self._run.log(dict(metrics), step=step)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Puts values into the run's summary."""
         self._run.summary.update(dict(values))
+
+    def table(self, name: str, rows: Rows) -> None:
+        """Logs a table with the step that was logged last."""
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = [[row.get(column) for column in columns] for row in rows]
+        table = self._wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+        self._run.log({name: table}, step=self._step)
+
+    def file(self, path: Path) -> None:
+        """Keeps a file with the run."""
+        self._run.save(str(path), base_path=str(path.parent), policy="now")
 
     def close(self) -> None:
         """Finishes the run."""

@@ -15,7 +15,7 @@ from arpo_envs import ToolResult
 from arpo_envs.tools.search import SearchTool
 
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]
-CLOCKS = {"rollout_seconds", "update_seconds", "tokens_per_second"}
+CLOCKS = {"rollout_seconds", "update_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
 FILES = ("trees.jsonl.zst", "before.json", "after.json", "policy/model.safetensors")
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")

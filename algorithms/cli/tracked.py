@@ -1,0 +1,138 @@
+"""What a run records, and where: always in its own file, and with the tracker of `--track`, which cannot harm it."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from arpo_envs import members
+from arpo_envs.tasks.benchmarks import BENCHMARKS
+
+from ..durable import write_text
+from ..rollout import MakeEnv
+from ..tracking import (
+    FILE,
+    TABLE,
+    Guarded,
+    JsonlTracker,
+    TensorboardTracker,
+    Tracker,
+    WandbTracker,
+    log_all,
+    require_tensorboard,
+    require_wandb,
+)
+from ..trainer import StepResult
+from .config import TrainConfig
+from .tracked_tables import Row, entropy_rows, held_out_rows, rollout_rows
+
+METRICS = "metrics.jsonl"
+_REPORT = ("summary.json", "training.png")
+
+
+def require_tracker(config: TrainConfig) -> None:
+    """Finds out before the long work whether the tracker of a run can be used.
+
+    Raises:
+        ConfigError: it is not installed, or has no key.
+    """
+    if config.track == "wandb":
+        require_wandb(config.wandb_mode)
+    elif config.track == "tensorboard":
+        require_tensorboard()
+
+
+class Tracked:
+    """Records a run.
+
+    Args:
+        config: resolved.
+        run: its folder.
+        first: the step with which it begins or goes on.
+        tell: called with what people should know of a tracker.
+    """
+
+    def __init__(self, config: TrainConfig, run: Path, first: int, tell: Callable[[str], None]) -> None:
+        self._config, self._run, self._first = config, run, first
+        self._trackers: list[Tracker] = [JsonlTracker(run / METRICS)]
+        self._held_out: list[Row] = []
+        self._withheld = False
+        if config.track != "none":
+            self._withheld = not config.track_gated and is_gated(config.make_members(*config.train_args))
+            self._trackers.append(Guarded(config.track, _maker(config, run, first), tell))
+
+    def step(self, step: int, result: StepResult) -> None:
+        """Records a step; the first, the last, and those with a checkpoint with tables of their rollouts, too."""
+        log_all(self._trackers, step, result.metrics)
+        done = step + 1
+        if step == self._first or done == self._config.steps or done % self._config.checkpoint_every == 0:
+            self._table("rollouts", lambda: rollout_rows(step, result.trees, withheld=self._withheld))
+            self._table("entropy_around_results", lambda: entropy_rows(step, result.trees))
+
+    def held_out(self, when: str, measured: Mapping[str, Any]) -> None:
+        """Records held-out results.
+
+        Args:
+            when: "before" or "after" training.
+            measured: by name.
+        """
+        for tracker in self._trackers:
+            tracker.summary({f"{when}/{name}": value for name, value in measured.items() if value is not None})
+        self._held_out += held_out_rows(when, measured)
+        self._table("held_out", lambda: self._held_out)
+
+    def report(self) -> None:
+        """Records the files of the report."""
+        for tracker in self._trackers:
+            for path in (self._run / name for name in _REPORT):
+                if path.is_file():  # a run of no steps has no plot
+                    FILE.of(tracker)(path)
+
+    def close(self) -> None:
+        """Says that nothing more comes."""
+        for tracker in self._trackers:
+            tracker.close()
+
+    def _table(self, name: str, rows: Callable[[], Sequence[Row]]) -> None:
+        """Records a table with the trackers that have tables, if it has rows; without such a tracker it costs nothing."""
+        wanting = [table for table in map(TABLE.of, self._trackers) if table is not TABLE.usual]
+        found = rows() if wanting else []
+        for table in wanting if found else []:
+            table(name, found)
+
+
+def _maker(config: TrainConfig, run: Path, first: int) -> Callable[[], Tracker]:
+    """Returns what makes the tracker of `--track`, in another process."""
+    if config.track == "tensorboard":
+        return partial(TensorboardTracker, run / "tensorboard", first)
+    return partial(
+        WandbTracker,
+        config.wandb_project,
+        run.name,
+        run,
+        asdict(config),
+        run_id=_run_id(run),
+        mode=config.wandb_mode,
+        process=os.getpid(),
+    )
+
+
+def _run_id(run: Path) -> str:
+    """Returns a name of the run that survives a resume."""
+    file = run / "wandb_id"
+    if not file.is_file():
+        write_text(file, os.urandom(6).hex())
+    return file.read_text(encoding="utf-8")
+
+
+def is_gated(makers: Iterable[MakeEnv]) -> bool:
+    """Returns whether any of some environments asks questions of a benchmark that must not be passed on."""
+    gated = {name for name, benchmark in BENCHMARKS.items() if benchmark.gated}
+    names = set()
+    for make_env in makers:
+        env = make_env()
+        names.add(str(getattr(members.TASKS.through(env), "name", "")).partition("(")[0])
+        env.close()
+    return not names.isdisjoint(gated)
