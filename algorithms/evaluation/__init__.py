@@ -9,7 +9,10 @@ from .around_results import Average, EntropyProfile, entropy_profile
 from .attempt_file import AttemptFile, read_attempts
 from .attempts import Attempt, Grade, Graded, attempts_of
 from .bootstrap import bootstrap_intervals
+from .contrasts import Contrast, contrasts, pairs_needed
+from .curves import over_cost
 from .held_out import Evaluation, ask, evaluate
+from .interquartile import interquartile_interval, interquartile_mean
 from .intervals import wilson
 from .paired import Difference, paired_difference
 from .pass_at_k import pass_at_k
@@ -20,6 +23,7 @@ __all__ = [
     "Attempt",
     "AttemptFile",
     "Average",
+    "Contrast",
     "Difference",
     "EntropyProfile",
     "Estimate",
@@ -30,10 +34,15 @@ __all__ = [
     "attempts_of",
     "bootstrap_intervals",
     "compared",
+    "contrasts",
     "entropy_profile",
     "estimates",
     "evaluate",
+    "interquartile_interval",
+    "interquartile_mean",
+    "over_cost",
     "paired_difference",
+    "pairs_needed",
     "pass_at_k",
     "read_attempts",
     "wilson",
