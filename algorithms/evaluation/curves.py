@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def over_cost(costs: Sequence[float], values: Sequence[float], edges: Sequence[float]) -> NDArray[np.float64]:
+def over_cost(
+    costs: Sequence[float], values: Sequence[float], edges: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Returns the mean value while a run spent what lies between two edges, for each pair of neighbouring edges.
 
     A step's value counts for all that the step spends, so that a run with expensive steps and one with cheap ones are averaged
