@@ -44,7 +44,11 @@ _PATIENCE = 60.0
 class CompareConfig:
     """Train several algorithms at equal cost, and compare them."""
 
-    arms: Annotated[tuple[str, ...], tyro.conf.Positional]
+    arms: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="ARM ARM [ARM ...]", help_behavior_hint="(required)"),
+    ]
     """At least two algorithms, each with options if need be, as in arpo:alpha=0.3,rollouts=8. The first one is compared with
     each of the others."""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)

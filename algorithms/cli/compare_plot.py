@@ -24,10 +24,11 @@ def plot(file: Path, found: Comparison) -> None:
         found: at least one run per arm.
     """
     from matplotlib.figure import Figure  # not pyplot, which keeps state and draws into windows
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows, columns = len(found.envs), len(found.costs)
     below = 0.9 + 0.34 * (len(found.arms) - 1)
-    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + below + 0.9), layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + below + 0.9), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     panels = figure.add_gridspec(rows + 1, columns, height_ratios=[*[3.1] * rows, below])
     for row, env in enumerate(found.envs):
         first = None
@@ -52,10 +53,10 @@ def _curves(axes: "Axes", found: Comparison, env: str, cost: str) -> None:
         return
     edges, arms = found.curves(env, cost)
     middles = (edges[:-1] + edges[1:]) / 2
-    for (arm, (reward, low, high)), colour in zip(arms.items(), _cycled(arms), strict=True):
+    for place, ((arm, (reward, low, high)), colour) in enumerate(zip(arms.items(), _cycled(arms), strict=True)):
         if np.isfinite(low).all():
             axes.fill_between(middles, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(middles, reward, color=colour, linewidth=1.8, label=arm)
+        axes.plot(middles, reward, color=colour, linewidth=1.8, label=arm, zorder=3 - place / len(arms))  # the first one on top
     axes.set_xlim(0, edges[-1])
     axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter("{x:,g}")
@@ -76,7 +77,9 @@ def _differences(axes: "Axes", found: Comparison) -> None:
     axes.axvline(0, color="#888888", linewidth=1, zorder=0)
     axes.set_yticks(range(len(contrasts)), [f"{one.first} − {one.other}" for one in contrasts])
     axes.set_ylim(len(contrasts) - 0.5, -0.5)
-    axes.set_title(f"held-out success after {found.budget:,} tool calls: difference", loc="left", fontsize=10)
+    axes.set_title(
+        f"held-out success after {found.budget:,} tool calls; on the right, {found.arms[0]} is above", loc="left", fontsize=10
+    )
     _plain(axes)
 
 

@@ -7,16 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from algorithms.cli import compare, main
+from algorithms.cli import compare, main, runs
 from algorithms.cli.arms import arm_of, arms_of
 from algorithms.cli.compare_plot import plot
 from algorithms.cli.compare_progress import CompareProgress
@@ -105,22 +107,23 @@ def config(folder: Path, **more: Any) -> compare.CompareConfig:
 
 def test_the_arms_of_a_seed_share_its_start_and_differ_in_nothing_else(tmp_path):
     given = config(tmp_path, seeds=(1, 2), cold_start="fresh", train=("--prompts", "5"))
-    runs = compare.runs_of(given, arms_of(given.arms))
+    found = compare.runs_of(given, arms_of(given.arms))
     names = ["arpo-seed1", "grpo-seed1", "arpo-seed2", "grpo-seed2"]
-    assert [run.folder.name for run in runs] == names
-    for one, other in (runs[:2], runs[2:]):
+    assert [run.folder.name for run in found] == names
+    for one, other in (found[:2], found[2:]):
         assert one.after == other.after
         assert dict(pairwise(one.after.words))["--cold-start"] == "fresh"
         assert [word for word in one.words if word != "arpo"] == [word for word in other.words if word != "grpo"]
         assert dict(pairwise(one.words))["--policy"] == str(one.after.folder / "cold_start")
-    assert [dict(pairwise(run.words))["--seed"] for run in runs] == ["1", "1", "2", "2"]
+    assert [dict(pairwise(run.words))["--seed"] for run in found] == ["1", "1", "2", "2"]
 
 
-def test_a_policy_of_ones_own_is_everyones_start(tiny_policy, tmp_path):
-    given = config(tmp_path, seeds=(1,), train=("--policy", str(tiny_policy)))
+def test_a_policy_of_ones_own_is_everyones_start(tmp_path):
+    own = str(tmp_path)  # its files are only read when it is trained
+    given = config(tmp_path, seeds=(1,), train=("--policy", own))
     for run in compare.runs_of(given, arms_of(given.arms)):
         assert run.after is None
-        assert dict(pairwise(run.words))["--policy"] == str(tiny_policy)
+        assert dict(pairwise(run.words))["--policy"] == own
 
 
 def test_runs_with_other_settings_are_refused_and_running_side_by_side_is_remembered(tmp_path):
@@ -160,35 +163,92 @@ def test_a_run_is_begun_continued_or_begun_anew(tmp_path):
     assert run.words_to_finish() == ["train", "--resume", str(run.folder)]
 
 
-def test_a_run_that_fails_ends_the_comparison_with_what_it_said(tmp_path):
-    runs = [Run(tmp_path / name, ("--env", "ARPO/Nothing-v0")) for name in ("one", "two")]
+def instead_of_python(monkeypatch, folder: Path, script: str) -> None:
+    """Runs a shell script instead of `python -m … PID train --output FOLDER …`, so that FOLDER is its sixth argument."""
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o700)
+    monkeypatch.setattr(runs, "sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr(runs, "_PAUSE", 0.01)
+
+
+def train_together(given: list[Run], parallel: int = 1, look=lambda busy: None) -> list[str]:
+    """Trains runs, and returns the names of those that finished."""
     done: list[Run] = []
-    with pytest.raises(ConfigError, match=r"one left no summary.json \(exit status 2\)(.|\n)*ARPO/Nothing-v0"):
-        train_all(runs, 1, command="arpo compare", locked=0, look=lambda busy: None, done=done.append)
-    assert not done
+    with tempfile.TemporaryFile() as lock:
+        train_all(given, parallel, command="arpo compare", locked=lock.fileno(), look=look, done=done.append)
+    return [run.folder.name for run in done]
+
+
+def test_a_run_that_fails_ends_the_comparison_with_what_it_said(tmp_path, monkeypatch):
+    instead_of_python(monkeypatch, tmp_path, 'echo "no $7 here"; exit 2')
+    given = [Run(tmp_path / name, ("--thing",)) for name in ("one", "two")]
+    with pytest.raises(ConfigError, match=r"one left no summary.json \(exit status 2\)(.|\n)*no --thing here"):
+        train_together(given)
     assert not (tmp_path / "two.log").exists(), "the next one was not begun"
 
 
-def test_a_finished_run_is_left_alone(tmp_path):
-    run = Run(tmp_path / "run", ("--nonsense",))
-    run.folder.mkdir()
-    (run.folder / "summary.json").write_text("{}", encoding="utf-8")
-    train_all([run], 1, command="arpo compare", locked=0, look=lambda busy: None, done=lambda run: None)
-    assert not (tmp_path / "run.log").exists()
+def test_a_run_begins_when_the_one_it_waits_for_is_finished(tmp_path, monkeypatch):
+    script = 'mkdir "$6"; ls "$6/.." > "$6/seen"; echo "{}" > "$6/summary.json"'
+    instead_of_python(monkeypatch, tmp_path, script)
+    start = Run(tmp_path / "start", ())
+    given = [*(Run(tmp_path / name, (), start) for name in ("one", "two")), start]
+    busiest: list[int] = []
+    names = train_together(given, 2, lambda busy: busiest.append(len(busy)))
+    assert names[0] == "start"
+    assert sorted(names[1:]) == ["one", "two"]
+    assert max(busiest) == 2
+    assert "one" not in (tmp_path / "start" / "seen").read_text(encoding="utf-8").split()
+    assert train_together(given) == [], "nothing is left to do"
+
+
+def test_no_run_is_left_behind_when_the_comparison_ends(tmp_path, monkeypatch):
+    instead_of_python(monkeypatch, tmp_path, 'echo $$ > "$6.part"; mv "$6.part" "$6.pid"; exec sleep 60')
+    pid = tmp_path / "run.pid"
+
+    def interrupts(busy: list[Run]) -> None:
+        if pid.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_together([Run(tmp_path / "run", ())], 1, interrupts)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text(encoding="utf-8")), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a run goes on alone")
+@pytest.mark.parametrize("when", ["before it began", "later"])
+def test_a_run_ends_with_the_process_that_started_it(when, tmp_path):
+    tied = "from algorithms.cli.tied import end_with; import os, time; end_with(int(sys.argv[1]))"
+    child = f"import sys; {tied}; print(os.getpid(), flush=True); time.sleep(60)"
+    if when == "before it began":
+        done = subprocess.run([sys.executable, "-c", child, "1"], capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"")
+        return
+    start = f"subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())])"
+    parent = [sys.executable, "-c", f"import os, subprocess, sys, time; {start}; time.sleep(60)"]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE) as process:
+        number = int(process.stdout.readline())
+        process.kill()
+        assert process.stdout.read() == b"", "the pipe ends with the last process that holds it"
+    with pytest.raises(ProcessLookupError):
+        for _ in range(200):
+            os.kill(number, 0)
+            time.sleep(0.02)
 
 
 def test_lines_about_runs_for_those_who_have_no_terminal(tmp_path):
-    runs = [Run(tmp_path / name, ()) for name in ("one", "two")]
-    for run in runs:
+    given = [Run(tmp_path / name, ()) for name in ("one", "two")]
+    for run in given:
         run.folder.mkdir()
         (run.folder / "metrics.jsonl").write_text('{"tool_calls": 30.0}\n', encoding="utf-8")
-    (runs[0].folder / "summary.json").write_text('{"success_after_sampled": 0.5}', encoding="utf-8")
+    (given[0].folder / "summary.json").write_text('{"success_after_sampled": 0.5}', encoding="utf-8")
     console = Console(record=True, width=120, file=io.StringIO())
-    with CompareProgress(console, runs, 100) as progress:
-        progress.look([runs[1]])
+    with CompareProgress(console, given, 100) as progress:
+        progress.look([given[1]])
         progress.done(Run(tmp_path / "start", ()))
-        (runs[1].folder / "summary.json").write_text('{"success_after_sampled": 0.25}', encoding="utf-8")
-        progress.done(runs[1])
+        (given[1].folder / "summary.json").write_text('{"success_after_sampled": 0.25}', encoding="utf-8")
+        progress.done(given[1])
     lines = console.export_text().splitlines()
     assert [line.split("s  ", 1)[1] for line in lines] == ["start: made", "two: held-out success 0.250 (2 of 2 runs)"]
 
@@ -289,7 +349,9 @@ def test_the_page_says_what_is_not_equal():
     assert "seconds say nothing" not in markdown(compared(2))
 
 
-@pytest.mark.parametrize(("seeds", "envs"), [(1, ("Env-v0",)), (3, ("One-v0", "Two-v0"))])
+@pytest.mark.parametrize(
+    ("seeds", "envs"), [pytest.param(1, ("Env-v0",), marks=pytest.mark.slow), (2, ("One-v0", "Two-v0"))], ids=["one", "two"]
+)
 def test_a_comparison_is_drawn(seeds, envs, tmp_path):
     plot(tmp_path / "one.png", compared(seeds, envs=envs))
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
