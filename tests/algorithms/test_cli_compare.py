@@ -386,6 +386,7 @@ def whole(tiny_policy, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_arms_and_two_seeds_for_real(whole, tiny_policy, tmp_path):
     found = json.loads((whole / "comparison.json").read_text(encoding="utf-8"))
     assert [(run["arm"], run["seed"]) for run in found["runs"]] == [("arpo", 1), ("grpo", 1), ("arpo", 2), ("grpo", 2)]
@@ -405,6 +406,7 @@ def test_two_arms_and_two_seeds_for_real(whole, tiny_policy, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(whole, tiny_policy, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "algorithms.cli", *words(tiny_policy, folder, "--parallel", "2")]
