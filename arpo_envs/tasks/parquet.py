@@ -18,11 +18,24 @@ _BUFFER = 1 << 20
 """Bytes of a column that are read at a time, however long its row groups are."""
 _LONG = 50_000
 """Rows that take some seconds to read."""
+_ROWS_WITH_ALL = 64
+"""Read at a time with all their columns, of which one may hold a picture."""
 
 
 def is_parquet(path: Path) -> bool:
     """Whether a file's name says that it is Parquet."""
     return path.suffix.casefold() == ".parquet"
+
+
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a Parquet file with all their columns, as Python values.
+
+    Raises:
+        ConfigError: pyarrow is not installed, or the file cannot be read.
+    """
+    with _opened(path) as file:
+        for batch in file.iter_batches(_ROWS_WITH_ALL):
+            yield from batch.to_pylist()
 
 
 class ParquetTexts:
@@ -39,7 +52,7 @@ class ParquetTexts:
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._path, self._columns = path, list(columns)
-        with self._opened() as file:
+        with _opened(self._path) as file:
             names, self._rows = file.schema_arrow.names, int(file.metadata.num_rows)
         for name in columns:
             if names.count(name) != 1:
@@ -54,7 +67,7 @@ class ParquetTexts:
     def __iter__(self) -> Iterator[Mapping[str, str]]:
         """Yields the rows, each with the texts of the columns by their names."""
         number = 0
-        with self._opened() as file:
+        with _opened(self._path) as file:
             for batch in file.iter_batches(_ROWS, columns=self._columns):
                 for row in batch.to_pylist():
                     number += 1
@@ -85,20 +98,21 @@ class ParquetTexts:
             Path(temporary).unlink(missing_ok=True)
         return True
 
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """Opens the file, and says of whatever is wrong with it that it is this file."""
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"Reading {self._path} needs pyarrow: pip install 'arpo-envs[parquet]'") from error
-        try:
-            with parquet.ParquetFile(self._path, buffer_size=_BUFFER, pre_buffer=False) as file:
-                yield file
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{self._path} has a text that is not UTF-8 ({error.reason}). Write texts as UTF-8.") from error
-        except OSError as error:
-            raise ConfigError(f"Cannot read {self._path}: {error.strerror or error}. Check the path.") from error
-        except pyarrow.ArrowException as error:
-            raise ConfigError(f"{self._path} is not a Parquet file that can be read ({error}).") from error
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens the file, and says of whatever is wrong with it that it is this file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"Reading {path} needs pyarrow: pip install 'arpo-envs[parquet]'") from error
+    try:
+        with parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} has a text that is not UTF-8 ({error.reason}). Write texts as UTF-8.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    except pyarrow.ArrowException as error:
+        raise ConfigError(f"{path} is not a Parquet file that can be read ({error}).") from error

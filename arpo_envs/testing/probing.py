@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,16 +21,35 @@ from .runs import Env
 
 _DEPTH, _VISITS = 7, 20_000  # enough for any hand-written state, and a bound for huge ones
 
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
+"""Most of what is met, told apart at once."""
+_ENDS = (str, bytes, int, float, np.ndarray, type, ModuleType)
+_Trail = tuple[()] | tuple["_Trail", str, Any]
+"""How a part was reached: from where, how its name is written, its name."""
+
 SETTLING = 2.0
 """Seconds that threads and processes are given to end after close()."""
 
 
 def generators(root: Any, without: frozenset[int] = frozenset()) -> dict[str, Any]:
-    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path."""
+    """Returns all random generators reachable through attributes and containers, by path; aliases keep each path.
+
+    Stops at objects whose id is in `without`, at classes, functions, modules, an environment inside a
+    wrapper, and an environment's shared attributes, which are read-only.
+    """
     found: dict[str, Any] = {}
-    for path, value in walk(root, without):
-        if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
-            found[path] = value
+    queue: deque[tuple[_Trail, Any, int]] = deque([((), root, 0)])
+    seen = {id(root), *without}
+    visits = 0
+    while queue and visits < _VISITS:  # breadth first
+        trail, value, depth = queue.popleft()
+        visits += 1
+        for form, name, part in _parts(value, root):
+            if isinstance(part, np.random.Generator | np.random.RandomState | random.Random):
+                found[_path(root, (trail, form, name))] = part
+            elif depth < _DEPTH and id(part) not in seen:
+                seen.add(id(part))
+                queue.append(((trail, form, name), part, depth + 1))
     return found
 
 
@@ -54,39 +74,32 @@ def aliases(found: dict[str, Any]) -> set[frozenset[str]]:
     return {frozenset(group) for group in groups.values() if len(group) > 1}
 
 
-def walk(root: Any, without: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
-    """Yields (path, value) for everything below `root`, breadth first.
-
-    Stops at objects whose id is in `without`, at classes, functions, modules, an environment inside a
-    wrapper, and an environment's shared attributes, which are read-only.
-    """
-    queue = deque([(type(root).__name__, root, 0)])
-    seen = {id(root), *without}
-    visits = 0
-    while queue and visits < _VISITS:
-        path, value, depth = queue.popleft()
-        visits += 1
-        for name, part in _parts(value, root):
-            yield f"{path}{name}", part
-            if depth < _DEPTH and id(part) not in seen:
-                seen.add(id(part))
-                queue.append((f"{path}{name}", part, depth + 1))
+def _path(root: Any, trail: _Trail) -> str:
+    steps: list[str] = []
+    while trail:
+        trail, form, name = trail
+        steps.append(form.format(name))
+    return type(root).__name__ + "".join(reversed(steps))
 
 
-def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any]]:
-    ends = str | bytes | int | float | np.ndarray | type | ModuleType | np.random.Generator | random.Random
-    if isinstance(value, ends):
-        return
+def _parts(value: Any, root: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields what may have parts itself, or be a generator: how its name is written, the name, the part."""
+    kind = type(value)
     if isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in list(value.items()))
+        named: Iterable[tuple[str, Any, Any]] = (("[{!r}]", key, part) for key, part in list(value.items()))
     elif isinstance(value, list | tuple | deque | set | frozenset):
-        yield from ((f"[{i}]", part) for i, part in enumerate(list(value)))
+        named = (("[{}]", i, part) for i, part in enumerate(list(value)))
     elif hasattr(value, "__dict__") and not callable(value):
-        hidden = {*SHARED.of(type(value))} if isinstance(value, gym.Env) else set()
+        hidden = {*SHARED.of(kind)} if isinstance(value, gym.Env) else set()
         hidden |= {"env"} if value is root else set()
-        yield from ((f".{name}", part) for name, part in list(vars(value).items()) if name not in hidden)
-    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
-    yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))
+        named = ((".{}", name, part) for name, part in list(vars(value).items()) if name not in hidden)
+    else:
+        named = ()
+    slots = [name for base in kind.__mro__ for name in _slots(base)]
+    held = ((".{}", name, getattr(value, name)) for name in slots if hasattr(value, name))
+    for step in chain(named, held):
+        if type(step[2]) not in _PLAIN and not isinstance(step[2], _ENDS):
+            yield step
 
 
 def _slots(kind: type) -> tuple[str, ...]:

@@ -98,13 +98,14 @@ class LoopbackServer:
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._over.wait()
+        # Who has been accepted is let in, and sent away: asyncio would never close a connection that is cancelled, or whose
+        # server is closed, between these two.
+        self._loop.remove_reader(server.sockets[0].fileno())
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.wait(rest, timeout=0.01)
         server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
         await self._policy.close()
         await asyncio.sleep(0.02)  # until the transports are closed
 

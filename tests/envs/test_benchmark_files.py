@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards import check
 from arpo_envs.rewards.mathematics.equivalence import equivalent
 from arpo_envs.rewards.mathematics.judge import settle
 from arpo_envs.tasks import TaskSource
-from arpo_envs.tasks.benchmarks import BenchmarkTasks, load_benchmark
+from arpo_envs.tasks.benchmarks import BENCHMARKS, BenchmarkTasks, find_benchmark, load_benchmark, read_benchmark
 
 REAL = Path(__file__).parents[3] / "shared" / "benchmarks"
 
@@ -87,6 +89,32 @@ def test_layouts(tmp_path, name, rows, kind, answer_type, first, named):
     for task in tasks:
         assert check(task, task.answers[0]).success
         assert not check(task, "Nairobi").success
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [row[:2] for row in LAYOUTS if row[0] in BENCHMARKS], ids=lambda value: str(value)[:20]
+)
+def test_a_parquet_copy_has_the_same_questions(tmp_path, name, rows):
+    """Where a row lacks a column that others have, Parquet holds a null."""
+    unnamed = {key: value for key, value in rows[0].items() if key.lower() not in ("id", "unique_id", "idx")}
+    rows = [*rows, unnamed | {"note": {"only": ["here"]}}]
+    as_lines, as_parquet = written(tmp_path, rows), tmp_path / "copy.parquet"
+    columns = dict.fromkeys(key for row in rows for key in row)
+    parquet.write_table(pyarrow.table({key: [row.get(key) for row in rows] for key in columns}), as_parquet)
+    wanted, found = (list(read_benchmark(find_benchmark(name), path).tasks.questions()) for path in (as_lines, as_parquet))
+    assert [(task.id, task.question, task.answers) for task in found] == [
+        (task.id, task.question, task.answers) for task in wanted
+    ]
+
+
+def test_a_parquet_files_faults_are_named(tmp_path):
+    path = tmp_path / "copy.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"question": "Who?", "answer": "Ada"}, {"question": "Who?"}]), path)
+    with pytest.raises(ConfigError, match=r"copy\.parquet, row 2"):
+        read_benchmark(find_benchmark("hotpotqa"), path)
+    path.write_bytes(b"PAR1 but not really")
+    with pytest.raises(ConfigError, match="not a Parquet file"):
+        read_benchmark(find_benchmark("hotpotqa"), path)
 
 
 def test_a_source_is_shared_by_copies_and_draws_every_task(tmp_path):

@@ -34,7 +34,7 @@ def read_benchmark(benchmark: Benchmark, path: Path | None = None, *, skip_malfo
 
     Args:
         benchmark: see `find_benchmark`.
-        path: of a local copy, JSON Lines, a JSON list or CSV; None to load it from the hub.
+        path: of a local copy, JSON Lines, a JSON list, CSV or Parquet; None to load it from the hub.
         skip_malformed: leave malformed rows out, rather than to refuse the file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of a local copy: JSON Lines, a JSON list, or CSV. A row that cannot be read is a value, so that the next ones are."""
+"""Rows of a local copy: JSON Lines, a JSON list, CSV or Parquet. One that cannot be read is a value, so that the next are."""
 
 import csv
 import json
@@ -8,9 +8,10 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..lines import row_of
+from ..parquet import parquet_rows
 
 _OBJECT = '{"question": "…", "answer": "…"}'
-FORMATS = (".jsonl", ".json", ".csv")
+FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 
 Row = Mapping[str, Any] | ConfigError
 """A row with its column names in lower case, or what is wrong with it."""
@@ -27,7 +28,7 @@ def rows_in(path: Path) -> Iterator[Found]:
     """
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: expected a file ending in {', '.join(FORMATS)}. Convert it, or rename it.")
-    read = {".jsonl": _lines, ".json": _entries, ".csv": _table}[path.suffix]
+    read = {".jsonl": _lines, ".json": _entries, ".csv": _table, ".parquet": _records}[path.suffix]
     try:
         for place, row in read(path):
             yield place, row if isinstance(row, ConfigError) else lower(row)
@@ -73,3 +74,8 @@ def _table(path: Path) -> Iterator[Found]:
                 yield place, ragged if None in row or None in row.values() else row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}, after line {reader.line_num}: not CSV in UTF-8 ({error}).") from error
+
+
+def _records(path: Path) -> Iterator[Found]:
+    for number, row in enumerate(parquet_rows(path), start=1):
+        yield f"row {number}", row
