@@ -11,7 +11,7 @@ from . import seeds
 from .advantages import Credit, Scores
 from .algorithm import Aggregation, Algorithm
 from .losses import Loss
-from .metrics import failed_by_status, summarise, summarise_envs, summarise_forks
+from .metrics import failed_by_status, summarise, summarise_costs, summarise_envs, summarise_forks
 from .policies import SLEEP, Policy
 from .rendering.renderer import REWRITES, Renderer
 from .rewards import shuffle_rewards
@@ -132,6 +132,7 @@ class Trainer:
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
         ended = time.perf_counter()
         metrics = summarise(grown) | summarise_forks(grown) | summarise_envs(grown) | failed_by_status(grown) | dict(learned)
+        metrics |= summarise_costs(grown)
         metrics |= {
             "kept_prompts": float(len(trees)),
             "lost_steps": float(all_failed(grown)),

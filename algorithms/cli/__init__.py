@@ -13,6 +13,7 @@ COMMANDS = {
     "envs": "List the environments.",
     "algorithms": "List the algorithms.",
     "new": "Write a package with an environment, as the beginning of your own.",
+    "compare": "Train several algorithms at equal cost, and say what is shown.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
     "serve-search": "Serve documents to trainers that search over HTTP.",
     "bench": "Measure the time and memory of each part, and what sharing saves.",

@@ -75,6 +75,9 @@ class TrainConfig:
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 48
     """Training steps."""
+    budget_calls: int | None = None
+    """Tool calls to make in training, those that run again to make a fork included: the run ends with the step that reaches
+    it, or after --steps (default: no limit)."""
     prompts: int = 24
     """Prompts per step."""
     learner: LearnerConfig | None = None
@@ -127,7 +130,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuses bad values before the long work starts."""
         counts = ("prompts", "eval_questions", "checkpoint_every")
-        for name in (*counts, "context_length", "threads"):
+        for name in (*counts, "context_length", "threads", "budget_calls"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if isinstance(self.keep_trees, int) and self.keep_trees < 1:
@@ -137,6 +140,8 @@ class TrainConfig:
         if self.learner is not None and self.learner.minibatches > self.prompts:
             wrong = f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches."
             raise ConfigError(f"{wrong} Give no more --minibatches than --prompts.")
+        if self.budget_calls is not None and self.learner is not None and self.learner.schedule.decay != "constant":
+            raise ConfigError("--decay ends at --steps, and --budget-calls before it: give only one of them.")
         if self.limits is not None and not self.limits.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:

@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "run",
         "How long to train. A run can also be continued, or only checked.",
-        ("steps", "prompts", "seed", "resume", "dry_run"),
+        ("steps", "budget_calls", "prompts", "seed", "resume", "dry_run"),
     ),
     Group(
         "sampling",

@@ -15,6 +15,7 @@ from rich.console import Console
 from arpo_envs import ConfigError
 
 from .docstrings import with_help
+from .runs import Run
 
 BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
 
@@ -93,23 +94,16 @@ def _page(file: Path) -> str:
     return page
 
 
-def _train(config: StudyConfig, run: Path, arm: str, seed: int, console: Console) -> None:
+def _train(config: StudyConfig, folder: Path, arm: str, seed: int, console: Console) -> None:
     """Runs one training in a process of its own; all runs of a seed share the cold start of the first one."""
-    command = [sys.executable, "-m", "algorithms.cli", "train"]
-    if (run / "config.json").is_file():
-        command += ["--resume", str(run)]
-    else:
-        command += [*ARMS[arm], "--seed", str(seed), "--output", str(run), *config.train]
-        shared = config.output / f"{next(iter(ARMS))}-seed{seed}" / "cold_start"
-        if "--policy" not in config.train:  # each seed has its own start, which its runs share
-            command += ["--policy", str(shared)] if shared.is_dir() else ["--cold-start", "fresh"]
+    words = [*ARMS[arm], "--seed", str(seed), *config.train]
+    shared = config.output / f"{next(iter(ARMS))}-seed{seed}" / "cold_start"
+    if "--policy" not in config.train:  # each seed has its own start, which its runs share
+        words += ["--policy", str(shared)] if shared.is_dir() else ["--cold-start", "fresh"]
+    run = Run(folder, tuple(words))
     console.rule(f"{arm}, seed {seed}")
-    status = subprocess.run(command, check=False).returncode
-    if status != 0 or not (run / "summary.json").is_file():
-        raise ConfigError(
-            f"The run {run} left no summary.json (exit status {status}), so it did not finish. Fix any mistake it names "
-            "above, then call `arpo study` again, which continues from there."
-        )
+    status = subprocess.run([sys.executable, "-m", "algorithms.cli", *run.words_to_finish()], check=False).returncode
+    run.require_finished(status, "arpo study")
 
 
 def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from ..policies import FORGET
 from ..rollout import Failures, reason, require_prompts
 from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
+from .budget import CallBudget
 from .config import OPTIONS, TrainConfig, describe_algorithm
 from .flat import parsed
 from .groups import GROUPS
@@ -205,20 +206,22 @@ async def _loop(
         save(run, step, parts.model, parts.tokenizer, state, spent, weights=weights, beside=beside)
 
     kept = Kept(checkpoint, run, first if done is not None else None)
-    patience = Patience(progress)
+    patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")
     with signals.during_steps(), kept.whatever_happens():
-        for step in range(first, config.steps):
+        for step in range(first if not budget.is_spent else config.steps, config.steps):
             with kept.during(step, parts.learner):
                 result = await signals.breaking_off(parts.trainer.learn(step))
+                budget.spend(result.metrics)
+                is_last = step + 1 == config.steps or budget.is_spent
                 patience.count(step, result, first=done is None and step == first)
                 if config.keep_trees != "none":
                     write_trees(run / TREES, result.trees)
-                if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, config.steps):
+                if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, is_last):
                     forget_trees_before(run / TREES, step + 1 - config.keep_trees)
                 tracked.step(step, result)
             await signals.breaking_off(parts.trainer.load(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
-            if step + 1 == config.steps:
+            if is_last:
                 break
             if signals.asked or patience.is_over or (step + 1) % config.checkpoint_every == 0:
                 kept.save()
@@ -233,9 +236,9 @@ async def _loop(
     return False
 
 
-def _is_time_to_forget(kept: int, done: int, steps: int) -> bool:
+def _is_time_to_forget(kept: int, done: int, is_last: bool) -> bool:
     """Whether to remove old trees now: at the end, and before that so seldom that each tree is copied about once."""
-    return done % kept == 0 or done == steps
+    return done % kept == 0 or is_last
 
 
 def _check(config: TrainConfig) -> None:

@@ -1,7 +1,8 @@
 """Held-out evaluation, by the training loop's own rollouts: answers kept one by one, what they come to, how sure that is.
 
 An answer becomes an `Attempt`, a file of attempts is an evaluation that can be continued, `estimates` sums it up, and
-`compared` tests it against another one. `entropy_profile` measures where a policy is uncertain.
+`compared` tests it against another one. `entropy_profile` measures where a policy is uncertain. `contrasts` compares runs of
+several algorithms.
 """
 
 from .against import compared
@@ -9,7 +10,10 @@ from .around_results import Average, EntropyProfile, entropy_profile
 from .attempt_file import AttemptFile, read_attempts
 from .attempts import Attempt, Grade, Graded, attempts_of
 from .bootstrap import bootstrap_intervals
+from .contrast import Contrast, contrasts, pairs_needed
+from .curves import over_cost
 from .held_out import Evaluation, ask, evaluate
+from .interquartile import interquartile_interval, interquartile_mean
 from .intervals import wilson
 from .paired import Difference, paired_difference
 from .pass_at_k import pass_at_k
@@ -20,6 +24,7 @@ __all__ = [
     "Attempt",
     "AttemptFile",
     "Average",
+    "Contrast",
     "Difference",
     "EntropyProfile",
     "Estimate",
@@ -30,10 +35,15 @@ __all__ = [
     "attempts_of",
     "bootstrap_intervals",
     "compared",
+    "contrasts",
     "entropy_profile",
     "estimates",
     "evaluate",
+    "interquartile_interval",
+    "interquartile_mean",
+    "over_cost",
     "paired_difference",
+    "pairs_needed",
     "pass_at_k",
     "read_attempts",
     "wilson",

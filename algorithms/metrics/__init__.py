@@ -1,4 +1,4 @@
-"""Metrics of trees, for people and logs: of a batch in `batch.py`, of what forks were good for in `forks.py`; all pure."""
+"""Metrics of trees, for people and logs, all pure: of a batch in `batch.py`, of forks in `forks.py`, of costs in `costs.py`."""
 
 from .batch import (
     FAILED,
@@ -11,6 +11,7 @@ from .batch import (
     summarise,
     summarise_envs,
 )
+from .costs import summarise_costs
 from .forks import summarise_forks
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "fork_depths",
     "measures",
     "summarise",
+    "summarise_costs",
     "summarise_envs",
     "summarise_forks",
 ]
