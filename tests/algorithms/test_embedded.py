@@ -10,18 +10,11 @@ from hypothesis import strategies as st
 from algorithms.cli import parts
 from algorithms.cli.config import TrainConfig
 from algorithms.models import devices
+from algorithms.models.demonstrations.expert import demonstrations
+from algorithms.models.demonstrations.lesson import Lesson, lesson
 from algorithms.models.embedded import cold_start as lessons_of
 from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
-from algorithms.models.embedded.lessons import (
-    Lesson,
-    but_decisions,
-    demonstrations,
-    echoes,
-    lesson,
-    pad_lessons,
-    reading_only,
-    renamed,
-)
+from algorithms.models.embedded.lessons import but_decisions, echoes, pad_lessons, reading_only, renamed
 from algorithms.models.embedded.tokenizer import LINK_MARKS, build_tokenizer, layout, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
