@@ -167,7 +167,8 @@ def _steps(
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             sync(tracker.path)
             weights = learner.weights() if config.learner.lora is not None else None
-            kept: dict[str, Any] = {"weights": weights, "beside": [start / MARK], "command": "arpo sft"}
+            whole = run / "policy" if (run / "policy").exists() else start  # an older checkpoint may be gone by now
+            kept: dict[str, Any] = {"weights": weights, "beside": [whole / MARK], "command": "arpo sft"}
             save(run, step + 1, learner.model, tokenizer, learner.state_dict(), {}, **kept)
 
 

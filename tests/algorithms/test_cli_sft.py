@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from algorithms.models.demonstrations.lesson import load_lessons
 from algorithms.tracking.trees import read_trees
 
 EXPERT = ["--env", "ARPO/SearchMini-v0", "--env-args", "cities_per_country=4"]
-SHORT = ["--steps", "6", "--batch", "4", "--learning-rate", "3e-3", "--checkpoint-every", "2"]
+SHORT = ["--steps", "8", "--batch", "4", "--learning-rate", "3e-3", "--checkpoint-every", "2"]
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -45,10 +48,10 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def assert_equal_runs(left: Path, right: Path) -> None:
-    for name in ("policy/model.safetensors", "metrics.jsonl", "summary.json", "demonstrations.npz"):
+def assert_equal_runs(left: Path, right: Path, steps: int = 8) -> None:
+    for name in ("policy/model.safetensors", "policy/embedded.json", "metrics.jsonl", "summary.json", "demonstrations.npz"):
         assert (left / name).read_bytes() == (right / name).read_bytes(), name
-    learner = "checkpoints/step-000006/learner.pt"
+    learner = f"checkpoints/step-{steps:06d}/learner.pt"
     assert (left / learner).read_bytes() == (right / learner).read_bytes()
 
 
@@ -59,7 +62,7 @@ def test_a_run_learns_its_demonstrations_and_says_how_well(taught: Path, tiny_po
     found = record(taught)
     assert found["learned"] + found["held_out"] == 30
     assert found["held_out_nats_after"] < found["held_out_nats_before"]
-    assert [row["step"] for row in rows(taught)] == list(range(6))
+    assert [row["step"] for row in rows(taught)] == list(range(8))
     assert rows(taught)[-1]["loss"] < rows(taught)[0]["loss"]
     assert weights(taught).keys() == weights_of(tiny_policy).keys()
 
@@ -70,12 +73,20 @@ def weights_of(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-def test_arpo_train_and_arpo_eval_begin_with_its_folder(taught: Path, tmp_path: Path, capsys: Any) -> None:
-    small = ["--env-args", "cities_per_country=4", "--prompts", "2", "--rollouts", "4", "--eval-questions", "2", "--steps", "1"]
-    assert main(["train", "--policy", str(taught), "--output", str(tmp_path / "run"), *small]) == 0
-    assert "Traceback" not in said(capsys)
+SMALL = ["--env-args", "cities_per_country=4", "--prompts", "2", "--rollouts", "4", "--eval-questions", "2", "--steps", "1"]
+
+
+def test_arpo_train_can_begin_with_its_folder(taught: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["train", "--policy", str(taught), "--output", str(tmp_path / "run"), *SMALL, "--dry-run"]) == 0
+    text = said(capsys)
+    assert "Everything fits together" in text
+    assert '"action_tokens": 16' in text, "it is still an embedded policy"
+
+
+@pytest.mark.slow
+def test_arpo_train_and_arpo_eval_begin_with_its_folder(taught: Path, tmp_path: Path) -> None:
+    assert main(["train", "--policy", str(taught), "--output", str(tmp_path / "run"), *SMALL]) == 0
     assert len(list(read_trees(tmp_path / "run" / "trees.jsonl.zst"))) == 2
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["limits"]["action_tokens"] == 16, "it is still small"
     asked = ["--env", "ARPO/SearchMini-v0", "--args", "cities_per_country=4", "--questions", "2"]
     assert main(["eval", "--policy", str(taught), *asked]) == 0
 
@@ -129,9 +140,29 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     monkeypatch.undo()
     monkeypatch.setattr(sft, "lessons_for", lambda *others: pytest.fail("nothing is demonstrated again"))
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"step": 5, "lo')  # a line that the kill cut off
+        file.write('{"step": 7, "lo')  # a line that the kill cut off
     assert main(["sft", "--resume", str(run)]) == 0
     assert_equal_runs(run, taught)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_outright_goes_on_to_the_same_bytes(tiny_policy: Path, tmp_path: Path) -> None:
+    long = [*EXPERT, "--episodes", "30", "--steps", "300", "--checkpoint-every", "30"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([sys.executable, "-m", "algorithms.cli", *words(tiny_policy, killed, *long)])
+    try:
+        deadline = time.monotonic() + 120
+        done = killed / "checkpoints" / "step-000060"
+        while not done.is_dir() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert (killed / "metrics.jsonl").is_file()
+    assert not (killed / "summary.json").is_file(), "it ended before it could be killed"
+    assert main(["sft", "--resume", str(killed)]) == 0
+    assert main(words(tiny_policy, whole, *long)) == 0
+    assert_equal_runs(killed, whole, steps=300)
 
 
 def test_a_finished_run_can_be_resumed_and_only_reports_again(taught: Path, tmp_path: Path) -> None:
