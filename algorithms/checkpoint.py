@@ -73,6 +73,7 @@ def save(
     weights: Mapping[str, Any] | None = None,
     beside: Sequence[Path] = (),
     keep: int = 2,
+    command: str = "arpo train",
 ) -> Checkpoint:
     """Writes a checkpoint atomically and to the disk itself, points `run/policy` at it and drops older ones.
 
@@ -86,6 +87,7 @@ def save(
         weights: the model's, where they differ from its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
         keep: how many checkpoints stay.
+        command: what continues the run, for messages.
 
     Raises:
         Unsaved: there is no room, or no permission.
@@ -112,7 +114,7 @@ def save(
             raise
         raise Unsaved(
             f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
-            f"continue with: arpo train --resume {run}"
+            f"continue with: {command} --resume {run}"
         ) from error
     for old in _numbered(home)[:-keep]:
         shutil.rmtree(old)

@@ -22,6 +22,7 @@ RECORDS = ROOT / "docs" / "measurements"
 QUOTED = {
     "study": "README.md",
     "python": "docs/python-environment.md",
+    "cold-start": "docs/cold-start.md",
     "gpu-train": "docs/training.md",
     "gpu-pack": "docs/training.md",
     "gpu-sharing": "docs/training.md",
@@ -106,6 +107,26 @@ def test_the_rise_on_the_python_environment_is_that_of_the_runs_that_are_kept() 
 def test_the_changelog_says_what_the_runs_on_the_python_environment_showed() -> None:
     before, after = (mean(run[f"success_{when}_sampled"] for run in arm("python", "arpo")) for when in ("before", "after"))
     assert f"held-out success {before:.2f} to {after:.2f} sampled, flat with shuffled rewards" in page("CHANGELOG.md")
+
+
+# --- the page of the cold start ------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_cold_start_says_what_was_measured() -> None:
+    record, said = kept("cold-start"), page("docs/cold-start.md").replace("\n", " ")
+    assert f"--steps {record['steps']} --batch {record['batch']} " in said
+    assert f"from {record['held_out_nats_before']:.3f} to {record['held_out_nats_after']:.3f} nats per token" in said
+    titles = {
+        "before": "as it comes, one hop",
+        "after": "after `arpo sft`, one hop",
+        "after_two_hops": "after `arpo sft`, two hops",
+    }
+    for name, title in titles.items():
+        found = record[name]
+        assert found["questions"] == 30
+        numbers = [found[f"{of}_per_rollout"] for of in ("tool_calls", "malformed_calls")] + [found["truncated"]]
+        success = f"{found['success']:.3f} ({found['success_low']:.3f} – {found['success_high']:.3f})"
+        assert f"| {' | '.join([title, success, *(f'{number:.2f}' for number in numbers)])} |" in said
 
 
 # --- on a GPU -----------------------------------------------------------------------------------------------

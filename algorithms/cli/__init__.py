@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "Train a policy on an environment with an algorithm.",
+    "sft": "Train a policy on demonstrations, before it learns by itself.",
     "eval": "Measure a policy on held-out tasks.",
     "show": "Look at a run's trees and transcripts in the terminal.",
     "entropy": "Plot the entropy of a policy around tool results.",

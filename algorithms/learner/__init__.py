@@ -1,4 +1,4 @@
-"""The learner: a model and its optimizer; it scores paths and takes optimizer steps.
+"""The learner: a model and its optimizer; it scores paths and takes optimizer steps, on rewards or on demonstrations.
 
 Names are imported when first used: the command line describes a learner without torch.
 """
@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from .adapters import has_adapters, merged_state, require_peft
     from .configuration import LearnerConfig, LoRA
     from .optimization import Diverged, Schedule
+    from .supervised import Exercise, SupervisedLearner
     from .torch_learner import TorchLearner
 
 __all__ = [
     "Diverged",
+    "Exercise",
     "LearnerConfig",
     "LoRA",
     "Schedule",
+    "SupervisedLearner",
     "TorchLearner",
     "has_adapters",
     "merged_state",
@@ -27,6 +30,7 @@ _HOMES = {
     "adapters": ("has_adapters", "merged_state", "require_peft"),
     "configuration": ("LearnerConfig", "LoRA"),
     "optimization": ("Diverged", "Schedule"),
+    "supervised": ("Exercise", "SupervisedLearner"),
     "torch_learner": ("TorchLearner",),
 }
 

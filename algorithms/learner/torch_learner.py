@@ -242,9 +242,10 @@ class TorchLearner:
         logged = {name: float((it_BT.detach() * paths.weight_BT).sum()) / weight for name, it_BT in output.metrics.items()}
         return {"loss": float(total.detach()), **logged}
 
-    def _move(self) -> dict[str, float]:
-        """Takes the step, unless the gradient is not finite."""
-        rate = self.config.learning_rate * self.config.schedule(self._updates)
+    def _move(self, rate: float | None = None) -> dict[str, float]:
+        """Takes the step, at the schedule's learning rate unless one is given, if the gradient is finite."""
+        if rate is None:
+            rate = self.config.learning_rate * self.config.schedule(self._updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))

@@ -68,7 +68,7 @@ class Embedded:
         Raises:
             ConfigError: it has none.
         """
-        from .embedded.lessons import demonstrator
+        from .demonstrations.expert import demonstrator
 
         env: Any = make_env()
         demonstrator(env)

@@ -7,7 +7,18 @@ paths share a row.
 
 from .batch import PackedBatch
 from .flat import Row, rows_of, sampled_rows, without_faults
-from .forward import Scorer, score
+from .forward import Edges, Scorer, edges_of, score
 from .packer import Packer
 
-__all__ = ["PackedBatch", "Packer", "Row", "Scorer", "rows_of", "sampled_rows", "score", "without_faults"]
+__all__ = [
+    "Edges",
+    "PackedBatch",
+    "Packer",
+    "Row",
+    "Scorer",
+    "edges_of",
+    "rows_of",
+    "sampled_rows",
+    "score",
+    "without_faults",
+]

@@ -4,6 +4,7 @@ Log-probabilities are scored by edge: token t is predicted at the place of its p
 is in the row, so a branching point predicts several tokens and no token is repeated.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -48,33 +49,51 @@ class Scorer(torch.nn.Module):
             values: whether to compute them.
             inputs: of the model.
         """
-        if self._plain:
-            below = hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
-        else:
-            output = self.model(**inputs, output_hidden_states=values)
-            below, hidden_UH = output.logits[where], output.hidden_states[-1][where] if values else None
-        rows = max(1, self.at_once // self.model.config.get_text_config().vocab_size)
-        chunks = list(zip(torch.split(below, rows), torch.split(target_U, rows), strict=True))
-        again = len(chunks) > 1 and torch.is_grad_enabled()
-        found = [
-            checkpoint(self._predicted, *chunk, temperature, entropies, use_reentrant=False)
-            if again
-            else self._predicted(*chunk, temperature, entropies)
-            for chunk in chunks
-        ]
+        below, hidden_UH = self.below(where, values=values, **inputs)
+        found = self.in_chunks(lambda some, target: self._predicted(some, target, temperature, entropies), below, target_U)
         logp_U, entropy_U = torch.cat([logp for logp, _ in found]), torch.cat([entropy for _, entropy in found])
         value_U = None
         if values:
-            assert self.value_head is not None
+            assert self.value_head is not None and hidden_UH is not None  # noqa: PT018
             value_U = self.value_head(hidden_UH.to(precision(hidden_UH.dtype)))[:, 0].to(logp_U.dtype)
         return logp_U, entropy_U if entropies else None, value_U
+
+    def below(self, where: Place, *, values: bool = False, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns what `logits` turns into logits at the places where something is predicted, [U, …], and hidden states [U, H].
+
+        Args:
+            where: row and column of the tokens [R, N] after which something is predicted, each [U].
+            values: whether hidden states are needed where `logits` needs something else.
+            inputs: of the model.
+        """
+        if self._plain:
+            hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
+            return hidden_UH, hidden_UH
+        output = self.model(**inputs, output_hidden_states=values)
+        return output.logits[where], output.hidden_states[-1][where] if values else None
+
+    def logits(self, below: torch.Tensor) -> torch.Tensor:
+        """Returns logits [U, V], at least in float32, from what `below` returned."""
+        logits_UV: torch.Tensor = self.model.get_output_embeddings()(below) if self._plain else below
+        return logits_UV.to(precision(logits_UV.dtype))
+
+    def in_chunks(self, compute: Callable[..., Any], *arrays: torch.Tensor) -> list[Any]:
+        """Returns what is computed of some rows at a time, so that few logits are held at once; again in the backward pass.
+
+        Args:
+            compute: from some rows of each array to tensors.
+            arrays: each [U, …].
+        """
+        rows = max(1, self.at_once // self.model.config.get_text_config().vocab_size)
+        chunks = list(zip(*(torch.split(array, rows) for array in arrays), strict=True))
+        again = len(chunks) > 1 and torch.is_grad_enabled()
+        return [checkpoint(compute, *chunk, use_reentrant=False) if again else compute(*chunk) for chunk in chunks]
 
     def _predicted(
         self, below: torch.Tensor, target_U: torch.Tensor, temperature: float, entropies: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns log-probabilities and entropies, each [U] (no entropies unless requested), of some of the tokens."""
-        logits_UV = self.model.get_output_embeddings()(below) if self._plain else below
-        logits_UV = logits_UV.to(precision(logits_UV.dtype)) / temperature
+        logits_UV = self.logits(below) / temperature
         total_U = logits_UV.logsumexp(-1)
         logp_U = logits_UV.gather(1, target_U[:, None])[:, 0] - total_U
         return logp_U, total_U - expected(logits_UV) if entropies else total_U[:0]
@@ -100,6 +119,37 @@ class Scored(NamedTuple):
     value_BT: torch.Tensor | None
 
 
+class Edges(NamedTuple):
+    """What the model has to predict in a micro-batch: a token that several paths share is predicted once.
+
+    Args:
+        where: row and column of the tokens after which something is predicted, each [U].
+        target_U: ids of what came next.
+        on_paths: path and position of every token to score, each [M].
+        edge_M: which of the predictions belongs to each of these.
+    """
+
+    where: Place
+    target_U: torch.Tensor
+    on_paths: Place
+    edge_M: torch.Tensor
+
+
+def edges_of(batch: PackedBatch, scored_BT: torch.Tensor) -> Edges:
+    """Returns what has to be predicted.
+
+    Args:
+        batch: from `lay_out`.
+        scored_BT: [B, T], True for tokens to score; never at position 0, which nothing predicts.
+    """
+    row_M, column_M = scored_BT.nonzero(as_tuple=True)
+    place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    previous_U = torch.empty_like(place_U).scatter_(0, edge_M, batch.index_BT[row_M, column_M - 1])
+    width = batch.ids_RN.shape[1]
+    where = (previous_U // width, previous_U % width)
+    return Edges(where, batch.ids_RN.flatten()[place_U], (row_M, column_M), edge_M)
+
+
 def score(
     scorer: torch.nn.Module,
     batch: PackedBatch,
@@ -119,19 +169,14 @@ def score(
         entropies: whether to compute them.
         values: whether to compute those of the value head.
     """
-    row_M, column_M = scored_BT.nonzero(as_tuple=True)
-    place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    previous_U = torch.empty_like(place_U).scatter_(0, edge_M, batch.index_BT[row_M, column_M - 1])
-    width = batch.ids_RN.shape[1]
-    where = (previous_U // width, previous_U % width)
+    edges = edges_of(batch, scored_BT)
     inputs = {"input_ids": batch.ids_RN, "use_cache": False, **batch.tree}
-    target_U = batch.ids_RN.flatten()[place_U]
-    found = scorer(where, target_U, temperature, entropies=entropies, values=values, **inputs)
+    found = scorer(edges.where, edges.target_U, temperature, entropies=entropies, values=values, **inputs)
 
     def on_paths(value_U: torch.Tensor | None) -> torch.Tensor | None:
         if value_U is None:
             return None
         blank_BT = torch.zeros(scored_BT.shape, dtype=value_U.dtype, device=scored_BT.device)
-        return blank_BT.index_put((row_M, column_M), value_U[edge_M])
+        return blank_BT.index_put(edges.on_paths, value_U[edges.edge_M])
 
     return Scored(*map(on_paths, found))  # type: ignore[arg-type]

@@ -18,6 +18,9 @@ from .spelling import Piece, Speller, pattern_of
 CUT_MARK = "… [cut]"
 
 _TASK = "DUMMYTASK"
+_STOPPED = {"json": re.compile(r"</tool_call>\s*\Z")}
+_STOPPED_USUALLY = re.compile(r"</[\w.-]{1,64}>\s*\Z")
+"""Matches actions after which the dialect's own stop strings end a turn."""
 
 
 def closing_mark(text: str) -> str:
@@ -140,6 +143,20 @@ class TextRenderer:
     def action(self, text: str) -> str:
         """Returns the text as it is."""
         return text
+
+    def written(self, action: str) -> tuple[int, ...]:
+        """Returns the tokens that a policy would have drawn to write an action of the environment's dialect.
+
+        They include the end of its turn, unless the action ends in a stop string.
+        """
+        text = self.harmless(self._own_words(action))
+        tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        stopped = _STOPPED.get(self.dialect, _STOPPED_USUALLY).search(text) is not None
+        return tokens if stopped else (*tokens, self.stop_tokens[0])
+
+    def _own_words(self, action: str) -> str:
+        """Returns an action as the model writes it: the inverse of `action`."""
+        return action
 
     def harmless(self, text: str) -> str:
         """Returns the text with every control token's string broken up: `<|im_end|>` becomes `< |im_end|>`.

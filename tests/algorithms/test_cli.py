@@ -66,7 +66,20 @@ def test_help_names_every_command(words, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "eval", "entropy", "play", "envs", "algorithms", "study", "serve-search", "new", "bench env", "bench sharing"],
+    [
+        "train",
+        "sft",
+        "eval",
+        "entropy",
+        "play",
+        "envs",
+        "algorithms",
+        "study",
+        "serve-search",
+        "new",
+        "bench env",
+        "bench sharing",
+    ],
 )
 def test_every_command_explains_itself(command, capsys):
     assert exit_status([*command.split(), "--help"]) == 0
@@ -78,7 +91,7 @@ def test_every_command_explains_itself(command, capsys):
     [
         (
             "trian",
-            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, new, play, serve-search, show, study, train. "
+            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, new, play, serve-search, sft, show, study, train. "
             "Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),

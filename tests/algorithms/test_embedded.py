@@ -9,19 +9,13 @@ from hypothesis import strategies as st
 
 from algorithms.cli import parts
 from algorithms.cli.config import TrainConfig
+from algorithms.learner import SupervisedLearner
 from algorithms.models import devices
+from algorithms.models.demonstrations.expert import demonstrations
+from algorithms.models.demonstrations.lesson import Lesson, lesson
 from algorithms.models.embedded import cold_start as lessons_of
 from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
-from algorithms.models.embedded.lessons import (
-    Lesson,
-    but_decisions,
-    demonstrations,
-    echoes,
-    lesson,
-    pad_lessons,
-    reading_only,
-    renamed,
-)
+from algorithms.models.embedded.lessons import but_decisions, echoes, pad_lessons, reading_only, renamed
 from algorithms.models.embedded.tokenizer import LINK_MARKS, build_tokenizer, layout, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
@@ -189,7 +183,9 @@ def test_building_is_a_function_of_the_seed_and_touches_no_global_generator(buil
     assert model.lm_head.weight is not model.model.embed_tokens.weight, "untied"
 
 
-def test_the_cold_start_runs_its_phases_and_learns_something():
+def test_the_cold_start_runs_its_phases_and_learns_something(monkeypatch):
+    steps, teach = [], SupervisedLearner.teach
+    monkeypatch.setattr(SupervisedLearner, "teach", lambda *given: steps.append(given[1]) or teach(*given))
     config = ColdStartConfig(hidden=32, heads=2, echo_steps=2, drill_steps=2, imitation_steps=60, batch=16, lessons=60)
     model, tokenizer = build(make_env, config, seed=1)
     told = []
@@ -203,6 +199,7 @@ def test_the_cold_start_runs_its_phases_and_learns_something():
         ("imitation", 60),
     ]
     assert told[-1][3] > 0.3, "closing tags and opening tags at least"
+    assert len(steps) == 2 + 2 + 60, "it has no optimizer of its own"
 
 
 def test_an_environment_without_demonstrator_is_refused(tmp_path):

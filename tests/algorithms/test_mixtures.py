@@ -21,7 +21,7 @@ from algorithms.cli.mixtures import env_arguments, members_in
 from algorithms.cli.parts import training_starts
 from algorithms.evaluation import evaluate
 from algorithms.metrics import by_env, summarise, summarise_envs
-from algorithms.models.embedded.lessons import demonstrations, demonstrator
+from algorithms.models.demonstrations.expert import demonstrations, demonstrator
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.recipes import make
 from algorithms.rendering import ScriptedRenderer

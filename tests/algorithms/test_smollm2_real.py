@@ -153,3 +153,14 @@ def test_it_trains_two_steps_and_its_weights_reach_the_sampler(tmp_path):
     before, _ = load_policy(smollm2_folder(lambda line: None))
     changed = [not torch.equal(a, b) for a, b in zip(trained.parameters(), before.parameters(), strict=True)]
     assert all(changed)
+
+
+def test_a_few_steps_on_the_experts_demonstrations_lower_the_loss(tmp_path):
+    run = tmp_path / "run"
+    expert = ["--env", "ARPO/SearchMini-v0", "--env-args", "hops=1", "--episodes", "20", "--held-out", "0.2"]
+    assert main(["sft", "--policy", "smollm2", "--output", str(run), *expert, "--steps", "8", "--batch", "2"]) == 0
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert found["held_out_nats_after"] < 0.5 * found["held_out_nats_before"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all(line["sharing_ratio"] > 1.2 for line in lines), "instructions are computed once"
+    assert load_policy(run / "policy")[1].chat_template == load_tokenizer(smollm2_folder(lambda line: None)).chat_template

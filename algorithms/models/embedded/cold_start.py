@@ -18,20 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from ... import seeds
+from ...learner import Exercise, LearnerConfig, SupervisedLearner
 from ...rendering.text import TextRenderer
 from ...rollout import MakeEnv
-from .lessons import (
-    Ids,
-    Lesson,
-    but_decisions,
-    demonstrations,
-    demonstrator,
-    echoes,
-    lesson,
-    pad_lessons,
-    reading_only,
-    renamed,
-)
+from ..demonstrations.expert import demonstrations, demonstrator
+from ..demonstrations.lesson import Ids, Lesson, lesson
+from .lessons import but_decisions, echoes, pad_lessons, reading_only, renamed
 from .tokenizer import LINK_MARKS, build_tokenizer, layout, link_ids, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
@@ -202,8 +194,8 @@ def _train(
     running accuracy reaches `enough`, then falls over a quarter of the steps: a skill appears suddenly, at a step that
     depends on the seed, and a falling rate would prevent it.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    model.train()
+    config = LearnerConfig(learning_rate=peak_rate, weight_decay=0.01)
+    learner = SupervisedLearner(model, config, device=model.device, betas=(0.9, 0.98))
     falling = steps if enough is None else max(1, steps // 4)
     turn = 0 if enough is None else steps - falling
     step, running = 0, 0.0
@@ -212,17 +204,9 @@ def _train(
             turn = step
         progress = max(0, step - turn) / falling
         rate = peak_rate * min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         tokens_BT, mask_BT = (torch.from_numpy(array).to(model.device) for array in draw())
-        hidden_BTH = model.model(input_ids=tokens_BT, use_cache=False).last_hidden_state
-        logits_NV = model.lm_head(hidden_BTH[:, :-1][mask_BT[:, 1:]])
-        target_N = tokens_BT[:, 1:][mask_BT[:, 1:]]
-        optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(logits_NV, target_N).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        accuracy = float((logits_NV.argmax(-1) == target_N).float().mean())
+        exercise = Exercise.padded(tokens_BT, mask_BT)
+        accuracy = learner.teach([exercise], float(len(exercise.target_U)), rate)["accuracy"]
         running += 0.1 * (accuracy - running)
         step += 1
         report(phase, step, turn + falling, accuracy)

@@ -14,8 +14,8 @@ from typing import Any
 from arpo_envs import ConfigError
 
 from ...rollout import MakeEnv
+from ..demonstrations.expert import Demonstration, demonstrations, demonstrator
 from .cold_start import ColdStartConfig, Report, build
-from .lessons import demonstrations, demonstrator
 
 FOLDER = Path(__file__).with_name("start")
 _LESSONS = 50
@@ -85,7 +85,12 @@ def _lessons_digest(make_env: MakeEnv) -> str:
     names = list(demonstrator(env).lexicon())
     env.close()
     shown = [demonstrations(make_env, _LESSONS, seed=0, perfect=perfect) for perfect in (True, False)]
-    return _digest([names, [asdict(one) for some in shown for one in some]])
+    return _digest([names, [_text(one) for some in shown for one in some]])
+
+
+def _text(shown: Demonstration) -> Mapping[str, Any]:
+    """Returns what the embedded policy reads and writes."""
+    return {"instructions": shown.instructions, "question": shown.question, "turns": shown.turns}
 
 
 def _vocabulary_digest(tokenizer: Any) -> str:

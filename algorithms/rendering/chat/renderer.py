@@ -1,5 +1,6 @@
 """Renders for a chat model: its template writes the first prompt, a bridge adds each result, history stays as it is."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns
 from .template import ChatTemplate, Message, system, user
 
+_CALL = re.compile(r"(.*?)<tool_call>\s*(\{.*\})\s*</tool_call>\s*", re.DOTALL)
 _WRAPPED = re.compile(r"<tool_response>(.*)</tool_response>", re.DOTALL)
 _OWN_MARKS = {
     "tags": {"<think>", "</think>"},
@@ -139,6 +141,14 @@ class ChatRenderer(TextRenderer):
     def action(self, text: str) -> str:
         """Returns an action in the environment's dialect; see `Renderer.action`."""
         return self.calls.to_dialect(text) if self.dialect == "json" else text
+
+    def _own_words(self, action: str) -> str:
+        """Returns a call in the model's own format, where it has one; text before it stays."""
+        found = _CALL.fullmatch(action) if self.dialect == "json" and self._native else None
+        if found is None:
+            return action
+        call = json.loads(found[2])
+        return found[1] + self.calls.call(call["name"], call.get("arguments", {}))
 
     # --- results in separate turns ------------------------------------------------------------------------
 

@@ -1,0 +1,99 @@
+"""An environment's scripted expert, played through the environment itself."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from arpo_envs import ConfigError, Demonstrable, Dialect, ToolSpec, members
+
+from ... import seeds
+from ...rollout import MakeEnv, TextEnv
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode as text.
+
+    Args:
+        instructions: of the environment.
+        question: of the task.
+        turns: what the demonstrator wrote and what it saw next; "" after the last action.
+        tools: what a prompt offers, for chat templates that write it themselves.
+    """
+
+    instructions: str
+    question: str
+    turns: tuple[tuple[str, str], ...]
+    tools: tuple[ToolSpec, ...] = ()
+
+
+def demonstrator(env: TextEnv) -> Demonstrable:
+    """Returns the environment's task source, if it can demonstrate.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    source = _source(env)
+    if not isinstance(source, Demonstrable):
+        raise ConfigError(
+            f"The embedded policy cannot be cold-started here: {type(source).__name__} has no demonstrator. "
+            "Choose another policy with --policy."
+        )
+    return source
+
+
+def has_demonstrator(make_env: MakeEnv) -> bool:
+    """Whether an environment's tasks can be demonstrated."""
+    env = make_env()
+    able = isinstance(_source(env), Demonstrable)
+    env.close()
+    return able
+
+
+def _source(env: TextEnv) -> object:
+    tasks = members.TASKS.through(env)
+    return env.unwrapped if tasks is None else tasks
+
+
+def demonstrations(
+    make_env: MakeEnv, count: int, *, seed: int, perfect: bool = False, told: Callable[[int, int], None] = lambda done, of: None
+) -> list[Demonstration]:
+    """Runs a demonstrator through the environment.
+
+    Args:
+        make_env: its tasks are `Demonstrable`.
+        count: episodes.
+        seed: of tasks and demonstrator.
+        perfect: without bad habits.
+        told: called with the number of episodes done and the total; tools may take time.
+
+    Raises:
+        ConfigError: the environment's tasks cannot be demonstrated.
+    """
+    env = make_env()
+    source = demonstrator(env)
+    shown = []
+    for episode in range(count):
+        rng = seeds.generator(seed, "demonstration", episode)
+        question, _ = env.reset(seed=int(rng.integers(2**31)))
+        dialect = env.get_wrapper_attr("dialect")  # of this episode, like the tools: those of a mixture differ
+        specs = {spec.name: spec for spec in env.get_wrapper_attr("tool_specs")}
+        turns = []
+        for move, content in source.demonstrate(env.get_wrapper_attr("task"), rng, perfect=perfect):
+            action = _written(dialect, specs.get(move), content)
+            observation, _, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+            turns.append((action, "" if over else observation))
+            if over:
+                break
+        shown.append(Demonstration(env.get_wrapper_attr("instructions"), question, tuple(turns), tuple(specs.values())))
+        told(episode + 1, count)
+    env.close()
+    return shown
+
+
+def _written(dialect: Dialect, spec: ToolSpec | None, content: str) -> str:
+    """Returns a move as an action: an answer, or a call whose content is its single text, or its arguments as JSON."""
+    if spec is None:
+        return dialect.answer(content)
+    return dialect.call(spec.name, json.loads(content) if spec.text_parameter is None else {spec.text_parameter: content})
