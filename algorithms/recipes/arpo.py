@@ -9,7 +9,7 @@ from ..advantages.hard import HardAttribution
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching.entropy import Bernoulli, EntropyBranching, Normalisation, Threshold
-from ..branching.spread import SpreadBranching
+from ..branching.strategy import BranchingStrategy
 from ..losses.aggregation import Aggregation
 from ._parts import clipped, refuse_no_weight
 
@@ -94,7 +94,7 @@ def _branching(
     probe: int,
     siblings: int,
     normalisation: Normalisation,
-) -> EntropyBranching | SpreadBranching:
+) -> BranchingStrategy:
     """Returns where to fork; the options are those of `arpo`.
 
     Raises:
@@ -105,4 +105,6 @@ def _branching(
         return EntropyBranching(roots, rule, probe, siblings, normalisation)
     if tau is not None:
         raise ConfigError(f"alpha = 'auto' sets the probability of a fork, and with tau = {tau} there is none. Leave one out.")
+    from ..branching.spread import SpreadBranching
+
     return SpreadBranching(roots, beta, probe, siblings, normalisation)
