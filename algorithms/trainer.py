@@ -10,6 +10,7 @@ from arpo_envs import ConfigError
 from . import seeds
 from .advantages import Credit, Scores
 from .algorithm import Aggregation, Algorithm
+from .branching.adaptation import Adaptation
 from .losses import Loss
 from .metrics import failed_by_status, summarise, summarise_costs, summarise_envs, summarise_forks
 from .policies import SLEEP, Policy
@@ -78,6 +79,7 @@ class Trainer:
         limits: of the rollouts.
         shuffled_rewards: the control in which rewards tell nothing; see `rewards.shuffle_rewards`.
         failures: reports and counts what fails in rollouts.
+        adaptation: what an adapting branching strategy remembers; a checkpoint must hold its `memory`.
 
     Raises:
         ConfigError: the renderer's chat template rewrites earlier turns.
@@ -93,6 +95,7 @@ class Trainer:
     limits: Limits = Limits()
     shuffled_rewards: bool = False
     failures: Failures = field(default_factory=Failures)
+    adaptation: Adaptation = field(default_factory=Adaptation)
 
     def __post_init__(self) -> None:
         """Refuses a renderer with which a policy may be evaluated, but not trained."""
@@ -112,7 +115,7 @@ class Trainer:
         await self.policy.load(self.learner.weights(), version)
 
     async def learn(self, step: int) -> StepResult:
-        """Rolls out and updates the learner; everything in it is a function of (seed, step, weights).
+        """Rolls out and updates the learner; everything in it is a function of (seed, step, weights, memory).
 
         Paths that fail are left out. If all of them fail, nothing is learned, and the result says why: the run continues.
 
@@ -130,6 +133,7 @@ class Trainer:
         scores = self.learner.score(trees, algorithm.needs)
         credit = algorithm.credit(trees, scores)
         learned = self.learner.update(trees, credit, scores, algorithm.loss, algorithm.aggregation)
+        self.adaptation.remember(algorithm.branching, grown, self.policy.vocabulary_size)
         ended = time.perf_counter()
         metrics = summarise(grown) | summarise_forks(grown) | summarise_envs(grown) | failed_by_status(grown) | dict(learned)
         metrics |= summarise_costs(grown)
@@ -150,6 +154,7 @@ class Trainer:
         was kept before is still used.
         """
         algorithm = self.algorithm
+        growing = replace(algorithm, branching=self.adaptation.adapted(algorithm.branching, algorithm.rollouts))
         grown: list[RolloutTree] = []
         kept: list[RolloutTree] = []
         wanted, error, clone_seconds = 0, None, 0.0
@@ -161,7 +166,7 @@ class Trainer:
                 starts[: None if refill == 0 else wanted - len(kept)],
                 self.policy,
                 self.renderer,
-                algorithm,
+                growing,
                 seed=self.seed if refill == 0 else seeds.derive(self.seed, "refill", refill),
                 step=step,
                 limits=self.limits,

@@ -6,6 +6,7 @@ One strategy per file. To add one, write a frozen dataclass that follows the pro
 from .blind import FixedBranching, RandomBranching
 from .entropy import Bernoulli, EntropyBranching, Normalisation, Threshold, entropy_change
 from .none import NoBranching
+from .spread import SpreadBranching
 from .strategy import BranchingStrategy, BranchPoint, Grow, new_roots, roots_then_backfill
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "NoBranching",
     "Normalisation",
     "RandomBranching",
+    "SpreadBranching",
     "Threshold",
     "entropy_change",
     "new_roots",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -140,6 +140,26 @@ class BranchingStrategy(Protocol):
 
     def on_result(self, point: BranchPoint, rng: np.random.Generator) -> int:
         """Says how many siblings to add after a tool result."""
+        ...
+
+
+Memory = list[Any]
+"""What an adapting strategy remembers of a run: JSON values, so that checkpoints hold it."""
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A branching strategy that follows what the trees of earlier steps showed; this is optional.
+
+    It remains a value: what it remembers is handed to it. Who runs the steps keeps the memory, as `Trainer` does.
+    """
+
+    def remember(self, memory: Memory | None, trees: Sequence[RolloutTree], vocabulary_size: int) -> Memory:
+        """Returns what is remembered after some more trees, which are frozen; `memory` is None before the first ones."""
+        ...
+
+    def adapted(self, memory: Memory, rollouts: int) -> BranchingStrategy:
+        """Returns the strategy for the next trees of M rollouts each."""
         ...
 
 

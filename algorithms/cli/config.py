@@ -13,6 +13,7 @@ from arpo_envs import ConfigError
 
 from ..algorithm import Algorithm
 from ..branching.entropy import EntropyBranching
+from ..branching.spread import SpreadBranching
 from ..durable import write_text
 from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe
@@ -333,5 +334,9 @@ def describe_algorithm(algorithm: Algorithm) -> str:
     """Returns an algorithm in one line."""
     branching = algorithm.branching
     roots = branching.roots or algorithm.rollouts
-    rule = f", {branching.rule} over the first {branching.probe} tokens" if isinstance(branching, EntropyBranching) else ""
+    rule = ""
+    if isinstance(branching, EntropyBranching):
+        rule = f", {branching.rule} over the first {branching.probe} tokens"
+    elif isinstance(branching, SpreadBranching):
+        rule = f", {algorithm.rollouts - branching.roots} forks spread over the episode"
     return f"{algorithm.name}: {algorithm.rollouts} rollouts from {roots} roots{rule} [{algorithm.source}]"

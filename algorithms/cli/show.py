@@ -27,7 +27,7 @@ from .transcript import transcript
 
 _MOST_STEPS, _MOST_PROMPTS = 20, 24
 """What an overview reads of a run, and of each of its steps, however large they are."""
-_FORKS = Text("forks: paths added / tool results after which a fork was considered", style="dim")
+_FORKS = Text("forks: paths added / tool results after which a fork was considered, – if none is recorded", style="dim")
 
 
 @with_help
@@ -193,7 +193,7 @@ def _table(first: str) -> Table:
 
 def _cells(one: Mapping[str, Any]) -> list[str]:
     reward = "–" if one["reward"] is None else f"{one['reward']:.2f}"
-    return [str(one["leaves"]), str(one["right"]), reward, f"{one['forks']}/{one['considered']}"]
+    return [str(one["leaves"]), str(one["right"]), reward, f"{one['forks']}/{one['considered'] or '–'}"]
 
 
 def _statuses(counts: Mapping[str, int]) -> str:

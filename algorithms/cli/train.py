@@ -132,6 +132,7 @@ async def _train(
         parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
     if done is not None:
         parts.learner.load_state_dict(done.learner_state())
+        parts.trainer.adaptation.memory = done.state.get("branching")
     first = done.step if done is not None else 0
     try:
         await _ready(config, run, parts, done, progress)
@@ -202,8 +203,8 @@ async def _loop(
             if (run / name).is_file():
                 sync(run / name)
         beside, weights = [start / MARK], parts.learner.weights() if parts.learner.config.lora is not None else None
-        state, spent = parts.learner.state_dict(), {"seconds": time.perf_counter() - origin}
-        save(run, step, parts.model, parts.tokenizer, state, spent, weights=weights, beside=beside)
+        state = {"seconds": time.perf_counter() - origin, "branching": parts.trainer.adaptation.memory}
+        save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), state, weights=weights, beside=beside)
 
     kept = Kept(checkpoint, run, first if done is not None else None)
     patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")

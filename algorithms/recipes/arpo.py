@@ -9,6 +9,7 @@ from ..advantages.hard import HardAttribution
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching.entropy import Bernoulli, EntropyBranching, Normalisation, Threshold
+from ..branching.strategy import BranchingStrategy
 from ..losses.aggregation import Aggregation
 from ._parts import clipped, refuse_no_weight
 
@@ -19,7 +20,7 @@ def arpo(
     roots: int = 8,
     probe: int = 20,
     siblings: int = 1,
-    alpha: float = 0.5,
+    alpha: float | Literal["auto"] = 0.5,
     beta: float = 0.2,
     tau: float | None = None,
     normalisation: Normalisation = "nats",
@@ -39,7 +40,8 @@ def arpo(
         roots: N, rollouts that start from the prompt.
         probe: k, tokens after a tool result whose entropy decides.
         siblings: Z, paths added by one fork.
-        alpha: base probability (or base value of the threshold rule).
+        alpha: base probability (or base value of the threshold rule); "auto" spreads the forks over the episode: such that
+            M - N are expected, from the tool results per path and the entropy changes of earlier steps.
         beta: weight of the entropy change; at 0 the algorithm is "random_branching".
         tau: None forks with probability clip(alpha + beta·ΔH); a number forks if alpha + beta·ΔH > tau.
         normalisation: of ΔH, see `entropy_change`.
@@ -59,24 +61,22 @@ def arpo(
     """
     refuse_no_weight("beta", beta)
     if implementation == "reference":
-        if (tau, normalisation, attribution, shared_once) != (None, "nats", "soft", False) or (
-            (baseline, aggregation, skip_equal) != ("leaves", "token", False)
-        ):
+        given = (tau, normalisation, attribution, shared_once, baseline, aggregation, skip_equal)
+        if isinstance(alpha, str) or given != (None, "nats", "soft", False, "leaves", "token", False):
             raise ConfigError(
                 "The reference implementation does not take tau, normalisation, attribution, shared_once, baseline, "
-                "aggregation or skip_equal: leave them out."
+                "aggregation, skip_equal or alpha = 'auto': leave them out."
             )
         from ._arpo_reference import arpo_reference
 
         return arpo_reference(
             rollouts=rollouts, roots=roots, tokens=probe, siblings=siblings, alpha=alpha, beta=beta, clip=clip, kl=kl
         )
-    rule = Bernoulli(alpha, beta) if tau is None else Threshold(tau, alpha, beta)
     estimator = SoftAttribution if attribution == "soft" else HardAttribution
     return clipped(
         "arpo",
         "ARPO, arXiv 2507.19849, Algorithm 1, Eq. 4-7",
-        EntropyBranching(roots, rule, probe, siblings, normalisation),
+        _branching(alpha, beta, tau, roots, probe, siblings, normalisation),
         estimator(shared_once, baseline),
         rollouts=rollouts,
         aggregation=aggregation,
@@ -84,3 +84,27 @@ def arpo(
         clip=clip,
         kl=kl,
     )
+
+
+def _branching(
+    alpha: float | Literal["auto"],
+    beta: float,
+    tau: float | None,
+    roots: int,
+    probe: int,
+    siblings: int,
+    normalisation: Normalisation,
+) -> BranchingStrategy:
+    """Returns where to fork; the options are those of `arpo`.
+
+    Raises:
+        ConfigError: alpha is to follow from the episodes, but with tau no probability depends on it.
+    """
+    if not isinstance(alpha, str):
+        rule = Bernoulli(alpha, beta) if tau is None else Threshold(tau, alpha, beta)
+        return EntropyBranching(roots, rule, probe, siblings, normalisation)
+    if tau is not None:
+        raise ConfigError(f"alpha = 'auto' sets the probability of a fork, and with tau = {tau} there is none. Leave one out.")
+    from ..branching.spread import SpreadBranching
+
+    return SpreadBranching(roots, beta, probe, siblings, normalisation)

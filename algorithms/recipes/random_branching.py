@@ -1,9 +1,12 @@
 """A control for ARPO: the same tree with coin tosses instead of entropy."""
 
+from typing import Literal
+
 from ..advantages.baseline import Baseline
 from ..advantages.soft import SoftAttribution
 from ..algorithm import Algorithm
 from ..branching.blind import RandomBranching
+from ..branching.spread import SpreadBranching
 from ..losses.aggregation import Aggregation
 from ._parts import clipped
 
@@ -13,7 +16,7 @@ def random_branching(
     rollouts: int = 16,
     roots: int = 8,
     siblings: int = 1,
-    probability: float = 0.5,
+    probability: float | Literal["auto"] = 0.5,
     shared_once: bool = False,
     baseline: Baseline = "leaves",
     aggregation: Aggregation = "token",
@@ -27,7 +30,7 @@ def random_branching(
         rollouts: M, leaves per prompt.
         roots: N, rollouts that start from the prompt.
         siblings: Z, paths added by one fork.
-        probability: of a fork after each tool result; ARPO's alpha.
+        probability: of a fork after each tool result; ARPO's alpha. "auto" spreads the forks over the episode, as there.
         shared_once: count a shared token once instead of once per path.
         baseline: what a leaf is compared with: "leaves", "tree" or "siblings", as for ARPO.
         aggregation: "token", "sequence", or a number of tokens to divide every path by.
@@ -37,10 +40,15 @@ def random_branching(
 
     Source: the ablation that ARPO (arXiv 2507.19849) does not report.
     """
+    branching: RandomBranching | SpreadBranching
+    if isinstance(probability, str):
+        branching = SpreadBranching(roots, beta=0.0, probe=0, siblings=siblings)
+    else:
+        branching = RandomBranching(roots, probability, siblings)
     return clipped(
         "random_branching",
         "control for ARPO, arXiv 2507.19849: beta = 0",
-        RandomBranching(roots, probability, siblings),
+        branching,
         SoftAttribution(shared_once, baseline),
         rollouts=rollouts,
         aggregation=aggregation,

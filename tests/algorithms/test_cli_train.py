@@ -155,6 +155,7 @@ def test_no_steps_measure_and_save_the_policy_as_it_is(tiny_policy, tmp_path):
         ("--prompts 0", "prompts must be at least 1"),
         ("--algorithm arp", "Did you mean 'arpo'?"),
         ("--algorithm-args alhpa=0.4", "Did you mean 'alpha'?"),
+        ("--algorithm-args alpha=fast", "alpha = a number or 'auto', got 'fast'"),
         ("--algorithm-args tau=0.5", "beta = 0.2 would do nothing"),
         ("--algorithm grpo --roots 2", "grpo does not take 'roots'"),
         ("--rollouts 4 --roots 9", "exceeds rollouts"),
