@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "Train a policy on an environment with an algorithm.",
     "eval": "Measure a policy on held-out tasks.",
     "show": "Look at a run's trees and transcripts in the terminal.",
+    "report": "Write a run's page: curves and trees in one HTML file.",
     "entropy": "Plot the entropy of a policy around tool results.",
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",

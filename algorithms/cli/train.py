@@ -50,7 +50,7 @@ from .parts import (
 from .patience import Patience
 from .policy_source import policy_folder
 from .progress import Progress
-from .report import report
+from .summary import report
 from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
