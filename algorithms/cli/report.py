@@ -15,9 +15,9 @@ from arpo_envs import ConfigError
 from arpo_envs.screen import readable
 from arpo_envs.tasks.benchmarks import BENCHMARKS
 
-from ..viewer import BYTES, Page, block, record, spread, summary, write_page
 from .docstrings import with_help
 from .stored import Stored, stored
+from .viewer import BYTES, Page, block, record, spread, summary, write_page
 
 _MEGA = 1_000_000
 

@@ -11,7 +11,7 @@ from arpo_envs import ConfigError
 
 from ..tracking.trees import count_trees, read_tree
 from ..tree import RolloutTree
-from ..viewer import outcome
+from .viewer import outcome
 
 _NAMES = ("trees.jsonl.zst", "trees.jsonl")
 

@@ -58,8 +58,7 @@ function mark(node, place, look) {
   shape.style.fill = colour(look.score[node.index]);
   group.append(shape);
   if (node.outcome) {
-    const sign = { right: "✓", wrong: "✗", failed: "!" }[node.outcome];
-    group.append(svg("text", { class: "reward", x: 14, y: 4 }, `${node.ordinal}  ${sign} ${number(node.total)} ${node.status}`));
+    group.append(svg("text", { class: "reward", x: 14, y: 4 }, end(node)));
   }
   return group;
 }
@@ -70,11 +69,16 @@ function ring(decision) {
     "stroke-width": known ? 1.5 + 2.5 * Math.min(1, decision.after / 2) : 1.5, "stroke-dasharray": known ? false : "2 2" });
 }
 
+function end(node) {
+  const sign = { right: "✓", wrong: "✗", failed: "!" }[node.outcome];
+  return `${node.ordinal} ${sign} ${number(node.total)} ${node.status.replaceAll("_", " ")}`;
+}
+
 function described(node) {
   const name = { prompt: "question", action: "action", observation: "tool result" }[node.kind];
   const parts = [name, `${node.below.length} leaves below`, `value ${number(node.value)}`];
   if (node.decision) parts.push(node.decision.granted ? "forked here" : "a fork was considered here");
-  if (node.outcome) parts.push(node.outcome);
+  if (node.outcome) parts.unshift(end(node));
   if (node.tool) parts.push(visible(node.tool));
   return parts.join(", ");
 }

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..metrics import as_json
+from ...metrics import as_json
 
 BYTES = 40_000_000
 """How large a page may be."""

@@ -40,11 +40,14 @@ async function start(source) {
       showList();
     }), chart(index.metrics, view.metric, view.step, (step) => {
       const focused = document.activeElement?.classList.contains("chart");
-      view.step = step;
-      showList();
+      goTo(step);
       if (focused) parts.curves.querySelector(".chart")?.focus();
     }));
+    const scrolled = parts.list.querySelector(".prompts")?.scrollTop ?? 0, inside = parts.list.contains(document.activeElement);
     parts.list.replaceChildren(element("h2", {}, `Step ${view.step}`), promptList(found, view.prompt, open));
+    const shown = parts.list.querySelector(".prompts");
+    if (shown) shown.scrollTop = scrolled;
+    if (inside) parts.list.querySelector("[aria-current]")?.focus({ preventScroll: true });
     parts.budget.replaceChildren(element("h2", {}, `Budget of step ${view.step}`), budget(found));
   }
 
@@ -94,8 +97,13 @@ async function start(source) {
   function otherStep(key) {
     const step = steps[steps.indexOf(view.step) + (key === "]" ? 1 : -1)];
     if (step === undefined) return;
+    goTo(step);
+  }
+
+  function goTo(step) {
     view.step = step;
     showList();
+    if (prompts().length) open(prompts()[0].number);
   }
 
   listen({ arrow: (key) => tree && select(moved(tree, view.node, key)), n: neighbour, p: neighbour, "]": otherStep, "[": otherStep,
@@ -118,7 +126,7 @@ function header(index) {
 
 function legend() {
   return element("p", { class: "legend quiet" }, "width: leaves below · ",
-    element("span", { class: "low" }, "■"), " low ", element("span", { class: "high" }, "■"), " high · ring: a fork was considered, thicker with entropy, dark if it forked · ● action ■ tool result");
+    element("span", { class: "low" }, "■"), " below 0 ", element("span", { class: "high" }, "■"), " above 0 · ring: a fork was considered, thicker with entropy, stronger if it forked · ● action ■ tool result");
 }
 
 start(embedded);

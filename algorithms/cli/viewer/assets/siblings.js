@@ -5,15 +5,16 @@ import { word } from "./tokens.js";
 
 const MOST = 1500;
 
-export function siblings(tree, node, view, choose) {
+export function siblings(tree, looked, view, choose) {
+  const node = looked.children.length > 1 ? tree.nodes[looked.children[0]] : looked;
   const others = node.parent < 0 ? [] : tree.nodes[node.parent].children.filter((one) => one !== node.index);
   if (!others.length) return null;
   const other = tree.nodes[others.includes(view.other) ? view.other : others[0]];
   const left = run(tree, node), right = run(tree, other);
   const [inLeft, inRight] = different(left, right);
   const options = others.map((one) => [String(one), `leaves ${ordinals(tree, tree.nodes[one])}`]);
-  return element("section", { class: "siblings" }, element("h3", {}, "Beside its sibling"),
-    choice("Sibling", options, String(other.index), (value) => choose(Number(value))),
+  return element("section", { class: "siblings" }, element("h3", {}, "Siblings side by side"),
+    choice("Beside", options, String(other.index), (value) => choose(Number(value))),
     element("div", { class: "two" }, side(tree, node, left, inLeft, view), side(tree, other, right, inRight, view)));
 }
 

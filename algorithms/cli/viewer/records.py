@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from ..tree import Node, RolloutTree
+from ...tree import Node, RolloutTree
 
 _DIGITS = 3
 

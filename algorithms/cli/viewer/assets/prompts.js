@@ -11,7 +11,7 @@ export function promptList(prompts, chosen, open) {
     },
     element("span", { class: "share" }, `${right}/${one.leaves}`),
     element("span", { class: "task" }, `${one.prompt}. ${visible(one.task).slice(0, 120)}`),
-    element("span", { class: "quiet" }, `${one.forks} forks · reward ${number(one.reward)}`)));
+    element("span", { class: "quiet" }, `forks: ${one.forks} · mean reward ${number(one.reward)}`)));
   });
   return element("ul", { class: "prompts" }, ...rows);
 }
