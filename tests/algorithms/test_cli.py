@@ -78,7 +78,7 @@ def test_every_command_explains_itself(command, capsys):
     [
         (
             "trian",
-            "Known: algorithms, bench, doctor, entropy, envs, eval, new, play, serve-search, show, study, train. "
+            "Known: algorithms, bench, doctor, entropy, envs, eval, new, play, report, serve-search, show, study, train. "
             "Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),

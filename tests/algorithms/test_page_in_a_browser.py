@@ -55,11 +55,11 @@ def test_a_tree_opens_and_the_keyboard_leads_through_it(browser, tmp_path):
     page.keyboard.press("ArrowLeft")
     assert (chosen.get_attribute("data-node"), further != start) == (start, True)
     page.keyboard.press("n")
-    page.wait_for_function("location.hash === '#1'")
+    page.wait_for_url("**#1")
     page.locator(".chart").focus()
     page.locator(".prompt").first.wait_for()
     page.keyboard.press("]")
-    page.wait_for_function("location.hash === '#2'")
+    page.wait_for_url("**#2")
     assert page.locator("#list h2").inner_text() == "Step 1"
     assert (seen.requests, seen.faults) == ([(tmp_path / "page.html").as_uri()], [])
     page.close()

@@ -1,6 +1,6 @@
 // What is known of one node: why it forked or did not, its tool call and result, its tokens, its sibling.
 
-import { choice, element, number, visible } from "./dom.js";
+import { choice, element, leavesOf, number, visible } from "./dom.js";
 import { path } from "./model.js";
 import { siblings } from "./siblings.js";
 import { COLOURINGS, tokens } from "./tokens.js";
@@ -14,7 +14,7 @@ export function details(tree, view, change) {
       choice("Colour tokens by", COLOURINGS, view.tokens, (value) => change({ tokens: value })),
       element("button", { type: "button", "aria-pressed": String(view.whole), click: () => change({ whole: !view.whole }) },
         "Whole path")),
-    ...all.map((one) => element("article", { class: `turn ${one.kind}` },
+    ...all.map((one) => element("article", { class: "turn" },
       element("h3", {}, one.kind === "observation" ? "tool result" : one.kind), tokens(one, view.vocabulary, view.tokens),
       view.vocabulary ? null : element("pre", {}, visible(one.text)))),
     siblings(tree, node, view, (other) => change({ other })));
@@ -26,7 +26,7 @@ function heading(node) {
 }
 
 function facts(node) {
-  const list = [`${node.below.length} leaves below`, `success ${number(node.success)}`, `value ${number(node.value)}`,
+  const list = [`${leavesOf(node)} below`, `success ${number(node.success)}`, `value ${number(node.value)}`,
     `advantage ${number(node.advantage)}`];
   if (node.outcome) list.push(`${node.outcome}: ${node.status}`, `reward ${number(node.total)}`);
   if (node.fault) list.push(visible(node.fault));

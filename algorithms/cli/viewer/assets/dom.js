@@ -31,6 +31,10 @@ export function number(value, digits = 2) {
   return value === null || value === undefined || Number.isNaN(value) ? "–" : Number(value).toFixed(digits);
 }
 
+export function leavesOf(node) {
+  return node.below.length === 1 ? "1 leaf" : `${node.below.length} leaves`;
+}
+
 export function choice(label, options, chosen, changed) {
   const list = element("select", { change: (event) => changed(event.target.value) });
   for (const [value, text] of options) list.append(element("option", { value, selected: value === chosen }, visible(text)));

@@ -1,6 +1,6 @@
 // The rollout tree: width = leaves below, colour = value or advantage, a ring = entropy where a fork was considered.
 
-import { element, number, svg, visible } from "./dom.js";
+import { element, leavesOf, number, svg, visible } from "./dom.js";
 import { colour, matches, scores } from "./model.js";
 
 const COLUMN = 62, ROW = 30, MARGIN = 24, LABEL = 150;
@@ -76,7 +76,7 @@ function end(node) {
 
 function described(node) {
   const name = { prompt: "question", action: "action", observation: "tool result" }[node.kind];
-  const parts = [name, `${node.below.length} leaves below`, `value ${number(node.value)}`];
+  const parts = [name, `${leavesOf(node)} below`, `value ${number(node.value)}`];
   if (node.decision) parts.push(node.decision.granted ? "forked here" : "a fork was considered here");
   if (node.outcome) parts.unshift(end(node));
   if (node.tool) parts.push(visible(node.tool));

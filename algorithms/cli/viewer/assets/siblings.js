@@ -1,6 +1,6 @@
 // Two siblings side by side: what each path wrote up to its next fork, with the tokens in which they differ.
 
-import { choice, element, number, visible } from "./dom.js";
+import { choice, element, leavesOf, number, visible } from "./dom.js";
 import { word } from "./tokens.js";
 
 const MOST = 1500;
@@ -24,7 +24,7 @@ function side(tree, node, list, differs, view) {
     const shown = visible(word(token, view.vocabulary)) + (view.vocabulary ? "" : " ");
     text.append(differs[place] ? element("mark", {}, shown) : shown);
   });
-  const rate = `${node.below.length} leaves (${ordinals(tree, node)}) · success ${number(node.success)} · value ${number(node.value)}`;
+  const rate = `${leavesOf(node)} (${ordinals(tree, node)}) · success ${number(node.success)} · value ${number(node.value)}`;
   return element("div", {}, element("h4", {}, rate), text);
 }
 
