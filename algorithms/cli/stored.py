@@ -11,6 +11,7 @@ from arpo_envs import ConfigError
 
 from ..tracking.trees import count_trees, read_tree
 from ..tree import RolloutTree
+from .viewer import outcome
 
 _NAMES = ("trees.jsonl.zst", "trees.jsonl")
 
@@ -103,14 +104,6 @@ class Wanted:
             and (self.status is None or node.status == self.status)
             and (self.tool is None or any(tree.nodes[index].tool == self.tool for index, _ in tree.path(leaf)))
         )
-
-
-def outcome(tree: RolloutTree, leaf: int) -> str:
-    """Returns "right" or "wrong", or "failed" where the end says nothing about the model."""
-    node = tree.nodes[leaf]
-    if node.status is None or not node.status.is_model:
-        return "failed"
-    return "right" if node.success == 1.0 else "wrong"
 
 
 def row(tree: RolloutTree, leaves: Sequence[int]) -> dict[str, Any]:

@@ -50,10 +50,10 @@ from .parts import (
 from .patience import Patience
 from .policy_source import policy_folder
 from .progress import Progress
-from .report import report
 from .results import write_json
 from .resume import resumed, start_of
 from .signals import Signals
+from .summary import report
 from .tools import FILE, ToolAnswers, require_answerable
 from .tracked import METRICS, Tracked, require_tracker
 

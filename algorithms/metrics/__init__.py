@@ -1,4 +1,4 @@
-"""Metrics of trees, for people and logs, all pure: of a batch in `batch.py`, of forks in `forks.py`, of costs in `costs.py`."""
+"""Metrics of trees, for people and logs, all pure: of a batch in `batch.py` and of forks in `forks.py`."""
 
 from .batch import (
     FAILED,
@@ -9,9 +9,9 @@ from .batch import (
     fork_depths,
     measures,
     summarise,
+    summarise_costs,
     summarise_envs,
 )
-from .costs import summarise_costs
 from .forks import summarise_forks
 
 __all__ = [

@@ -11,7 +11,7 @@ from toys import TownEnv
 
 from algorithms.cli import main
 from algorithms.cli.environments import arguments_of, env_maker
-from algorithms.cli.report import advice
+from algorithms.cli.summary import advice
 from arpo_envs import ConfigError
 from arpo_envs.envs.named import require_env
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from algorithms.cli.config import TrainConfig
-from algorithms.cli.report import report
+from algorithms.cli.summary import report
 from algorithms.tracking import JsonlTracker, WandbTracker, has_key, keep_steps_before, log_all
 from arpo_envs import ConfigError
 
