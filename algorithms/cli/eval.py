@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -20,6 +21,7 @@ from .asked import Asked, asked
 from .environments import env_maker
 from .eval_config import EvalConfig
 from .evaluated import differences, of_differences, summary, table
+from .judged import judged, require_judge, tasks_of
 from .results import Value, write_json
 from .tools import ToolAnswers, require_answerable
 from .transcript import transcript
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     if config.tools != "live":
         require_answerable(made, Limits())
     other = _other(config.against, len(questions.starts))
+    tasks = tasks_of(made, questions.options) if config.judge is not None else None
+    if config.judge is not None:
+        require_judge(config)
     answers = _begun(config, env, words, questions, folder)
     console = Console(highlight=False)
     for reason in questions.malformed:
@@ -45,14 +50,16 @@ def main(arguments: Sequence[str]) -> int:
         ToolAnswers.of(config.tools, config.recording) as tools,
     ):
         asyncio.run(answers.complete(config, folder, questions, made, tools))
-    record = {**summary(config, env, words, answers.attempts, time.perf_counter() - began), **questions.record}
+    attempts, verdicts = _judged(console, config, answers.attempts, tasks, config.records)
+    record = {**summary(config, env, words, attempts, time.perf_counter() - began), **questions.record, **verdicts}
     _transcripts(console, answers.trees, config.show)
     console.print(table(record))
     if told := tools.told():
         console.print(Text(told, style="dim"))
     try:
         if other is not None:
-            _compare(console, config, answers.attempts, other, record)
+            theirs, _ = _judged(console, config, other, tasks, config.against)
+            _compare(console, config, attempts, theirs, record)
     finally:  # the result stands even if it cannot be compared
         if config.json is not None:
             write_json(config.json, record)
@@ -82,6 +89,20 @@ def _other(against: Path | None, questions: int) -> list[Attempt] | None:
             f"{against} has answers to {found} questions, but {questions} are to be asked. A paired test needs the same ones."
         )
     return other
+
+
+def _judged(
+    console: Console, config: EvalConfig, attempts: Sequence[Attempt], tasks: Any, records: Path | None
+) -> tuple[list[Attempt], dict[str, str | int]]:
+    """Returns answers with a judge's verdicts, and what the result says of these; without a judge the answers alone."""
+    if config.judge is None or records is None:
+        return list(attempts), {}
+    with console.status(f"{len(attempts)} answers are judged …"):
+        found = judged(config, attempts, tasks, records)
+    if found.missing:
+        told = f"The judge gave no verdict on {found.missing} of {len(attempts)} answers; its score leaves them out"
+        console.print(Text(f"{told}: {found.failure}.", style="yellow"))
+    return found.attempts, found.record
 
 
 def _compare(

@@ -34,7 +34,7 @@ class EvalConfig:
     benchmark: str | None = None
     """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
     data: Path | None = None
-    """File with a copy of the benchmark: JSON Lines, a JSON list or CSV (default: it is loaded from the Hugging Face hub)."""
+    """File with a copy of the benchmark: JSON Lines, a JSON list, CSV or Parquet (default: from the Hugging Face hub)."""
     skip_malformed: bool = False
     """Leave out rows of the benchmark that are malformed or need an attachment, rather than stop before the start."""
     questions: int | None = None
@@ -71,6 +71,11 @@ class EvalConfig:
     """File to write each answer to, one JSON object per line, which must not exist yet unless --resume is given."""
     resume: bool = False
     """Continue the evaluation that --records belongs to, with the same options."""
+    judge: str | None = None
+    """URL of an OpenAI-compatible server whose chat model judges each answer, beside the other scores; its key, if it needs
+    one, is taken from ARPO_JUDGE_KEY. Needs --records: prompts and verdicts are kept beside them, in FILE.judge."""
+    judge_model: str | None = None
+    """Name of the judge on that server (default: the first one it lists)."""
     against: Path | None = None
     """File of another evaluation's --records, of the same questions, to compare this one with by a paired test."""
 
@@ -82,6 +87,10 @@ class EvalConfig:
         chosen(self)
         if self.resume and self.records is None:
             raise ConfigError("--resume needs --records: the file of the evaluation to continue.")
+        if self.judge is not None and self.records is None:
+            raise ConfigError("--judge needs --records: the judge's prompts and verdicts are kept beside them.")
+        if self.judge is None and self.judge_model is not None:
+            raise ConfigError("--judge-model needs --judge: the URL of its server.")
         _ = self.source  # this finds options that contradict each other
         if (self.tools == "live") != (self.recording is None):
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 An answer becomes an `Attempt`, a file of attempts is an evaluation that can be continued, `estimates` sums it up, and
 `compared` tests it against another one. `entropy_profile` measures where a policy is uncertain. `contrasts` compares runs of
-several algorithms.
+several algorithms. A `Judge` says whether answers are right.
 """
 
 from .against import compared
@@ -15,6 +15,8 @@ from .curves import over_cost
 from .held_out import Evaluation, ask, evaluate
 from .interquartile import interquartile_interval, interquartile_mean
 from .intervals import wilson
+from .judge import Claim, Judge, JudgedFile, Judgement
+from .judge_server import ServedJudge
 from .paired import Difference, paired_difference
 from .pass_at_k import pass_at_k
 from .scores import COSTS, Estimate, estimates
@@ -24,6 +26,7 @@ __all__ = [
     "Attempt",
     "AttemptFile",
     "Average",
+    "Claim",
     "Contrast",
     "Difference",
     "EntropyProfile",
@@ -31,6 +34,10 @@ __all__ = [
     "Evaluation",
     "Grade",
     "Graded",
+    "Judge",
+    "JudgedFile",
+    "Judgement",
+    "ServedJudge",
     "ask",
     "attempts_of",
     "bootstrap_intervals",

@@ -8,11 +8,11 @@ from .attempts import Attempt
 from .paired import Difference, paired_difference
 from .scores import strata_of, values_of
 
-COMPARED = ("success", "em", "f1")
+COMPARED = ("success", "em", "f1", "judge")
 
 
 def compared(own: Sequence[Attempt], other: Sequence[Attempt], *, seed: int = 0) -> dict[str, Difference]:
-    """Returns how far an evaluation is above another one in success, and in exact match and F1 if both have them.
+    """Returns how far an evaluation is above another one in success, and in each other score of answers that both have.
 
     Args:
         own: answers of the first evaluation.
