@@ -12,13 +12,14 @@ from ..evaluation import Attempt, AttemptFile, ask, attempts_of
 from ..models.loading import load_tokenizer
 from ..policies import FORGET, MODEL, Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Collected, Limits, MakeEnv, Start
+from ..rollout import Collected, Failures, Limits, MakeEnv, Start
 from ..tree import RolloutTree
 from .asked import Asked, chosen
 from .config import TrainConfig
 from .eval_config import EvalConfig
 from .graded import Grader
 from .parts import dialect_of, renderer_for
+from .progress import Progress
 from .tools import ToolAnswers
 
 _HOPELESS = 8
@@ -35,6 +36,7 @@ class Answering:
         policy: draws the actions.
         renderer: turns text into tokens, and back.
         limits: of the rollouts.
+        failures: reports and counts what fails in them.
     """
 
     config: EvalConfig
@@ -42,6 +44,7 @@ class Answering:
     policy: Policy
     renderer: Renderer
     limits: Limits
+    failures: Failures | None = None
 
     async def __call__(self, starts: Sequence[Start], first: int = 0) -> Collected:
         """Asks questions, of which the first has this position in the evaluation, as if nothing had been asked before."""
@@ -56,11 +59,14 @@ class Answering:
             limits=self.limits,
             temperature=self.config.temperature,
             samples=self.config.samples,
+            failures=self.failures,
         )
 
 
 @asynccontextmanager
-async def answering(config: EvalConfig, folder: Path, made: MakeEnv, tools: ToolAnswers) -> AsyncIterator[Answering]:
+async def answering(
+    config: EvalConfig, folder: Path, made: MakeEnv, tools: ToolAnswers, failures: Failures | None = None
+) -> AsyncIterator[Answering]:
     """Gives what answers the questions of an evaluation.
 
     Args:
@@ -68,6 +74,7 @@ async def answering(config: EvalConfig, folder: Path, made: MakeEnv, tools: Tool
         folder: of the model.
         made: makes the environments.
         tools: answers the calls of their tools.
+        failures: reports and counts what fails; by default it is logged.
     """
     given = sizes(config, folder)
     make_env, tokenizer = tools.before(made, "evaluation"), load_tokenizer(folder)
@@ -82,7 +89,7 @@ async def answering(config: EvalConfig, folder: Path, made: MakeEnv, tools: Tool
     try:
         if (model := MODEL.of(policy)) is not None:
             await require_engine(policy, model)
-        yield Answering(config, make_env, policy, renderer, given.limits or Limits())
+        yield Answering(config, make_env, policy, renderer, given.limits or Limits(), failures)
     finally:
         await policy.close()
 
@@ -120,7 +127,9 @@ class Answers:
     file: AttemptFile | None = None
     trees: list[RolloutTree] = field(default_factory=list)
 
-    async def complete(self, config: EvalConfig, folder: Path, questions: Asked, made: MakeEnv, tools: ToolAnswers) -> None:
+    async def complete(
+        self, config: EvalConfig, folder: Path, questions: Asked, made: MakeEnv, tools: ToolAnswers, progress: Progress
+    ) -> None:
         """Asks what is still to be asked, block by block.
 
         Args:
@@ -129,6 +138,7 @@ class Answers:
             questions: all of them.
             made: makes the environments.
             tools: answers the calls of their tools.
+            progress: is told how far it is, and what fails.
 
         Raises:
             RolloutError: every path of the first questions failed; see `collect`.
@@ -136,7 +146,8 @@ class Answers:
         starts, asked = questions.starts, len(self.attempts) // config.samples
         if asked == len(starts):
             return
-        async with answering(config, folder, made, tools) as answer:
+        progress.asked(asked, len(starts), None)
+        async with answering(config, folder, made, tools, progress.failures) as answer:
             benchmark = chosen(config)
             grade = Grader.of(made, answer.renderer, benchmark.name if benchmark is not None else None)
             for first in range(asked, len(starts), config.block):
@@ -147,6 +158,8 @@ class Answers:
                 self.attempts += new
                 self.trees += found.trees[: max(0, config.show - len(self.trees))]
                 tried = min(len(starts), first + config.block)
+                right = [one.success for one in self.attempts if one.success is not None]
+                progress.asked(tried, len(starts), sum(right) / len(right) if right else None)
                 is_hopeless = tried >= min(len(starts), _HOPELESS) and not any(one.counts for one in self.attempts)
                 if found.error is not None and is_hopeless:
                     raise found.error

@@ -22,6 +22,7 @@ from .environments import env_maker
 from .eval_config import EvalConfig
 from .evaluated import differences, of_differences, summary, table
 from .judged import judged, require_judge, tasks_of
+from .progress import Progress
 from .results import Value, write_json
 from .tools import ToolAnswers, require_answerable
 from .transcript import transcript
@@ -45,11 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     for reason in questions.malformed:
         console.print(Text(f"Left out: {reason}", style="yellow"))
     began = time.perf_counter()
-    with (
-        console.status(f"{len(questions.starts)} questions of {env} …"),
-        ToolAnswers.of(config.tools, config.recording) as tools,
-    ):
-        asyncio.run(answers.complete(config, folder, questions, made, tools))
+    with Progress(console) as progress, ToolAnswers.of(config.tools, config.recording) as tools:
+        asyncio.run(answers.complete(config, folder, questions, made, tools, progress))
     attempts, verdicts = _judged(console, config, answers.attempts, tasks, config.records)
     record = {**summary(config, env, words, attempts, time.perf_counter() - began), **questions.record, **verdicts}
     _transcripts(console, answers.trees, config.show)

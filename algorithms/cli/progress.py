@@ -1,4 +1,4 @@
-"""What a person sees while a run is under way: a live bar on a terminal, plain lines otherwise."""
+"""What a person sees while a run or an evaluation is under way: a live bar on a terminal, plain lines otherwise."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _QUIET = 10.0
 
 
 class Progress:
-    """Progress of one run.
+    """Progress of one run or evaluation.
 
     Args:
         console: where to draw.
@@ -70,6 +70,13 @@ class Progress:
         self._advance(name, done, total, learned)
         if self._is_due(done, total, 0 if accuracy is None else _PHASE_LINES):
             self.note(f"cold start, {name}: step {done} of {total}{learned and ', '}{learned}")
+
+    def asked(self, done: int, total: int, success: float | None) -> None:
+        """Reports how many questions of an evaluation are answered, and their success; a line only if it takes long."""
+        reached = "" if success is None else f"success {success:.3f}"
+        self._advance("asking", done, total, reached)
+        if self._is_due(done, total, 0) and 0 < done < total:
+            self.note(f"{done:,} of {total:,} questions{reached and ', '}{reached}")
 
     def _is_due(self, done: int, total: int, lines: int) -> bool:
         """Whether to print a line: about `lines` times in all, and whenever nothing has been printed for long."""

@@ -1,5 +1,6 @@
 """`arpo eval` with several answers per question: what it reports, the file of answers, resuming, and comparing."""
 
+import io
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from algorithms.cli import main
+from algorithms.cli.progress import Progress
 from algorithms.evaluation import pass_at_k, read_attempts
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
@@ -55,6 +58,22 @@ def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
     assert record["tool_calls_per_rollout"] == pytest.approx(sum(one.tool_calls for one in attempts) / 14)
     assert record["truncated"] == pytest.approx(sum(one.truncated for one in attempts) / 14)
     assert sum(value for name, value in record.items() if name.startswith("ended_")) == 14
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [(10.0, []), (-1.0, ["6 of 9 questions, success 0.500"])])
+def test_its_progress_is_a_bar_on_a_terminal_and_a_line_now_and_then_elsewhere(
+    quiet: float, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algorithms.cli.progress._QUIET", quiet)
+    for is_terminal in (True, False):
+        written = io.StringIO()
+        with Progress(Console(file=written, force_terminal=is_terminal, width=120)) as progress:
+            for done, success in ((0, None), (6, 0.5), (9, 1 / 3)):
+                progress.asked(done, 9, success)
+        found = written.getvalue()
+        assert ("asking" in found) == is_terminal
+        if not is_terminal:
+            assert [line.split("s  ")[-1] for line in found.splitlines()] == lines
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.55, 1.0])

@@ -1,6 +1,7 @@
 """`arpo train` where single questions, tools and measurements fail: the run goes on, says so once, and can be resumed."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Moody(gym.Wrapper[str, str, str, str]):
         return text, info
 
     def step(self, action: str) -> Any:
-        if self.training and self.trouble == "tool" and hash(action) % 3:
+        if self.training and self.trouble == "tool" and zlib.crc32(action.encode()) % 3:
             raise ConnectionError(f"search {len(action)} failed")
         return super().step(action)
 
@@ -86,6 +87,14 @@ def test_a_tool_that_fails_is_one_line_and_a_count(tiny_policy, tmp_path, capsys
     assert "(test_cli_failures.py:" in told, "where it was raised"
     assert f"{failed:.0f} × tool fault: ConnectionError: search" in told
     assert "Traceback" not in told
+
+
+def test_an_evaluation_tells_it_once_too(tiny_policy, capsys):
+    words = ["--env", MOODY, "--args", "trouble=tool", "split=train", "--questions", "12", "--concurrency", "4"]
+    assert main(["eval", "--policy", str(tiny_policy), *words]) == 0
+    told = said(capsys)
+    assert told.count("others like it are counted") == 1
+    assert "× tool fault: ConnectionError: search" in told
 
 
 @pytest.mark.parametrize("module", [pytest.param("", marks=pytest.mark.slow), f"{__name__}:"])
