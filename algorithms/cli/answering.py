@@ -14,8 +14,9 @@ from ..policies import FORGET, MODEL, Policy
 from ..rendering.renderer import Renderer
 from ..rollout import Collected, Failures, Limits, MakeEnv, Start
 from ..tree import RolloutTree
-from .asked import Asked, chosen
+from .asked import Asked, asked, chosen
 from .config import TrainConfig
+from .environments import env_maker
 from .eval_config import EvalConfig
 from .graded import Grader
 from .parts import dialect_of, renderer_for
@@ -113,6 +114,33 @@ async def trees_of(config: EvalConfig, folder: Path, starts: Sequence[Start], ma
     return found.trees
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """Questions that are asked in one way.
+
+    Args:
+        env: id of the environment, or a mixture.
+        words: its arguments.
+        questions: all of them.
+        make_env: makes the environments.
+    """
+
+    env: str
+    words: tuple[str, ...]
+    questions: Asked
+    make_env: MakeEnv
+
+    @classmethod
+    def of(cls, config: EvalConfig, env: str, words: Sequence[str]) -> "Sitting":
+        """Returns what an evaluation asks.
+
+        Raises:
+            ConfigError: the benchmark cannot be read, or the environment cannot be made or cannot ask it.
+        """
+        questions = asked(config, env, words)
+        return cls(env, tuple(words), questions, env_maker(env, dict(questions.options)))
+
+
 @dataclass
 class Answers:
     """All answers so far.
@@ -128,29 +156,29 @@ class Answers:
     trees: list[RolloutTree] = field(default_factory=list)
 
     async def complete(
-        self, config: EvalConfig, folder: Path, questions: Asked, made: MakeEnv, tools: ToolAnswers, progress: Progress
+        self, config: EvalConfig, folder: Path, sitting: Sitting, tools: ToolAnswers, progress: Progress
     ) -> None:
         """Asks what is still to be asked, block by block.
 
         Args:
             config: of the evaluation, as for `answering`.
             folder: of the model.
-            questions: all of them.
-            made: makes the environments.
+            sitting: what is asked.
             tools: answers the calls of their tools.
             progress: is told how far it is, and what fails.
 
         Raises:
             RolloutError: every path of the first questions failed; see `collect`.
         """
-        starts, asked = questions.starts, len(self.attempts) // config.samples
-        if asked == len(starts):
+        starts, made = sitting.questions.starts, sitting.make_env
+        answered = len(self.attempts) // config.samples
+        if answered == len(starts):
             return
-        progress.asked(asked, len(starts), None)
+        progress.asked(answered, len(starts), None)
         async with answering(config, folder, made, tools, progress.failures) as answer:
             benchmark = chosen(config)
             grade = Grader.of(made, answer.renderer, benchmark.name if benchmark is not None else None)
-            for first in range(asked, len(starts), config.block):
+            for first in range(answered, len(starts), config.block):
                 found = await answer(starts[first : first + config.block], first)
                 new = attempts_of(found.trees, grade, first=first)
                 if self.file is not None:
@@ -163,6 +191,28 @@ class Answers:
                 is_hopeless = tried >= min(len(starts), _HOPELESS) and not any(one.counts for one in self.attempts)
                 if found.error is not None and is_hopeless:
                     raise found.error
+
+
+def begun(config: EvalConfig, sitting: Sitting, folder: Path, records: Path | None) -> Answers:
+    """Returns the answers that an earlier call has written, or begins their file; none if they are not kept.
+
+    Args:
+        config: of the evaluation.
+        sitting: what is asked.
+        folder: of the model.
+        records: the file; None for none.
+
+    Raises:
+        ConfigError: the file cannot be begun, or not be continued.
+    """
+    if records is None:
+        return Answers([])
+    file = AttemptFile(records, len(sitting.questions.starts), config.samples, config.block)
+    settings = settings_of(config, sitting, folder)
+    if config.resume and (records == config.records or records.exists()):
+        return Answers(file.resume(settings), file)
+    file.begin(settings)
+    return Answers([], file)
 
 
 def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
@@ -179,16 +229,15 @@ def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
 _DECISIVE = ("policy", "policy_args", "engine", "engine_args", "device", "samples", "temperature", "seed", "concurrency")
 
 
-def settings_of(config: EvalConfig, env: str, words: Sequence[str], questions: Asked, folder: Path) -> Mapping[str, object]:
+def settings_of(config: EvalConfig, sitting: Sitting, folder: Path) -> Mapping[str, object]:
     """Returns what the answers of an evaluation depend on, for the file that keeps them.
 
     Args:
         config: of the evaluation.
-        env: id of the environment.
-        words: its arguments.
-        questions: that are asked.
+        sitting: what is asked.
         folder: of the model.
     """
+    questions = sitting.questions
     given, benchmark = sizes(config, folder), chosen(config)
     source = questions.options["tasks"] if benchmark is not None else None
     asked = [source.get(start.options["task"]) for start in questions.starts if source is not None and start.options]
@@ -196,8 +245,8 @@ def settings_of(config: EvalConfig, env: str, words: Sequence[str], questions: A
     return {
         **{name: getattr(config, name) for name in _DECISIVE},
         "model": fingerprint(folder),
-        "env": env,
-        "args": list(words),
+        "env": sitting.env,
+        "args": list(sitting.words),
         **{name: value for name, value in questions.record.items() if name != "data"},
         "questions": len(questions.starts),
         "digest of the questions": digest.hexdigest(),

@@ -3,22 +3,23 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from arpo_envs import ConfigError
 
-from ..evaluation import Attempt, AttemptFile, compared, read_attempts
+from ..evaluation import Attempt, compared, read_attempts
 from ..models.devices import find_device
-from ..rollout import Limits
+from ..rollout import Limits, RolloutError, reason
 from ..tree import RolloutTree
-from .answering import Answers, settings_of
-from .asked import Asked, asked
-from .environments import env_maker
+from .answering import Answers, Sitting, begun
+from .closed_book import closed_file, of_closed_book, without_tools
 from .eval_config import EvalConfig
 from .evaluated import differences, of_differences, summary, table
 from .judged import judged, require_judge, tasks_of
@@ -33,31 +34,35 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
     folder, env, words = config.resolved()
     find_device(config.device)
-    questions = asked(config, env, words)
-    made = env_maker(env, dict(questions.options))  # finds mistakes before the model is loaded
+    sitting = Sitting.of(config, env, words)  # finds mistakes before the model is loaded
+    without = Sitting.of(config, env, without_tools(env, words)) if config.closed_book else None
     if config.tools != "live":
-        require_answerable(made, Limits())
-    other = _other(config.against, len(questions.starts))
-    tasks = tasks_of(made, questions.options) if config.judge is not None else None
+        require_answerable(sitting.make_env, Limits())
+    other = _other(config.against, len(sitting.questions.starts))
+    tasks = tasks_of(sitting) if config.judge is not None else None
     if config.judge is not None:
         require_judge(config)
-    answers = _begun(config, env, words, questions, folder)
-    console = Console(highlight=False)
-    for reason in questions.malformed:
-        console.print(Text(f"Left out: {reason}", style="yellow"))
-    began = time.perf_counter()
+    console, began = Console(highlight=False), time.perf_counter()
+    for why in sitting.questions.malformed:
+        console.print(Text(f"Left out: {why}", style="yellow"))
+    closed = begun(config, without, folder, closed_file(config.records)) if without is not None else Answers([])
+    answers = begun(config, sitting, folder, config.records)
     with Progress(console) as progress, ToolAnswers.of(config.tools, config.recording) as tools:
-        asyncio.run(answers.complete(config, folder, questions, made, tools, progress))
-    attempts, verdicts = _judged(console, config, answers.attempts, tasks, config.records)
-    record = {**summary(config, env, words, attempts, time.perf_counter() - began), **questions.record, **verdicts}
+        asyncio.run(answers.complete(config, folder, sitting, tools, progress))
+        if without is not None:
+            _ask_without_tools(config, folder, without, closed, progress)
+    verdicts = partial(_judged, console, config, tasks)
+    attempts, judge = verdicts(answers.attempts, config.records)
+    remembered, _ = verdicts(closed.attempts, closed_file(config.records))
+    record = summary(config, env, words, attempts, time.perf_counter() - began)
+    record |= {**sitting.questions.record, **judge, **of_closed_book(attempts, remembered)}
     _transcripts(console, answers.trees, config.show)
     console.print(table(record))
     if told := tools.told():
         console.print(Text(told, style="dim"))
     try:
-        if other is not None:
-            theirs, _ = _judged(console, config, other, tasks, config.against)
-            _compare(console, config, attempts, theirs, record)
+        if other is not None and config.against is not None:
+            _compare(console, config, attempts, verdicts(other, config.against)[0], record)
     finally:  # the result stands even if it cannot be compared
         if config.json is not None:
             write_json(config.json, record)
@@ -65,16 +70,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _begun(config: EvalConfig, env: str, words: Sequence[str], questions: Asked, folder: Path) -> Answers:
-    """Returns the answers that an earlier call has written, or begins their file; none if they are not kept."""
-    if config.records is None:
-        return Answers([])
-    file = AttemptFile(config.records, len(questions.starts), config.samples, config.block)
-    settings = settings_of(config, env, words, questions, folder)
-    if config.resume:
-        return Answers(file.resume(settings), file)
-    file.begin(settings)
-    return Answers([], file)
+def _ask_without_tools(config: EvalConfig, folder: Path, sitting: Sitting, answers: Answers, progress: Progress) -> None:
+    """Asks questions without tools; if that fails, the answers with tools still count."""
+    progress.note(f"asking {len(sitting.questions.starts):,} questions without tools")
+    try:
+        asyncio.run(answers.complete(config, folder, sitting, ToolAnswers(), progress))
+    except RolloutError as error:
+        progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
 
 
 def _other(against: Path | None, questions: int) -> list[Attempt] | None:
@@ -90,10 +92,10 @@ def _other(against: Path | None, questions: int) -> list[Attempt] | None:
 
 
 def _judged(
-    console: Console, config: EvalConfig, attempts: Sequence[Attempt], tasks: Any, records: Path | None
+    console: Console, config: EvalConfig, tasks: Any, attempts: Sequence[Attempt], records: Path | None
 ) -> tuple[list[Attempt], dict[str, str | int]]:
     """Returns answers with a judge's verdicts, and what the result says of these; without a judge the answers alone."""
-    if config.judge is None or records is None:
+    if config.judge is None or records is None or not attempts:
         return list(attempts), {}
     with console.status(f"{len(attempts)} answers are judged …"):
         found = judged(config, attempts, tasks, records)

@@ -71,6 +71,9 @@ class EvalConfig:
     """File to write each answer to, one JSON object per line, which must not exist yet unless --resume is given."""
     resume: bool = False
     """Continue the evaluation that --records belongs to, with the same options."""
+    closed_book: bool = False
+    """Also ask the questions without tools, and report what is right then: what the model has seen before it need not find.
+    With --records, these answers are kept in FILE.closed."""
     judge: str | None = None
     """URL of an OpenAI-compatible server whose chat model judges each answer, beside the other scores; its key, if it needs
     one, is taken from ARPO_JUDGE_KEY. Needs --records: prompts and verdicts are kept beside them, in FILE.judge."""

@@ -11,6 +11,7 @@ from ..evaluation import COSTS, Attempt, Difference, Estimate, estimates
 from .results import Value
 
 _NAMES = {"em": "exact match", "f1": "F1"}
+_NAMES |= {f"closed_book/{name}": f"{_NAMES.get(name, name)} without tools" for name in ("success", "em", "f1", "judge")}
 _TESTS = {"mcnemar": "exact McNemar test", "sign_flip": "sign-flip permutation test"}
 
 

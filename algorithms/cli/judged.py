@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from arpo_envs import ConfigError, members
 
 from ..evaluation import Attempt, Claim, Judge, JudgedFile, Judgement, ServedJudge
-from ..rollout import MakeEnv
+from .answering import Sitting
 
 KEY = "ARPO_JUDGE_KEY"
 """The environment variable with the judge's key."""
@@ -118,15 +118,13 @@ async def with_verdicts(judge: Judge, attempts: Sequence[Attempt], tasks: Any, f
     return Judged([_scored(one, scores.get(at)) for at, one in enumerate(attempts)], judge.name, len(without), *without[:1])
 
 
-def tasks_of(make_env: MakeEnv, options: Mapping[str, Any]) -> Any:
+def tasks_of(sitting: Sitting) -> Any:
     """Returns where the questions of an evaluation come from.
 
     Raises:
         ConfigError: nobody says.
     """
-    if "tasks" in options:
-        return options["tasks"]
-    env = make_env()
+    env = sitting.make_env()
     tasks = members.TASKS.through(env)
     env.close()
     if tasks is None:

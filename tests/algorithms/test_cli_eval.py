@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from algorithms.cli import main
+from algorithms.cli.closed_book import of_closed_book, without_tools
 from algorithms.cli.progress import Progress
-from algorithms.evaluation import pass_at_k, read_attempts
+from algorithms.evaluation import Attempt, pass_at_k, read_attempts
+from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -58,6 +60,36 @@ def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
     assert record["tool_calls_per_rollout"] == pytest.approx(sum(one.tool_calls for one in attempts) / 14)
     assert record["truncated"] == pytest.approx(sum(one.truncated for one in attempts) / 14)
     assert sum(value for name, value in record.items() if name.startswith("ended_")) == 14
+
+
+def test_without_tools_it_asks_the_same_questions_and_says_what_was_remembered(tiny_policy: Path, tmp_path: Path) -> None:
+    given = words(tiny_policy, "--records", str(tmp_path / "a.jsonl"), "--json", str(tmp_path / "a.json"), "--closed-book")
+    assert status(given) == 0
+    with_tools, without = read_attempts(tmp_path / "a.jsonl"), read_attempts(tmp_path / "a.jsonl.closed")
+    assert [(one.id, one.sample) for one in without] == [(one.id, one.sample) for one in with_tools]
+    assert any(one.tool_calls for one in with_tools)
+    assert not any(one.tool_calls for one in without)
+    record, bytes_before = record_of(tmp_path / "a.json"), (tmp_path / "a.jsonl.closed").read_bytes()
+    assert record["closed_book/success"] == pytest.approx(sum(one.success or 0.0 for one in without) / 14)
+    assert record["closed_book/f1_low"] <= record["closed_book/f1"] <= record["closed_book/f1_high"]
+    (tmp_path / "a.jsonl.closed").write_bytes(bytes_before[: len(bytes_before) // 2])
+    assert status([*given, "--resume"]) == 0
+    assert (tmp_path / "a.jsonl.closed").read_bytes() == bytes_before
+    assert record_of(tmp_path / "a.json") == record
+
+
+def test_what_is_right_without_tools_is_counted_by_question() -> None:
+    def attempts(*scores: float) -> list[Attempt]:
+        return [Attempt(i, 0, f"q{i // 2}", "", "answered", s, s, "x", {}, {}, 0, 1, 1, 0, False) for i, s in enumerate(scores)]
+
+    found = of_closed_book(attempts(1.0, 0.0, 1.0, 1.0, 0.0, 0.5), attempts(0.0, 1.0, 0.0, 0.0, 1.0, 1.0))
+    assert found["right_without_tools"] == 1 / 2  # q0 and q1 are right with tools, q0 and q2 without
+    assert found["closed_book/success"] == 1 / 2
+    assert of_closed_book(attempts(0.0), attempts(1.0))["right_without_tools"] is None
+    assert of_closed_book(attempts(1.0), []) == {}
+    assert without_tools("ARPO/Search-v0", ("split=test",)) == ("split=test", "max_tool_calls=0")
+    with pytest.raises(ConfigError, match="cannot be asked without tools"):
+        without_tools("CartPole-v1", ())
 
 
 @pytest.mark.parametrize(("quiet", "lines"), [(10.0, []), (-1.0, ["6 of 9 questions, success 0.500"])])
