@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from arpo_envs import ConfigError
-from arpo_envs.retries import wait_before_retry
+from arpo_envs import ConfigError, wait_before_retry
 
 from ..policies.served import ServerFault, client_options, httpx_module, model_card, said, split_urls
 from .judge import Claim, Judgement, verdict_in
