@@ -1,7 +1,4 @@
-"""What is measured of forks, worked by hand on small trees, and the page that lists a run's metrics."""
-
-import re
-from pathlib import Path
+"""What is measured of forks, worked by hand on small trees."""
 
 import pytest
 from rollout_toys import Coin, CountTool, Plan, build, calls_then_answer, grow, node
@@ -15,8 +12,6 @@ from algorithms.metrics.forks import (
     unique_token_ratio,
 )
 from algorithms.tree import Status
-
-PAGE = Path(__file__).parents[2] / "docs" / "the-trainer.md"
 
 
 def leaf(key: tuple[int, ...], parent: int, reward: float, **fields):
@@ -85,8 +80,3 @@ def test_what_grew_shares_tokens_just_where_it_forked():
     for tree in trees:
         assert 0.0 < unique_token_ratio([tree]) < 1.0
         assert len(fork_points(tree)) == len({one.parent for one in tree.nodes if one.origin == "branch"})
-
-
-def test_the_page_names_each_of_them():
-    named = set(re.findall(r"`([a-z_]+)`", PAGE.read_text(encoding="utf-8")))
-    assert summarise_forks([]).keys() <= named
