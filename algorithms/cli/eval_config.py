@@ -6,6 +6,7 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
+from ..evaluation import Prices
 from .asked import chosen
 from .config import TrainConfig
 from .docstrings import with_help
@@ -79,6 +80,13 @@ class EvalConfig:
     one, is taken from ARPO_JUDGE_KEY. Needs --records: prompts and verdicts are kept beside them, in FILE.judge."""
     judge_model: str | None = None
     """Name of the judge on that server (default: the first one it lists)."""
+    price_read: float = 0.0
+    """Price of a million tokens that the policy reads, each action reading the whole context; with any price, the result says
+    what the answers cost."""
+    price_sampled: float = 0.0
+    """Price of a million tokens that the policy samples."""
+    price_call: float = 0.0
+    """Price of a tool call."""
     against: Path | None = None
     """File of another evaluation's --records, of the same questions, to compare this one with by a paired test."""
 
@@ -103,6 +111,7 @@ class EvalConfig:
             raise ConfigError(
                 f"A recording belongs to one evaluation, and {self.recording} exists. Name another file, or remove it."
             )
+        _ = self.prices
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -112,6 +121,11 @@ class EvalConfig:
     def block(self) -> int:
         """How many questions are asked side by side."""
         return max(1, self.concurrency // self.samples)
+
+    @property
+    def prices(self) -> Prices:
+        """What reading, sampling and calling cost."""
+        return Prices(self.price_read, self.price_sampled, self.price_call)
 
     @property
     def source(self) -> Source:

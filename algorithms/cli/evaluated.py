@@ -7,7 +7,7 @@ from typing import Protocol
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation import COSTS, Attempt, Difference, Estimate, estimates
+from ..evaluation import COSTS, Attempt, Difference, Estimate, Prices, estimates
 from .results import Value
 
 _NAMES = {"em": "exact match", "f1": "F1"}
@@ -38,6 +38,11 @@ class Measured(Protocol):
         """Of the sampling and of the intervals."""
         ...
 
+    @property
+    def prices(self) -> Prices:
+        """What reading, sampling and calling cost."""
+        ...
+
 
 def summary(config: Measured, env: str, words: Sequence[str], attempts: Sequence[Attempt], seconds: float) -> dict[str, Value]:
     """Returns the result as a flat record; NAME_low and NAME_high are the ends of the 95% interval of NAME."""
@@ -53,9 +58,18 @@ def summary(config: Measured, env: str, words: Sequence[str], attempts: Sequence
         "seed": config.seed,
         **{key: value for name, found in estimates(attempts, seed=config.seed).items() for key, value in _flat(name, found)},
         **{name: value for one in envs for name, value in _of_member(one, attempts, config.seed).items()},
+        **_cost(config.prices, attempts),
         **{f"ended_{status}": count for status, count in sorted(ends.items())},
         "seconds": round(seconds, 1),
     }
+
+
+def _cost(prices: Prices, attempts: Sequence[Attempt]) -> dict[str, Value]:
+    """Returns what the answers cost, if anything has a price."""
+    if prices == Prices() or not attempts:
+        return {}
+    cost = prices.of(attempts)
+    return {"cost": cost, "cost_per_rollout": cost / len(attempts)}
 
 
 def _flat(name: str, found: Estimate) -> list[tuple[str, Value]]:
@@ -111,6 +125,8 @@ def table(record: Mapping[str, Value]) -> Table:
     for name in COSTS:
         if name in record:
             shown.add_row(name.replace("_", " "), f"{record[name]:.{1 if name.startswith('sampled') else 2}f}")
+    if "cost" in record:
+        shown.add_row("cost", f"{record['cost']:.4g}   {record['cost_per_rollout']:.3g} per rollout")
     shown.add_section()
     for name, count in record.items():
         if name.startswith("ended_"):

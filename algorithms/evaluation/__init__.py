@@ -19,6 +19,7 @@ from .judge import Claim, Judge, JudgedFile, Judgement
 from .judge_server import ServedJudge
 from .paired import Difference, paired_difference
 from .pass_at_k import pass_at_k
+from .prices import Prices
 from .scores import COSTS, Estimate, estimates
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Judge",
     "JudgedFile",
     "Judgement",
+    "Prices",
     "ServedJudge",
     "ask",
     "attempts_of",

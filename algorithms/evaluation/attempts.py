@@ -50,6 +50,8 @@ class Attempt:
         tokens: that the policy sampled.
         malformed: actions that were neither a call nor an answer.
         truncated: whether it ran out of turns or of context.
+        read_tokens: of the context before each action, added up: what a server that keeps nothing reads; None in files that
+            were written before this was counted.
     """
 
     question: int
@@ -67,6 +69,7 @@ class Attempt:
     tokens: int
     malformed: int
     truncated: bool
+    read_tokens: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -91,7 +94,7 @@ class Attempt:
         """
         record = json.loads(line)
         names = {one.name for one in fields(cls)}
-        if not isinstance(record, dict) or set(record) != names:
+        if not isinstance(record, dict) or {*record, "read_tokens"} != names:
             raise ValueError(f"A record of an evaluation has the names {', '.join(sorted(names))}.")
         return cls(**record)
 
@@ -135,4 +138,13 @@ def _attempt(tree: RolloutTree, leaf: int, place: tuple[int, int], graded: Grade
         tokens=sum(tree.sampled(leaf)),
         malformed=sum(node.tool_status == _MISTAKE for node in actions),
         truncated=end.status in _CUT,
+        read_tokens=_read_tokens(tree, leaf),
     )
+
+
+def _read_tokens(tree: RolloutTree, leaf: int) -> int:
+    before = total = 0
+    for index, stop in tree.path(leaf):
+        total += before if tree.nodes[index].kind == "action" else 0
+        before += stop
+    return total

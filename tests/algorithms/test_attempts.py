@@ -16,6 +16,7 @@ from algorithms.evaluation import (
     Attempt,
     AttemptFile,
     Graded,
+    Prices,
     ask,
     attempts_of,
     compared,
@@ -46,6 +47,39 @@ def attempt(question: int, sample: int, success: float | None, **fields: Any) ->
     scores = {} if success is None else {"em": success, "f1": success}
     fields = {"id": f"q{question}", "scores": scores, "reward": success} | fields
     return replace(PLAIN, question=question, sample=sample, success=success, **fields)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_read_is_the_context_of_each_action() -> None:
+    """The prompt, then the prompt with the first action and its result, and so on."""
+    trees = asked(samples=1).trees
+    for tree, one in zip(trees, attempts_of(trees), strict=True):
+        (leaf,) = tree.leaves()
+        first = [
+            at
+            for at, (is_drawn, was) in enumerate(zip(tree.sampled(leaf), [False, *tree.sampled(leaf)], strict=False))
+            if is_drawn and not was
+        ]
+        assert len(first) == one.turns
+        assert one.read_tokens == sum(first)
+
+
+def test_prices_are_for_a_million_tokens_and_for_a_call() -> None:
+    some = [
+        replace(PLAIN, read_tokens=1_000_000, tokens=500_000, tool_calls=3),
+        replace(PLAIN, read_tokens=0, tokens=0, tool_calls=1),
+    ]
+    assert Prices(read=0.5, sampled=4.0, call=0.25).of(some) == 0.5 + 2.0 + 1.0
+    old = Attempt.read(json.dumps({name: value for name, value in json.loads(PLAIN.line()).items() if name != "read_tokens"}))
+    assert old == PLAIN
+    assert Prices(sampled=1.0).of([old]) == 9e-6
+    with pytest.raises(ConfigError, match="before read tokens were counted"):
+        Prices(read=1.0).of([old])
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="The price call must be"):
+            Prices(call=wrong)
 
 
 # --- what a record says -----------------------------------------------------------------------------------------------

@@ -64,12 +64,15 @@ def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
 
 def test_without_tools_it_asks_the_same_questions_and_says_what_was_remembered(tiny_policy: Path, tmp_path: Path) -> None:
     given = words(tiny_policy, "--records", str(tmp_path / "a.jsonl"), "--json", str(tmp_path / "a.json"), "--closed-book")
+    given += ["--price-sampled", "2e6"]
     assert status(given) == 0
     with_tools, without = read_attempts(tmp_path / "a.jsonl"), read_attempts(tmp_path / "a.jsonl.closed")
     assert [(one.id, one.sample) for one in without] == [(one.id, one.sample) for one in with_tools]
     assert any(one.tool_calls for one in with_tools)
     assert not any(one.tool_calls for one in without)
     record, bytes_before = record_of(tmp_path / "a.json"), (tmp_path / "a.jsonl.closed").read_bytes()
+    assert record["cost"] == 2 * sum(one.tokens for one in with_tools)
+    assert record["cost_per_rollout"] == record["cost"] / 14
     assert record["closed_book/success"] == pytest.approx(sum(one.success or 0.0 for one in without) / 14)
     assert record["closed_book/f1_low"] <= record["closed_book/f1"] <= record["closed_book/f1_high"]
     (tmp_path / "a.jsonl.closed").write_bytes(bytes_before[: len(bytes_before) // 2])
