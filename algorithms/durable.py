@@ -3,7 +3,7 @@
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _END = 1 << 20
@@ -19,10 +19,15 @@ def write_text(file: Path, text: str) -> None:
     Raises:
         OSError: there is no room, or no permission; nothing is left behind.
     """
+    write_parts(file, [text])
+
+
+def write_parts(file: Path, parts: Iterable[str]) -> None:
+    """Writes a file whole or not at all, from texts that need not be in memory together; see `write_text`."""
     temporary = file.with_name(f".{file.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as written:
-            written.write(text)
+        with temporary.open("w", encoding="utf-8", newline="\n") as written:
+            written.writelines(parts)
             written.flush()
             os.fsync(written.fileno())
         os.replace(temporary, file)

@@ -18,7 +18,7 @@ def test_layout() -> None:
     check_layout(README)
     content = README.read_text(encoding="utf-8")
     assert content.index("<!-- study:begin -->") < content.index("<!-- study:end -->")
-    assert content.index("docs/rollout-tree.svg") < content.index("make train")
+    assert content.index("docs/run-page.png") < content.index("make train")
 
 
 def test_the_two_commands_come_first() -> None:
@@ -47,8 +47,9 @@ def test_the_transcript_is_what_play_prints() -> None:
     assert shown in "".join(line.rstrip() + "\n" for line in run.stdout.splitlines())
 
 
-def test_the_plot_is_small() -> None:
-    plot = ROOT / "docs" / "training.png"
+@pytest.mark.parametrize("name", ["training.png", "run-page.png"])
+def test_pictures_are_small(name: str) -> None:
+    plot = ROOT / "docs" / name
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert plot.stat().st_size < 150_000
 

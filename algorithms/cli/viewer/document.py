@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ...durable import write_parts
 from ...metrics import as_json
 
 BYTES = 40_000_000
@@ -52,13 +53,12 @@ def block(value: Any) -> str:
 
 
 def write_page(page: Page, file: Path) -> None:
-    """Writes a page; its policy lets its own code run and nothing else, and allows no request.
+    """Writes a page, whole or not at all; its policy lets its own code run and nothing else, and allows no request.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with file.open("w", encoding="utf-8", newline="\n") as out:
-        out.writelines(_parts(page))
+    write_parts(file, _parts(page))
 
 
 def _parts(page: Page) -> Iterator[str]:
