@@ -31,7 +31,7 @@ def write_parts(file: Path, parts: Iterable[str]) -> None:
             written.flush()
             os.fsync(written.fileno())
         os.replace(temporary, file)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
