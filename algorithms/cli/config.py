@@ -62,7 +62,7 @@ class TrainConfig:
     """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
     does its own sampling."""
     engine_args: tuple[str, ...] = ()
-    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16 gpu_memory_utilization=0.5."""
+    """Arguments of the engine, each NAME=VALUE: of vLLM e.g. dtype=bfloat16, of the local one batch_invariant=True."""
     algorithm: str = "arpo"
     """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, including those of installed
     packages."""

@@ -52,7 +52,7 @@ class EvalConfig:
     """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
     does its own sampling."""
     engine_args: tuple[str, ...] = ()
-    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
+    """Arguments of the engine, each NAME=VALUE, e.g. dtype=bfloat16 for vLLM."""
     action_tokens: int | None = None
     """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
     context_length: int | None = None

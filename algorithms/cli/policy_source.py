@@ -96,7 +96,7 @@ class PolicyOptions(Protocol):
 
     @property
     def engine_args(self) -> Sequence[str]:
-        """Arguments of vLLM, each NAME=VALUE."""
+        """Arguments of the engine, each NAME=VALUE."""
         ...
 
 
@@ -116,8 +116,8 @@ def source_of(options: PolicyOptions, usual: str | None) -> Source:
         raise ConfigError(f"--engine {engine} would have no effect: the policy {policy} does its own sampling.")
     if engine != "local" and served:
         raise ConfigError(f"--engine {engine} would have no effect: {policy} is a server, which does its own sampling.")
-    if options.engine_args and engine == "local":
-        raise ConfigError("--engine-args would have no effect: they belong to --engine vllm.")
+    if options.engine_args and (named or served):
+        raise ConfigError(f"--engine-args would have no effect: {policy} does its own sampling.")
     if options.policy_args and not named:
         raise ConfigError("--policy-args would have no effect: they belong to a policy from another package.")
     if model_folder is not None and not named and not served:
@@ -125,7 +125,9 @@ def source_of(options: PolicyOptions, usual: str | None) -> Source:
     if served:
         return Source("server", {}, model_folder or policy, policy)
     if not named:
-        return Source(engine, parse_arguments(options.engine_args), policy)
+        own = parse_arguments(options.engine_args)
+        policy_maker(engine, own)
+        return Source(engine, own, policy)
     own = parse_arguments(options.policy_args)
     policy_maker(policy, own)
     if model_folder is None and usual is None:

@@ -20,7 +20,9 @@ KEY = "ARPO_API_KEY"
 """Environment variable with the key a server wants."""
 
 
-def local(*, folder: Path, tokenizer: Any, context_length: int, device: str, model: Any = None) -> "LocalPolicy":
+def local(
+    *, folder: Path, tokenizer: Any, context_length: int, device: str, model: Any = None, batch_invariant: bool = False
+) -> "LocalPolicy":
     """Returns our own engine.
 
     Args:
@@ -29,6 +31,7 @@ def local(*, folder: Path, tokenizer: Any, context_length: int, device: str, mod
         context_length: maximum tokens per sequence.
         device: cpu or cuda.
         model: the model itself, where it is loaded already.
+        batch_invariant: whether a generation is the same to the last bit, whatever is computed beside it; slower.
     """
     from ..models.devices import find_device
     from ..models.loading import load_policy
@@ -36,7 +39,9 @@ def local(*, folder: Path, tokenizer: Any, context_length: int, device: str, mod
 
     if model is None:
         model, _ = load_policy(folder)
-    return LocalPolicy(model, tokenizer, device=find_device(device), context_length=context_length)
+    return LocalPolicy(
+        model, tokenizer, device=find_device(device), context_length=context_length, batch_invariant=batch_invariant
+    )
 
 
 class VLLM:

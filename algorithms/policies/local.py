@@ -22,6 +22,7 @@ from ..models.compiled import plain
 from ..models.logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling, require_request
+from .blocks import block_size
 from .slots import ELSEWHERE, SlotCache, bytes_per_token
 from .stopping import StopStrings
 
@@ -71,6 +72,9 @@ class LocalPolicy:
             Rows that decode are held twice, so at most twice this budget is ever used.
             By default what fits into 2 GiB, and no more than the slots could hold.
         dtype: to run in, e.g. `torch.bfloat16`; by default the model's own.
+        batch_invariant: compute so that a generation is the same to the last bit, whatever is computed beside or before it,
+            on this processor with this number of threads: one row at a time, in blocks of fixed shape. It is what makes the
+            tree of one prompt independent of all others, and slower the more rows there are.
 
     Raises:
         ConfigError: the model cannot be run with this engine's cache and masks, or one context exceeds `cache_tokens`.
@@ -86,6 +90,7 @@ class LocalPolicy:
         slots: int = 256,
         cache_tokens: int | None = None,
         dtype: torch.dtype | None = None,
+        batch_invariant: bool = False,
     ) -> None:
         _refuse_foreign_attention(model.config)
         self.device = torch.device(device)
@@ -102,6 +107,7 @@ class LocalPolicy:
         """Tokens computed so far, sampled ones included: what prefix reuse keeps small."""
         budget = self._budget(cache_tokens, slots)
         self._cache = SlotCache(slots, self.context_length, budget, reaches(config))
+        self._block = block_size(self.model) if batch_invariant else None
         self._stops = StopStrings(tokenizer)
         self._closed = False
         self._waiting: list[_Request] = []
@@ -216,6 +222,8 @@ class LocalPolicy:
 
     def _groups(self) -> list[list[_Request]]:
         """Returns the rows that share a forward pass, grouped so that a long prefill does not pad all others."""
+        if self._block is not None:
+            return [[request] for request in self._decoding]
         counts = {id(request): self._cache.pending(request.slot) for request in self._decoding}
         groups: list[list[_Request]] = []
         total = 0
@@ -260,11 +268,13 @@ class LocalPolicy:
 
     def _draw(self, rows: list[_Request]) -> list[_Request]:
         """Draws one token for each row; returns the rows that are complete."""
-        inputs = self._cache.begin([request.slot for request in rows], self.device, self.model.dtype)
-        last_B = inputs.pop("last_B")
-        self.prefilled_tokens += int((last_B + 1).sum())
-        where = (torch.arange(len(rows), device=self.device), last_B)
-        logits_BV = self._logits(where, **inputs, past_key_values=self._cache, use_cache=True)
+        slots = [request.slot for request in rows]
+        self.prefilled_tokens += sum(map(self._cache.pending, slots))
+        if self._block is None:
+            logits_BV = self._forward(self._cache.begin(slots, self.device, self.model.dtype))
+        else:
+            while self._cache.pending(slots[0]):
+                logits_BV = self._forward(self._cache.begin_block(slots[0], self._block, self.device, self.model.dtype))
         if any(request.params.temperature not in (0.0, 1.0) for request in rows):
             temperatures = [request.params.temperature or 1.0 for request in rows]
             logits_BV = logits_BV / torch.tensor(temperatures, dtype=logits_BV.dtype, device=self.device)[:, None]
@@ -284,6 +294,12 @@ class LocalPolicy:
             if request.broken or request.stopped or len(request.tokens) >= request.params.max_tokens:
                 done.append(request)
         return done
+
+    def _forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Returns the logits after the last token of each row, [B, V]; keys and values go to the cache."""
+        last_B = inputs.pop("last_B")
+        where = (torch.arange(len(last_B), device=self.device), last_B)
+        return self._logits(where, **inputs, past_key_values=self._cache, use_cache=True)
 
     def _pick(self, rows: list[_Request], logp_BV: torch.Tensor, p_BV: torch.Tensor) -> torch.Tensor:
         """Returns one token per row: the inverse of the cumulative distribution at u(seed, position)."""

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from arpo_envs import ConfigError
 
 from ..models.attention import Reach, added, as_taken, reaches
-from .prefixes import Prefixes
+from .prefixes import Integers, Prefixes
 
 ELSEWHERE = "Draw with vLLM (--engine vllm), or train another model."
 """What to do about a model that the local engine cannot run."""
@@ -36,8 +35,8 @@ class _Table:
         layers: per layer the keys and the values, [B * width, E].
     """
 
-    placed_B: NDArray[np.int64]
-    known_B: NDArray[np.int64]
+    placed_B: Integers
+    known_B: Integers
     width: int
     layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -113,6 +112,34 @@ class SlotCache(Cache):
             None if cells_B is None else torch.from_numpy(cells_B).to(device),
         )
         books.ready_S[index] = stops_B
+        return self._inputs(books.tokens_ST[index[:, None], position_BQ], position_BQ, counts_B - 1, width, device, dtype)
+
+    def begin_block(self, slot: int, size: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """Returns the model inputs for the block of a sequence that holds its first pending token: [1, Q].
+
+        Blocks begin at multiples of `size` and have that size, whatever of them is known: the shapes of all products, and
+        so their rounding, depend on positions alone. What was computed of the block before is computed again, to the same
+        bits.
+        """
+        books = self.books
+        start = int(books.ready_S[slot]) // size * size
+        end = min(start + size, books.places_ST.shape[1])
+        stop = min(int(books.known_S[slot]), end)
+        tokens_BQ = np.zeros((1, end - start), dtype=np.int64)
+        tokens_BQ[0, : stop - start] = books.tokens_ST[slot, start:stop]
+        self._rows = _Rows(
+            torch.from_numpy(books.places_ST[slot, start:stop]).to(device),
+            None if stop == end else torch.arange(stop - start, device=device),
+            torch.from_numpy(books.places_ST[slot, :end]).to(device),
+            end,
+        )
+        books.ready_S[slot] = stop
+        return self._inputs(tokens_BQ, np.arange(start, end)[None], np.array([stop - start - 1]), end, device, dtype)
+
+    def _inputs(
+        self, tokens_BQ: Integers, position_BQ: Integers, last_B: Integers, width: int, device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """Returns the model inputs for tokens [B, Q] at these positions, which see up to `width` tokens."""
 
         def mask(reach: Reach) -> torch.Tensor:
             query_BQ1, key_K = position_BQ[:, :, None], np.arange(width)
@@ -121,10 +148,10 @@ class SlotCache(Cache):
             return added(torch.from_numpy(hidden_BQK).to(device), dtype)[:, None]
 
         return {
-            "input_ids": torch.from_numpy(books.tokens_ST[index[:, None], position_BQ]).to(device),
+            "input_ids": torch.from_numpy(tokens_BQ).to(device),
             "position_ids": torch.from_numpy(position_BQ).to(device),
             "attention_mask": as_taken(self._reach_of, mask),
-            "last_B": torch.from_numpy(counts_B - 1).to(device),
+            "last_B": torch.from_numpy(last_B).to(device),
         }
 
     def update(
@@ -158,7 +185,7 @@ class SlotCache(Cache):
         )
         return keys, values
 
-    def _tabled(self, index_B: NDArray[np.int64]) -> tuple[_Table | None, NDArray[np.int64] | None]:
+    def _tabled(self, index_B: Integers) -> tuple[_Table | None, Integers | None]:
         """Returns the table for rows that each compute one token, and the cells to write; no cells for a new table."""
         books, table = self.books, self._table
         placed_B, starts_B, stops_B = books.placed_S[index_B], books.ready_S[index_B], books.known_S[index_B]

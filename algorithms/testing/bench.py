@@ -25,7 +25,8 @@ class Promises:
 
     Args:
         split: generate(k) and then the rest equals one call.
-        batch: a result does not depend on the batch it is computed in.
+        batch: a result does not depend on the batch it is computed in, but for rounding.
+        bits: nor does its rounding, on what else is computed or was before.
         greedy_ties: nats by which a greedy token may be less likely than the likeliest one.
         entropy_slack: nats by which a reported entropy may differ; large where the backend sums the top k only.
         logprob_slack: nats by which a reported log-probability may differ; 1e-4 in float32.
@@ -33,6 +34,7 @@ class Promises:
 
     split: bool = True
     batch: bool = True
+    bits: bool = False
     greedy_ties: float = 1e-4
     entropy_slack: float = 1e-4
     logprob_slack: float = 1e-4

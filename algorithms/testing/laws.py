@@ -20,6 +20,7 @@ class Law(enum.StrEnum):
     SIBLINGS = "different seeds draw different tokens"
     SPLIT = "a probe and its continuation equal one call"
     BATCH = "a result does not depend on the other requests in the batch"
+    BITS = "a result is the same to the last bit, whatever is computed beside or before it"
     LOAD = "many requests at once each get their own answer"
     UNICODE = "the context may contain any text, cut anywhere"
     CANCEL = "a cancelled request makes room, and the others continue"

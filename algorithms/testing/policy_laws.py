@@ -115,6 +115,7 @@ def _checks(bench: Bench) -> dict[Law, Callable[[], AsyncIterator[Finding]]]:
         Law.SIBLINGS: lambda: seeding.siblings(bench),
         Law.SPLIT: lambda: seeding.split(bench),
         Law.BATCH: lambda: seeding.batch(bench),
+        Law.BITS: lambda: seeding.bits(bench),
         Law.LOAD: lambda: seeding.load(bench),
         Law.UNICODE: lambda: exactness.unicode(bench),
         Law.CANCEL: lambda: life.cancel(bench),

@@ -85,6 +85,27 @@ async def batch(bench: Bench) -> AsyncIterator[Finding]:
             yield Finding(Law.BATCH, "among 8 others the log-probabilities differ", "the same as when alone", hint)
 
 
+async def bits(bench: Bench) -> AsyncIterator[Finding]:
+    """A request gives the same bits alone, among others in any order, and as the continuation of what is known already."""
+    if not bench.promises.bits:
+        raise SkippedLaw("the backend does not promise it")
+    requests = _requests(bench, 8)
+    alone = [await bench.ask(**request) for request in requests]
+    hint = "Shapes of products decide how they are rounded: they may depend on a request's own tokens alone."
+    for what, order in (("among the others", 1), ("among the others in reverse", -1)):
+        among = (await bench.ask_all(requests[::order]))[::order]
+        for number, (one, other) in enumerate(zip(among, alone, strict=True)):
+            if one != other:
+                yield Finding(Law.BITS, f"request {number} gave {one} {what}", f"{other}, as when alone", hint)
+    request = max(requests, key=lambda one: int(one["tokens"]))
+    first = await bench.ask(**request)
+    longer: dict[str, Any] = {"context": [*request["context"], *first.tokens], "tokens": 9, "seed": 3}
+    known = await bench.ask(**longer)
+    await bench.ask_all(_requests(bench, bench.capacity))  # as many as to take the place of what is kept, if any is
+    if (fresh := await bench.ask(**longer)) != known:
+        yield Finding(Law.BITS, f"after {bench.capacity} others it gave {fresh}", f"{known}, as when it went on", hint)
+
+
 async def load(bench: Bench) -> AsyncIterator[Finding]:
     """More requests than can be served together: each gets its own answer."""
     requests = _requests(bench, bench.capacity)

@@ -55,7 +55,7 @@ class Healthy:
     context_length = 400
     vocabulary_size = VOCABULARY
     places = 6
-    promises = Promises()
+    promises = Promises(bits=True)
 
     def __init__(self) -> None:
         self.version = 0
@@ -222,6 +222,26 @@ class DrawsByBatch(Healthy):
         return super().draw(logits, temperature, seed + (self.live > 4), position)
 
 
+class RoundsByBatch(Healthy):
+    """Beside others, the last bits are others."""
+
+    async def run(self, *args: Any) -> Generation:
+        out = await super().run(*args)
+        return replace(out, logprobs=tuple(np.nextafter(one, -9.0) for one in out.logprobs)) if self.live > 1 else out
+
+
+class RoundsByWhatIsKnown(Healthy):
+    """What was computed the last time is not computed with the same shapes again."""
+
+    last: tuple[int, ...] = ()
+
+    async def run(self, context: Sequence[int], *args: Any) -> Generation:
+        out = await super().run(context, *args)
+        goes_on = len(context) >= len(self.last) > 0 and tuple(context[: len(self.last)]) == self.last
+        self.last = (*context, *out.tokens)
+        return replace(out, entropies=tuple(np.nextafter(one, 9.0) for one in out.entropies)) if goes_on else out
+
+
 class MixesUpAnswers(Healthy):
     """Once there are many, each gets the answer of the one before."""
 
@@ -368,6 +388,8 @@ POLICY_FAULTS: list[tuple[Law, type[Healthy]]] = [
     (Law.SIBLINGS, OneSeed),
     (Law.SPLIT, StartsAgain),
     (Law.BATCH, DrawsByBatch),
+    (Law.BITS, RoundsByBatch),
+    (Law.BITS, RoundsByWhatIsKnown),
     (Law.LOAD, MixesUpAnswers),
     (Law.UNICODE, ChokesOnHalfCharacters),
     (Law.CANCEL, KeepsPlaces),

@@ -25,7 +25,7 @@ def test_options_of_the_engine_that_contradict_others_are_refused(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert "belong to --engine vllm" in said([command, "--policy", "x", "--engine-args", "dtype=float32"], capsys)
+    assert "local does not take 'dtyp'" in said([command, "--policy", "x", "--engine-args", "dtyp=float32"], capsys)
     assert "would have no effect" in said([command, "--policy", "http://localhost:1", "--engine", "vllm"], capsys)
 
 

@@ -99,7 +99,7 @@ def test_two_replicas_conform(servers: dict[str, Server]) -> None:
         capacity=8,
         timeout=200.0,
     )
-    assert set(report.passed) | {Law.SPLIT, Law.BATCH, Law.SIBLINGS} == set(Law), str(report)
+    assert set(report.passed) | {Law.SPLIT, Law.BATCH, Law.BITS, Law.SIBLINGS} == set(Law), str(report)
 
 
 @pytest.mark.parametrize(("name", "family", "tied"), [("one", "llama", False), ("tied", "qwen2", True)])
