@@ -31,7 +31,7 @@ from .parts import starting_policy
 from .policy_source import Source, source_of
 
 _TREES = "trees.jsonl.zst"
-_OF_A_POLICY = ("env", "args", "action_tokens", "context_length")
+_OF_A_POLICY = ("policy_args", "model_folder", "engine", "engine_args", "env", "args", "action_tokens", "context_length")
 
 
 @with_help
@@ -41,6 +41,15 @@ class EntropyConfig:
 
     policy: str | None = None
     """As for `arpo eval`, or "embedded" for the start that `arpo train` uses. Not with --run."""
+    policy_args: tuple[str, ...] = ()
+    """Arguments of a policy from another package, each NAME=VALUE."""
+    model_folder: str | None = None
+    """As for `arpo eval`: the model that a server or a policy from another package samples from."""
+    engine: Literal["local", "vllm"] = "local"
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own; its entropies, and those
+    of a server behind a URL, are estimates."""
+    engine_args: tuple[str, ...] = ()
+    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     run: Path | None = None
     """Folder of a run, or a file of trees: these are read instead of asking a policy."""
     env: str | None = None
@@ -70,7 +79,7 @@ class EntropyConfig:
         """Refuses bad values before the work starts."""
         if (self.policy is None) == (self.run is None):
             raise ConfigError("Say what to look at: either --policy, e.g. --policy embedded, or --run with a run or its trees.")
-        if self.run is not None and (unused := [name for name in _OF_A_POLICY if getattr(self, name)]):
+        if self.run is not None and (unused := [name for name in _OF_A_POLICY if getattr(self, name) != _usual(name)]):
             raise ConfigError(
                 f"--{unused[0].replace('_', '-')} would have no effect: --run reads rollouts that are already made."
             )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from atif import Trajectory
 from credit_toys import grown
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, build, grow, node
 from small_recipes import small
@@ -64,6 +64,7 @@ def check(tree: RolloutTree, leaf: int, spoken: Spoken | None = None) -> Traject
     return found
 
 
+@settings(deadline=None, max_examples=40)
 @given(grown(), st.sampled_from(DIALECTS), st.data())
 def test_a_document_has_the_tokens_and_the_reward_of_its_leaf(tree, dialect, data):
     texts = st.sampled_from(
@@ -103,3 +104,66 @@ def test_what_a_rollout_did_is_in_its_documents(dialect):
                 assert all("".join(map(chr, step.metrics.completion_token_ids)) == step.message for step in steps)
     assert split
     assert mistakes
+
+
+def by_hand(meta: dict[str, object], *texts: str) -> RolloutTree:
+    """Returns a question, a call that ran with its result, and an answer."""
+    call, result, answer = texts
+    return build(
+        node((), NO_PARENT, [1, 2], text="Wo liegt Köln?"),
+        node((0,), 0, [3, 4], text=call, tool="count", tool_status="ok", reward=0.25, origin="root", policy_version=5),
+        node((0, 0), 1, [6], kind="observation", text=result),
+        node((0, 0, 0), 2, [7], text=answer, status=Status.ANSWERED, reward=1.0, success=1.0, policy_version=5),
+        meta=meta,
+    )
+
+
+def test_a_document_worked_out_by_hand():
+    meta = {"step": 3, "dialect": "tags", "tools": [COUNT.function()], "instructions": "Count."}
+    tree = by_hand(meta, "<count>Köln</count>", "<result>4</result>", "<answer>Rhein</answer>")
+    found = check(tree, 3)
+    system, user, called, answered = found.steps
+    assert (system.source, system.message, user.source, user.message) == ("system", "Count.", "user", "Wo liegt Köln?")
+    assert called.message == "<count>Köln</count>"
+    (call,), (result,) = called.tool_calls, called.observation.results
+    assert (call.function_name, call.arguments) == ("count", {"text": "Köln"})
+    assert (result.source_call_id, result.content) == (call.tool_call_id, "<result>4</result>")
+    assert (called.metrics.prompt_tokens, called.metrics.prompt_token_ids) == (2, [1, 2])
+    assert (called.metrics.completion_token_ids, called.metrics.logprobs) == ([3, 4], [-0.75, -1.0])
+    assert called.extra["reward"] == 0.25
+    assert called.extra["nodes"] == [{"key": [0], "origin": "root", "policy_version": 5, "tokens": 2}]
+    assert answered.metrics.prompt_token_ids == [1, 2, 3, 4, 6]
+    assert (answered.extra["answer"], answered.extra["status"]) == ("Rhein", "answered")
+    assert (found.trajectory_id, found.agent.tool_definitions) == ("leaf", [COUNT.function()])
+    totals = found.final_metrics
+    assert (totals.total_prompt_tokens, totals.total_completion_tokens, totals.total_steps) == (7, 3, 4)
+    assert totals.extra == {"reward": 1.25, "status": "answered", "success": 1.0}
+    assert found.extra == {"task": "toy", "step": 3, "leaf": [0, 0, 0]}
+
+
+def test_calls_in_a_models_own_format_are_read_in_it():
+    call = LLAMA3.call("count", {"text": "Köln"})
+    for calls, arguments in (({"calls": "llama3"}, {"text": "Köln"}), ({}, None)):
+        tree = by_hand({"dialect": "json", "tools": [COUNT.function()], **calls}, call, "4", "Rhein")
+        step = check(tree, 3).steps[1]
+        assert (step.tool_calls[0].arguments if step.tool_calls else None) == arguments
+        assert (step.message, step.extra["tool"]) == (call, "count")
+
+
+def test_a_dialect_that_nobody_names_is_never_guessed():
+    tree = by_hand({}, "<count>1</count>", "1", "<answer>1</answer>")
+    with pytest.raises(ConfigError, match="does not say in which dialect"):
+        trajectory(tree, 3)
+    with pytest.raises(ValueError, match="frozen"):
+        trajectory(RolloutTree(), 0)
+    with pytest.raises(ConfigError, match="json"):
+        trajectory(by_hand({"dialect": "jsn"}, "", "", ""), 3)
+
+
+def test_an_action_whose_result_could_not_be_shown_is_one_step_with_its_fault():
+    tree = by_hand({"dialect": "tags", "tools": [COUNT.function()]}, "<count>1</count>", "1", "<answer>1</answer>")
+    failed = node((0, 1), 1, [], status=Status.RENDERER_FAULT, fault="ValueError: no", reward=-1.0)
+    tree = build(*tree.nodes[:2], failed, meta=tree.meta)
+    (step,) = [step for step in check(tree, 2).steps if step.source == "agent"]
+    assert step.tool_calls[0].arguments == {"text": "1"}
+    assert (step.extra["reward"], step.extra["fault"], step.observation) == (-0.75, "ValueError: no", None)
