@@ -155,8 +155,11 @@ def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:
 
 
 def spoken(env: TextEnv, renderer: Renderer) -> dict[str, Any]:
-    """Returns what it takes to read a tree's actions later: the dialect, the tools and, where the model was shown them or
-    writes calls in its own format, the instructions and that format.
+    """Returns what it takes to read a tree's actions later, as JSON values; nothing where no dialect is spoken.
+
+    Args:
+        env: gives the dialect and the tools.
+        renderer: says whether the model was shown the instructions, and whether it writes calls in a format of its own.
     """
     dialect = members.DIALECT.through(env)
     if dialect is None:

@@ -1,6 +1,5 @@
 """Leaves as ATIF documents: what the package reads back is what the tree holds, token for token."""
 
-import json
 from dataclasses import replace
 
 import pytest

@@ -35,9 +35,8 @@ def exported(run: Path, *words: str) -> dict[str, Trajectory]:
 
 def test_every_leaf_is_a_file_that_is_named_as_arpo_show_counts(run, capsys):
     found = exported(run, "--format", "atif")
-    assert len(found) == 16
-    assert list(found)[0] == "step-00000-prompt-001-leaf-001.json"
-    assert list(found)[-1] == "step-00001-prompt-002-leaf-004.json"
+    first, *_, last = found
+    assert (len(found), first, last) == (16, "step-00000-prompt-001-leaf-001.json", "step-00001-prompt-002-leaf-004.json")
     for name, one in found.items():
         assert (one.session_id, f"{one.trajectory_id}.json") == ("run", name)
     assert "16 documents of 4 trees" in capsys.readouterr().out
