@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation import Average, EntropyProfile
+from ..evaluation import Average, EntropyProfile, ToolProfile
 
 _SHARE = 0.05
 """Positions that fewer of a tool's results reach are not drawn: an interval over two questions hides all others."""
@@ -31,14 +31,14 @@ def table(profile: EntropyProfile, title: str) -> list[Table]:
         f"nats per token, 95% intervals over questions; up to {k} tokens before (upper row) and after a result; at the bottom "
         "all tokens, and the first of a rollout"
     )
-    for heading in ("tool", "results", "before, after", "first token", f"ΔH of the first {k}"):
+    for heading in ("tool", "before, after", "first token", f"ΔH of the first {k}"):
         shown.add_column(heading, justify="left" if heading in ("tool", "before, after") else "right", no_wrap=True)
     for name, tool in profile.tools.items():
         sides = [[value.mean for at, value in tool.at.items() if (at > 0) == after] for after in (False, True)]
         rows = "\n".join(sparkline(side, highest) for side in sides)  # one above the other: a terminal has 80 columns
-        shown.add_row(Text(name), f"{tool.results:,}", rows, _below(tool.at.get(1)), _below(tool.change, "+"))
-    shown.add_row("all tokens", "", "", _below(profile.average), "")
-    shown.add_row(f"first {k}", "", "", _below(profile.start), "")
+        shown.add_row(Text(f"{name}\n{_results(tool)}"), rows, _below(tool.at.get(1)), _below(tool.change, "+"))
+    shown.add_row("all tokens", "", _below(profile.average), "")
+    shown.add_row(f"first {k}", "", _below(profile.start), "")
     rounds = Table(title=Text(f"mean of the first {k} tokens, by round"), title_justify="left")
     for heading in ("tool", "round", "entropy", "tokens"):
         rounds.add_column(heading, justify="left" if heading == "tool" else "right")
@@ -46,6 +46,10 @@ def table(profile: EntropyProfile, title: str) -> list[Table]:
         for number, value in tool.rounds.items():
             rounds.add_row(Text(name), str(number), interval(value), f"{value.count:,}")
     return [shown, rounds]
+
+
+def _results(tool: ToolProfile) -> str:
+    return f"{tool.results:,} result{'' if tool.results == 1 else 's'}"
 
 
 def sparkline(values: list[float], highest: float) -> str:
@@ -92,12 +96,12 @@ def draw(file: Path, profile: EntropyProfile, title: str) -> None:
     shown = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
     figure.suptitle(shown, x=0.01, ha="left", fontweight="bold", fontsize=11)
     for number, (name, tool) in enumerate(profile.tools.items()):
-        colour, results = _COLOURS[number % len(_COLOURS)], f"{tool.results:,} result{'s' if tool.results > 1 else ''}"
+        colour = _COLOURS[number % len(_COLOURS)]
         is_one = all(value.questions < 2 for value in tool.at.values())  # then it has no intervals, and says little
         look = {"linestyle": ":", "linewidth": 1.0, "alpha": 0.6} if is_one else {"linewidth": 1.8}
         for side in (-1, 1):
             part = {at: value for at, value in tool.at.items() if at * side > 0 and value.count >= _SHARE * tool.results}
-            label = f"{name} ({results}{', one question' if is_one else ''})" if side > 0 else None
+            label = f"{name} ({_results(tool)}{', one question' if is_one else ''})" if side > 0 else None
             axis.plot(list(part), [v.mean for v in part.values()], color=colour, label=label, marker=".", **look)
             axis.fill_between(
                 list(part),

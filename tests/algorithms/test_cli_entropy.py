@@ -56,6 +56,18 @@ def test_trees_are_read_without_a_policy(tmp_path, capsys):
     assert "does not say whether" in " ".join(capsys.readouterr().out.split())
 
 
+def test_several_tools_fit_into_a_terminal_of_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    tools = ("browser.open", "browser.search", "python")
+    trees = [chain(n, [1.0] * 20, [2.0 + n] * 20, tool) for n in (1, 2, 3) for tool in tools[: 4 - n]]
+    assert main(["entropy", "--run", stored(tmp_path, trees), "--output", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out.partition("mean of the first")[0]
+    assert all(f"{name}  " in table for name in tools)
+    assert "3 results" in table
+    assert "1 result " in table
+    assert "…" not in table
+
+
 @pytest.mark.parametrize(
     ("trees", "reason"),
     [
