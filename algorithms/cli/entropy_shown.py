@@ -98,7 +98,7 @@ def draw(file: Path, profile: EntropyProfile, title: str) -> None:
     for number, (name, tool) in enumerate(profile.tools.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         is_one = all(value.questions < 2 for value in tool.at.values())  # then it has no intervals, and says little
-        look = {"linestyle": ":", "linewidth": 1.0, "alpha": 0.6} if is_one else {"linewidth": 1.8}
+        look: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0, "alpha": 0.6} if is_one else {"linewidth": 1.8}
         for side in (-1, 1):
             part = {at: value for at, value in tool.at.items() if at * side > 0 and value.count >= _SHARE * tool.results}
             label = f"{name} ({_results(tool)}{', one question' if is_one else ''})" if side > 0 else None

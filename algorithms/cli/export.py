@@ -17,11 +17,11 @@ from arpo_envs.errors import unknown_name
 from arpo_envs.screen import readable
 
 from ..durable import sync, sync_all
+from ..policies.served import is_url
 from ..rollout import TextEnv
 from ..tree import RolloutTree, Status
 from .config import TrainConfig
 from .docstrings import with_help
-from .policy_source import is_url
 from .report import gated
 from .stored import Stored, Wanted, stored
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
         raise ConfigError(f"{config.output} exists and is not an empty folder. Name another one, or remove it.")
     try:
-        count, numbers = _write(config, trees, Origin(folder))
+        count, numbers = _write(config, trees, Provenance(folder))
     except OSError as error:
         raise ConfigError(f"{config.output} cannot be written: {error.strerror}. Nothing is left of it.") from error
     Console(highlight=False).print(
@@ -93,7 +93,7 @@ def _require_atif() -> None:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where trees are from.
 
     Args:
@@ -133,7 +133,7 @@ class Origin:
         return None if dialect is None else Spoken(dialect, tuple(members.TOOL_SPECS.through(env)))
 
 
-def _write(config: ExportConfig, trees: Stored, origin: Origin) -> tuple[int, int]:
+def _write(config: ExportConfig, trees: Stored, where: Provenance) -> tuple[int, int]:
     """Writes the folder whole or not at all; returns how many documents it has, and of how many trees.
 
     Raises:
@@ -145,7 +145,7 @@ def _write(config: ExportConfig, trees: Stored, origin: Origin) -> tuple[int, in
     count, numbers = 0, set()
     try:
         temporary.mkdir()
-        for number, name, document in _documents(config, trees, origin):
+        for number, name, document in _documents(config, trees, where):
             (temporary / f"{name}.json").write_text(document, encoding="utf-8", newline="\n")
             count += 1
             numbers.add(number)
@@ -159,7 +159,7 @@ def _write(config: ExportConfig, trees: Stored, origin: Origin) -> tuple[int, in
     return count, len(numbers)
 
 
-def _documents(config: ExportConfig, trees: Stored, origin: Origin) -> Iterator[tuple[int, str, str]]:
+def _documents(config: ExportConfig, trees: Stored, where: Provenance) -> Iterator[tuple[int, str, str]]:
     """Yields a tree's number, the name of a document and its text, one tree after the other.
 
     Raises:
@@ -167,7 +167,7 @@ def _documents(config: ExportConfig, trees: Stored, origin: Origin) -> Iterator[
     """
     from ..tracking.atif import trajectory
 
-    wanted, session = Wanted(config.outcome, config.tool, config.status), origin.folder.resolve().name
+    wanted, session = Wanted(config.outcome, config.tool, config.status), where.folder.resolve().name
     current, prompt = None, 0
     for number in trees.of_step(config.step) if config.step is not None else range(trees.count):
         tree = trees.tree(number)
@@ -178,8 +178,8 @@ def _documents(config: ExportConfig, trees: Stored, origin: Origin) -> Iterator[
         for leaf in _best(tree, kept) if config.leaves == "best" else kept:
             name = f"step-{step:05}-prompt-{prompt:03}-leaf-{places[leaf]:03}"
             try:
-                spoken = None if "dialect" in tree.meta else origin.spoken(tree)
-                made = trajectory(tree, leaf, name=name, session=session, model=origin.model, spoken=spoken)
+                spoken = None if "dialect" in tree.meta else where.spoken(tree)
+                made = trajectory(tree, leaf, name=name, session=session, model=where.model, spoken=spoken)
                 yield number, name, made.model_dump_json(indent=1, exclude_none=True) + "\n"
             except (ConfigError, ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"Tree {number} of {trees.path} cannot be exported: {error}") from error
