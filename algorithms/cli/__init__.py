@@ -10,6 +10,7 @@ COMMANDS = {
     "eval": "Measure a policy on held-out tasks.",
     "show": "Look at a run's trees and transcripts in the terminal.",
     "report": "Write a run's page: curves and trees in one HTML file.",
+    "export": "Write the leaves of a run's trees as documents that other tools read.",
     "entropy": "Plot the entropy of a policy around tool results.",
     "play": "Be the policy: play an environment in the terminal.",
     "envs": "List the environments.",

@@ -1,7 +1,7 @@
 """The rollouts of an evaluation: the parts that training would use, asked block by block."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,23 +95,29 @@ async def answering(
         await policy.close()
 
 
-async def trees_of(config: EvalConfig, folder: Path, starts: Sequence[Start], made: MakeEnv) -> list[RolloutTree]:
-    """Returns the trees of all questions, asked at once.
+async def trees_of(
+    config: EvalConfig, folder: Path, starts: Sequence[Start], made: MakeEnv, look: Callable[[Sequence[RolloutTree]], None]
+) -> list[RolloutTree]:
+    """Returns the trees of all questions: the first is asked by itself, then the others at once.
 
     Args:
         config: of the evaluation, as for `answering`.
         folder: of the model.
         starts: one per question.
         made: makes the environments.
+        look: is shown the first tree before the long work; what it raises ends it.
 
     Raises:
         RolloutError: every single path failed; see `collect`.
     """
     async with answering(config, folder, made, ToolAnswers()) as answer:
-        found = await answer(starts)
-    if found.error is not None:
-        raise found.error
-    return found.trees
+        found = [await answer(starts[:1])]
+        look(found[0].trees)
+        if len(starts) > 1:
+            found.append(await answer(starts[1:], 1))
+    if found[-1].error is not None:
+        raise found[-1].error
+    return [tree for part in found for tree in part.trees]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -31,7 +33,7 @@ from .parts import starting_policy
 from .policy_source import Source, source_of
 
 _TREES = "trees.jsonl.zst"
-_OF_A_POLICY = ("env", "args", "action_tokens", "context_length")
+_OF_A_POLICY = ("policy_args", "model_folder", "engine", "engine_args", "env", "args", "action_tokens", "context_length")
 
 
 @with_help
@@ -41,6 +43,15 @@ class EntropyConfig:
 
     policy: str | None = None
     """As for `arpo eval`, or "embedded" for the start that `arpo train` uses. Not with --run."""
+    policy_args: tuple[str, ...] = ()
+    """Arguments of a policy from another package, each NAME=VALUE."""
+    model_folder: str | None = None
+    """As for `arpo eval`: the model that a server or a policy from another package samples from."""
+    engine: Literal["local", "vllm"] = "local"
+    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own; its entropies, and those
+    of a server behind a URL, are estimates."""
+    engine_args: tuple[str, ...] = ()
+    """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     run: Path | None = None
     """Folder of a run, or a file of trees: these are read instead of asking a policy."""
     env: str | None = None
@@ -70,7 +81,9 @@ class EntropyConfig:
         """Refuses bad values before the work starts."""
         if (self.policy is None) == (self.run is None):
             raise ConfigError("Say what to look at: either --policy, e.g. --policy embedded, or --run with a run or its trees.")
-        if self.run is not None and (unused := [name for name in _OF_A_POLICY if getattr(self, name)]):
+        if self.run is not None and (
+            unused := [name for name in _OF_A_POLICY if getattr(self, name) not in (None, (), "local")]
+        ):
             raise ConfigError(
                 f"--{unused[0].replace('_', '-')} would have no effect: --run reads rollouts that are already made."
             )
@@ -79,11 +92,17 @@ class EntropyConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}: a greedy policy has no entropy.")
+        if self.policy is not None:
+            self.evaluated(self.policy)  # this finds options that contradict each other
 
     def evaluated(self, policy: str) -> EvalConfig:
         """Returns the evaluation whose rollouts are looked at."""
         return EvalConfig(
             policy=policy,
+            policy_args=self.policy_args,
+            model_folder=self.model_folder,
+            engine=self.engine,
+            engine_args=self.engine_args,
             env=self.env,
             args=self.args,
             questions=self.questions,
@@ -127,17 +146,30 @@ def profile_of(trees: Sequence[RolloutTree], tokens: int, seed: int) -> EntropyP
     Raises:
         ConfigError: there is nothing to plot: no tree, no tool result, or no entropy.
     """
-    actions = [node for tree in trees for node in tree.nodes if node.kind == "action"]
-    if not any(any(node.sampled) for node in actions):
+    if not any(any(node.sampled) for tree in trees for node in tree.nodes):
         raise ConfigError("There is nothing to plot: the policy sampled no token.")
-    if not any(any(node.entropies) for node in actions):
-        raise ConfigError("There is nothing to plot: every entropy is 0. The policy gives none, or it was greedy.")
+    require_entropies(trees, "The policy")
     profile = entropy_profile(trees, tokens=tokens, seed=seed)
     if not profile.tools:
         raise ConfigError(
             f"There is nothing to plot: no tool was called in {len(trees)} questions. Look at some with `arpo eval --show 3`."
         )
     return profile
+
+
+def require_entropies(trees: Sequence[RolloutTree], policy: str) -> None:
+    """Checks that a policy gives entropies, if it has sampled anything.
+
+    Args:
+        trees: some that it sampled.
+        policy: what to call it.
+
+    Raises:
+        ConfigError: all are 0.
+    """
+    drawn = [node.entropies for tree in trees for node in tree.nodes if any(node.sampled)]
+    if drawn and not any(map(any, drawn)):
+        raise ConfigError(f"There is nothing to plot: every entropy is 0. {policy} gives none, or it was greedy.")
 
 
 def _kept(run: Path) -> tuple[list[RolloutTree], str, str]:
@@ -166,7 +198,8 @@ def _sampled(config: EntropyConfig) -> tuple[list[RolloutTree], str, str]:
     folder, env, words = evaluation.resolved()
     questions = asked(evaluation, env, words)
     made_env = env_maker(env, dict(questions.options))
-    trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env))
+    look = partial(require_entropies, policy=f"The policy {config.policy}")
+    trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env, look))
     source = source_of(evaluation, usual=None)
     return trees, f"{config.policy} on {env} {' '.join(words)}", estimate_of(source)
 

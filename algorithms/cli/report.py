@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `arpo report`."""
     config = tyro.cli(ReportConfig, args=list(arguments), prog="arpo report", description="Write a run's page: one HTML file.")
     folder = config.run if config.run.is_dir() else config.run.parent
-    if not config.include_gated and (name := _gated(folder)) is not None:
+    if not config.include_gated and (name := gated(folder)) is not None:
         raise ConfigError(
             f"The questions of this run are from {name}, which must not be passed on, and a page holds them. "
             "For your own eyes: --include-gated."
@@ -110,7 +110,7 @@ def _vocabulary(folder: Path, ids: Iterable[int]) -> Mapping[int, str] | None:
     return {one: str(tokenizer.decode([one], skip_special_tokens=False)) for one in sorted(ids)}
 
 
-def _gated(folder: Path) -> str | None:
+def gated(folder: Path) -> str | None:
     """Returns the title of the gated benchmark that a run's questions are from, as its configuration says."""
     file = folder / "config.json"
     if not file.is_file():

@@ -36,7 +36,7 @@ class Stored:
         """
         try:
             found = read_tree(self.path, number)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"Tree {number} of {self.path} cannot be read: {error}") from error
         return found if found.frozen else found.freeze()
 

@@ -6,7 +6,7 @@ several algorithms. A `Judge` says whether answers are right.
 """
 
 from .against import compared
-from .around_results import Average, EntropyProfile, entropy_profile
+from .around_results import Average, EntropyProfile, ToolProfile, entropy_profile
 from .attempt_file import AttemptFile, read_attempts
 from .attempts import Attempt, Grade, Graded, attempts_of
 from .bootstrap import bootstrap_intervals
@@ -40,6 +40,7 @@ __all__ = [
     "Judgement",
     "Prices",
     "ServedJudge",
+    "ToolProfile",
     "ask",
     "attempts_of",
     "bootstrap_intervals",

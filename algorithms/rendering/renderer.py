@@ -1,7 +1,7 @@
 """What a renderer is: the only thing through which text becomes tokens, and tokens text."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from arpo_envs import ToolSpec, members
 
@@ -28,6 +28,11 @@ NO_ROOM = Encoded((), "", cut=True, fits=False)
 
 REWRITES: members.Member[Sequence[str]] = members.Member("rewrites", ())
 """Earlier turns that a renderer's chat template changes, in words; with any of them it may only evaluate."""
+
+CALLS: members.Member[Any] = members.Member("calls", None)
+"""The `CallFormat` in which the model writes calls, which `action` translates; trees keep its name."""
+WITH_INSTRUCTIONS: members.Member[bool] = members.Member("with_instructions", False)
+"""Whether the first prompt holds the environment's instructions, so that trees keep them as well."""
 
 
 @runtime_checkable

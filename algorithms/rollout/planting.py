@@ -4,12 +4,13 @@ Also the first prompt itself: its tokens, and whether they leave room for an ans
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from arpo_envs import ConfigError, ForkLevel, fork_level, members
 
 from ..branching.strategy import Grow
 from ..policies import Policy
-from ..rendering.renderer import Renderer
+from ..rendering.renderer import CALLS, WITH_INSTRUCTIONS, Renderer
 from ..rendering.text import require_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
 from .growth import Growth
@@ -58,6 +59,7 @@ async def _open(growth: Growth) -> bool:
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)
+    growth.tree.meta |= spoken(env, run.renderer)
     try:
         tokens = prompt(env, text, run.renderer)
     except Exception as error:  # noqa: BLE001  # on this text; others may work
@@ -150,6 +152,24 @@ def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:
     """Returns the tokens of an episode's first prompt."""
     instructions = str(members.INSTRUCTIONS.through(env) or "")
     return tuple(renderer.start(instructions, text, tuple(members.TOOL_SPECS.through(env) or ())))
+
+
+def spoken(env: TextEnv, renderer: Renderer) -> dict[str, Any]:
+    """Returns what it takes to read a tree's actions later, as JSON values; nothing where no dialect is spoken.
+
+    Args:
+        env: gives the dialect and the tools.
+        renderer: says whether the model was shown the instructions, and whether it writes calls in a format of its own.
+    """
+    dialect = members.DIALECT.through(env)
+    if dialect is None:
+        return {}
+    found = {"dialect": dialect.name, "tools": [spec.function() for spec in members.TOOL_SPECS.through(env)]}
+    if (calls := CALLS.of(renderer)) is not None:
+        found["calls"] = calls.name
+    if WITH_INSTRUCTIONS.of(renderer) and (instructions := str(members.INSTRUCTIONS.through(env) or "")):
+        found["instructions"] = instructions
+    return found
 
 
 def too_long(length: int, reserve: int, context_length: int) -> ConfigError | None:

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -231,9 +232,9 @@ def node(key: tuple[int, ...], parent: int, tokens: Sequence[int] = (), **fields
     return Node(key=key, parent=parent, **(blank | fields))
 
 
-def build(*nodes: Node, freeze: bool = True) -> RolloutTree:
+def build(*nodes: Node, freeze: bool = True, meta: Mapping[str, Any] = MappingProxyType({})) -> RolloutTree:
     """Returns a tree of nodes whose `parent_at` is the parent's end where it was left out."""
-    tree = RolloutTree("toy")
+    tree = RolloutTree("toy", dict(meta))
     for new in nodes:
         if new.parent != NO_PARENT and new.parent_at == 0:
             object.__setattr__(new, "parent_at", len(tree.nodes[new.parent].tokens))

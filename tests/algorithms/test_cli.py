@@ -71,6 +71,7 @@ def test_help_names_every_command(words, capsys):
         "sft",
         "eval",
         "entropy",
+        "export",
         "play",
         "envs",
         "algorithms",
@@ -91,8 +92,8 @@ def test_every_command_explains_itself(command, capsys):
     [
         (
             "trian",
-            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, new, play, report, serve-search, sft, show, "
-            "study, train. Did you mean 'train'?",
+            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, export, new, play, report, serve-search, sft, "
+            "show, study, train. Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),

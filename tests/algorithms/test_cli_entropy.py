@@ -1,13 +1,34 @@
 """`arpo entropy`: of a policy, of a run's trees, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_entropy_profile import chain
 
 from algorithms.cli import main
+from algorithms.models.loading import load_policy
+from algorithms.policies.local import LocalPolicy
 from algorithms.tracking.trees import write_trees
+
+
+class Scaled(LocalPolicy):
+    """Our own engine with other entropies."""
+
+    factor, asked = 1.0, 0
+
+    async def generate(self, context, params, *, seed, offset=0, tail=""):
+        Scaled.asked += 1
+        found = await super().generate(context, params, seed=seed, offset=offset, tail=tail)
+        return replace(found, entropies=tuple(self.factor * entropy for entropy in found.entropies))
+
+
+def scaled(*, folder: Path, tokenizer: Any, context_length: int, device: str, factor: float = 1.0) -> Scaled:
+    policy = Scaled(load_policy(folder)[0], tokenizer, device=device, context_length=context_length)
+    policy.factor = factor
+    return policy
 
 
 def stored(folder: Path, trees) -> str:
@@ -35,6 +56,18 @@ def test_trees_are_read_without_a_policy(tmp_path, capsys):
     assert "does not say whether" in " ".join(capsys.readouterr().out.split())
 
 
+def test_several_tools_fit_into_a_terminal_of_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    tools = ("browser.open", "browser.search", "python")
+    trees = [chain(n, [1.0] * 20, [2.0 + n] * 20, tool) for n in (1, 2, 3) for tool in tools[: 4 - n]]
+    assert main(["entropy", "--run", stored(tmp_path, trees), "--output", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out.partition("mean of the first")[0]
+    assert all(f"{name}  " in table for name in tools)
+    assert "3 results" in table
+    assert "1 result " in table
+    assert "…" not in table
+
+
 @pytest.mark.parametrize(
     ("trees", "reason"),
     [
@@ -55,6 +88,10 @@ def test_where_there_is_nothing_to_plot_it_says_so(trees, reason, tmp_path, caps
         ("", "either --policy"),
         ("--policy embedded --run .", "either --policy"),
         ("--run . --env ARPO/SearchMini-v0", "--env would have no effect"),
+        ("--run . --engine vllm", "--engine would have no effect"),
+        ("--policy embedded --engine-args dtype=float32", "they belong to --engine vllm"),
+        ("--policy embedded --policy-args word=y", "--policy-args would have no effect"),
+        ("--policy embedded --model-folder x", "--model-folder would have no effect"),
         ("--run nowhere", "There is no file nowhere"),
         ("--policy embedded --temperature 0", "temperature must be above 0"),
         ("--policy embedded --tokens 0", "tokens must be at least 1"),
@@ -69,3 +106,15 @@ def test_mistakes_are_explained(words, reason, capsys, tmp_path, monkeypatch):
     assert status == 2
     assert reason in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_policy_without_entropies_is_named_after_the_first_question(tiny_policy, tmp_path, capsys):
+    words = ["--policy", "test_cli_entropy:scaled", "--model-folder", str(tiny_policy), "--action-tokens", "8"]
+    words += ["--questions", "6", "--samples", "1", "--context-length", "256", "--output", str(tmp_path / "out")]
+    refused, asked = "every entropy is 0. The policy test_cli_entropy:scaled gives none", {}
+    for factor in (0, 1):
+        Scaled.asked = 0
+        main(["entropy", *words, "--policy-args", f"factor={factor}"])
+        assert (refused in " ".join(capsys.readouterr().err.split())) == (factor == 0)
+        asked[factor] = Scaled.asked
+    assert 0 < asked[0] < asked[1], "the other five are not asked"

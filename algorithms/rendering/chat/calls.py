@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from arpo_envs.errors import unknown_name
+
 from .template import QUESTION, ChatTemplate, user
 
 
@@ -111,6 +113,18 @@ def _translated(text: str, start: int) -> tuple[str, int] | None:
 
 
 HERMES, LLAMA3 = Hermes(), Llama3()
+_FORMATS: Mapping[str, CallFormat] = {known.name: known for known in (HERMES, LLAMA3)}
+
+
+def named_format(name: str) -> CallFormat:
+    """Returns the format of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _FORMATS:
+        raise unknown_name("call format", name, _FORMATS)
+    return _FORMATS[name]
 
 
 def native_format(template: ChatTemplate) -> CallFormat | None:
@@ -128,4 +142,4 @@ def native_format(template: ChatTemplate) -> CallFormat | None:
     if text is None:
         return None
     written = text.partition(QUESTION)[2]
-    return next((known for known in (HERMES, LLAMA3) if known.call("dummylookup", arguments) in written), None)
+    return next((known for known in _FORMATS.values() if known.call("dummylookup", arguments) in written), None)
