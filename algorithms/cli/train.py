@@ -19,7 +19,7 @@ from rich.markup import escape
 from arpo_envs import ConfigError
 
 from ..agreement import Agreement, check
-from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
+from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save, save_best
 from ..durable import sync
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
@@ -32,6 +32,7 @@ from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .budget import CallBudget
 from .config import OPTIONS, TrainConfig, describe_algorithm
+from .evaluations import Evaluations, Record, brief
 from .flat import parsed
 from .groups import GROUPS
 from .kept import Kept
@@ -138,14 +139,16 @@ async def _train(
         await _ready(config, run, parts, done, progress)
         with closing(Tracked(config, run, first, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))) as tracked:
             before = await _measured(run / "before.json", config, parts, progress)
-            progress.note(f"before: {_brief(before)}")
+            progress.note(f"before: {brief(before)}")
             tracked.held_out("before", before)
-            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals):
+            evaluations = _evaluations(config, run, start, parts, before, progress)
+            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals, evaluations):
                 word = "Saved" if (run / "policy").exists() else "Interrupted"
                 console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
             after = await _measured(run / "after.json", config, parts, progress)
-            progress.note(f"after:  {_brief(after)}")
+            progress.note(f"after:  {brief(after)}")
+            evaluations.take(newest_step(run), after)
             closed = await _closed_book(config, parts, progress)
             tracked.held_out("after", after | {"closed_book": closed})
             if told := tools.told():
@@ -348,7 +351,3 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
     except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None
-
-
-def _brief(record: dict[str, Any]) -> str:
-    return f"held-out success {record['sampled']:.3f} sampled, {record['greedy']:.3f} greedy"
