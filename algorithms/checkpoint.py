@@ -135,9 +135,7 @@ def _written(run: Path, what: str, command: str) -> Iterator[Path]:
         ) from error
 
 
-def _write_policy(
-    folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None, beside: Sequence[Path]
-) -> None:
+def _write_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None, beside: Sequence[Path]) -> None:
     save_policy(folder, model, tokenizer, weights)
     for file in beside:
         if file.is_file():

@@ -17,7 +17,7 @@ from ..tree import RolloutTree
 from .asked import Asked, asked, chosen
 from .config import TrainConfig
 from .environments import env_maker
-from .eval_config import EvalConfig
+from .eval_config import EvalConfig, run_measured
 from .graded import Grader
 from .parts import dialect_of, renderer_for
 from .progress import Progress

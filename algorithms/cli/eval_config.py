@@ -6,6 +6,7 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
+from ..checkpoint import BEST
 from ..evaluation import Prices
 from .asked import chosen
 from .config import TrainConfig

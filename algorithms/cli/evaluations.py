@@ -20,6 +20,7 @@ class Evaluations:
     Args:
         every: steps between evaluations; 0 for none, and then no policy is kept.
         run: its folder.
+        before: the results of the policy before its first step.
         measure: returns the results of the policy as it is; called with a name for the evaluation.
         keep: writes the policy as it is as the best one.
         progress: where results are reported.
@@ -29,11 +30,13 @@ class Evaluations:
         self,
         every: int,
         run: Path,
+        before: Record,
         measure: Callable[[str], Awaitable[Record]],
         keep: Callable[[Best], None],
         progress: Progress,
     ) -> None:
-        self._every, self._run, self._measure, self._keep, self._progress = every, run, measure, keep, progress
+        self._every, self._run, self._before = every, run, before
+        self._measure, self._keep, self._progress = measure, keep, progress
 
     async def due(self, step: int) -> dict[str, float]:
         """Evaluates a policy that has taken some steps, if it is time to.
@@ -41,13 +44,15 @@ class Evaluations:
         An evaluation that fails is reported, and the run goes on without it.
 
         Args:
-            step: how many it has taken; that without any is evaluated elsewhere.
+            step: how many it has taken.
 
         Returns:
             the metrics of the step that comes next, whose rollouts are those of the same policy.
         """
-        if not self._every or step % self._every or not step:
+        if not self._every or step % self._every:
             return {}
+        if not step:
+            return self.take(step, self._before)
         try:
             record = await self._measure(f"step {step}")
         except Exception as error:  # noqa: BLE001  # one figure among others
@@ -83,8 +88,8 @@ def as_metrics(record: Record) -> dict[str, float]:
     Args:
         record: as in before.json.
 
-    >>> as_metrics({"sampled": 0.5, "sampled_interval": [0.25, 0.75], "sampled/Toy-v0": 1.0, "sampled_interval/Toy-v0": [0.5, 1.0]})
-    {'held_out/sampled': 0.5, 'held_out/sampled_low': 0.25, 'held_out/sampled_high': 0.75, 'held_out/sampled/Toy-v0': 1.0, 'held_out/sampled_low/Toy-v0': 0.5, 'held_out/sampled_high/Toy-v0': 1.0}
+    >>> as_metrics({"sampled": 0.5, "sampled_interval/Toy-v0": [0.25, 0.75]})
+    {'held_out/sampled': 0.5, 'held_out/sampled_low/Toy-v0': 0.25, 'held_out/sampled_high/Toy-v0': 0.75}
     """
     found = {}
     for name, value in record.items():
