@@ -91,7 +91,7 @@ def as_metrics(record: Record) -> dict[str, float]:
     >>> as_metrics({"sampled": 0.5, "sampled_interval/Toy-v0": [0.25, 0.75]})
     {'held_out/sampled': 0.5, 'held_out/sampled_low/Toy-v0': 0.25, 'held_out/sampled_high/Toy-v0': 0.75}
     """
-    found = {}
+    found: dict[str, float] = {}
     for name, value in record.items():
         if "_interval" in name:
             ends = zip(("_low", "_high"), value, strict=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_toys import Document
 from test_checkpoint import Folder
 from test_cli_train import arguments, logged, said, same, summary, weights
 
@@ -107,6 +108,12 @@ def test_the_best_policy_is_measured_where_its_run_was(evaluated, tmp_path):
     file = tmp_path / "eval.json"
     assert main(["eval", "--policy", str(run / "best"), "--questions", "2", "--json", str(file)]) == 0
     assert json.loads(file.read_text(encoding="utf-8"))["args"] == "cities_per_country=4 split=test"
+
+
+def test_the_page_of_the_run_has_the_curve(evaluated, tmp_path):
+    assert main(["report", str(evaluated[0]), "--output", str(tmp_path / "report.html")]) == 0
+    metrics = Document((tmp_path / "report.html").read_text(encoding="utf-8")).data("index")["metrics"]
+    assert [line["held_out/sampled"] for line in metrics if "held_out/sampled" in line] == [0.25, 0.5]
 
 
 def test_a_negative_number_is_refused(tmp_path, capsys):
