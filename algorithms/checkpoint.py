@@ -190,10 +190,10 @@ def save_best(
 
 
 def best(run: Path) -> Best | None:
-    """Returns what `save_best` wrote last, or None if there is nothing."""
+    """Returns what `save_best` wrote last, or None if there is nothing, or it is damaged."""
     try:
         return Best(**json.loads((run / BEST / _SCORE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None
 
 

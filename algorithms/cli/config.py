@@ -98,7 +98,7 @@ class TrainConfig:
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
-    """Held-out questions asked before and after training."""
+    """How many held-out questions an evaluation asks; there is one before training, and one after it."""
     eval_every: int = 0
     """Steps between further evaluations while the run trains, which keep the best policy so far in the run's folder as "best";
     0 for none. They change nothing of what is learned."""

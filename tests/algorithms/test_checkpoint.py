@@ -132,6 +132,15 @@ def test_a_crash_in_the_middle_leaves_the_best_policy_before_it(where, step, tmp
     assert latest(tmp_path).step == 1, "the best policy is no checkpoint"
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"step": 1}', '{"ste'])
+def test_a_damaged_score_counts_as_none_and_is_written_again(text, tmp_path):
+    kept_best(tmp_path, 1)
+    (tmp_path / "best" / "best.json").write_text(text, encoding="utf-8")
+    assert best(tmp_path) is None
+    kept_best(tmp_path, 1)
+    assert best(tmp_path) == Best(1, 0.5)
+
+
 def test_half_a_checkpoint_is_not_taken_for_one(tmp_path):
     saved(tmp_path, 1)
     (tmp_path / "checkpoints" / "step-000002").mkdir()  # somebody copied half a run
