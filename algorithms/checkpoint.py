@@ -5,6 +5,7 @@ run/checkpoints/step-000040/learner.pt     optimizer
 run/checkpoints/step-000040/state.json     how far the run is
 run/checkpoints/step-000040/manifest.json  sizes and checksums of all these
 run/policy -> checkpoints/step-000040/policy
+run/best -> checkpoints/best-000030        the best policy so far as another such folder, with best.json
 """
 
 import errno
@@ -13,7 +14,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from .models.loading import load_tokenizer, without_bars
 
 log = logging.getLogger(__name__)
 
-_MANIFEST, _STATE, _LEARNER = "manifest.json", "state.json", "learner.pt"
+BEST = "best"
+"""The best policy of a run, in its folder."""
+_MANIFEST, _STATE, _LEARNER, _SCORE = "manifest.json", "state.json", "learner.pt", "best.json"
 _FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "A file may not grow further"}
 
 
@@ -93,32 +97,104 @@ def save(
         Unsaved: there is no room, or no permission.
     """
     home = run / "checkpoints"
-    final, temporary = home / _name(step), home / f".{_name(step)}.tmp"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        save_policy(temporary / "policy", model, tokenizer, weights)
-        for file in beside:
-            if file.is_file():
-                shutil.copyfile(file, temporary / "policy" / file.name)
+    final = home / _name(step)
+    with _written(run, f"the checkpoint of step {step}", command) as temporary:
+        _write_policy(temporary / "policy", model, tokenizer, weights, beside)
         torch.save(dict(learner_state), temporary / _LEARNER)
         (temporary / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (temporary / _MANIFEST).write_text(json.dumps(checksums(temporary)), encoding="utf-8")
         sync_all(temporary)
         _replace(temporary, final)
-        _point(run, final)
+        _point(run / "policy", final / "policy")
+    for old in _numbered(home)[:-keep]:
+        shutil.rmtree(old)
+    return Checkpoint(final, step, dict(state))
+
+
+@contextmanager
+def _written(run: Path, what: str, command: str) -> Iterator[Path]:
+    """Gives the name of a folder beside the checkpoints, to be filled and renamed; nothing is left of it if this fails.
+
+    Raises:
+        Unsaved: there is no room, or no permission.
+    """
+    home = run / "checkpoints"
+    temporary = home / ".new.tmp"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = no_room(error) or (f"{type(error).__name__} {error}" if isinstance(error, OSError) else None)
         if reason is None:
             raise
         raise Unsaved(
-            f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
-            f"continue with: {command} --resume {run}"
+            f"{reason}: {what} could not be written to {home}. Older ones are intact. Make room, and continue with: "
+            f"{command} --resume {run}"
         ) from error
-    for old in _numbered(home)[:-keep]:
-        shutil.rmtree(old)
-    return Checkpoint(final, step, dict(state))
+
+
+def _write_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None, beside: Sequence[Path]) -> None:
+    save_policy(folder, model, tokenizer, weights)
+    for file in beside:
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The policy of a run that did best in an evaluation.
+
+    Args:
+        step: steps that it has taken.
+        success: that it reached.
+    """
+
+    step: int
+    success: float
+
+
+def save_best(
+    run: Path,
+    found: Best,
+    model: Any,
+    tokenizer: Any,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    beside: Sequence[Path] = (),
+) -> None:
+    """Writes a policy atomically and to the disk itself, points `run/best` at it and drops the one before.
+
+    Args:
+        run: folder of the run.
+        found: how far it is and how well it did, written as best.json beside the model.
+        model: see `save`, as for the rest.
+        tokenizer: has `save_pretrained`.
+        weights: the model's, where they differ from its state dict.
+        beside: files to copy into the folder, where they exist.
+
+    Raises:
+        Unsaved: there is no room, or no permission.
+    """
+    final = run / "checkpoints" / f"best-{found.step:06d}"
+    with _written(run, f"the best policy, that of step {found.step},", "arpo train") as temporary:
+        _write_policy(temporary, model, tokenizer, weights, beside)
+        (temporary / _SCORE).write_text(json.dumps(asdict(found)), encoding="utf-8")
+        sync_all(temporary)
+        _replace(temporary, final)
+        _point(run / BEST, final)
+    for old in final.parent.glob("best-*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def best(run: Path) -> Best | None:
+    """Returns what `save_best` wrote last, or None if there is nothing, or it is damaged."""
+    try:
+        return Best(**json.loads((run / BEST / _SCORE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _name(step: int) -> str:
@@ -155,7 +231,7 @@ def _replace(temporary: Path, final: Path) -> None:
 
 def _recover(home: Path) -> None:
     """Puts back what was moved aside for a newer one that never came."""
-    for aside in home.glob(".step-*.old"):
+    for aside in home.glob(".*.old"):
         final = home / aside.name[1:].removesuffix(".old")
         if final.exists():
             shutil.rmtree(aside, ignore_errors=True)
@@ -163,13 +239,13 @@ def _recover(home: Path) -> None:
             os.replace(aside, final)
 
 
-def _point(run: Path, final: Path) -> None:
-    """Points `run/policy` at a checkpoint."""
-    link = run / ".policy.tmp"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path("checkpoints") / final.name / "policy", target_is_directory=True)
-    os.replace(link, run / "policy")
-    sync(run)
+def _point(link: Path, folder: Path) -> None:
+    """Points a link in a run's folder at a folder below it."""
+    new = link.with_name(f".{link.name}.tmp")
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
+    os.replace(new, link)
+    sync(link.parent)
 
 
 def save_policy(folder: Path, model: Any, tokenizer: Any, weights: Mapping[str, Any] | None = None) -> None:
@@ -211,7 +287,7 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
                 tell(f"Checkpoint {other.name} is damaged ({why}) and was put aside; continuing from {path.name}.")
                 _put_aside(other)
             if damaged:
-                _point(run, path)
+                _point(run / "policy", path / "policy")
             return found
         damaged.append((path, found))
     if damaged:

@@ -17,7 +17,7 @@ from ..tree import RolloutTree
 from .asked import Asked, asked, chosen
 from .config import TrainConfig
 from .environments import env_maker
-from .eval_config import EvalConfig
+from .eval_config import EvalConfig, run_measured
 from .graded import Grader
 from .parts import dialect_of, renderer_for
 from .progress import Progress
@@ -223,9 +223,8 @@ def begun(config: EvalConfig, sitting: Sitting, folder: Path, records: Path | No
 
 def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     """Returns the lengths to evaluate with: those asked for, those of the run, or what `arpo train` would choose."""
-    home = Path(config.source.model)
-    is_run = folder == home / "policy" and (home / "config.json").is_file()
-    run = TrainConfig.load(home) if is_run else TrainConfig()
+    home = run_measured(Path(config.source.model))
+    run = TrainConfig.load(home) if home is not None else TrainConfig()
     action_tokens = config.action_tokens or (run.limits.action_tokens if run.limits is not None else None)
     limits = Limits(action_tokens=action_tokens) if action_tokens is not None else None
     context_length = config.context_length or run.context_length

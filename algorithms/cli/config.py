@@ -98,7 +98,10 @@ class TrainConfig:
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
-    """Held-out questions asked before and after training."""
+    """How many held-out questions an evaluation asks; there is one before training, and one after it."""
+    eval_every: int = 0
+    """Steps between further evaluations while the run trains, which keep the best policy so far in the run's folder as "best";
+    0 for none. They change nothing of what is learned."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     seed: int = 1
@@ -136,8 +139,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if isinstance(self.keep_trees, int) and self.keep_trees < 1:
             raise ConfigError(f"keep_trees must be all, none or a number of at least 1, got {self.keep_trees}.")
-        if self.steps < 0:
-            raise ConfigError(f"steps must not be negative, got {self.steps}.")
+        for name in ("steps", "eval_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.learner is not None and self.learner.minibatches > self.prompts:
             wrong = f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches."
             raise ConfigError(f"{wrong} Give no more --minibatches than --prompts.")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from arpo_envs import ConfigError
 
+from ..checkpoint import BEST
 from ..evaluation import Prices
 from .asked import chosen
 from .config import TrainConfig
@@ -143,12 +144,23 @@ class EvalConfig:
             ConfigError: there is no model folder.
         """
         source = self.source
-        home, env, arguments = Path(source.model), self.env, self.args
+        run, env, arguments = run_measured(Path(source.model)), self.env, self.args
         benchmark = chosen(self)
         if benchmark is not None:
             return measured_folder(source), env or benchmark.env, arguments
-        if env is None and (home / "policy").is_dir() and (home / "config.json").is_file():
-            run = TrainConfig.load(home)
-            env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
+        if env is None and run is not None:
+            trained = TrainConfig.load(run)
+            env, arguments = trained.env, arguments or (*trained.env_args, *trained.eval_args)
         folder = measured_folder(source)
         return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
+
+
+def run_measured(folder: Path) -> Path | None:
+    """Returns the folder of the run whose policy is measured, None for a model by itself.
+
+    Args:
+        folder: of the run, for its newest policy, or `best` in it.
+    """
+    if folder.name == BEST and TrainConfig.is_in(folder.parent):
+        return folder.parent
+    return folder if (folder / "policy").is_dir() and (folder / "config.json").is_file() else None

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from arpo_envs import members
 
+from ..checkpoint import BEST, Best
 from .config import TrainConfig
 from .environments import arguments_of
 from .results import write_json
@@ -29,6 +30,7 @@ def report(
     closed_book: float | None,
     seconds: float,
     console: Console,
+    kept: Best | None = None,
 ) -> None:
     """Writes summary.json and training.png into the run's folder and prints the table.
 
@@ -40,16 +42,20 @@ def report(
         closed_book: held-out success without tools, sampled.
         seconds: how long the run took, including cold start and evaluations.
         console: where to print.
+        kept: the best policy; None if none was kept.
     """
     metrics = _logged(run / "metrics.jsonl") if config.steps else []
     summary = summarise(config, before, after, closed_book, majority(config), metrics, seconds)
+    if kept is not None:
+        summary |= {"best_step": kept.step, "success_best_sampled": kept.success}
     write_json(run / "summary.json", summary)
     if metrics:
         plot(run / "training.png", metrics, summary)
     console.print(table(before, after, summary))
     for line in advice(summary, arguments_of(config.env)):
         console.print(f"• {line}", highlight=False)
-    console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl.zst, policy/", highlight=False)
+    folders = "policy/" if kept is None else f"policy/, {BEST}/"
+    console.print(f"\n{run}/: summary.json, training.png, metrics.jsonl, trees.jsonl.zst, {folders}", highlight=False)
 
 
 def _logged(file: Path) -> list[dict[str, float]]:
@@ -120,6 +126,8 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any], summary: Mapping[
             (low, high), was = after[f"{name}_interval/{env}"], before.get(f"{name}/{env}")
             cells = "–" if was is None else f"{was:.3f}", f"{after[f'{name}/{env}']:.3f}", f"{low:.3f} – {high:.3f}"
             shown.add_row(f"  {env}", *cells, style="dim")
+    if "best_step" in summary:
+        shown.add_row(f"best, sampled (step {summary['best_step']})", "", f"{summary['success_best_sampled']:.3f}", "")
     for name, key in (("without tools", "success_closed_book"), ("majority answer", "success_majority")):
         shown.add_row(name, "", "–" if summary[key] is None else f"{summary[key]:.3f}", "")
     shown.add_section()
@@ -169,6 +177,10 @@ def plot(file: Path, metrics: Sequence[Mapping[str, float]], summary: Mapping[st
     success = np.array([m["success"] for m in metrics])
     curve.plot(steps, success, color="#9ecae1", linewidth=1, label="of each step")
     curve.plot(steps, _smooth(success), color="#08519c", linewidth=2, label=f"mean of the last {_LAST} steps")
+    held_out = [(m["step"], m["held_out/sampled"]) for m in metrics if "held_out/sampled" in m]
+    if held_out:
+        asked, reached = zip(*held_out, (steps[-1] + 1, summary["success_after_sampled"]), strict=True)
+        curve.plot(asked, reached, "o-", color="#e6550d", markersize=4, label="held-out questions, sampled")
     curve.legend(loc="lower right", frameon=False)
     curve.set(title="success while training", xlabel="step", ylim=(0, 1.02))
     executed = np.array([m["executed_tool_calls_per_prompt"] for m in metrics])

@@ -19,7 +19,7 @@ from rich.markup import escape
 from arpo_envs import ConfigError
 
 from ..agreement import Agreement, check
-from ..checkpoint import Checkpoint, Unsaved, latest, no_room, save
+from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save, save_best
 from ..durable import sync
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
@@ -32,6 +32,7 @@ from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .budget import CallBudget
 from .config import OPTIONS, TrainConfig, describe_algorithm
+from .evaluations import Evaluations, Record, brief
 from .flat import parsed
 from .groups import GROUPS
 from .kept import Kept
@@ -52,7 +53,7 @@ from .policy_source import policy_folder
 from .progress import Progress
 from .results import write_json
 from .resume import resumed, start_of
-from .signals import Signals
+from .signals import BrokenOff, Signals
 from .summary import report
 from .tools import FILE, ToolAnswers, require_answerable
 from .tracked import METRICS, Tracked, require_tracker
@@ -138,19 +139,22 @@ async def _train(
         await _ready(config, run, parts, done, progress)
         with closing(Tracked(config, run, first, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))) as tracked:
             before = await _measured(run / "before.json", config, parts, progress)
-            progress.note(f"before: {_brief(before)}")
+            progress.note(f"before: {brief(before)}")
             tracked.held_out("before", before)
-            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals):
+            evaluations = _evaluations(config, run, start, parts, before, progress)
+            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals, evaluations):
                 word = "Saved" if (run / "policy").exists() else "Interrupted"
                 console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
             after = await _measured(run / "after.json", config, parts, progress)
-            progress.note(f"after:  {_brief(after)}")
+            progress.note(f"after:  {brief(after)}")
+            evaluations.take(newest_step(run), after)
             closed = await _closed_book(config, parts, progress)
             tracked.held_out("after", after | {"closed_book": closed})
             if told := tools.told():
                 progress.note(told)
-            report(config, run, before, after, closed, time.perf_counter() - began, console)
+            kept = best(run) if config.eval_every else None
+            report(config, run, before, after, closed, time.perf_counter() - began, console, kept)
             tracked.report()
     finally:
         await parts.policy.close()
@@ -190,6 +194,7 @@ async def _loop(
     origin: float,
     tracked: Tracked,
     signals: Signals,
+    evaluations: Evaluations,
 ) -> bool:
     """Takes the steps that are left; False if it was interrupted (and saved)."""
     first = done.step if done is not None else 0
@@ -202,14 +207,16 @@ async def _loop(
         for name in _GROWING:
             if (run / name).is_file():
                 sync(run / name)
-        beside, weights = [start / MARK], parts.learner.weights() if parts.learner.config.lora is not None else None
         state = {"seconds": time.perf_counter() - origin, "branching": parts.trainer.adaptation.memory}
-        save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), state, weights=weights, beside=beside)
+        save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), state, **_more(start, parts))
 
     kept = Kept(checkpoint, run, first if done is not None else None)
     patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")
     with signals.during_steps(), kept.whatever_happens():
         for step in range(first if not budget.is_spent else config.steps, config.steps):
+            held_out = await signals.breaking_off(evaluations.due(step))
+            if signals.asked:
+                raise BrokenOff
             with kept.during(step, parts.learner):
                 result = await signals.breaking_off(parts.trainer.learn(step))
                 budget.spend(result.metrics)
@@ -219,7 +226,7 @@ async def _loop(
                     write_trees(run / TREES, result.trees)
                 if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, is_last):
                     forget_trees_before(run / TREES, step + 1 - config.keep_trees)
-                tracked.step(step, result)
+                tracked.step(step, replace(result, metrics=result.metrics | held_out))
             await signals.breaking_off(parts.trainer.load(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
             if is_last:
@@ -235,6 +242,27 @@ async def _loop(
         return not signals.is_urgent
     await signals.tidy()
     return False
+
+
+def _more(start: Path, parts: Parts) -> dict[str, Any]:
+    """Returns what a saved policy needs besides its model and tokenizer."""
+    weights = parts.learner.weights() if parts.learner.config.lora is not None else None
+    return {"weights": weights, "beside": [start / MARK]}
+
+
+def _evaluations(config: TrainConfig, run: Path, start: Path, parts: Parts, before: Record, progress: Progress) -> Evaluations:
+    """Returns the evaluations of a run while it trains."""
+
+    async def measure(part: str) -> Record:
+        try:
+            return await _measure(config, parts, part, progress)
+        finally:
+            await _forget(parts)  # so that the next step is as it would be without
+
+    def keep(found: Best) -> None:
+        save_best(run, found, parts.model, parts.tokenizer, **_more(start, parts))
+
+    return Evaluations(config.eval_every, run, before, measure, keep, progress)
 
 
 def _is_time_to_forget(kept: int, done: int, is_last: bool) -> bool:
@@ -296,11 +324,17 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
     with suppress(FileNotFoundError, ValueError):  # if the file is damaged, it is measured again
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return stored
+    record = await _measure(config, parts, file.stem, progress)
+    write_json(file, record)
+    return record
+
+
+async def _measure(config: TrainConfig, parts: Parts, part: str, progress: Progress) -> dict[str, Any]:
+    """Returns sampled and greedy held-out success of the policy as it is; `part` of the run is what it is measured for."""
     record: dict[str, Any] = {}
     for name, temperature in (("sampled", parts.trainer.limits.temperature), ("greedy", 0.0)):
         progress.note(f"asking {config.eval_questions} held-out questions, {name}")
-        part = f"{file.stem}, {name}"
-        result = await _ask(config, parts, temperature, part=part, failures=parts.trainer.failures)
+        result = await _ask(config, parts, temperature, part=f"{part}, {name}", failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         for env, own in result.by_env.items():
@@ -309,7 +343,6 @@ async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Pro
         for measure, interval in result.intervals.items():
             record[f"{name}_{measure}"] = result.metrics[measure]
             record[f"{name}_{measure}_interval"] = list(interval)
-    write_json(file, record)
     return record
 
 
@@ -348,7 +381,3 @@ async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) ->
     except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None
-
-
-def _brief(record: dict[str, Any]) -> str:
-    return f"held-out success {record['sampled']:.3f} sampled, {record['greedy']:.3f} greedy"

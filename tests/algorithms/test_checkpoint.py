@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from algorithms import checkpoint
-from algorithms.checkpoint import latest, save
+from algorithms.checkpoint import Best, best, latest, save, save_best
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 
@@ -30,6 +30,10 @@ def saved(run: Path, step: int, **options) -> checkpoint.Checkpoint:
     model = Folder("model.txt", f"weights {step}", fails=options.pop("fails", False))
     learner = {"optimizer": {"moment": torch.full((2,), float(step))}, "reference": None}
     return save(run, step, model, Folder("tokenizer.txt"), learner, {"seconds": step / 2}, **options)
+
+
+def kept_best(run: Path, step: int, *, fails: bool = False) -> None:
+    save_best(run, Best(step, step / 2), Folder("model.txt", f"weights {step}", fails=fails), Folder("tokenizer.txt"))
 
 
 def steps(run: Path) -> list[str]:
@@ -103,6 +107,38 @@ def test_a_crash_in_the_middle_leaves_the_older_checkpoint(where, tmp_path, monk
     assert steps(tmp_path) == ["step-000001", "step-000002"]
     assert (tmp_path / "policy" / "model.txt").read_text(encoding="utf-8") == "weights 2"
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("step", [2, 1])
+@pytest.mark.parametrize("where", CRASHES.keys() - {"the optimizer"})
+def test_a_crash_in_the_middle_leaves_the_best_policy_before_it(where, step, tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+    kept_best(tmp_path, 1)
+
+    def crash(*arguments: object, **options: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        if CRASHES[where] is not None:
+            patched.setattr(*CRASHES[where], crash)
+        with pytest.raises(OSError, match=r"the best policy, that of step .*, could not be written"):
+            kept_best(tmp_path, step, fails=where == "the weights")
+    assert best(tmp_path) == Best(1, 0.5)
+    assert (tmp_path / "best" / "model.txt").read_text(encoding="utf-8") == "weights 1"
+
+    kept_best(tmp_path, step)
+    assert best(tmp_path) == Best(step, step / 2)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"best-{step:06d}", "step-000001"]
+    assert latest(tmp_path).step == 1, "the best policy is no checkpoint"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"step": 1}', '{"ste'])
+def test_a_damaged_score_counts_as_none_and_is_written_again(text, tmp_path):
+    kept_best(tmp_path, 1)
+    (tmp_path / "best" / "best.json").write_text(text, encoding="utf-8")
+    assert best(tmp_path) is None
+    kept_best(tmp_path, 1)
+    assert best(tmp_path) == Best(1, 0.5)
 
 
 def test_half_a_checkpoint_is_not_taken_for_one(tmp_path):

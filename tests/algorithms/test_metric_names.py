@@ -13,6 +13,7 @@ from small_recipes import small
 from test_every_recipe import Lenient, trainer
 
 from algorithms import Algorithm
+from algorithms.cli.evaluations import as_metrics
 from algorithms.tree import Status
 
 
@@ -35,6 +36,10 @@ def named(metric: str) -> str:
     """Returns how the table calls a metric."""
     if metric.startswith("env/"):
         return "env/NAME"
+    if metric.startswith("held_out/"):
+        metric = re.sub("^held_out/(sampled|greedy)", "held_out/WAY", metric)
+        metric = re.sub("_(low|high)(?=/|$)", "_END", metric)
+        return re.sub("^(held_out/WAY(_END)?)/.*", r"\1/ID", re.sub("_env/[a-z]+", "_env/NAME", metric))
     if metric.startswith("failed_") and metric.removeprefix("failed_") in {str(status) for status in Status}:
         return "failed_STATUS"
     return re.sub("/.*", "/ID", metric)
@@ -55,7 +60,10 @@ def test_the_table_has_every_metric_that_a_run_writes_and_no_other(finished):
     assert len(listed) == len(set(listed)) > 40
     runs = [first_step(small(case)) for case in ("arpo", "arpo, corrected", "ppo")]
     written = {named(metric) for run in runs for metric in run}
-    assert written == set(listed)
+    results = json.loads((finished / "before.json").read_text(encoding="utf-8"))
+    results |= {"greedy_env/calls": 1.0, "greedy_env/calls_interval": [0.5, 1.5]}  # as where something is measured
+    results |= {"sampled/Toy/A-v0": 0.5, "sampled_interval/Toy/A-v0": [0.0, 1.0]}  # as of a mixture
+    assert written | {named(metric) for metric in as_metrics(results)} == set(listed)
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {named(metric) for line in lines for metric in line} <= {"step", *listed}
 
