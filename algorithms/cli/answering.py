@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..agreement import require_engine
@@ -220,10 +220,12 @@ def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     home = Path(config.source.model)
     is_run = folder == home / "policy" and (home / "config.json").is_file()
     run = TrainConfig.load(home) if is_run else TrainConfig()
-    action_tokens = config.action_tokens or (run.limits.action_tokens if run.limits is not None else None)
-    limits = Limits(action_tokens=action_tokens) if action_tokens is not None else None
     context_length = config.context_length or run.context_length
-    return TrainConfig(policy=str(folder), output=folder, limits=limits, context_length=context_length).resolved()
+    found = TrainConfig(policy=str(folder), output=folder, context_length=context_length)
+    usual = run.limits or found.resolved().limits or Limits()
+    idle_turns = usual.idle_turns if config.idle_turns is None else config.idle_turns
+    limits = Limits(action_tokens=config.action_tokens or usual.action_tokens, idle_turns=idle_turns)
+    return replace(found, limits=limits).resolved()
 
 
 _DECISIVE = ("policy", "policy_args", "engine", "engine_args", "device", "samples", "temperature", "seed", "concurrency")
@@ -251,5 +253,6 @@ def settings_of(config: EvalConfig, sitting: Sitting, folder: Path) -> Mapping[s
         "questions": len(questions.starts),
         "digest of the questions": digest.hexdigest(),
         "action_tokens": given.limits.action_tokens if given.limits is not None else None,
+        "idle_turns": given.limits.idle_turns if given.limits is not None else None,
         "context_length": given.context_length,
     }

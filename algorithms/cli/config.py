@@ -231,6 +231,8 @@ class TrainConfig:
         values.pop("versions", None)  # a record, not a setting
         is_flat = not {"learner", "limits"} & values.keys()
         _rename(values if is_flat else values.get("learner") or {})
+        if is_flat or values.get("limits"):  # a run that knew no such limit goes on without it
+            (values if is_flat else values["limits"]).setdefault("idle_turns", 0)
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
             raise ConfigError(
                 f"{file} has settings that this version does not know: {', '.join(strange)}. Use the version that wrote it."

@@ -57,6 +57,9 @@ class EvalConfig:
     """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
     context_length: int | None = None
     """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
+    idle_turns: int | None = None
+    """Turns in a row without a call or an answer after which an episode ends as stalled, 0 for no such end (default: the run's,
+    or that of `arpo train`)."""
     tools: Mode = "live"
     """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
     and kept in --recording. replay: --recording alone; no such call is made."""
@@ -111,6 +114,8 @@ class EvalConfig:
             raise ConfigError(
                 f"A recording belongs to one evaluation, and {self.recording} exists. Name another file, or remove it."
             )
+        if self.idle_turns is not None and self.idle_turns < 0:
+            raise ConfigError(f"idle_turns must be at least 1, or 0 for no limit, got {self.idle_turns}.")
         _ = self.prices
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")

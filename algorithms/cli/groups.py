@@ -46,8 +46,8 @@ GROUPS = (
     ),
     Group(
         "sampling",
-        "How actions are sampled, and how long they may be.",
-        ("temperature", "action_tokens", "context_length", "mode", "engine", "engine_args", "engine_tolerance"),
+        "How actions are sampled, and how long they and their episodes may be.",
+        ("temperature", "action_tokens", "context_length", "idle_turns", "mode", "engine", "engine_args", "engine_tolerance"),
     ),
     Group(
         "optimisation",

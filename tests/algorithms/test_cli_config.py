@@ -36,7 +36,7 @@ AS_READ = TrainConfig(
         entropy_bonus=0.001,
         lora=LoRA(rank=8, alpha=16),
     ),
-    limits=Limits(mode="free", temperature=0.9, action_tokens=24),
+    limits=Limits(mode="free", temperature=0.9, action_tokens=24, idle_turns=0),
     context_length=512,
     threads=2,
     keep_trees=5,
