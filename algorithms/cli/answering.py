@@ -87,6 +87,7 @@ async def answering(
         training=False,
     )
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
+    config.prompting.require_read(renderer.with_instructions)
     try:
         if (model := MODEL.of(policy)) is not None:
             await require_engine(policy, model)
@@ -138,7 +139,7 @@ class Sitting:
             ConfigError: the benchmark cannot be read, or the environment cannot be made or cannot ask it.
         """
         questions = asked(config, env, words)
-        return cls(env, tuple(words), questions, env_maker(env, dict(questions.options)))
+        return cls(env, tuple(words), questions, env_maker(env, dict(questions.options), config.prompting))
 
 
 @dataclass
@@ -247,6 +248,8 @@ def settings_of(config: EvalConfig, sitting: Sitting, folder: Path) -> Mapping[s
     return {
         **{name: getattr(config, name) for name in _DECISIVE},
         "model": fingerprint(folder),
+        "prompt": config.prompting.prompt,
+        "examples": config.prompting.examples,
         "env": sitting.env,
         "args": list(sitting.words),
         **{name: value for name, value in questions.record.items() if name != "data"},

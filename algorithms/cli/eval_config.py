@@ -11,6 +11,7 @@ from .asked import chosen
 from .config import TrainConfig
 from .docstrings import with_help
 from .policy_source import Source, measured_folder, source_of
+from .prompting import Prompting
 from .tools import Mode
 
 
@@ -32,6 +33,11 @@ class EvalConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
     arguments, or split=test)."""
+    prompt: str | None = None
+    """What the policy is told before its question, as for `arpo train`: ours, paper or search-r1 (default: the run's, or
+    ours)."""
+    examples: int | None = None
+    """Worked examples to show it, too, as for `arpo train` (default: as many as the run, or none)."""
     benchmark: str | None = None
     """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
     data: Path | None = None
@@ -117,6 +123,7 @@ class EvalConfig:
         if self.idle_turns is not None and self.idle_turns < 0:
             raise ConfigError(f"idle_turns must be at least 1, or 0 for no limit, got {self.idle_turns}.")
         _ = self.prices
+        self.prompting.require_live(self.tools)
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -131,6 +138,17 @@ class EvalConfig:
     def prices(self) -> Prices:
         """What reading, sampling and calling cost."""
         return Prices(self.price_read, self.price_sampled, self.price_call)
+
+    @property
+    def prompting(self) -> Prompting:
+        """What the policy is told before its question.
+
+        Raises:
+            ConfigError: there is no such prompt, or the number of examples is below 0.
+        """
+        home = Path(self.source.model)
+        usual = TrainConfig.load(home).prompting if _is_run(home) else Prompting()
+        return Prompting(self.prompt or usual.prompt, usual.examples if self.examples is None else self.examples)
 
     @property
     def source(self) -> Source:
@@ -152,8 +170,12 @@ class EvalConfig:
         benchmark = chosen(self)
         if benchmark is not None:
             return measured_folder(source), env or benchmark.env, arguments
-        if env is None and (home / "policy").is_dir() and (home / "config.json").is_file():
+        if env is None and _is_run(home):
             run = TrainConfig.load(home)
             env, arguments = run.env, arguments or (*run.env_args, *run.eval_args)
         folder = measured_folder(source)
         return folder, env or "ARPO/SearchMini-v0", arguments or ("split=test",)
+
+
+def _is_run(home: Path) -> bool:
+    return (home / "policy").is_dir() and (home / "config.json").is_file()

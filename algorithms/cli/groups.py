@@ -22,7 +22,7 @@ GROUPS = (
     Group(
         "task",
         "What the policy is asked, in training and in evaluation.",
-        ("env", "env_args", "train_args", "eval_args", "eval_questions"),
+        ("env", "env_args", "train_args", "eval_args", "eval_questions", "prompt", "examples"),
     ),
     Group(
         "tools",

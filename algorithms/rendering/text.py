@@ -17,6 +17,12 @@ from .spelling import Piece, Speller, pattern_of
 
 CUT_MARK = "… [cut]"
 
+OWN_MARKS = {
+    "tags": {"<think>", "</think>"},
+    "json": {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"},
+}
+"""Marks that the environment's dialect itself keeps out of a tool's text, and that its own messages may contain."""
+
 _TASK = "DUMMYTASK"
 _STOPPED = {"json": re.compile(r"</tool_call>\s*\Z")}
 _STOPPED_USUALLY = re.compile(r"</[\w.-]{1,64}>\s*\Z")
@@ -110,14 +116,14 @@ class TextRenderer:
 
     def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
-        templated = bool(getattr(self.tokenizer, "chat_template", None))
+        templated, told = bool(getattr(self.tokenizer, "chat_template", None)), self._told(instructions)
 
         def prompt(task: str) -> str:
             if not templated:
-                return f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
+                return f"{told}\n\n{task}\n" if self.with_instructions else f"{task}\n"
             messages = [{"role": "user", "content": task}]
             if self.with_instructions:
-                messages.insert(0, {"role": "system", "content": instructions})
+                messages.insert(0, {"role": "system", "content": told})
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
         tokens = self._around(prompt, self.harmless(task))
@@ -169,6 +175,18 @@ class TextRenderer:
     def _encode(self, text: str) -> tuple[int, ...]:
         """Returns the tokens of outside text, none of which is a control token."""
         return self._speller.join(self._pieces(text))
+
+    def _told(self, instructions: str) -> str:
+        """Returns instructions in which only the dialect's own marks are marks: their examples quote what tools returned."""
+        own, told, at = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0
+        for mark in own.finditer(instructions):
+            told += self._quoted(instructions[at : mark.start()]) + mark[0]
+            at = mark.end()
+        return told + self._quoted(instructions[at:])
+
+    def _quoted(self, text: str) -> str:
+        """Returns outside text for a prompt, which holds no mark."""
+        return self._speller.spelt(self.harmless(text))
 
     def _pieces(self, text: str) -> list[Piece]:
         """Returns a text in pieces of outside text and of marks that it may hold."""

@@ -4,18 +4,7 @@ A tree is flat and append-only, with parents by index. A node stores only the to
 from a leaf to the root. A tree stores its values per token in a few arrays; its nodes have views of them.
 """
 
-from .rollout_tree import (
-    MISTAKE,
-    NO_PARENT,
-    Decision,
-    Node,
-    Origin,
-    RolloutTree,
-    Segment,
-    Status,
-    ToolCalls,
-    total_tool_calls,
-)
+from .rollout_tree import NO_PARENT, Decision, Node, Origin, RolloutTree, Segment, Status, ToolCalls, total_tool_calls
 from .spans import COLUMNS, Span, concatenated, repeated
 
 __all__ = [
@@ -34,3 +23,6 @@ __all__ = [
     "repeated",
     "total_tool_calls",
 ]
+
+MISTAKE = "mistake"
+"""The `tool_status` of an action that was neither a call nor an answer, as environments say it."""

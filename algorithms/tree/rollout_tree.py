@@ -15,9 +15,6 @@ from .spans import COLUMNS, Array, Span, span, together
 
 NO_PARENT = -1
 
-MISTAKE = "mistake"
-"""The `tool_status` of an action that was neither a call nor an answer, as environments say it."""
-
 Origin = Literal["", "root", "branch", "backfill"]
 
 

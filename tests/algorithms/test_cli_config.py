@@ -130,7 +130,7 @@ def records(kind: type) -> set[type]:
     return {kind}.union(*map(records, inside))
 
 
-YOUNGER = {"cold_start", "tools", "recording", "track_gated", "wandb_mode", "budget_calls"}
+YOUNGER = {"cold_start", "tools", "recording", "track_gated", "wandb_mode", "budget_calls", "idle_turns", "prompt", "examples"}
 """Options that there were none of when the older run was made."""
 
 
