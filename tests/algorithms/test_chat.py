@@ -79,6 +79,17 @@ def first_messages(some: ChatRenderer, family: str) -> list[Mapping[str, Any]]:
     return [system(instructions), user("How many?")]
 
 
+@pytest.mark.parametrize("family", sorted(NATIVE))
+def test_what_follows_the_instructions_stays_and_tools_are_described_once(family: str) -> None:
+    some = shared(family)
+    without, text = (
+        "".join(some.tokenizer.decode(some.start(INSTRUCTIONS + more, "How many?", [COUNT])).split())
+        for more in ("", "\n\nExample!")
+    )
+    assert "Example!" in text
+    assert text.replace("Example!", "") == without
+
+
 # --- N turns -----------------------------------------------------------------------------------------------
 
 

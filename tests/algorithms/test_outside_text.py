@@ -56,6 +56,9 @@ def test_outside_text_brings_no_marks(kind: str, normaliser: str, data: st.DataO
         assert inside in some.text(encoded.tokens), "the text is what the tokens decode to"
     frame, tokens = (some.start("Use tools.", task, [COUNT]) for task in ("x", text))
     assert marks(some, tokens) == marks(some, frame)
+    shown = [f"Use tools.\n\nAn example:\n{dialect.result(body)}\n{dialect.answer('1')}" for body in ("x", text)]
+    frame, tokens = (some.start(instructions, "x", [COUNT]) for instructions in shown)
+    assert marks(some, tokens) == marks(some, frame), "a worked example quotes what a tool returned"
 
 
 def test_a_mark_that_only_the_normaliser_makes_is_broken_up() -> None:
