@@ -38,6 +38,10 @@ class Conversation:
         """Starts anew, with what an environment asks."""
         self._messages = []
         self._say("system", members.INSTRUCTIONS.through(env))
+        for shown, *turns in members.EXAMPLES.through(env):
+            self._say("user", shown)
+            for at, text in enumerate(turns):
+                self._say(self._observation_role if at % 2 else "assistant", text)
         self._say("user", question)
 
     def add(self, action: str, observation: str) -> None:

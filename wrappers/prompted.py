@@ -15,10 +15,10 @@ Worked = Sequence[str]
 
 
 class Prompted(Remembering[str, str], RecordConstructorArgs):
-    """Replaces an environment's instructions by those of a named prompt, with worked examples below them.
+    """Replaces an environment's instructions by those of a named prompt, and adds worked examples.
 
-    Observations stay as they are: what changes is `instructions`, which renderers put before the question. An example of the
-    question that is being asked is never shown; give one more than are to be shown, and there is always another.
+    Observations stay as they are: what changes is `instructions` and `examples`, which renderers put before the question. An
+    example of the question that is being asked is never shown; give one more than are to be shown, and there is always another.
 
     Args:
         env: a text environment with a dialect.
@@ -30,18 +30,12 @@ class Prompted(Remembering[str, str], RecordConstructorArgs):
         ConfigError: there is no such prompt, or it is not about an environment with these tools and this dialect.
 
     >>> import gymnasium as gym
-    >>> env = gym.make("ARPO/Search-v0", cities_per_country=3)
-    >>> worked = ["Where is Bordeaux?", "<search>Bordeaux</search>", "<result>Bordeaux: city in France</result>"]
-    >>> env = Prompted(env, "search-r1", [[*worked, "<answer>France</answer>"]])
-    >>> print(env.instructions.partition("For example, ")[2])
-    <answer> Beijing </answer>.
-    <BLANKLINE>
-    A question that was answered:
-    <BLANKLINE>
-    Where is Bordeaux?
-    <search>Bordeaux</search>
-    <result>Bordeaux: city in France</result>
-    <answer>France</answer>
+    >>> worked = ["Who?", "<search>Who</search>", "<result>A band</result>", "<answer>A band</answer>"]
+    >>> env = Prompted(gym.make("ARPO/Search-v0", cities_per_country=3), "search-r1", [worked])
+    >>> env.instructions.partition("For example, ")[2]
+    '<answer> Beijing </answer>.'
+    >>> env.examples == (worked,)
+    True
     """
 
     shared: ClassVar[frozenset[str]] = frozenset({"_prompt", "_examples", "_shown"})
@@ -63,12 +57,15 @@ class Prompted(Remembering[str, str], RecordConstructorArgs):
     @property
     def instructions(self) -> str:
         """What the policy is told in this episode."""
-        told = self._written(self.env)
+        return self._written(self.env)
+
+    @property
+    def examples(self) -> tuple[Worked, ...]:
+        """What the policy is shown in this episode."""
         known = self._examples
         if isinstance(known, Mapping):
             known = known.get(members.MEMBER.through(self.env) or "", ())
-        others = [worked for worked in known if worked[0] != self._question][: self._shown]
-        return "\n\n".join([told, *("A question that was answered:\n\n" + "\n".join(worked) for worked in others)])
+        return tuple(worked for worked in known if worked[0] != self._question)[: self._shown]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode."""

@@ -153,8 +153,9 @@ class _Table:
         self.console.print(question_panel(self.game.question))
 
     def _instructions(self, rest: str) -> None:
-        told = members.INSTRUCTIONS.through(self.game.current.env)
-        self._say(readable(told) or "Nothing.", "dim")
+        env = self.game.current.env
+        examples = ("\n".join(["Example:", *worked]) for worked in members.EXAMPLES.through(env))
+        self._say(readable("\n\n".join([members.INSTRUCTIONS.through(env), *examples])) or "Nothing.", "dim")
 
     def _help(self, rest: str) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2))

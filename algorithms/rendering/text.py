@@ -52,7 +52,9 @@ class ScriptedRenderer:
     dialect: str = "tags"
     stop_tokens: tuple[int, ...] = ()
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the task's characters."""
         return tuple(map(ord, task + "\n"))
 
@@ -114,16 +116,21 @@ class TextRenderer:
                 "would begin or end a text. Use a fast tokenizer, or one that respects that argument."
             )
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
-        templated, told = bool(getattr(self.tokenizer, "chat_template", None)), self._told(instructions)
+        templated = bool(getattr(self.tokenizer, "chat_template", None))
+        shown = [(self._told(question), "".join(map(self._told, turns))) for question, *turns in examples]
 
         def prompt(task: str) -> str:
             if not templated:
-                return f"{told}\n\n{task}\n" if self.with_instructions else f"{task}\n"
-            messages = [{"role": "user", "content": task}]
+                task = "\n\n".join([*(f"{question}\n{turns}" for question, turns in shown), task])
+                return f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
+            pairs = [message for pair in shown for message in zip(("user", "assistant"), pair, strict=True)]
+            messages = [{"role": role, "content": content} for role, content in (*pairs, ("user", task))]
             if self.with_instructions:
-                messages.insert(0, {"role": "system", "content": told})
+                messages.insert(0, {"role": "system", "content": instructions})
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
         tokens = self._around(prompt, self.harmless(task))
@@ -176,13 +183,13 @@ class TextRenderer:
         """Returns the tokens of outside text, none of which is a control token."""
         return self._speller.join(self._pieces(text))
 
-    def _told(self, instructions: str) -> str:
-        """Returns instructions in which only the dialect's own marks are marks: their examples quote what tools returned."""
+    def _told(self, text: str) -> str:
+        """Returns part of an example, in which only the dialect's own marks are marks: it quotes what tools returned."""
         own, told, at = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0
-        for mark in own.finditer(instructions):
-            told += self._quoted(instructions[at : mark.start()]) + mark[0]
+        for mark in own.finditer(text):
+            told += self._quoted(text[at : mark.start()]) + mark[0]
             at = mark.end()
-        return told + self._quoted(instructions[at:])
+        return told + self._quoted(text[at:])
 
     def _quoted(self, text: str) -> str:
         """Returns outside text for a prompt, which holds no mark."""

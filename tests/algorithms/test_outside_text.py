@@ -56,8 +56,9 @@ def test_outside_text_brings_no_marks(kind: str, normaliser: str, data: st.DataO
         assert inside in some.text(encoded.tokens), "the text is what the tokens decode to"
     frame, tokens = (some.start("Use tools.", task, [COUNT]) for task in ("x", text))
     assert marks(some, tokens) == marks(some, frame)
-    shown = [f"Use tools.\n\nAn example:\n{dialect.result(body)}\n{dialect.answer('1')}" for body in ("x", text)]
-    frame, tokens = (some.start(instructions, "x", [COUNT]) for instructions in shown)
+    call, answer = dialect.call("count", {"text": "x"}), dialect.answer("1")
+    shown = [[body, call, dialect.result(body), answer] for body in ("x", text)]
+    frame, tokens = (some.start("Use tools.", "x", [COUNT], [example]) for example in shown)
     assert marks(some, tokens) == marks(some, frame), "a worked example quotes what a tool returned"
 
 

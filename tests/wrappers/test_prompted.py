@@ -5,56 +5,59 @@ import pytest
 from toys import TownEnv
 
 from arpo_envs import ConfigError, clone, find_prompt, restore, snapshot
-from wrappers import Prompted
+from wrappers import Prompted, Transcript
 
 WHERE = [[f"Where is {town}?", f"<answer>{land}</answer>"] for town, land in [("Bordeaux", "France"), ("Kyoto", "Japan")]]
 
 
-def told(env: gym.Env) -> str:
-    return str(env.get_wrapper_attr("instructions"))
+def shown(env: gym.Env) -> str:
+    return str(env.get_wrapper_attr("examples"))
 
 
 def test_without_arguments_nothing_changes() -> None:
     assert Prompted(TownEnv()).instructions == TownEnv().instructions
 
 
-def test_examples_stand_below_the_instructions_in_their_order() -> None:
+def test_examples_are_shown_in_their_order_also_to_chat_models() -> None:
     env = Prompted(TownEnv(), examples=WHERE)
-    begin, first, second = env.instructions.split("\n\nA question that was answered:\n\n")
-    assert begin == TownEnv().instructions
-    assert [first, second] == ["\n".join(worked) for worked in WHERE]
+    assert (env.instructions, [*env.examples]) == (TownEnv().instructions, WHERE)
+    chat = Transcript(env)
+    chat.reset(options={"task": "t2"})
+    roles = ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [one["role"] for one in chat.messages] == roles
+    assert [one["content"] for one in chat.messages[1:]] == [*WHERE[0], *WHERE[1], "Where is Quito?"]
 
 
 @pytest.mark.parametrize("task", ["t0", "t1", "t2"])
 def test_the_question_that_is_asked_is_never_an_example(task: str) -> None:
     env = Prompted(TownEnv(), examples=WHERE, shown=1)
     question, _ = env.reset(options={"task": task})
-    assert question not in told(env)
-    assert told(env).count("A question that was answered") == 1
+    assert question not in shown(env)
+    assert len(env.examples) == 1
     twin = clone(env)
-    assert told(twin) == told(env)
+    assert shown(twin) == shown(env)
     before = snapshot(env)
     env.reset(options={"task": "t0"})
     restore(env, before)
-    assert told(env) == told(twin), "it is about the restored question"
+    assert shown(env) == shown(twin), "it is about the restored question"
     before.close()
 
 
 def test_examples_of_a_mixture_are_those_of_the_episodes_environment() -> None:
     common = {"cities_per_country": 3}
     env = gym.make("ARPO/Mixture-v0", envs={"ARPO/Search-v0": 1, "ARPO/Browser-v0": 1}, **common)
-    shown = {"ARPO/Search-v0": [["Search?", "<answer>a</answer>"]], "ARPO/Browser-v0": [["Browse?", "<answer>b</answer>"]]}
-    env = Prompted(env, "paper", shown)
+    examples = {"ARPO/Search-v0": [["Search?", "<answer>a</answer>"]], "ARPO/Browser-v0": [["Browse?", "<answer>b</answer>"]]}
+    env = Prompted(env, "paper", examples)
     seen = set()
     for seed in range(8):
         _, info = env.reset(seed=seed)
         seen.add(info["env"])
-        assert ("Search?" in told(env), "Browse?" in told(env)) == (
+        assert ("Search?" in shown(env), "Browse?" in shown(env)) == (
             info["env"] == "ARPO/Search-v0",
             info["env"] != "ARPO/Search-v0",
         )
-        assert ("<browser.open>" in told(env)) == (info["env"] == "ARPO/Browser-v0"), "the tools are its own, too"
-    assert seen == set(shown)
+        assert ("<browser.open>" in env.instructions) == (info["env"] == "ARPO/Browser-v0"), "the tools are its own, too"
+    assert seen == set(examples)
     env.close()
 
 

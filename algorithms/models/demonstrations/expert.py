@@ -1,7 +1,7 @@
 """An environment's scripted expert, played through the environment itself."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,14 @@ class Demonstration:
         question: of the task.
         turns: what the demonstrator wrote and what it saw next; "" after the last action.
         tools: what a prompt offers, for chat templates that write it themselves.
+        examples: episodes that are shown before the question.
     """
 
     instructions: str
     question: str
     turns: tuple[tuple[str, str], ...]
     tools: tuple[ToolSpec, ...] = ()
+    examples: Sequence[Sequence[str]] = ()
 
 
 def demonstrator(env: TextEnv) -> Demonstrable:
@@ -132,8 +134,8 @@ def _played(
         turns.append((action, "" if over else observation))
         if over:
             break
-    shown = Demonstration(env.get_wrapper_attr("instructions"), question, tuple(turns), tuple(specs.values()))
-    return shown, info.get("success")
+    told, examples = env.get_wrapper_attr("instructions"), members.EXAMPLES.through(env)
+    return Demonstration(told, question, tuple(turns), tuple(specs.values()), examples), info.get("success")
 
 
 def _written(dialect: Dialect, spec: ToolSpec | None, content: str) -> str:

@@ -13,7 +13,7 @@ from ..text import CUT_MARK, OWN_MARKS, TextRenderer, closing_mark
 from .bridge import find_bridge
 from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns
-from .template import ChatTemplate, Message, system, user
+from .template import ChatTemplate, Message, assistant, system, user
 
 _CALL = re.compile(r"(.*?)<tool_call>\s*(\{.*\})\s*</tool_call>\s*", re.DOTALL)
 _WRAPPED = re.compile(r"<tool_response>(.*)</tool_response>", re.DOTALL)
@@ -101,7 +101,9 @@ class ChatRenderer(TextRenderer):
 
     # --- the protocol -----------------------------------------------------------------------------------
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt, with the tools in the template's own format where it has one.
 
         Raises:
@@ -110,20 +112,36 @@ class ChatRenderer(TextRenderer):
         functions: list[dict[str, Any]] = []
         if self.dialect == "json" and self._native and self.with_instructions:
             functions = [spec.function() for spec in tools]
-            instructions = instructions.replace(make_dialect("json", tools).instructions(), "", 1).strip()
-        told = self._told(instructions)
+            instructions = instructions.removesuffix(make_dialect("json", tools).instructions()).strip()
+        shown = [message for example in examples for message in self._shown(example)]
 
         def prompt(task: str) -> str:
-            messages: list[Message] = [user(task)]
-            if self.with_instructions and told:
+            first, *others = [*shown, user(task)]
+            messages = [first, *others]
+            if self.with_instructions and instructions:
                 takes = self.template.takes_system
-                messages = [system(told), *messages] if takes else [user(f"{told}\n\n{task}")]
+                told = [system(instructions), first] if takes else [user(f"{instructions}\n\n{first['content']}")]
+                messages = [*told, *others]
             text = self.template.render(messages, prompt=True, tools=functions)
             if text is None:
                 raise ConfigError("The chat template cannot render a prompt of system instructions and a user's question.")
             return text
 
         return self._around(prompt, self._foreign(task, own=set()))
+
+    def _shown(self, example: Sequence[str]) -> list[Message]:
+        """Returns an example as the turns that the episode would have had."""
+        question, *turns = map(self._told, example)
+        if self.dialect != "json":
+            return [user(question), assistant("".join(turns))]
+        return [user(question), *(self._turn(text, acts=at % 2 == 0) for at, text in enumerate(turns))]
+
+    def _turn(self, text: str, *, acts: bool) -> Message:
+        """Returns an action, or a result, as a message of its own."""
+        if acts:
+            return assistant(self._own_words(text))
+        wrapped = _WRAPPED.fullmatch(text) if self._bridge.role == "tool" else None
+        return self._bridge.message(text if wrapped is None else wrapped[1])
 
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns an observation's tokens; see `Renderer.observation`."""
