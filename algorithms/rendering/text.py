@@ -121,7 +121,7 @@ class TextRenderer:
     ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
         templated = bool(getattr(self.tokenizer, "chat_template", None))
-        shown = [(self._told(question), "".join(map(self._told, turns))) for question, *turns in examples]
+        shown = [(self._quoted(question), "".join(map(self._told, turns))) for question, *turns in examples]
 
         def prompt(task: str) -> str:
             if not templated:
@@ -184,7 +184,7 @@ class TextRenderer:
         return self._speller.join(self._pieces(text))
 
     def _told(self, text: str) -> str:
-        """Returns part of an example, in which only the dialect's own marks are marks: it quotes what tools returned."""
+        """Returns an example's turn, in which only the dialect's own marks are marks: it quotes what tools returned."""
         own, told, at = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0
         for mark in own.finditer(text):
             told += self._quoted(text[at : mark.start()]) + mark[0]

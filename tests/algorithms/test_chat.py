@@ -22,8 +22,8 @@ from arpo_envs.errors import ConfigError
 NATIVE = {"qwen2.5", "qwen2.5-training", "qwen3", "qwen3-training", "qwen3-2507", "llama3.1", "llama3.2"}
 REWRITING = {"r1-distill", "qwen3.5"}
 KEEPING = sorted(set(FAMILIES) - REWRITING)
-THINKING = {"qwen3-training", "qwen3.5-training"}
-"""Families whose templates write an empty thought into each earlier turn."""
+THINKING = {"qwen3-training", "qwen3.5-training", "r1-distill-training"}
+"""Families whose templates begin a thought, or write an empty one into earlier turns."""
 JSON = make_dialect("json", [COUNT])
 GUIDANCE = "Count what you are told to."
 INSTRUCTIONS = f"{GUIDANCE}\n{JSON.instructions()}"

@@ -131,10 +131,10 @@ class ChatRenderer(TextRenderer):
 
     def _shown(self, example: Sequence[str]) -> list[Message]:
         """Returns an example as the turns that the episode would have had."""
-        question, *turns = map(self._told, example)
+        question, turns = user(self._quoted(example[0])), [*map(self._told, example[1:])]
         if self.dialect != "json":
-            return [user(question), assistant("".join(turns))]
-        return [user(question), *(self._turn(text, acts=at % 2 == 0) for at, text in enumerate(turns))]
+            return [question, assistant("".join(turns))]
+        return [question, *(self._turn(text, acts=at % 2 == 0) for at, text in enumerate(turns))]
 
     def _turn(self, text: str, *, acts: bool) -> Message:
         """Returns an action, or a result, as a message of its own."""
