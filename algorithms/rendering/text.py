@@ -23,6 +23,9 @@ OWN_MARKS = {
 }
 """Marks that the environment's dialect itself keeps out of a tool's text, and that its own messages may contain."""
 
+SEAM = "\ue000"
+"""Stands between two turns of an example, whose tokens do not merge: in an episode, each turn is encoded by itself."""
+
 _TASK = "DUMMYTASK"
 _STOPPED = {"json": re.compile(r"</tool_call>\s*\Z")}
 _STOPPED_USUALLY = re.compile(r"</[\w.-]{1,64}>\s*\Z")
@@ -121,11 +124,11 @@ class TextRenderer:
     ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
         templated = bool(getattr(self.tokenizer, "chat_template", None))
-        shown = [(self._quoted(question), "".join(map(self._told, turns))) for question, *turns in examples]
+        shown = [(self._quoted(question), SEAM.join(map(self._told, turns))) for question, *turns in examples]
 
         def prompt(task: str) -> str:
             if not templated:
-                task = "\n\n".join([*(f"{question}\n{turns}" for question, turns in shown), task])
+                task = "\n\n".join([*(f"{question}\n{SEAM}{turns}{SEAM}" for question, turns in shown), task])
                 return f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
             pairs = [message for pair in shown for message in zip(("user", "assistant"), pair, strict=True)]
             messages = [{"role": role, "content": content} for role, content in (*pairs, ("user", task))]
@@ -185,7 +188,7 @@ class TextRenderer:
 
     def _told(self, text: str) -> str:
         """Returns an example's turn, in which only the dialect's own marks are marks: it quotes what tools returned."""
-        own, told, at = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0
+        own, told, at, text = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0, text.replace(SEAM, "?")
         for mark in own.finditer(text):
             told += self._quoted(text[at : mark.start()]) + mark[0]
             at = mark.end()
@@ -193,20 +196,22 @@ class TextRenderer:
 
     def _quoted(self, text: str) -> str:
         """Returns outside text for a prompt, which holds no mark."""
-        return self._speller.spelt(self.harmless(text))
+        return self._speller.spelt(self.harmless(text.replace(SEAM, "?")))
 
     def _pieces(self, text: str) -> list[Piece]:
         """Returns a text in pieces of outside text and of marks that it may hold."""
         return [Piece(text, own=False)]
 
     def _around(self, prompt: Callable[[str], str], task: str) -> tuple[int, ...]:
-        """Returns the tokens of a prompt with a task in it; the task adds no marks."""
+        """Returns the tokens of a prompt with a task in it, which adds no marks; those on both sides of a seam do not merge."""
         text = prompt(self._speller.spelt(task))
         before, found, after = prompt(_TASK).partition(_TASK)
         inside = text[len(before) : len(text) - len(after)]  # the task as it appears in the prompt, which may drop spaces
         if not found or text != before + inside + after:
-            return self._raw(text)
-        return self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
+            return tuple(token for part in text.split(SEAM) for token in self._raw(part))
+        *parts, before = before.split(SEAM)
+        tokens = self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
+        return (*(token for part in parts for token in self._raw(part)), *tokens)
 
     def _beginning(self) -> tuple[int, ...]:
         """Returns what the tokenizer puts before a text, but not what it puts after it, which would end the text."""

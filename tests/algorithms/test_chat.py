@@ -93,6 +93,8 @@ def test_an_example_is_shown_as_the_episode_that_it_was(family: str, dialect: st
     was, shown = ("".join(some.tokenizer.decode(tokens).split()) for tokens in (episode.tokens, prompt))
     assert shown.startswith(was)
     assert "Andnow?" in shown
+    if dialect == "tags":
+        assert [*prompt[: len(episode.tokens)]] == episode.tokens.tolist(), "not only the text, but the tokens"
 
 
 # --- N turns -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from arpo_envs import ConfigError, ToolSpec, make_dialect
 
 from ..renderer import NO_ROOM, Encoded
 from ..spelling import Piece, Speller, pattern_of
-from ..text import CUT_MARK, OWN_MARKS, TextRenderer, closing_mark
+from ..text import CUT_MARK, OWN_MARKS, SEAM, TextRenderer, closing_mark
 from .bridge import find_bridge
 from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns
@@ -133,7 +133,7 @@ class ChatRenderer(TextRenderer):
         """Returns an example as the turns that the episode would have had."""
         question, turns = user(self._quoted(example[0])), [*map(self._told, example[1:])]
         if self.dialect != "json":
-            return [question, assistant("".join(turns))]
+            return [question, assistant(SEAM.join(turns))]
         return [question, *(self._turn(text, acts=at % 2 == 0) for at, text in enumerate(turns))]
 
     def _turn(self, text: str, *, acts: bool) -> Message:
@@ -200,7 +200,7 @@ class ChatRenderer(TextRenderer):
 
     def _quoted(self, text: str) -> str:
         """Returns outside text for a prompt; see `TextRenderer`."""
-        return self._speller.spelt(self._foreign(text, own=set()))
+        return self._speller.spelt(self._foreign(text.replace(SEAM, "?"), own=set()))
 
     def _foreign(self, text: str, own: set[str]) -> str:
         """Returns outside text with control tokens, and marks the template gives a meaning, broken up."""
