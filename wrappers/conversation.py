@@ -18,8 +18,8 @@ class Conversation:
     """The messages of one episode.
 
     The environment's instructions, where it has any, are the system message, and its examples come before the question. What
-    an environment says is already wrapped in its dialect's marks, hence the role "user" for observations: a chat template would wrap the role "tool"
-    once more. An empty observation adds no message.
+    an environment says is already wrapped in its dialect's marks, hence the role "user" for observations: a chat template
+    would wrap the role "tool" once more. An empty observation adds no message.
 
     Args:
         observation_role: role of what the environment says after the first message.
