@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..metrics import as_json
-from ..tree import MISTAKE, RolloutTree, Status
+from ..rollout import MISTAKE
+from ..tree import RolloutTree, Status
 
 _CUT = (Status.TRUNCATED, Status.CONTEXT_FULL, Status.STALLED)
 

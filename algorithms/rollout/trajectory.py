@@ -10,7 +10,7 @@ from arpo_envs import CloneError, members
 
 from ..branching.strategy import BranchPoint, weighed
 from ..policies import Generation, Sampling
-from ..tree import MISTAKE, Decision, Origin, RolloutTree, Status, repeated
+from ..tree import Decision, Origin, RolloutTree, Status, repeated
 from . import door
 from .failures import reason
 from .growth import Growth
@@ -114,7 +114,7 @@ class Trajectory:
                 fields["measures"] = self._measures()
             self._record(action, status=status, success=said.success, **fields)
             return False
-        if said.status == MISTAKE and 0 < self.run.limits.idle_turns <= 1 + _idle_turns(self.tree, self.parent):
+        if said.status == door.MISTAKE and 0 < self.run.limits.idle_turns <= 1 + _idle_turns(self.tree, self.parent):
             self._record(action, status=Status.STALLED, **fields | self._given_up(action, said.reward))
             return False
         node = self._record(action, **fields)
@@ -352,7 +352,7 @@ def _idle_turns(tree: RolloutTree, index: int) -> int:
     count = 0
     turns = [tree.nodes[tree.nodes[node].parent] for node, _ in tree.path(index) if tree.nodes[node].kind == "observation"]
     for turn in reversed(turns):
-        if turn.tool_status != MISTAKE:
+        if turn.tool_status != door.MISTAKE:
             break
         count += 1
     return count

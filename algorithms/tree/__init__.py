@@ -9,7 +9,6 @@ from .spans import COLUMNS, Span, concatenated, repeated
 
 __all__ = [
     "COLUMNS",
-    "MISTAKE",
     "NO_PARENT",
     "Decision",
     "Node",
@@ -23,6 +22,3 @@ __all__ = [
     "repeated",
     "total_tool_calls",
 ]
-
-MISTAKE = "mistake"
-"""The `tool_status` of an action that was neither a call nor an answer, as environments say it."""
