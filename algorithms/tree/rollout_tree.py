@@ -14,7 +14,6 @@ import numpy as np
 from .spans import COLUMNS, Array, Span, span, together
 
 NO_PARENT = -1
-
 Origin = Literal["", "root", "branch", "backfill"]
 
 
