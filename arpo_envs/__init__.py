@@ -25,6 +25,7 @@ from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers,
 from .outcome import Outcome, RewardRule, Score
 from .partners import Partner, Turn
 from .plugins import Plugin, Registry
+from .prompts import Prompt, find_prompt
 from .restoring import restore
 from .retries import wait_before_retry
 from .spaces import TextSpace
@@ -48,6 +49,7 @@ __all__ = [
     "Outcome",
     "Partner",
     "Plugin",
+    "Prompt",
     "Registry",
     "RewardRule",
     "RowError",
@@ -67,6 +69,7 @@ __all__ = [
     "Turn",
     "clone",
     "clone_many",
+    "find_prompt",
     "fork_level",
     "layers",
     "make_dialect",

@@ -5,7 +5,7 @@ Each is asked for in one way: `MEMBER.of(owner)`, or `MEMBER.through(env)` where
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -79,6 +79,8 @@ TOOL_SPECS: Member[tuple[Any, ...]] = Member("tool_specs", ())
 """The tools that a prompt offers."""
 INSTRUCTIONS: Member[str] = Member("instructions", "")
 """How an action must be written, for the prompt."""
+EXAMPLES: Member[Sequence[Sequence[str]]] = Member("examples", ())
+"""Episodes to show before the question, for the prompt: each a question, and by turns what was written and what came back."""
 TASK: Member[Any] = Member("task", None)
 """The task of the episode."""
 TASKS: Member[Any] = Member("tasks", None)

@@ -3,6 +3,7 @@
 from .action_menu import ActionMenu
 from .chat_messages import ChatMessages
 from .conversation import Message
+from .prompted import Prompted
 from .text_vector import TextVector
 from .token_budget import TokenBudget
 from .token_ids import TokenIds
@@ -16,6 +17,7 @@ __all__ = [
     "ActionMenu",
     "ChatMessages",
     "Message",
+    "Prompted",
     "TextVector",
     "TokenBudget",
     "TokenIds",

@@ -17,9 +17,9 @@ class Message(TypedDict):
 class Conversation:
     """The messages of one episode.
 
-    The environment's instructions, where it has any, are the system message. What an environment says is already
-    wrapped in its dialect's marks, hence the role "user" for observations: a chat template would wrap the role "tool"
-    once more. An empty observation adds no message.
+    The environment's instructions, where it has any, are the system message, and its examples come before the question. What
+    an environment says is already wrapped in its dialect's marks, hence the role "user" for observations: a chat template
+    would wrap the role "tool" once more. An empty observation adds no message.
 
     Args:
         observation_role: role of what the environment says after the first message.
@@ -38,6 +38,10 @@ class Conversation:
         """Starts anew, with what an environment asks."""
         self._messages = []
         self._say("system", members.INSTRUCTIONS.through(env))
+        for shown, *turns in members.EXAMPLES.through(env):
+            self._say("user", shown)
+            for at, text in enumerate(turns):
+                self._say(self._observation_role if at % 2 else "assistant", text)
         self._say("user", question)
 
     def add(self, action: str, observation: str) -> None:

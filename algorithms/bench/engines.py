@@ -88,7 +88,9 @@ class NoiseRenderer:
     dialect: str = "tags"
     stop_tokens: tuple[int, ...] = ()
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the ids of a prompt."""
         return self._ids(task, self.shape.prompt)
 

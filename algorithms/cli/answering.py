@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..agreement import require_engine
@@ -87,6 +87,7 @@ async def answering(
         training=False,
     )
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
+    config.prompting.require_read(renderer.with_instructions)
     try:
         if (model := MODEL.of(policy)) is not None:
             await require_engine(policy, model)
@@ -144,7 +145,7 @@ class Sitting:
             ConfigError: the benchmark cannot be read, or the environment cannot be made or cannot ask it.
         """
         questions = asked(config, env, words)
-        return cls(env, tuple(words), questions, env_maker(env, dict(questions.options)))
+        return cls(env, tuple(words), questions, env_maker(env, dict(questions.options), config.prompting))
 
 
 @dataclass
@@ -225,10 +226,12 @@ def sizes(config: EvalConfig, folder: Path) -> TrainConfig:
     """Returns the lengths to evaluate with: those asked for, those of the run, or what `arpo train` would choose."""
     home = run_measured(Path(config.source.model))
     run = TrainConfig.load(home) if home is not None else TrainConfig()
-    action_tokens = config.action_tokens or (run.limits.action_tokens if run.limits is not None else None)
-    limits = Limits(action_tokens=action_tokens) if action_tokens is not None else None
     context_length = config.context_length or run.context_length
-    return TrainConfig(policy=str(folder), output=folder, limits=limits, context_length=context_length).resolved()
+    found = TrainConfig(policy=str(folder), output=folder, context_length=context_length)
+    usual = run.limits or found.resolved().limits or Limits()
+    idle_turns = usual.idle_turns if config.idle_turns is None else config.idle_turns
+    limits = Limits(action_tokens=config.action_tokens or usual.action_tokens, idle_turns=idle_turns)
+    return replace(found, limits=limits).resolved()
 
 
 _DECISIVE = ("policy", "policy_args", "engine", "engine_args", "device", "samples", "temperature", "seed", "concurrency")
@@ -250,11 +253,14 @@ def settings_of(config: EvalConfig, sitting: Sitting, folder: Path) -> Mapping[s
     return {
         **{name: getattr(config, name) for name in _DECISIVE},
         "model": fingerprint(folder),
+        "prompt": config.prompting.prompt,
+        "examples": config.prompting.examples,
         "env": sitting.env,
         "args": list(sitting.words),
         **{name: value for name, value in questions.record.items() if name != "data"},
         "questions": len(questions.starts),
         "digest of the questions": digest.hexdigest(),
         "action_tokens": given.limits.action_tokens if given.limits is not None else None,
+        "idle_turns": given.limits.idle_turns if given.limits is not None else None,
         "context_length": given.context_length,
     }

@@ -23,6 +23,7 @@ from .flat import Option, changed, nested, options_of, read, unknown
 from .mixtures import env_arguments, members_in
 from .paths import from_the_root
 from .policy_source import Source, source_of
+from .prompting import Prompting
 from .tools import Mode
 from .words import parse_arguments
 
@@ -41,6 +42,12 @@ class TrainConfig:
     """Further environment arguments, for training only."""
     eval_args: tuple[str, ...] = ("split=test",)
     """Further environment arguments, for evaluation only."""
+    prompt: str = "ours"
+    """What the policy is told before its question. ours: what the environment says of itself and of its tools. paper: ARPO's.
+    search-r1: Search-R1's."""
+    examples: int = 0
+    """Worked examples to show it, too: episodes of the environment's scripted expert about other questions, of the training
+    split."""
     policy: str = "embedded"
     """One of: a folder or hub id of a Hugging Face causal language model; the URL of a server, or several URLs of replicas,
     separated by commas; "smollm2"; "embedded", a small model made for the environment; or a policy from another
@@ -153,6 +160,8 @@ class TrainConfig:
             raise ConfigError("--weights-folder would have no effect: only a policy behind a URL uses it.")
         if self.cold_start != "auto" and not self.source.is_made:
             raise ConfigError("--cold-start would have no effect: only the embedded policy has one.")
+        self.prompting.require_read(not self.source.is_made)
+        self.prompting.require_live(self.tools)
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
         if self.track_gated and self.track == "none":
@@ -161,6 +170,15 @@ class TrainConfig:
             raise ConfigError("--wandb-mode would have no effect without --track wandb.")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
+
+    @property
+    def prompting(self) -> Prompting:
+        """What the policy is told before its question.
+
+        Raises:
+            ConfigError: there is no such prompt, or the number of examples is below 0.
+        """
+        return Prompting(self.prompt, self.examples)
 
     @property
     def source(self) -> Source:
@@ -235,6 +253,8 @@ class TrainConfig:
         values.pop("versions", None)  # a record, not a setting
         is_flat = not {"learner", "limits"} & values.keys()
         _rename(values if is_flat else values.get("learner") or {})
+        if is_flat or values.get("limits"):  # a run that knew no such limit goes on without it
+            (values if is_flat else values["limits"]).setdefault("idle_turns", 0)
         if strange := sorted(values.keys() - OPTIONS.keys() if is_flat else unknown(cls, values)):
             raise ConfigError(
                 f"{file} has settings that this version does not know: {', '.join(strange)}. Use the version that wrote it."
@@ -256,12 +276,12 @@ class TrainConfig:
 
     def make_env(self, *arguments: str) -> MakeEnv:
         """Returns a maker of environments; later arguments replace earlier ones."""
-        return env_maker(self.env, env_arguments(self.env, (*self.env_args, *arguments)))
+        return env_maker(self.env, env_arguments(self.env, (*self.env_args, *arguments)), self.prompting)
 
     def make_members(self, *arguments: str) -> list[MakeEnv]:
         """Returns a maker for each environment of a mixture, or of the only environment."""
         found = members_in(self.env, (*self.env_args, *arguments))
-        return [env_maker(name, options) for name, options in found.items()]
+        return [env_maker(name, options, self.prompting) for name, options in found.items()]
 
 
 _LARGE = TrainConfig(

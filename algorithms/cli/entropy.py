@@ -33,7 +33,18 @@ from .parts import starting_policy
 from .policy_source import Source, source_of
 
 _TREES = "trees.jsonl.zst"
-_OF_A_POLICY = ("policy_args", "model_folder", "engine", "engine_args", "env", "args", "action_tokens", "context_length")
+_OF_A_POLICY = (
+    "policy_args",
+    "model_folder",
+    "engine",
+    "engine_args",
+    "env",
+    "args",
+    "prompt",
+    "examples",
+    "action_tokens",
+    "context_length",
+)
 
 
 @with_help
@@ -58,6 +69,10 @@ class EntropyConfig:
     """Environment id, or a mixture ID=WEIGHT,ID=WEIGHT (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE (default: the run's evaluation arguments, or split=test)."""
+    prompt: str | None = None
+    """What the policy is told before its question: ours, paper or search-r1 (default: the run's, or ours)."""
+    examples: int | None = None
+    """Worked examples to show it, too (default: as many as the run, or none)."""
     questions: int = 100
     """How many questions to ask."""
     samples: int = 4
@@ -105,6 +120,8 @@ class EntropyConfig:
             engine_args=self.engine_args,
             env=self.env,
             args=self.args,
+            prompt=self.prompt,
+            examples=self.examples,
             questions=self.questions,
             samples=self.samples,
             temperature=self.temperature,
@@ -197,7 +214,7 @@ def _sampled(config: EntropyConfig) -> tuple[list[RolloutTree], str, str]:
     evaluation = config.evaluated(policy)
     folder, env, words = evaluation.resolved()
     questions = asked(evaluation, env, words)
-    made_env = env_maker(env, dict(questions.options))
+    made_env = env_maker(env, dict(questions.options), evaluation.prompting)
     look = partial(require_entropies, policy=f"The policy {config.policy}")
     trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env, look))
     source = source_of(evaluation, usual=None)

@@ -10,6 +10,7 @@ from arpo_envs.envs import named
 
 from ..rollout import MakeEnv, TextEnv, place, reason
 from .mixtures import MIXTURE, weights_in
+from .prompting import Prompting, prompted
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,17 @@ class _Maker:
         return named.make_env(self.env, self.options)
 
 
-def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
+def env_maker(env: str, options: dict[str, Any], prompting: Prompting = Prompting()) -> MakeEnv:
     """Returns a maker of text environments, after making one to find mistakes now.
 
     Args:
         env: an id, or a mixture ID=WEIGHT,ID=WEIGHT.
         options: keyword arguments, see `env_arguments`.
+        prompting: what they tell a policy before its question.
 
     Raises:
-        ConfigError: no environment has that id, it does not take these arguments, or it is not a text environment.
+        ConfigError: no environment has that id, it does not take these arguments, it is not a text environment, or it cannot
+            tell a policy that.
     """
     weights = weights_in(env)
     maker = _Maker(env, options) if weights is None else _Maker(MIXTURE, {**options, "envs": weights})
@@ -46,7 +49,7 @@ def env_maker(env: str, options: dict[str, Any]) -> MakeEnv:
         require_text(made)
     finally:
         made.close()
-    return maker
+    return prompted(maker, env, maker.options, prompting)
 
 
 def arguments_of(env: str) -> Mapping[str, inspect.Parameter]:

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     attempts, judge = verdicts(answers.attempts, config.records)
     remembered, _ = verdicts(closed.attempts, closed_file(config.records))
     record = summary(config, env, words, attempts, time.perf_counter() - began)
+    record |= {"prompt": config.prompting.prompt, "examples": config.prompting.examples}
     record |= {**sitting.questions.record, **judge, **of_closed_book(attempts, remembered)}
     _transcripts(console, answers.trees, config.show)
     console.print(table(record))

@@ -12,6 +12,7 @@ from .asked import chosen
 from .config import TrainConfig
 from .docstrings import with_help
 from .policy_source import Source, measured_folder, source_of
+from .prompting import Prompting
 from .tools import Mode
 
 
@@ -33,6 +34,11 @@ class EvalConfig:
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, or ID:NAME=VALUE for one environment of a mixture (default: the run's evaluation
     arguments, or split=test)."""
+    prompt: str | None = None
+    """What the policy is told before its question, as for `arpo train`: ours, paper or search-r1 (default: the run's, or
+    ours)."""
+    examples: int | None = None
+    """Worked examples to show it, too, as for `arpo train` (default: as many as the run, or none)."""
     benchmark: str | None = None
     """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
     data: Path | None = None
@@ -58,6 +64,9 @@ class EvalConfig:
     """Maximum tokens per action (default: the run's, or that of `arpo train`)."""
     context_length: int | None = None
     """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
+    idle_turns: int | None = None
+    """Turns in a row without a call or an answer after which an episode ends as stalled, 0 for no such end (default: the run's,
+    or that of `arpo train`)."""
     tools: Mode = "live"
     """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
     and kept in --recording. replay: --recording alone; no such call is made."""
@@ -112,7 +121,10 @@ class EvalConfig:
             raise ConfigError(
                 f"A recording belongs to one evaluation, and {self.recording} exists. Name another file, or remove it."
             )
+        if self.idle_turns is not None and self.idle_turns < 0:
+            raise ConfigError(f"idle_turns must be at least 1, or 0 for no limit, got {self.idle_turns}.")
         _ = self.prices
+        self.prompting.require_live(self.tools)
         if self.temperature < 0:
             raise ConfigError(f"temperature must not be negative, got {self.temperature}.")
         if self.temperature == 0 and self.samples > 1:
@@ -127,6 +139,17 @@ class EvalConfig:
     def prices(self) -> Prices:
         """What reading, sampling and calling cost."""
         return Prices(self.price_read, self.price_sampled, self.price_call)
+
+    @property
+    def prompting(self) -> Prompting:
+        """What the policy is told before its question.
+
+        Raises:
+            ConfigError: there is no such prompt, or the number of examples is below 0.
+        """
+        run = run_measured(Path(self.source.model))
+        usual = TrainConfig.load(run).prompting if run is not None else Prompting()
+        return Prompting(self.prompt or usual.prompt, usual.examples if self.examples is None else self.examples)
 
     @property
     def source(self) -> Source:

@@ -22,7 +22,7 @@ GROUPS = (
     Group(
         "task",
         "What the policy is asked, in training and in evaluation.",
-        ("env", "env_args", "train_args", "eval_args", "eval_questions", "eval_every"),
+        ("env", "env_args", "train_args", "eval_args", "eval_questions", "eval_every", "prompt", "examples"),
     ),
     Group(
         "tools",
@@ -46,8 +46,8 @@ GROUPS = (
     ),
     Group(
         "sampling",
-        "How actions are sampled, and how long they may be.",
-        ("temperature", "action_tokens", "context_length", "mode", "engine", "engine_args", "engine_tolerance"),
+        "How actions are sampled, and how long they and their episodes may be.",
+        ("temperature", "action_tokens", "context_length", "idle_turns", "mode", "engine", "engine_args", "engine_tolerance"),
     ),
     Group(
         "optimisation",

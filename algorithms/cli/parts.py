@@ -113,6 +113,7 @@ def assemble(
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = tools.before(config.make_env(*config.train_args), "training")
     renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    config.prompting.require_read(renderer.with_instructions)
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
     policy = sampler(config, folder, model, tokenizer)
     learner = TorchLearner(

@@ -14,14 +14,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ArpoError
+from arpo_envs import ArpoError, members
 from arpo_envs.arguments import described, example
-from arpo_envs.screen import question_panel, result_panel
+from arpo_envs.screen import question_panel, readable, result_panel
 
 from .docstrings import with_help
 from .environments import env_maker
 from .game import Branch, Game, Move
 from .mixtures import env_arguments
+from .prompting import Prompting
 
 _COMMANDS = {
     "fork": "Clones the episode as it stands, and goes on in the clone.",
@@ -29,6 +30,7 @@ _COMMANDS = {
     "switch 2": "Goes on in branch 2.",
     "undo": "Takes the last action back, by restoring the snapshot before it.",
     "question": "Shows the question again.",
+    "instructions": "Shows what a policy is told before the question.",
     "help": "Shows this list.",
     "quit": "Ends the game and shows the answer; so does Ctrl-D.",
 }
@@ -43,6 +45,10 @@ class PlayConfig:
     """Environment id, as for gym.make, or a mixture ID=WEIGHT,ID=WEIGHT."""
     args: tuple[str, ...] = ()
     """Environment arguments, each NAME=VALUE, e.g. hops=3; ID:NAME=VALUE is for one environment of a mixture."""
+    prompt: str = "ours"
+    """What a policy would be told before the question: ours, paper or search-r1. The command instructions shows it."""
+    examples: int = 0
+    """Worked examples that it would be shown, too."""
     seed: int | None = None
     """Seed that draws the question (default: at random)."""
     task: str | None = None
@@ -54,7 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(
         PlayConfig, args=list(arguments), prog="arpo play", description="Be the policy: play an environment in the terminal."
     )
-    make_env = env_maker(config.env, env_arguments(config.env, config.args))
+    prompting = Prompting(config.prompt, config.examples)
+    make_env = env_maker(config.env, env_arguments(config.env, config.args), prompting)
     seed = random.SystemRandom().randrange(10_000) if config.seed is None else config.seed
     game = Game(make_env, seed=seed, task=config.task)
     console = Console(highlight=False)
@@ -80,6 +87,7 @@ class _Table:
             "switch": self._switch,
             "undo": self._undo,
             "question": self._question,
+            "instructions": self._instructions,
             "help": self._help,
         }
 
@@ -143,6 +151,11 @@ class _Table:
 
     def _question(self, rest: str) -> None:
         self.console.print(question_panel(self.game.question))
+
+    def _instructions(self, rest: str) -> None:
+        env = self.game.current.env
+        examples = ("\n".join(["Example:", *worked]) for worked in members.EXAMPLES.through(env))
+        self._say(readable("\n\n".join([members.INSTRUCTIONS.through(env), *examples])) or "Nothing.", "dim")
 
     def _help(self, rest: str) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2))

@@ -13,6 +13,7 @@ from ..learner import LearnerConfig, LoRA, Schedule
 from .flat import Option, changed, nested, options_of, read, unknown
 from .groups import Group
 from .policy_source import Source, source_of
+from .prompting import Prompting
 
 FILE = "sft.json"
 """Where a run keeps its configuration."""
@@ -41,6 +42,10 @@ class SftConfig:
     """Environment arguments, each NAME=VALUE, e.g. hops=1."""
     train_args: tuple[str, ...] = ("split=train",)
     """Further environment arguments."""
+    prompt: str = "ours"
+    """With --env: what the policy is told before its question, as for `arpo train`; train it with the same."""
+    examples: int = 0
+    """With --env: worked examples that it is shown, too, as for `arpo train`."""
     episodes: int = 400
     """With --env: how many episodes the expert plays."""
     held_out: float = 0.1
@@ -87,6 +92,8 @@ class SftConfig:
             raise ConfigError("Say where the demonstrations come from: one of --data FILE, --run RUN and --env ENV.")
         if self.skip_malformed and self.data is None:
             raise ConfigError("--skip-malformed would have no effect: it belongs to --data.")
+        if self.env is None and not self.prompting.is_usual:
+            raise ConfigError("--prompt and --examples would have no effect: they belong to --env.")
         source = self.source
         if source.is_made:
             raise ConfigError(
@@ -95,6 +102,11 @@ class SftConfig:
             )
         if source.urls is not None or source.sampler != "local":
             raise ConfigError(f"--policy {self.policy} samples actions, but nothing is sampled here. Name the model's folder.")
+
+    @property
+    def prompting(self) -> Prompting:
+        """What the policy is told before its question."""
+        return Prompting(self.prompt, self.examples)
 
     @property
     def source(self) -> Source:
@@ -182,7 +194,7 @@ GROUPS = (
         "What the policy learns from: a file, a run's best rollouts, or an environment's scripted expert.",
         (
             *("data", "dialect", "skip_malformed", "run", "min_reward"),
-            *("env", "env_args", "train_args", "episodes", "held_out", "context_length"),
+            *("env", "env_args", "train_args", "prompt", "examples", "episodes", "held_out", "context_length"),
         ),
     ),
     Group("run", "Which model to train, and how long.", ("policy", "steps", "batch", "seed", "resume")),

@@ -40,6 +40,7 @@ def lessons_for(config: SftConfig, folder: Path, told: Told, note: Callable[[str
     else:
         shown, dialect = _shown(config, told, note)
         renderer = renderer_for(folder, tokenizer, dialect)
+        config.prompting.require_read(renderer.with_instructions)
         found = [lesson(one, renderer) for one in shown]
     kept = [one for one in found if len(one.tokens) <= config.context_length and one.action[1:].any()]
     if len(kept) < len(found):
@@ -58,7 +59,8 @@ def _shown(config: SftConfig, told: Told, note: Callable[[str], None]) -> tuple[
             note(f"left out: {reason}")
         return found.shown, config.dialect
     assert config.env is not None, "one source is named"
-    make_env = env_maker(config.env, env_arguments(config.env, (*config.env_args, *config.train_args)))
+    arguments = env_arguments(config.env, (*config.env_args, *config.train_args))
+    make_env = env_maker(config.env, arguments, config.prompting)
     if not has_demonstrator(make_env):
         raise ConfigError(f"{config.env} has no scripted expert. Give demonstrations with --data, or rollouts with --run.")
     seed = seeds.derive(config.seed, "expert")

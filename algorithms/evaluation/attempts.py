@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..metrics import as_json
+from ..rollout import MISTAKE
 from ..tree import RolloutTree, Status
 
-_CUT = (Status.TRUNCATED, Status.CONTEXT_FULL)
-_MISTAKE = "mistake"
-"""The status of an action that was no call and no answer, as environments say it."""
+_CUT = (Status.TRUNCATED, Status.CONTEXT_FULL, Status.STALLED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Attempt:
         turns: actions.
         tokens: that the policy sampled.
         malformed: actions that were neither a call nor an answer.
-        truncated: whether it ran out of turns or of context.
+        truncated: whether it ran out of turns or of context, or had stalled.
         read_tokens: of the context before each action, added up: what a server that keeps nothing reads; None in files that
             were written before this was counted.
     """
@@ -136,7 +135,7 @@ def _attempt(tree: RolloutTree, leaf: int, place: tuple[int, int], graded: Grade
         tool_calls=sum(bool(node.tool) for node in actions),
         turns=len(actions),
         tokens=sum(tree.sampled(leaf)),
-        malformed=sum(node.tool_status == _MISTAKE for node in actions),
+        malformed=sum(node.tool_status == MISTAKE for node in actions),
         truncated=end.status in _CUT,
         read_tokens=_read_tokens(tree, leaf),
     )

@@ -59,6 +59,7 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "backfills_per_prompt": origins["backfill"] / prompts,
         "equal_reward_groups": float(np.mean([len(g) == 0 or g.max() == g.min() for g in groups])) if groups else 0.0,
         "answered": statuses[Status.ANSWERED] / max(1, len(leaves)),
+        "stalled": statuses[Status.STALLED] / max(1, len(leaves)),
         "failed_leaves": float(sum(statuses[status] for status in FAILED)),
         **{f"env/{name}": float(np.mean(values)) for name, values in measures(trees).items()},
     }

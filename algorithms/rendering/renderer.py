@@ -49,8 +49,17 @@ class Renderer(Protocol):
         """Token ids that end an action."""
         ...
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
-        """Returns the tokens of the first prompt."""
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
+        """Returns the tokens of the first prompt.
+
+        Args:
+            instructions: what the policy is told.
+            task: the question.
+            tools: that it may call.
+            examples: episodes to show before the task: the question, and by turns what was written and what came back.
+        """
         ...
 
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:

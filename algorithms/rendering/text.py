@@ -17,6 +17,15 @@ from .spelling import Piece, Speller, pattern_of
 
 CUT_MARK = "… [cut]"
 
+OWN_MARKS = {
+    "tags": {"<think>", "</think>"},
+    "json": {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"},
+}
+"""Marks that the environment's dialect itself keeps out of a tool's text, and that its own messages may contain."""
+
+SEAM = "\ue000"
+"""Stands between two turns of an example, whose tokens do not merge: in an episode, each turn is encoded by itself."""
+
 _TASK = "DUMMYTASK"
 _STOPPED = {"json": re.compile(r"</tool_call>\s*\Z")}
 _STOPPED_USUALLY = re.compile(r"</[\w.-]{1,64}>\s*\Z")
@@ -46,7 +55,9 @@ class ScriptedRenderer:
     dialect: str = "tags"
     stop_tokens: tuple[int, ...] = ()
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the task's characters."""
         return tuple(map(ord, task + "\n"))
 
@@ -108,14 +119,19 @@ class TextRenderer:
                 "would begin or end a text. Use a fast tokenizer, or one that respects that argument."
             )
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt; see `Renderer.start`."""
         templated = bool(getattr(self.tokenizer, "chat_template", None))
+        shown = [(self._quoted(question), SEAM.join(map(self._told, turns))) for question, *turns in examples]
 
         def prompt(task: str) -> str:
             if not templated:
+                task = "\n\n".join([*(f"{question}\n{SEAM}{turns}{SEAM}" for question, turns in shown), task])
                 return f"{instructions}\n\n{task}\n" if self.with_instructions else f"{task}\n"
-            messages = [{"role": "user", "content": task}]
+            pairs = [message for pair in shown for message in zip(("user", "assistant"), pair, strict=True)]
+            messages = [{"role": role, "content": content} for role, content in (*pairs, ("user", task))]
             if self.with_instructions:
                 messages.insert(0, {"role": "system", "content": instructions})
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -170,18 +186,32 @@ class TextRenderer:
         """Returns the tokens of outside text, none of which is a control token."""
         return self._speller.join(self._pieces(text))
 
+    def _told(self, text: str) -> str:
+        """Returns an example's turn, in which only the dialect's own marks are marks: it quotes what tools returned."""
+        own, told, at, text = pattern_of(OWN_MARKS.get(self.dialect, set())), "", 0, text.replace(SEAM, "?")
+        for mark in own.finditer(text):
+            told += self._quoted(text[at : mark.start()]) + mark[0]
+            at = mark.end()
+        return told + self._quoted(text[at:])
+
+    def _quoted(self, text: str) -> str:
+        """Returns outside text for a prompt, which holds no mark."""
+        return self._speller.spelt(self.harmless(text.replace(SEAM, "?")))
+
     def _pieces(self, text: str) -> list[Piece]:
         """Returns a text in pieces of outside text and of marks that it may hold."""
         return [Piece(text, own=False)]
 
     def _around(self, prompt: Callable[[str], str], task: str) -> tuple[int, ...]:
-        """Returns the tokens of a prompt with a task in it; the task adds no marks."""
+        """Returns the tokens of a prompt with a task in it, which adds no marks; those on both sides of a seam do not merge."""
         text = prompt(self._speller.spelt(task))
         before, found, after = prompt(_TASK).partition(_TASK)
         inside = text[len(before) : len(text) - len(after)]  # the task as it appears in the prompt, which may drop spaces
         if not found or text != before + inside + after:
-            return self._raw(text)
-        return self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
+            return tuple(token for part in text.split(SEAM) for token in self._raw(part))
+        *parts, before = before.split(SEAM)
+        tokens = self._speller.join([Piece(before, own=True), Piece(inside, own=False), Piece(after, own=True)])
+        return (*(token for part in parts for token in self._raw(part)), *tokens)
 
     def _beginning(self) -> tuple[int, ...]:
         """Returns what the tokenizer puts before a text, but not what it puts after it, which would end the text."""

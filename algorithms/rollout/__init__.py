@@ -10,12 +10,14 @@ trained. All of it works without the trainer.
 """
 
 from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
+from .door import MISTAKE
 from .failures import Failures, place, reason
 from .partner import PolicyPartner
 from .planting import require_prompts
 from .run import Limits, MakeEnv, Start, TextEnv
 
 __all__ = [
+    "MISTAKE",
     "Collected",
     "Failures",
     "Limits",

@@ -16,6 +16,9 @@ from ..policies import Generation, Sampling
 LARGEST_REWARD = 1e18
 """In absolute value; the square of a larger one may overflow single precision."""
 
+MISTAKE = "mistake"
+"""The status of an action that was neither a call nor an answer, as environments say it."""
+
 
 class Refused(ArpoError):
     """A policy or an environment handed in what cannot enter a tree."""

@@ -150,8 +150,9 @@ async def _plant(growth: Growth, wish: Grow, origin: Origin) -> None:
 
 def prompt(env: TextEnv, text: str, renderer: Renderer) -> tuple[int, ...]:
     """Returns the tokens of an episode's first prompt."""
-    instructions = str(members.INSTRUCTIONS.through(env) or "")
-    return tuple(renderer.start(instructions, text, tuple(members.TOOL_SPECS.through(env) or ())))
+    asked = str(members.INSTRUCTIONS.through(env) or ""), text, tuple(members.TOOL_SPECS.through(env) or ())
+    examples = members.EXAMPLES.through(env)
+    return tuple(renderer.start(*asked, examples) if examples else renderer.start(*asked))
 
 
 def spoken(env: TextEnv, renderer: Renderer) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Limits:
     only."""
     action_tokens: int = 512
     """Maximum tokens per action."""
+    idle_turns: int = 3
+    """Turns in a row without a call or an answer after which an episode ends as stalled; 0 for no such end."""
     answer_reserve: int = 64
     """Tokens of the context that no observation may fill."""
     policy_timeout: float = 600.0
@@ -61,6 +63,8 @@ class Limits:
         """Checks the numbers."""
         if self.action_tokens < 1:
             raise ConfigError(f"action_tokens must be at least 1, got {self.action_tokens}.")
+        if self.idle_turns < 0:
+            raise ConfigError(f"idle_turns must be at least 1, or 0 for no limit, got {self.idle_turns}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,9 @@ class Trajectory:
                 fields["measures"] = self._measures()
             self._record(action, status=status, success=said.success, **fields)
             return False
+        if said.status == door.MISTAKE and 0 < self.run.limits.idle_turns <= 1 + _idle_turns(self.tree, self.parent):
+            self._record(action, status=Status.STALLED, **fields | self._given_up(action, said.reward))
+            return False
         node = self._record(action, **fields)
         await self.observe(node, said.observation, after_result=bool(said.tool))
         return True
@@ -281,11 +284,21 @@ class Trajectory:
             raise _Ended(status, reason(error), action) from error
 
     def _full(self) -> _Ended:
-        """Returns the end of a trajectory whose context is full, with what the environment pays and measures."""
-        with self._blame(Status.TOOL_FAULT):
+        """Returns the end of a trajectory whose context is full."""
+        return _Ended(Status.CONTEXT_FULL, **self._given_up(None, None))
+
+    def _given_up(self, action: Generation | None, reward: float | None) -> dict[str, Any]:
+        """Returns what the environment pays and measures of an episode that ends here without an answer.
+
+        Args:
+            action: the last one, if it is not in the tree yet.
+            reward: of that action.
+        """
+        with self._blame(Status.TOOL_FAULT, action):
             paid = members.FORFEIT.of(self.env.unwrapped)()
-            reward = None if paid is None else door.reward(paid)
-            return _Ended(Status.CONTEXT_FULL, reward=reward, measures=self._measures())
+            if paid is not None:
+                reward = door.reward(paid) + (reward or 0.0)
+            return {"reward": reward, "measures": self._measures()}
 
     def _measures(self) -> dict[str, float] | None:
         """Returns what the environment measured of the episode."""
@@ -332,6 +345,17 @@ def _first_action_entropies(tree: RolloutTree, index: int) -> tuple[float, ...]:
             break
         entropies += tree.nodes[node].entropies[:stop]
     return tuple(entropies)
+
+
+def _idle_turns(tree: RolloutTree, index: int) -> int:
+    """Returns how many turns in a row, up to the one that ends at or above `index`, were neither a call nor an answer."""
+    count = 0
+    turns = [tree.nodes[tree.nodes[node].parent] for node, _ in tree.path(index) if tree.nodes[node].kind == "observation"]
+    for turn in reversed(turns):
+        if turn.tool_status != door.MISTAKE:
+            break
+        count += 1
+    return count
 
 
 def _own_actions_entropies(tree: RolloutTree, index: int) -> tuple[tuple[float, ...], ...]:

@@ -14,7 +14,6 @@ import numpy as np
 from .spans import COLUMNS, Array, Span, span, together
 
 NO_PARENT = -1
-
 Origin = Literal["", "root", "branch", "backfill"]
 
 
@@ -27,6 +26,8 @@ class Status(enum.StrEnum):
     """The environment ran out of turns."""
     CONTEXT_FULL = "context_full"
     """The policy's context had no room for another action."""
+    STALLED = "stalled"
+    """The policy wrote neither a call nor an answer, several turns in a row."""
     PROMPT_TOO_LONG = "prompt_too_long"
     """The task's text left no room in the policy's context for an action."""
     TOOL_TIMEOUT = "tool_timeout"
@@ -47,7 +48,7 @@ class Status(enum.StrEnum):
     @property
     def is_model(self) -> bool:
         """Whether the ending says something about the model; failures of the machinery or of the data do not."""
-        return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL)
+        return self in (Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL, Status.STALLED)
 
 
 class Decision(NamedTuple):

@@ -68,12 +68,13 @@ class TagDialect:
         """Tells a model how to call these tools and how to answer."""
         lines = ["You may think inside <think> and </think>. Then do one of the following:"]
         for spec in self.specs:
-            lines += self._explained(spec)
+            lines += self.explained(spec)
         lines.append("- <answer>your final answer</answer>: answers the question and ends the conversation.")
         return "\n".join(lines)
 
     @staticmethod
-    def _explained(spec: ToolSpec) -> list[str]:
+    def explained(spec: ToolSpec) -> list[str]:
+        """Returns the lines that tell a model how to call one tool."""
         arguments = described(spec)
         body = spec.text_parameter or (example(spec) if arguments else "")
         line = f"- <{spec.name}>{body}</{spec.name}>: {spec.description} The result comes back in <result>."

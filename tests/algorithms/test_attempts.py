@@ -101,7 +101,7 @@ def test_records_say_what_the_trees_say() -> None:
 
 def test_mistakes_and_cuts_are_counted() -> None:
     (first, *_) = attempts_of(asked(lambda before, seed: "<nothing>x</nothing>", count=1, samples=1).trees)
-    assert (first.status, first.truncated, first.success, first.answer) == ("truncated", True, 0.0, None)
+    assert (first.status, first.truncated, first.success, first.answer) == ("stalled", True, 0.0, None)
     assert first.malformed == first.turns > 1
     assert first.tool_calls == 0
 

@@ -10,6 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rollout_toys import COUNT
 
+from algorithms.models.demonstrations.expert import Demonstration
+from algorithms.models.demonstrations.lesson import lesson
 from algorithms.rendering import CUT_MARK, Renderer
 from algorithms.rendering.chat import ChatRenderer
 from algorithms.rendering.chat.rewriting import thought
@@ -20,6 +22,8 @@ from arpo_envs.errors import ConfigError
 NATIVE = {"qwen2.5", "qwen2.5-training", "qwen3", "qwen3-training", "qwen3-2507", "llama3.1", "llama3.2"}
 REWRITING = {"r1-distill", "qwen3.5"}
 KEEPING = sorted(set(FAMILIES) - REWRITING)
+THINKING = {"qwen3-training", "qwen3.5-training", "r1-distill-training"}
+"""Families whose templates begin a thought, or write an empty one into earlier turns."""
 JSON = make_dialect("json", [COUNT])
 GUIDANCE = "Count what you are told to."
 INSTRUCTIONS = f"{GUIDANCE}\n{JSON.instructions()}"
@@ -77,6 +81,20 @@ def first_messages(some: ChatRenderer, family: str) -> list[Mapping[str, Any]]:
     if not some.template.takes_system:
         return [user(f"{instructions}\n\nHow many?")]
     return [system(instructions), user("How many?")]
+
+
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+@pytest.mark.parametrize("family", [family for family in KEEPING if family not in THINKING])
+def test_an_example_is_shown_as_the_episode_that_it_was(family: str, dialect: str) -> None:
+    some, spoken = shared(family, dialect), make_dialect(dialect, [COUNT])
+    call, result, answer = spoken.call("count", {"text": "x"}), spoken.result("4 <b>"), spoken.answer("4")
+    episode = lesson(Demonstration("Count.", "How many?", ((call, result), (answer, "")), (COUNT,)), some)
+    prompt = some.start("Count.", "And now?", [COUNT], [("How many?", call, result, answer)])
+    was, shown = ("".join(some.tokenizer.decode(tokens).split()) for tokens in (episode.tokens, prompt))
+    assert shown.startswith(was)
+    assert "Andnow?" in shown
+    if dialect == "tags":
+        assert [*prompt[: len(episode.tokens)]] == episode.tokens.tolist(), "not only the text, but the tokens"
 
 
 # --- N turns -----------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ AS_READ = TrainConfig(
         entropy_bonus=0.001,
         lora=LoRA(rank=8, alpha=16),
     ),
-    limits=Limits(mode="free", temperature=0.9, action_tokens=24),
+    limits=Limits(mode="free", temperature=0.9, action_tokens=24, idle_turns=0),
     context_length=512,
     threads=2,
     keep_trees=5,
@@ -130,7 +130,10 @@ def records(kind: type) -> set[type]:
     return {kind}.union(*map(records, inside))
 
 
-YOUNGER = {"cold_start", "tools", "recording", "track_gated", "wandb_mode", "budget_calls", "eval_every"}
+YOUNGER = {
+    *("cold_start", "tools", "recording", "track_gated", "wandb_mode", "budget_calls", "eval_every"),
+    *("idle_turns", "prompt", "examples"),
+}
 """Options that there were none of when the older run was made."""
 
 

@@ -49,6 +49,7 @@ def test_a_batch_by_hand():
         "backfills_per_prompt": 0.5,
         "equal_reward_groups": 0.5,
         "answered": pytest.approx(4 / 6),
+        "stalled": 0.0,
         "failed_leaves": 1.0,
     }
 

@@ -56,6 +56,11 @@ def test_outside_text_brings_no_marks(kind: str, normaliser: str, data: st.DataO
         assert inside in some.text(encoded.tokens), "the text is what the tokens decode to"
     frame, tokens = (some.start("Use tools.", task, [COUNT]) for task in ("x", text))
     assert marks(some, tokens) == marks(some, frame)
+    call, answer = dialect.call("count", {"text": "x"}), dialect.answer("1")
+    shown = [[body, call, dialect.result(body), answer] for body in ("x", text)]
+    frame, tokens = (marks(some, some.start("Use tools.", "x", [COUNT], [example])) for example in shown)
+    unknown = some.tokenizer.unk_token_id  # a letter that nobody knows, as a line break in some places, has no meaning either
+    assert [mark for mark in tokens if mark != unknown] == frame, "a worked example quotes what a tool returned"
 
 
 def test_a_mark_that_only_the_normaliser_makes_is_broken_up() -> None:

@@ -259,3 +259,10 @@ def test_renderers_have_the_members_of_the_protocol(some: object) -> None:
 def test_text_survives_the_round_trip(text: str) -> None:
     for some in (renderer(), ScriptedRenderer()):
         assert some.text(some.observation(text, 10_000).tokens) == text
+
+
+def test_without_a_template_examples_stand_between_the_instructions_and_the_question() -> None:
+    some = TextRenderer(byte_tokenizer())
+    shown = [("One?", "<count>x</count>", "<result>1</result>", "<answer>1</answer>")]
+    text = some.text(some.start("Count.", "Two?", [], shown))
+    assert text == "Count.\n\nOne?\n<count>x</count><result>1</result><answer>1</answer>\n\nTwo?\n"

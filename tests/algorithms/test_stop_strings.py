@@ -78,7 +78,7 @@ def test_an_action_that_is_complete_is_asked_for_once() -> None:
 def test_an_action_that_never_ends_is_a_mistake_in_the_end(action: str) -> None:
     tree, tool, policy = grown(action, "tags", action_tokens=200)
     assert tool.journal == [("first",)]
-    assert statuses(tree) == [Status.TRUNCATED]
+    assert statuses(tree) == [Status.STALLED]
     assert policy.asked < 40
 
 

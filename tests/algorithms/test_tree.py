@@ -246,4 +246,4 @@ def test_floats_unicode_and_line_separators_survive(tmp_path: Path) -> None:
 
 
 def test_statuses_that_say_something_about_the_model() -> None:
-    assert {s for s in Status if s.is_model} == {Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL}
+    assert {s for s in Status if s.is_model} == {Status.ANSWERED, Status.TRUNCATED, Status.CONTEXT_FULL, Status.STALLED}

@@ -18,6 +18,7 @@ from arpo_envs.testing.scripts import default_scripts
 from wrappers import (
     ActionMenu,
     ChatMessages,
+    Prompted,
     TextVector,
     TokenBudget,
     TokenIds,
@@ -31,6 +32,7 @@ from wrappers import (
 Wrap = Callable[[gym.Env], gym.Env]
 
 TEXT: dict[str, Wrap] = {
+    "Prompted": lambda env: Prompted(env, "paper", [["Where?", "<answer>Here</answer>"]]),
     "TokenBudget": lambda env: TokenBudget(env, "builtins:len", limit=1500, reserve=400),
     "ToolBudget": lambda env: ToolBudget(env, 2),
     "Transcript": Transcript,

@@ -42,7 +42,7 @@ class Lesson:
 
 def lesson(shown: Demonstration, renderer: TextRenderer) -> Lesson:
     """Returns a demonstration as the tokens a policy would have seen and written."""
-    tokens = list(renderer.start(shown.instructions, shown.question, shown.tools))
+    tokens = list(renderer.start(shown.instructions, shown.question, shown.tools, shown.examples))
     mask = [False] * len(tokens)
     for turn, (action, observation) in enumerate(shown.turns, start=1):
         written = renderer.written(action)

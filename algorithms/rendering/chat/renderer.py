@@ -9,19 +9,14 @@ from arpo_envs import ConfigError, ToolSpec, make_dialect
 
 from ..renderer import NO_ROOM, Encoded
 from ..spelling import Piece, Speller, pattern_of
-from ..text import CUT_MARK, TextRenderer, closing_mark
+from ..text import CUT_MARK, OWN_MARKS, SEAM, TextRenderer, closing_mark
 from .bridge import find_bridge
 from .calls import HERMES, CallFormat, native_format
 from .rewriting import Rewrite, normalised_turns, rewritten_turns
-from .template import ChatTemplate, Message, system, user
+from .template import ChatTemplate, Message, assistant, system, user
 
 _CALL = re.compile(r"(.*?)<tool_call>\s*(\{.*\})\s*</tool_call>\s*", re.DOTALL)
 _WRAPPED = re.compile(r"<tool_response>(.*)</tool_response>", re.DOTALL)
-_OWN_MARKS = {
-    "tags": {"<think>", "</think>"},
-    "json": {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"},
-}
-"""Marks that the environment's dialect itself keeps out of a tool's text, and that its own messages may contain."""
 
 
 class ChatRenderer(TextRenderer):
@@ -63,7 +58,7 @@ class ChatRenderer(TextRenderer):
         added = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if not t.special and t.content.strip()}
         marks = {i: mark for i, mark in added.items() if mark in self.template.source}
         self._marks = set(marks.values())
-        self._own = pattern_of(self._marks & _OWN_MARKS[dialect])
+        self._own = pattern_of(self._marks & OWN_MARKS[dialect])
         control = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in self._control_ids}
         self._speller = Speller(tokenizer, control | marks)
         self._end = self._turn_end()
@@ -106,7 +101,9 @@ class ChatRenderer(TextRenderer):
 
     # --- the protocol -----------------------------------------------------------------------------------
 
-    def start(self, instructions: str, task: str, tools: Sequence[ToolSpec]) -> tuple[int, ...]:
+    def start(
+        self, instructions: str, task: str, tools: Sequence[ToolSpec], examples: Sequence[Sequence[str]] = ()
+    ) -> tuple[int, ...]:
         """Returns the tokens of the first prompt, with the tools in the template's own format where it has one.
 
         Raises:
@@ -116,12 +113,15 @@ class ChatRenderer(TextRenderer):
         if self.dialect == "json" and self._native and self.with_instructions:
             functions = [spec.function() for spec in tools]
             instructions = instructions.removesuffix(make_dialect("json", tools).instructions()).strip()
+        shown = [message for example in examples for message in self._shown(example)]
 
         def prompt(task: str) -> str:
-            messages: list[Message] = [user(task)]
+            first, *others = [*shown, user(task)]
+            messages = [first, *others]
             if self.with_instructions and instructions:
                 takes = self.template.takes_system
-                messages = [system(instructions), *messages] if takes else [user(f"{instructions}\n\n{task}")]
+                told = [system(instructions), first] if takes else [user(f"{instructions}\n\n{first['content']}")]
+                messages = [*told, *others]
             text = self.template.render(messages, prompt=True, tools=functions)
             if text is None:
                 raise ConfigError("The chat template cannot render a prompt of system instructions and a user's question.")
@@ -129,9 +129,23 @@ class ChatRenderer(TextRenderer):
 
         return self._around(prompt, self._foreign(task, own=set()))
 
+    def _shown(self, example: Sequence[str]) -> list[Message]:
+        """Returns an example as the turns that the episode would have had."""
+        question, turns = user(self._quoted(example[0])), [*map(self._told, example[1:])]
+        if self.dialect != "json":
+            return [question, assistant(SEAM.join(turns))]
+        return [question, *(self._turn(text, acts=at % 2 == 0) for at, text in enumerate(turns))]
+
+    def _turn(self, text: str, *, acts: bool) -> Message:
+        """Returns an action, or a result, as a message of its own."""
+        if acts:
+            return assistant(self._own_words(text))
+        wrapped = _WRAPPED.fullmatch(text) if self._bridge.role == "tool" else None
+        return self._bridge.message(text if wrapped is None else wrapped[1])
+
     def observation(self, text: str, limit: int, *, ended: bool = False) -> Encoded:
         """Returns an observation's tokens; see `Renderer.observation`."""
-        text = self._foreign(text, own=_OWN_MARKS[self.dialect])
+        text = self._foreign(text, own=OWN_MARKS[self.dialect])
         if self.dialect == "json":
             return self._next_turn(text, limit, ended)
         again = self._raw(self._reopen)[1:] if ended else ()
@@ -183,6 +197,10 @@ class ChatRenderer(TextRenderer):
             pieces += [Piece(text[at : mark.start()], own=False), Piece(mark[0], own=True)]
             at = mark.end()
         return [*pieces, Piece(text[at:], own=False)]
+
+    def _quoted(self, text: str) -> str:
+        """Returns outside text for a prompt; see `TextRenderer`."""
+        return self._speller.spelt(self._foreign(text.replace(SEAM, "?"), own=set()))
 
     def _foreign(self, text: str, own: set[str]) -> str:
         """Returns outside text with control tokens, and marks the template gives a meaning, broken up."""

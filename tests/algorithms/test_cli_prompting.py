@@ -1,0 +1,133 @@
+"""`--prompt` and `--examples`: true transcripts of other questions, and the same in every command that asks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli_train import exit_status, said
+
+from algorithms.cli import main
+from algorithms.cli.config import TrainConfig
+from algorithms.cli.environments import env_maker
+from algorithms.cli.eval_config import EvalConfig
+from algorithms.cli.prompting import Prompting
+from algorithms.cli.sft_config import SftConfig
+from algorithms.models.demonstrations.expert import worked_examples
+from arpo_envs import ConfigError
+from arpo_envs.envs import IDS
+from arpo_envs.envs.named import make_env
+
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+
+MINI, FEW = "ARPO/SearchMini-v0", {"cities_per_country": 4}
+
+
+def examples_of(env: str, options: dict[str, Any], count: int = 2, prompt: str = "ours") -> list[tuple[str, ...]]:
+    """Returns the examples that an environment shows in an episode."""
+    made = env_maker(env, options, Prompting(prompt, count))()
+    made.reset(seed=0)
+    shown = [*made.get_wrapper_attr("examples")]
+    made.close()
+    return shown
+
+
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+def test_examples_are_episodes_that_the_environment_would_repeat_word_by_word(dialect: str) -> None:
+    options = {**FEW, "dialect": dialect, "split": "test"}
+    asked = make_env(MINI, {**options, "split": "train"})
+    source = asked.get_wrapper_attr("tasks")
+    by_question = {task.question: task for task in map(source.get, {source.draw(rng).id for rng in generators(4000)})}
+    shown = worked_examples(lambda: make_env(MINI, {**options, "split": "train"}), 3)
+    assert shown[:2] == examples_of(MINI, options)
+    assert len({question for question, *_ in shown}) == 3
+    for question, *texts in shown:
+        assert asked.reset(options={"task": by_question[question].id})[0] == question, "it is of the training split"
+        for action, result in zip(texts[::2], [*texts[1::2], ""], strict=True):
+            observation, reward, *_ = asked.step(action)
+            assert observation == result
+        assert reward == 1.0
+    asked.close()
+
+
+def generators(count: int) -> Any:
+    import numpy as np
+
+    return map(np.random.default_rng, range(count))
+
+
+def test_examples_are_the_same_for_every_split_and_without_tools() -> None:
+    first = examples_of(MINI, {**FEW, "split": "train"})
+    assert first == examples_of(MINI, {**FEW, "split": "test"}) == examples_of(MINI, {**FEW, "max_tool_calls": 0})
+
+
+def test_a_training_question_is_not_its_own_example() -> None:
+    made = env_maker(MINI, {**FEW, "split": "train"}, Prompting(examples=1))()
+    questions = [one[0] for one in worked_examples(lambda: make_env(MINI, {**FEW, "split": "train"}), 2)]
+    source = made.get_wrapper_attr("tasks")
+    ids = {task.question: task.id for task in (source.draw(rng) for rng in generators(4000))}
+    for asked, shown in (questions, questions[::-1]):
+        made.reset(options={"task": ids[asked]})
+        assert [question for question, *_ in made.get_wrapper_attr("examples")] == [shown]
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in IDS if name not in ("ARPO/Python-v0", "ARPO/DeepSearch-v0", "ARPO/Mixture-v0")]
+)
+@pytest.mark.parametrize("prompt", ["ours", "paper"])
+def test_every_environment_has_examples(name: str, prompt: str) -> None:
+    assert len(examples_of(name, dict(FEW), 1, prompt)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ARPO/Python-v0", "ARPO/DeepSearch-v0", "ARPO/Mixture-v0"])
+def test_environments_that_run_code_have_examples(name: str) -> None:
+    assert len(examples_of(name, {}, 1, "paper")) == 1
+
+
+def test_nobody_plays_examples_with_questions_of_the_users(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(json.dumps({"id": "a", "question": "Where?", "answers": ["here"]}) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{MINI} has no scripted expert .* --examples 0"):
+        env_maker(MINI, {"tasks": str(tasks), "hops": None, "relations": None}, Prompting(examples=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: TrainConfig(prompt="paper"), "the embedded policy reads no instructions"),
+        (lambda: TrainConfig(policy="x", prompt="serch-r1"), "Did you mean 'search-r1'"),
+        (lambda: TrainConfig(policy="x", examples=-1), "must not be negative"),
+        (lambda: TrainConfig(policy="x", examples=1, tools="record"), "--examples needs --tools live"),
+        (lambda: EvalConfig(policy="x", examples=1, tools="record", recording=Path("t")), "--examples needs --tools live"),
+        (lambda: SftConfig(policy="x", data=Path("d"), prompt="paper").require_whole(), "they belong to --env"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(make: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        make()
+
+
+def test_a_run_keeps_it_and_its_evaluation_has_it_too(tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    TrainConfig(policy="some/model", prompt="paper", examples=2, output=tmp_path).resolved().save(tmp_path)
+    assert TrainConfig.load(tmp_path).prompting == Prompting("paper", 2)
+    assert EvalConfig(policy=str(tmp_path)).prompting == Prompting("paper", 2)
+    assert EvalConfig(policy=str(tmp_path), prompt="ours", examples=0).prompting == Prompting()
+
+
+def test_a_policy_without_instructions_cannot_be_asked_with_them(tiny_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "--policy", str(tiny_policy), "--args", "cities_per_country=4", "--questions", "1", "--examples", "1"]
+    assert exit_status(words) == 2
+    assert "the embedded policy reads no instructions" in said(capsys)
+
+
+def test_play_shows_what_a_policy_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = iter(["instructions", "quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    words = ["play", MINI, "--args", "cities_per_country=4", "--seed", "3", "--prompt", "search-r1", "--examples", "1"]
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "You must conduct reasoning inside <think>" in told
+    assert told.count("Example: What is") == 1
