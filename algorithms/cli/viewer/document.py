@@ -31,7 +31,7 @@ class Page:
         prompts: a line for each tree, see `summary`, with its step and its number there.
         blocks: each tree as `block` writes its `record`; in the order of `prompts`.
         vocabulary: text of each token that occurs, by its id; None if no tokenizer was found.
-        count: how many trees the run has.
+        selection: which trees of the run these are, in words.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Page:
     prompts: Sequence[Mapping[str, Any]]
     blocks: Sequence[str]
     vocabulary: Mapping[int, str] | None
-    count: int
+    selection: str
 
 
 def block(value: Any) -> str:
@@ -71,7 +71,7 @@ def _parts(page: Page) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
     yield f"<title>{html.escape(page.title)} · arpo</title>\n<style>{style}</style>\n</head>\n<body>\n"
     yield '<noscript>This page needs JavaScript; nothing in it leaves your computer.</noscript>\n<div id="page"></div>\n'
-    index = {"title": page.title, "count": page.count, "metrics": page.metrics, "prompts": page.prompts}
+    index = {"title": page.title, "selection": page.selection, "metrics": page.metrics, "prompts": page.prompts}
     yield _data("index", block(index))
     yield _data("vocabulary", block(page.vocabulary))
     yield f"<script>{script}</script>\n"  # before the trees, so that people see something while they are read

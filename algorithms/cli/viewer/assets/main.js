@@ -114,13 +114,11 @@ async function start(source) {
 }
 
 function header(index) {
-  const held = index.prompts.length;
-  const selection = held === index.count ? `${held} trees` : `${held} of ${index.count} trees, spread evenly over the run: more would be too large`;
   const sums = index.prompts.flatMap((one) => one.ends);
   const right = sums.filter((end) => end[0] === "right").reduce((sum, end) => sum + end[2], 0);
   const leaves = index.prompts.reduce((sum, one) => sum + one.leaves, 0);
   return element("header", {}, element("h1", {}, visible(index.title)),
-    element("p", {}, `${selection} · ${leaves} leaves, ${number(leaves ? (100 * right) / leaves : null, 0)}% right`),
+    element("p", {}, `${visible(index.selection)} · ${leaves} leaves, ${number(leaves ? (100 * right) / leaves : null, 0)}% right`),
     element("p", { class: "quiet" }, KEYS));
 }
 
