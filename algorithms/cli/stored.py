@@ -9,7 +9,7 @@ from typing import Any
 
 from arpo_envs import ConfigError
 
-from ..tracking.trees import count_trees, read_tree
+from ..tracking.trees import TreeFile
 from ..tree import RolloutTree
 from .viewer import outcome
 
@@ -21,12 +21,20 @@ class Stored:
     """A file of trees.
 
     Args:
-        path: of the file.
-        count: how many trees it has.
+        file: knows where they are.
     """
 
-    path: Path
-    count: int
+    file: TreeFile
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.file.path
+
+    @property
+    def count(self) -> int:
+        """How many trees it has."""
+        return len(self.file)
 
     def tree(self, number: int) -> RolloutTree:
         """Returns a tree, frozen.
@@ -35,7 +43,7 @@ class Stored:
             ConfigError: it is damaged.
         """
         try:
-            found = read_tree(self.path, number)
+            found = self.file.read(number)
         except ValueError as error:
             raise ConfigError(f"Tree {number} of {self.path} cannot be read: {error}") from error
         return found if found.frozen else found.freeze()
@@ -71,12 +79,12 @@ def stored(path: Path) -> Stored:
             "With --keep-trees none, `arpo train` keeps none."
         )
     try:
-        count = count_trees(files[0])
+        found = Stored(TreeFile(files[0]))
     except ValueError as error:
         raise ConfigError(f"{files[0]} cannot be read: {error}") from error
-    if not count:
+    if not found.count:
         raise ConfigError(f"{files[0]} has no tree yet.")
-    return Stored(files[0], count)
+    return found
 
 
 @dataclass(frozen=True)
