@@ -1,7 +1,6 @@
 """`arpo report`: a run's curves and trees as one HTML file that needs no network."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from arpo_envs.screen import readable
 
 from .docstrings import with_help
 from .gating import Gate, in_words
+from .paged import Curves, Words
 from .stored import Stored, stored
 from .viewer import BYTES, Page, block, record, spread, summary, write_page
 
@@ -86,30 +86,9 @@ def _page(trees: Stored, folder: Path, most: float, gate: Gate) -> Page:
     selection += ", spread evenly over the run: more would be too large" if is_cut else ""
     return Page(
         title=folder.resolve().name,
-        metrics=_metrics(folder / "metrics.jsonl"),
-        prompts=[line for line, _ in chosen],
+        metrics=Curves(folder / "metrics.jsonl").lines,
+        prompts=[{"number": place, **line} for place, (line, _) in enumerate(chosen)],
         blocks=[written for _, written in chosen],
-        vocabulary=_vocabulary(folder / "policy", ids),
+        vocabulary=Words(folder / "policy").of(ids),
         selection=f"{selection}. {gate.left_out()}".removesuffix(". "),
     )
-
-
-def _metrics(file: Path) -> list[dict[str, Any]]:
-    """Returns the metrics of all steps; a last line that a running run is still writing is left out."""
-    if not file.is_file():
-        return []
-    written = file.read_text(encoding="utf-8")
-    return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
-
-
-def _vocabulary(folder: Path, ids: Iterable[int]) -> Mapping[int, str] | None:
-    """Returns the text of each token; None where the run has no tokenizer, so that the page shows ids."""
-    if not folder.is_dir():
-        return None
-    from ..models.loading import load_tokenizer
-
-    try:
-        tokenizer = load_tokenizer(folder)
-    except ConfigError:
-        return None
-    return {one: str(tokenizer.decode([one], skip_special_tokens=False)) for one in sorted(ids)}

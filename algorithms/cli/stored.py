@@ -44,7 +44,7 @@ class Stored:
         """
         try:
             found = self.file.read(number)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"Tree {number} of {self.path} cannot be read: {error}") from error
         return found if found.frozen else found.freeze()
 
@@ -66,24 +66,30 @@ class Stored:
         return range(start, end)
 
 
+def file_of_trees(path: Path) -> Path | None:
+    """Returns the file of a run's trees, given its folder or the file itself; None if there is none."""
+    files = [path] if path.is_file() else [path / name for name in _NAMES if (path / name).is_file()]
+    return files[0] if files else None
+
+
 def stored(path: Path) -> Stored:
     """Returns the trees of a run's folder or of a file.
 
     Raises:
         ConfigError: there are none.
     """
-    files = [path] if path.is_file() else [path / name for name in _NAMES if (path / name).is_file()]
-    if not files:
+    file = file_of_trees(path)
+    if file is None:
         raise ConfigError(
             f"{path} has no trees: expected the folder of a run, which has {_NAMES[0]}, or such a file. "
             "With --keep-trees none, `arpo train` keeps none."
         )
     try:
-        found = Stored(TreeFile(files[0]))
+        found = Stored(TreeFile(file))
     except ValueError as error:
-        raise ConfigError(f"{files[0]} cannot be read: {error}") from error
+        raise ConfigError(f"{file} cannot be read: {error}") from error
     if not found.count:
-        raise ConfigError(f"{files[0]} has no tree yet.")
+        raise ConfigError(f"{file} has no tree yet.")
     return found
 
 
