@@ -20,6 +20,7 @@ _SMALL = 1000
 """Bytes that are sent as they are."""
 _HEADERS = {
     "Cache-Control": "no-store",
+    "Connection": "close",  # no thread is left waiting for a page that may never ask again
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
