@@ -3,7 +3,7 @@
 import { element, number, svg } from "./dom.js";
 
 const MANY = 400;
-const WIDTH = 360, HEIGHT = 150, LEFT = 44, RIGHT = 12, TOP = 10, BOTTOM = 24;
+const WIDTH = 360, HEIGHT = 150, LEFT = 48, RIGHT = 12, TOP = 10, BOTTOM = 28;
 
 export function chart(metrics, name, chosen, choose) {
   const points = metrics.filter((one) => Number.isFinite(one[name])), drawnPoints = thinned(points, name);
@@ -65,7 +65,7 @@ function axes(steps, values, across, up) {
   const low = least(values), high = most(values);
   const marks = [...new Set([low, (low + high) / 2, high])].flatMap((value) => [
     svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: up(value), y2: up(value) }),
-    svg("text", { class: "axis", x: LEFT - 6, y: up(value) + 4, "text-anchor": "end" }, short(value)),
+    svg("text", { class: "axis", x: LEFT - 10, y: up(value) + 4, "text-anchor": "end" }, short(value)),
   ]);
   const ends = [...new Set([steps[0], steps.at(-1)])].map((step) =>
     svg("text", { class: "axis", x: across(step), y: HEIGHT - 8, "text-anchor": "middle" }, String(step)));
