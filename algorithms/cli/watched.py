@@ -143,7 +143,7 @@ class Watched:
         except FileNotFoundError:  # between two looks
             return False
         except ValueError as error:
-            raise ConfigError(f"The trees of {self._run} cannot be read: {error}") from error
+            raise ConfigError(f"{self._run} cannot be read: {error}") from error
         return True
 
     def _line(self, number: int) -> Mapping[str, Any] | None:

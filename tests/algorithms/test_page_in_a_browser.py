@@ -1,5 +1,6 @@
 """The run's page in Chromium, as a file and from `arpo view`: it opens trees, asks no network, and no text in it runs."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,6 +179,18 @@ def test_a_page_whose_server_has_gone_says_so_and_keeps_what_it_shows(browser, t
     page.get_by_text("The server does not answer").wait_for()
     assert page.locator(".reward").count() == 4
     page.close()
+
+
+def test_a_curve_of_many_steps_is_drawn_with_its_extremes(browser, tmp_path):
+    with shown("view", tmp_path, trees(1)) as url:
+        steps = [{"step": i, "success": float(i == 77_777)} for i in range(100_000)]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in steps), encoding="utf-8")
+        with opened(browser, url) as (page, seen):
+            page.locator(".chart[aria-valuemax='99999']").wait_for()
+            points = page.locator(".curve").get_attribute("points").split()
+            heights = [float(point.partition(",")[2]) for point in points]
+            assert (len(points) <= 500, heights.count(min(heights)), page.locator(".dot").count()) == (True, 1, 1)
+            seen.assert_nothing_but(url)
 
 
 def test_long_texts_are_whole_or_say_what_is_left_out(browser, tmp_path):

@@ -109,6 +109,7 @@ export async function start(source) {
       const decided = tree.nodes.find((node) => node.decision?.granted) ?? tree.nodes.find((node) => node.decision);
       Object.assign(view, { vocabulary, node: decided?.index ?? 0, other: null });
     } catch (error) {
+      if (view.line !== line) return;
       tree = null;
       parts.tree.replaceChildren(element("p", { class: "fault", role: "alert" }, visible(`This tree cannot be shown: ${error.message}`)));
       parts.details.replaceChildren();
@@ -134,7 +135,7 @@ export async function start(source) {
     showCurve();
     showList();
     if (run.unread) {
-      take(run, await source.step(step));
+      take(run, await source.step(step).catch(() => ({ prompts: [] })));
       if (view.step !== step) return;
       showList();
     }

@@ -4,7 +4,7 @@ export function emptyRun() {
   return { title: "", selection: "", unread: 0, metrics: [], prompts: [] };
 }
 
-// Takes in what a source knows; says whether it replaces all that was known.
+// Takes in what a source knows; "whole" says that it replaces all that was known.
 export function take(run, found) {
   if (found.whole) Object.assign(run, { metrics: [], prompts: [] });
   for (const name of ["title", "selection", "unread"]) if (found[name] !== undefined) run[name] = found[name];

@@ -17,6 +17,7 @@ export const served = {
 const state = { since: "", tag: "", more: false };
 
 async function index() {
+  state.more = false;  // or a server that has gone would be asked again at once, for ever
   const answer = await fetch(state.since ? `index?since=${state.since}` : "index", state.tag ? { headers: { "If-None-Match": state.tag } } : {});
   if (answer.status === 304) return null;
   const found = await read(answer);
