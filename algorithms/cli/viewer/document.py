@@ -49,8 +49,20 @@ def block(value: Any) -> str:
     >>> "<" in block("</script>")
     False
     """
-    written = json.dumps(as_json(value), separators=(",", ":"), ensure_ascii=True)
-    return base64.b64encode(zlib.compress(written.encode("ascii"))).decode("ascii")
+    return base64.b64encode(zlib.compress(written(value).encode("ascii"))).decode("ascii")
+
+
+def written(value: Any) -> str:
+    r"""Returns a value as JSON in ASCII, without spaces; numbers that JSON does not have become null.
+
+    >>> written({"loss": float("nan"), "name": "Köln"})
+    '{"loss":null,"name":"K\\u00f6ln"}'
+    """
+    compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+    try:
+        return compact.encode(value)
+    except (TypeError, ValueError):  # seldom; to look for them in every tree would take longer than all the rest
+        return compact.encode(as_json(value))
 
 
 def write_page(page: Page, file: Path) -> None:

@@ -1,7 +1,6 @@
 """The run's page over HTTP, for this machine alone: what it asks for is the run's, and no path leads to a file."""
 
 import gzip
-import json
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,8 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from arpo_envs import ConfigError
 from arpo_envs.serving import Handler, Server
 
-from ...metrics import as_json
-from .document import served_document
+from .document import served_document, written
 
 _HOST = "127.0.0.1"
 _NUMBERED = re.compile(r"/(step|tree)/(\d{1,9})")
@@ -111,8 +109,7 @@ class _Handler(Handler):
         self._json(status, {"detail": reason}, {})
 
     def _json(self, status: HTTPStatus, value: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        written = json.dumps(as_json(value), separators=(",", ":"))
-        self._send(status, written, {"Content-Type": "application/json", **headers})
+        self._send(status, written(value), {"Content-Type": "application/json", **headers})
 
     def _send(self, status: HTTPStatus, text: str, headers: Mapping[str, str]) -> None:
         body, packed = text.encode("utf-8", "backslashreplace"), {}

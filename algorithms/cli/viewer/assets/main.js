@@ -3,7 +3,7 @@
 import { chart } from "./chart.js";
 import { details } from "./details.js";
 import { choice, element, number, visible } from "./dom.js";
-import { drawing } from "./drawing.js";
+import { choose, drawing } from "./drawing.js";
 import { KEYS, listen, moved } from "./keyboard.js";
 import { enriched, summaryMatches } from "./model.js";
 import { budget, promptList } from "./prompts.js";
@@ -79,20 +79,28 @@ export async function start(source) {
     const scrolled = parts.tree.querySelector(".scroll")?.scrollLeft ?? 0;
     const heading = `Step ${view.line.step}, prompt ${view.line.prompt}`;
     parts.tree.replaceChildren(element("h2", { class: "task" }, heading), ...question(visible(tree.nodes[0].text.trim() || tree.task)),
-      element("div", { class: "bar" }, choice("Colour", COLOURS, view.by, (value) => change({ by: value })), legend()),
+      element("div", { class: "bar" }, choice("Colour", COLOURS, view.by, (value) => {
+        view.by = value;
+        showTree();
+      }), legend()),
       drawing(tree, view, select), element("details", {}, element("summary", {}, "Budget of this tree"), budget([view.line])));
-    parts.tree.querySelector(".scroll").scrollLeft = scrolled;
+    if (scrolled) parts.tree.querySelector(".scroll").scrollLeft = scrolled;
+    showDetails();
+  }
+
+  function showDetails() {
     parts.details.replaceChildren(details(tree, view, change));
   }
 
   function change(changes) {
     Object.assign(view, changes);
-    showTree();
+    showDetails();
   }
 
+  // A large tree takes its time to be drawn, so that a step within it changes two marks only.
   function select(node) {
     change({ node, other: null });
-    const mark = parts.tree.querySelector(".node.chosen");
+    const mark = choose(parts.tree, node);
     mark.focus({ preventScroll: true });
     mark.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
