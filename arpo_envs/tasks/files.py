@@ -74,7 +74,7 @@ class ListedTasks:
         found: dict[str, object] = {"tasks": str(self.path)}
         if task.meta.get("gated") is True or task.meta.get("canary"):
             found["gated"] = True
-        return found | self._benchmark
+        return {**found, **self._benchmark}
 
     def questions(self) -> Iterator[Task]:
         """Yields every task in the file's order."""

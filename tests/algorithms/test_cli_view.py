@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from model_toys import byte_tokenizer
 from page_toys import HOSTILE, Document, hostile_tree, trees, viewed
 
 from algorithms.cli import main
@@ -154,6 +155,15 @@ def test_a_run_without_trees_waits_for_them(tmp_path):
         write_trees(tmp_path / "trees.jsonl.zst", trees(1))
         server.run.look(10.0)
         assert client.get("/tree/0").json()["task"] == "task-0"
+
+
+def test_tokens_have_texts_as_soon_as_there_is_a_tokenizer(run):
+    watched, tokenizer = Watched(run), byte_tokenizer()
+    watched.look(10.0)
+    assert watched.tree(0)["vocabulary"] is None
+    tokenizer.save_pretrained(run / "policy")
+    ids = {int(token) for node in trees(1)[0].nodes for token in node.tokens}
+    assert watched.tree(0)["vocabulary"] == {one: tokenizer.decode([one]) for one in sorted(ids)}
 
 
 def test_gated_questions_are_not_shown_unless_asked_for(tmp_path):
