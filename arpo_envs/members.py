@@ -122,8 +122,8 @@ TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
 """Packages that make a source's answers, which model-written code must not be able to import."""
 PROVENANCE: Member[Callable[[Any], Mapping[str, Any]]] = Member("provenance", _unknown, method=True)
-"""Returns where a task of a source is from, as far as it is known, for the record of its tree: "tasks", the file; "benchmark",
-its name; "gated", whether it must not be passed on."""
+"""Returns where a task of a source is from, as far as it is known, for the record of its tree: "tasks", the file; "source",
+its name; "benchmark", a name; "gated", whether it must not be passed on."""
 MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
 """Returns the success of the best single answer to all questions of a source."""
 CORPUS_KEY: Member[Callable[[], str | None]] = Member("key", _nothing, method=True)

@@ -14,7 +14,8 @@ from ..tree import RolloutTree
 
 _ARGUMENTS = ("env_args", "train_args", "args")
 _NAMES = ("benchmark", "data")
-_SAID = ("tasks", "benchmark", "gated")
+_FROM = ("tasks", "source")
+_SAID = (*_FROM, "benchmark", "gated")
 _TASKS = re.compile("(^|:)tasks$")
 
 
@@ -93,8 +94,8 @@ class Gate:
         return next((title for name in (said, *self._sources(tree)) if (title := _gated_in(name)) is not None), None)
 
     def _sources(self, tree: RolloutTree) -> list[str]:
-        if "tasks" in tree.meta:
-            return [str(tree.meta["tasks"])]
+        if found := [str(tree.meta[name]) for name in _FROM if name in tree.meta]:
+            return found
         return [source for env, source in self.named or () if env in ("", tree.meta.get("env", env))]
 
 

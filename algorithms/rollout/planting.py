@@ -79,7 +79,7 @@ def _provenance(env: TextEnv) -> dict[str, Any]:
     member = members.MIXED.through(env).get(str(members.MEMBER.through(env)), env)
     source, task = members.TASKS.through(member), members.TASK.through(member)
     found = members.PROVENANCE.of(source)(task) if task is not None else {}
-    return {name: found[name] for name in ("tasks", "benchmark", "gated") if name in found}
+    return {name: found[name] for name in ("tasks", "source", "benchmark", "gated") if name in found}
 
 
 def _require_fit(run: Run, env: TextEnv) -> None:

@@ -67,11 +67,11 @@ class ListedTasks:
         return self._tasks[task_id]
 
     def provenance(self, task: Task) -> Mapping[str, object]:
-        """Returns where a task is from: the file and, if it is known, the benchmark, and whether it must not be passed on.
+        """Returns where a task is from: the file, the source and, if it is known, the benchmark and whether it must not be passed on.
 
         A row says the latter of itself by `"gated": true`, or by a "canary", with which authors mark what they want kept back.
         """
-        found: dict[str, object] = {"tasks": str(self.path)}
+        found: dict[str, object] = {"tasks": str(self.path), "source": self.name}
         if task.meta.get("gated") is True or task.meta.get("canary"):
             found["gated"] = True
         return {**found, **self._benchmark}

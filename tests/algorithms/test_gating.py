@@ -14,8 +14,9 @@ from algorithms.cli import main
 from algorithms.cli.gating import Gate
 from algorithms.tracking.trees import write_trees
 from algorithms.tree import RolloutTree
+from arpo_envs import Task
 from arpo_envs.tasks.benchmarks import find_benchmark, read_benchmark
-from arpo_envs.tasks.files import FileTasks
+from arpo_envs.tasks.files import FileTasks, ListedTasks
 
 ROW = {"id": "1", "question": "How much is 1 + 1?", "answer": "2"}
 ENV = "ARPO/Python-v0"
@@ -51,6 +52,11 @@ def test_in_a_mixture_each_tree_says_it_of_its_own_question(tmp_path):
         assert [gate.keeps_back(tree) for tree in found] == [tree.meta["env"] == ENV for tree in found]
     older = [RolloutTree(meta={"env": tree.meta["env"]}) for tree in found]
     assert list(map(Gate.of(config).keeps_back, older)) == [tree.meta["env"] == ENV for tree in found]
+
+
+def test_a_source_can_say_it_by_its_name(tmp_path):
+    source = ListedTasks(tmp_path / "any.jsonl", "gaia", [(1, Task("1", "How much is 1 + 1?", ("2",)))], digest="0")
+    assert Gate().keeps_back(RolloutTree(meta=dict(source.provenance(source.get("1")))))
 
 
 @pytest.mark.parametrize("extra", [{"canary": "x:1"}, {"gated": True}], ids=lambda extra: next(iter(extra)))
