@@ -67,7 +67,7 @@ class ListedTasks:
         return self._tasks[task_id]
 
     def provenance(self, task: Task) -> Mapping[str, object]:
-        """Returns where a task is from: the file, the source and, if it is known, the benchmark and whether it must not be passed on.
+        """Returns where a task is from: file, source and, if known, benchmark and whether it must not be passed on.
 
         A row says the latter of itself by `"gated": true`, or by a "canary", with which authors mark what they want kept back.
         """
