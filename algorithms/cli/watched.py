@@ -18,6 +18,7 @@ _MOST = 1000
 """Lines in one answer, so that the first of a long run is there at once."""
 
 _BREATH = 0.0005
+"""Seconds between two trees, in which others get the lock."""
 
 
 class Watched:
@@ -66,11 +67,13 @@ class Watched:
             if not self._is_grown():
                 self._begin()
                 self._is_grown()
-        while self._unread and time.monotonic() < until:
+        while time.monotonic() < until:
             with self._lock:
+                if not self._unread:
+                    break
                 self._line(self._next)
                 self._next += 1
-            time.sleep(_BREATH)  # whoever waits for the lock gets it now
+            time.sleep(_BREATH)
         return self._unread > 0
 
     def index(self, since: str) -> dict[str, Any]:
