@@ -47,6 +47,11 @@ def _nothing() -> None:
     """Stands for a method that would do nothing, or return None."""
 
 
+def _unknown(_: Any) -> Mapping[str, Any]:
+    """Stands for a method that would know nothing."""
+    return {}
+
+
 # --- environments -------------------------------------------------------------------------------------------------
 
 AGENT: Member[str] = Member("agent", "")
@@ -118,6 +123,9 @@ TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
 """The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
 """Packages that make a source's answers, which model-written code must not be able to import."""
+PROVENANCE: Member[Callable[[Any], Mapping[str, Any]]] = Member("provenance", _unknown, method=True)
+"""Returns where a task of a source is from, as far as it is known, for the record of its tree: "tasks", the file; "source",
+its name; "benchmark", a name; "gated", whether it must not be passed on."""
 MAJORITY_BASELINE: Member[Callable[[], float | None]] = Member("majority_baseline", _nothing, method=True)
 """Returns the success of the best single answer to all questions of a source."""
 CORPUS_KEY: Member[Callable[[], str | None]] = Member("key", _nothing, method=True)

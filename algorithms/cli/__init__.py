@@ -9,6 +9,7 @@ COMMANDS = {
     "sft": "Train a policy on demonstrations, before it learns by itself.",
     "eval": "Measure a policy on held-out tasks.",
     "show": "Look at a run's trees and transcripts in the terminal.",
+    "view": "Look at a run in the browser, also while it is running.",
     "report": "Write a run's page: curves and trees in one HTML file.",
     "export": "Write the leaves of a run's trees as documents that other tools read.",
     "entropy": "Plot the entropy of a policy around tool results.",

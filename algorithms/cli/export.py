@@ -22,7 +22,7 @@ from ..rollout import TextEnv
 from ..tree import RolloutTree, Status
 from .config import TrainConfig
 from .docstrings import with_help
-from .report import gated
+from .gating import Gate
 from .stored import Stored, Wanted, stored
 
 if TYPE_CHECKING:
@@ -62,21 +62,16 @@ def main(arguments: Sequence[str]) -> int:
         raise unknown_name("status", config.status, [str(status) for status in Status])
     _require_atif()
     folder = config.run if config.run.is_dir() else config.run.parent
-    if not config.include_gated and (name := gated(folder)) is not None:
-        raise ConfigError(
-            f"The questions of this run are from {name}, which must not be passed on, and documents hold them. "
-            "For your own eyes: --include-gated."
-        )
+    gate = Gate.of_folder(folder, include_gated=config.include_gated)
     trees = stored(config.run)
     if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
         raise ConfigError(f"{config.output} exists and is not an empty folder. Name another one, or remove it.")
     try:
-        count, numbers = _write(config, trees, Provenance(folder))
+        count, numbers = _write(config, trees, Provenance(folder), gate)
     except OSError as error:
         raise ConfigError(f"{config.output} cannot be written: {error.strerror}. Nothing is left of it.") from error
-    Console(highlight=False).print(
-        Text(f"{readable(str(config.output))}: {count} documents of {numbers} trees"), soft_wrap=True
-    )
+    said = [f"{readable(str(config.output))}: {count} documents of {numbers} trees", gate.left_out(), gate.doubt()]
+    Console(highlight=False).print(Text("\n".join(filter(None, said))), soft_wrap=True)
     return 0
 
 
@@ -133,7 +128,7 @@ class Provenance:
         return None if dialect is None else Spoken(dialect, tuple(members.TOOL_SPECS.through(env)))
 
 
-def _write(config: ExportConfig, trees: Stored, where: Provenance) -> tuple[int, int]:
+def _write(config: ExportConfig, trees: Stored, where: Provenance, gate: Gate) -> tuple[int, int]:
     """Writes the folder whole or not at all; returns how many documents it has, and of how many trees.
 
     Raises:
@@ -145,12 +140,12 @@ def _write(config: ExportConfig, trees: Stored, where: Provenance) -> tuple[int,
     count, numbers = 0, set()
     try:
         temporary.mkdir()
-        for number, name, document in _documents(config, trees, where):
+        for number, name, document in _documents(config, trees, where, gate):
             (temporary / f"{name}.json").write_text(document, encoding="utf-8", newline="\n")
             count += 1
             numbers.add(number)
         if not count:
-            raise ConfigError(f"No leaf of {trees.path} is as asked for.")
+            raise ConfigError(f"No leaf of {trees.path} is as asked for. {gate.left_out()}".strip())
         sync_all(temporary)
         os.replace(temporary, output)
     finally:
@@ -159,7 +154,7 @@ def _write(config: ExportConfig, trees: Stored, where: Provenance) -> tuple[int,
     return count, len(numbers)
 
 
-def _documents(config: ExportConfig, trees: Stored, where: Provenance) -> Iterator[tuple[int, str, str]]:
+def _documents(config: ExportConfig, trees: Stored, where: Provenance, gate: Gate) -> Iterator[tuple[int, str, str]]:
     """Yields a tree's number, the name of a document and its text, one tree after the other.
 
     Raises:
@@ -173,6 +168,8 @@ def _documents(config: ExportConfig, trees: Stored, where: Provenance) -> Iterat
         tree = trees.tree(number)
         step = int(tree.meta.get("step", 0))
         current, prompt = step, prompt + 1 if step == current else 1
+        if gate.keeps_back(tree):
+            continue
         places = {leaf: place for place, leaf in enumerate(tree.leaves(), 1)}
         kept = wanted.leaves(tree)
         for leaf in _best(tree, kept) if config.leaves == "best" else kept:

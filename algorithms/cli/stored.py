@@ -9,7 +9,7 @@ from typing import Any
 
 from arpo_envs import ConfigError
 
-from ..tracking.trees import count_trees, read_tree
+from ..tracking.trees import TreeFile
 from ..tree import RolloutTree
 from .viewer import outcome
 
@@ -21,12 +21,20 @@ class Stored:
     """A file of trees.
 
     Args:
-        path: of the file.
-        count: how many trees it has.
+        file: knows where they are.
     """
 
-    path: Path
-    count: int
+    file: TreeFile
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.file.path
+
+    @property
+    def count(self) -> int:
+        """How many trees it has."""
+        return len(self.file)
 
     def tree(self, number: int) -> RolloutTree:
         """Returns a tree, frozen.
@@ -35,7 +43,7 @@ class Stored:
             ConfigError: it is damaged.
         """
         try:
-            found = read_tree(self.path, number)
+            found = self.file.read(number)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"Tree {number} of {self.path} cannot be read: {error}") from error
         return found if found.frozen else found.freeze()
@@ -58,25 +66,31 @@ class Stored:
         return range(start, end)
 
 
+def file_of_trees(path: Path) -> Path | None:
+    """Returns the file of a run's trees, given its folder or the file itself; None if there is none."""
+    files = [path] if path.is_file() else [path / name for name in _NAMES if (path / name).is_file()]
+    return files[0] if files else None
+
+
 def stored(path: Path) -> Stored:
     """Returns the trees of a run's folder or of a file.
 
     Raises:
         ConfigError: there are none.
     """
-    files = [path] if path.is_file() else [path / name for name in _NAMES if (path / name).is_file()]
-    if not files:
+    file = file_of_trees(path)
+    if file is None:
         raise ConfigError(
             f"{path} has no trees: expected the folder of a run, which has {_NAMES[0]}, or such a file. "
             "With --keep-trees none, `arpo train` keeps none."
         )
     try:
-        count = count_trees(files[0])
+        found = Stored(TreeFile(file))
     except ValueError as error:
-        raise ConfigError(f"{files[0]} cannot be read: {error}") from error
-    if not count:
-        raise ConfigError(f"{files[0]} has no tree yet.")
-    return Stored(files[0], count)
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if not found.count:
+        raise ConfigError(f"{file} has no tree yet.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
 """What a run records, and where: always in its own file, and with the tracker of `--track`, which cannot harm it."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arpo_envs import members
-from arpo_envs.tasks.benchmarks import BENCHMARKS
-
 from ..durable import write_text
-from ..rollout import MakeEnv
 from ..tracking import (
     FILE,
     TABLE,
@@ -26,6 +22,7 @@ from ..tracking import (
 )
 from ..trainer import StepResult
 from .config import TrainConfig
+from .gating import Gate
 from .tracked_tables import Row, entropy_rows, held_out_rows, rollout_rows
 
 METRICS = "metrics.jsonl"
@@ -58,9 +55,8 @@ class Tracked:
         self._config, self._run, self._first = config, run, first
         self._trackers: list[Tracker] = [JsonlTracker(run / METRICS)]
         self._held_out: list[Row] = []
-        self._withheld = False
+        self._gate = Gate.of(asdict(config), include_gated=config.track_gated)
         if config.track != "none":
-            self._withheld = not config.track_gated and is_gated(config.make_members(*config.train_args))
             self._trackers.append(Guarded(config.track, _maker(config, run, first), tell))
 
     def step(self, step: int, result: StepResult) -> None:
@@ -68,7 +64,7 @@ class Tracked:
         log_all(self._trackers, step, result.metrics)
         done = step + 1
         if step == self._first or done == self._config.steps or done % self._config.checkpoint_every == 0:
-            self._table("rollouts", lambda: rollout_rows(step, result.trees, withheld=self._withheld))
+            self._table("rollouts", lambda: rollout_rows(step, result.trees, withheld=self._gate.keeps_back))
             self._table("entropy_around_results", lambda: entropy_rows(step, result.trees))
 
     def held_out(self, when: str, measured: Mapping[str, Any]) -> None:
@@ -125,14 +121,3 @@ def _run_id(run: Path) -> str:
     if not file.is_file():
         write_text(file, os.urandom(6).hex())
     return file.read_text(encoding="utf-8")
-
-
-def is_gated(makers: Iterable[MakeEnv]) -> bool:
-    """Returns whether any of some environments asks questions of a benchmark that must not be passed on."""
-    gated = {name for name, benchmark in BENCHMARKS.items() if benchmark.gated}
-    names = set()
-    for make_env in makers:
-        env = make_env()
-        names.add(str(getattr(members.TASKS.through(env), "name", "")).partition("(")[0])
-        env.close()
-    return not names.isdisjoint(gated)

@@ -1,6 +1,6 @@
 """The tables that a run gives its trackers: held-out results, rollouts, and the entropy around tool results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..evaluation import EntropyProfile, entropy_profile
@@ -34,16 +34,17 @@ def held_out_rows(when: str, measured: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def rollout_rows(step: int, trees: Sequence[RolloutTree], *, withheld: bool) -> list[Row]:
+def rollout_rows(step: int, trees: Sequence[RolloutTree], *, withheld: Callable[[RolloutTree], bool]) -> list[Row]:
     """Returns a row for each leaf of the first few trees.
 
     Args:
         step: that they belong to.
         trees: frozen.
-        withheld: whether all text is left out.
+        withheld: whether all text of a tree is left out.
     """
     rows = []
     for number, tree in enumerate(trees[:_PROMPTS]):
+        is_withheld = withheld(tree)
         calls = {leaf: sum(bool(tree.nodes[node].tool) for node, _ in tree.path(leaf)) for leaf in tree.leaves()}
         for leaf in tree.leaves()[:_LEAVES]:
             end = tree.nodes[leaf]
@@ -53,7 +54,7 @@ def rollout_rows(step: int, trees: Sequence[RolloutTree], *, withheld: bool) -> 
                     "step": step,
                     "prompt": number,
                     "leaf": leaf,
-                    **{name: WITHHELD if withheld else text[:_CHARACTERS] for name, text in texts.items()},
+                    **{name: WITHHELD if is_withheld else text[:_CHARACTERS] for name, text in texts.items()},
                     "status": str(end.status),
                     "reward": tree.total_reward(leaf),
                     "success": end.success,

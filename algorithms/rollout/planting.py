@@ -56,6 +56,7 @@ async def _open(growth: Growth) -> bool:
     growth.agent = str(members.AGENT.through(env))
     if (member := members.MEMBER.through(env)) is not None:
         growth.tree.meta["env"] = member
+    growth.tree.meta |= _provenance(env)
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)
@@ -72,6 +73,14 @@ async def _open(growth: Growth) -> bool:
     if fault is not None:
         growth.give_up(*fault)
     return fault is None
+
+
+def _provenance(env: TextEnv) -> dict[str, Any]:
+    """Returns what is known of where an episode's task is from, so that a tree says by itself whether it may be passed on."""
+    member = members.MIXED.through(env).get(str(members.MEMBER.through(env)), env)
+    source, task = members.TASKS.through(member), members.TASK.through(member)
+    found = members.PROVENANCE.of(source)(task) if task is not None else {}
+    return {name: found[name] for name in ("tasks", "source", "benchmark", "gated") if name in found}
 
 
 def _require_fit(run: Run, env: TextEnv) -> None:

@@ -65,31 +65,67 @@ def read_trees(path: Path) -> Iterator[RolloutTree]:
     return (RolloutTree.from_json(line) for line in _lines(path))
 
 
-def read_tree(path: Path, number: int) -> RolloutTree:
-    """Returns one tree of a file; in a compressed file, without reading the trees before it.
+class TreeFile:
+    """The trees of a file, found by their numbers: where they end is looked up once, and not for each tree.
 
     Args:
-        path: of the file.
-        number: 0 for the first; −1 for the last.
+        path: of the file, compressed or not.
 
     Raises:
-        IndexError: the file has fewer trees.
-        ValueError: the tree is damaged.
+        ValueError: the file is damaged before its end.
+        ConfigError: it is compressed, and zstandard is not installed.
     """
-    if not _is_compressed(path):
-        return RolloutTree.from_json(list(_lines(path))[number])
-    with _opened(path) as data:
-        ends = _ends(path, data)
-        number = range(len(ends))[number]
-        return RolloutTree.from_json(_line(data, int(ends[number - 1]) if number else 0, int(ends[number])))
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_compressed = _is_compressed(path)
+        self._file, self._size, self._ends = -1, 0, np.empty(0, _END)
+        self.look()
+
+    def __len__(self) -> int:
+        """Returns how many trees were in the file when it was last looked at."""
+        return len(self._ends)
+
+    def look(self) -> bool:
+        """Looks for trees that were written since; returns whether those from before still have their numbers."""
+        found, before = self.path.stat(), self._ends
+        if (found.st_ino, found.st_size) == (self._file, self._size):
+            return True
+        is_same = found.st_ino == self._file and found.st_size > self._size
+        self._file, self._size = found.st_ino, found.st_size
+        if self._is_compressed:
+            with _opened(self.path) as data:
+                self._ends = _ends(self.path, data)
+        else:
+            known = before if is_same else before[:0]
+            self._ends = np.concatenate([known, _line_ends(self.path, int(known[-1]) if len(known) else 0)])
+        count = len(before)
+        return not count or (is_same and len(self) >= count and self._ends[count - 1] == before[-1])
+
+    def read(self, number: int) -> RolloutTree:
+        """Returns a tree, without reading those before it.
+
+        Args:
+            number: 0 for the first; −1 for the last.
+
+        Raises:
+            IndexError: the file has fewer trees.
+            ValueError: the tree is damaged.
+        """
+        number = range(len(self))[number]
+        start, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
+        with _opened(self.path) as data:
+            return RolloutTree.from_json(_line(data, start, end) if self._is_compressed else _text(data[start:end]))
+
+
+def read_tree(path: Path, number: int) -> RolloutTree:
+    """Returns one tree of a file; see `TreeFile`, which is faster for several."""
+    return TreeFile(path).read(number)
 
 
 def count_trees(path: Path) -> int:
     """Returns how many trees a file holds."""
-    if not _is_compressed(path):
-        return sum(1 for _ in _lines(path))
-    with _opened(path) as data:
-        return len(_ends(path, data))
+    return len(TreeFile(path))
 
 
 def keep_trees_before(path: Path, step: int) -> None:
@@ -163,6 +199,18 @@ def _lines(path: Path) -> Iterator[str]:
         return
     with _opened(path) as data:
         yield from (line for line, _ in _walk(data, 0))
+
+
+def _line_ends(path: Path, start: int) -> Ends:
+    """Returns where the whole lines of a file end that begin at byte `start` or after it."""
+    with path.open("rb") as file:
+        file.seek(start)
+        lengths = [len(line) for line in file if line.endswith(b"\n")]
+    return start + np.cumsum(np.array(lengths, _END))
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _is_compressed(path: Path) -> bool:

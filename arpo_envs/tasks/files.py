@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -19,13 +20,22 @@ class ListedTasks:
         kind: what the source's name begins with.
         tasks: each with its line number.
         digest: of their content; that of the file if left out.
+        benchmark: what else is known of their benchmark, see `provenance`.
 
     Raises:
         ConfigError: two tasks have the same id.
     """
 
-    def __init__(self, path: Path, kind: str, tasks: Iterable[tuple[int, Task]], *, digest: str | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        tasks: Iterable[tuple[int, Task]],
+        *,
+        digest: str | None = None,
+        benchmark: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        self.path, self._benchmark = path, benchmark
         self._tasks: dict[str, Task] = {}
         for number, task in tasks:
             if task.id in self._tasks:
@@ -55,6 +65,16 @@ class ListedTasks:
         if task_id not in self._tasks:
             raise unknown_name(f"task in {self.path.name}", task_id, list(self._tasks)[:20])
         return self._tasks[task_id]
+
+    def provenance(self, task: Task) -> Mapping[str, object]:
+        """Returns where a task is from: file, source and, if known, benchmark and whether it must not be passed on.
+
+        A row says the latter of itself by `"gated": true`, or by a "canary", with which authors mark what they want kept back.
+        """
+        found: dict[str, object] = {"tasks": str(self.path), "source": self.name}
+        if task.meta.get("gated") is True or task.meta.get("canary"):
+            found["gated"] = True
+        return {**found, **self._benchmark}
 
     def questions(self) -> Iterator[Task]:
         """Yields every task in the file's order."""

@@ -3,12 +3,18 @@
 import base64
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from algorithms.cli import main
+from algorithms.cli.view import ViewConfig, serving
+from algorithms.cli.viewer import PageServer
+from algorithms.cli.watched import Watched
 from algorithms.tracking.trees import read_trees, write_trees
 from algorithms.tree import RolloutTree
 
@@ -51,6 +57,19 @@ def reported(folder: Path, trees: list[RolloutTree], *words: str) -> str:
     (folder / "metrics.jsonl").write_text('{"step": 0, "success": 0.5}\n{"step": 1, "success": null}\n{"step', encoding="utf-8")
     assert main(["report", str(folder), "--output", str(folder / "page.html"), *words]) == 0
     return (folder / "page.html").read_text(encoding="utf-8")
+
+
+@contextmanager
+def viewed(run: Path, **options: Any) -> Iterator[PageServer[Watched]]:
+    """Gives a server of a run's page, which answers."""
+    with serving(ViewConfig(run, port=0, **options)) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def trees(count: int = 4) -> list[RolloutTree]:

@@ -93,7 +93,7 @@ def test_every_command_explains_itself(command, capsys):
         (
             "trian",
             "Known: algorithms, bench, compare, doctor, entropy, envs, eval, export, new, play, report, serve-search, sft, "
-            "show, study, train. Did you mean 'train'?",
+            "show, study, train, view. Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),

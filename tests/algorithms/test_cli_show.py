@@ -112,8 +112,8 @@ def test_a_folder_without_trees_is_told(tmp_path, capsys):
 def test_only_what_is_looked_at_is_read(tmp_path, monkeypatch, capsys):
     one = next(read_trees(GOLDEN)).freeze()
     write_trees(tmp_path / "trees.jsonl.zst", [RolloutTree("t", {"step": n}, one.nodes[:1], True) for n in range(2000)])
-    read, inner = [], stored.read_tree
-    monkeypatch.setattr(stored, "read_tree", lambda path, number: read.append(number) or inner(path, number))
+    read, inner = [], stored.TreeFile.read
+    monkeypatch.setattr(stored.TreeFile, "read", lambda file, number: read.append(number) or inner(file, number))
     printed(capsys, tmp_path, "--step", 1234, "--prompt", 1, "--json")
     assert 0 < len(read) <= 2 * 12 + 1, "two binary searches and the tree"
 

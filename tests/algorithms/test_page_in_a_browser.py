@@ -1,14 +1,21 @@
-"""The run's page in Chromium: it opens trees, asks no network, and no text in it runs."""
+"""The run's page in Chromium, as a file and from `arpo view`: it opens trees, asks no network, and no text in it runs."""
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_toys import hostile_tree, reported, trees
+from page_toys import hostile_tree, reported, trees, viewed
+
+from algorithms.tracking.trees import write_trees
+from algorithms.tree import RolloutTree
 
 CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE_NAME = "<img src=x onerror=alert(1)>"
 pytestmark = pytest.mark.slow
 
 
@@ -23,8 +30,24 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+@pytest.fixture(params=["report", "view"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@contextmanager
+def shown(kind: str, folder: Path, some: list[RolloutTree]) -> Iterator[str]:
+    """Gives where the page of a run is."""
+    reported(folder, some)
+    if kind == "report":
+        yield (folder / "page.html").as_uri()
+    else:
+        with viewed(folder) as server:
+            yield f"{server.url}/"
+
+
 class Seen:
-    """What a page did that it must not do."""
+    """What a page did that it must not do, and what it asked for."""
 
     def __init__(self, page: Any) -> None:
         self.requests: list[str] = []
@@ -34,68 +57,159 @@ class Seen:
         page.on("console", lambda message: self.faults.append(message.text))
         page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
 
+    def assert_nothing_but(self, url: str) -> None:
+        """It had no fault, and asked only for itself or its own server."""
+        assert self.faults == []
+        others = [one for one in self.requests if one != url and not re.fullmatch(rf"{url}(index|tree|step)\b.*", one)]
+        assert (others, self.requests.count(url)) == ([], 1)
+        assert url.startswith("http") or self.requests == [url]
 
-def opened(browser: Any, file: Path, **options: Any) -> tuple[Any, Seen]:
+
+@contextmanager
+def opened(browser: Any, url: str, **options: Any) -> Iterator[tuple[Any, Seen]]:
     page = browser.new_page(**options)
     seen = Seen(page)
-    page.goto(file.as_uri())
+    page.goto(url)
     page.wait_for_selector(".tree")
-    return page, seen
-
-
-def test_a_tree_opens_and_the_keyboard_leads_through_it(browser, tmp_path):
-    reported(tmp_path, trees())
-    page, seen = opened(browser, tmp_path / "page.html")
-    assert page.locator(".reward").count() == 4
-    assert "Why here?" in page.locator("#details").inner_text()
-    chosen = page.locator(".node.chosen")
-    start = chosen.get_attribute("data-node")
-    page.keyboard.press("ArrowRight")
-    further = chosen.get_attribute("data-node")
-    page.keyboard.press("ArrowLeft")
-    assert (chosen.get_attribute("data-node"), further != start) == (start, True)
-    page.keyboard.press("n")
-    page.wait_for_url("**#1")
-    page.locator(".chart").focus()
-    page.locator(".prompt").first.wait_for()
-    page.keyboard.press("]")
-    page.wait_for_url("**#2")
-    assert page.locator("#list h2").inner_text() == "Step 1"
-    assert (seen.requests, seen.faults) == ([(tmp_path / "page.html").as_uri()], [])
+    yield page, seen
     page.close()
+
+
+def test_a_tree_opens_and_the_keyboard_leads_through_it(browser, tmp_path, kind):
+    with shown(kind, tmp_path, trees()) as url, opened(browser, url) as (page, seen):
+        assert page.locator(".reward").count() == 4
+        assert "Why here?" in page.locator("#details").inner_text()
+        chosen = page.locator(".node.chosen")
+        start = chosen.get_attribute("data-node")
+        page.keyboard.press("ArrowRight")
+        further = chosen.get_attribute("data-node")
+        page.keyboard.press("ArrowLeft")
+        assert (chosen.get_attribute("data-node"), further != start) == (start, True)
+        page.keyboard.press("n")
+        page.wait_for_url("**#1")
+        page.locator(".chart").focus()
+        page.locator(".prompt").first.wait_for()
+        page.keyboard.press("]")
+        page.wait_for_url("**#2")
+        assert page.locator("#list h2").inner_text() == "Step 1"
+        seen.assert_nothing_but(url)
 
 
 def test_filters_dim_what_is_not_wanted_and_siblings_stand_side_by_side(browser, tmp_path):
-    reported(tmp_path, trees())
-    page, _ = opened(browser, tmp_path / "page.html")
-    page.get_by_label("outcome").select_option("right")
-    leaves = page.locator(".node:has(.reward)")
-    dim = [re.search("opacity: 0.3", leaf.get_attribute("style")) is not None for leaf in leaves.all()]
-    assert dim.count(True) == 2
-    assert page.locator(".siblings .two > div").count() == 2
-    assert page.locator(".siblings mark").count() > 0
-    page.get_by_label("Colour tokens by").select_option("mask")
-    assert page.locator(".token").first.evaluate("one => one.style.backgroundColor") != ""
-    page.close()
+    with shown("report", tmp_path, trees()) as url, opened(browser, url) as (page, _):
+        page.get_by_label("outcome").select_option("right")
+        leaves = page.locator(".node:has(.reward)")
+        dim = [re.search("opacity: 0.3", leaf.get_attribute("style")) is not None for leaf in leaves.all()]
+        assert dim.count(True) == 2
+        assert page.locator(".siblings .two > div").count() == 2
+        assert page.locator(".siblings mark").count() > 0
+        page.get_by_label("Colour tokens by").select_option("mask")
+        assert page.locator(".token").first.evaluate("one => one.style.backgroundColor") != ""
 
 
-def test_no_text_runs_or_asks_for_anything(browser, tmp_path):
-    folder = tmp_path / "<img src=x onerror=alert(1)>"
+def test_no_text_runs_or_asks_for_anything(browser, tmp_path, kind):
+    folder = tmp_path / HOSTILE_NAME
     folder.mkdir()
-    reported(folder, [hostile_tree()])
-    page, seen = opened(browser, folder / "page.html")
-    for node in page.locator(".node").all():
-        node.dispatch_event("click")
-    assert "<img src=x onerror=alert(1)>" in page.locator("#details").inner_text()
-    assert page.locator("img, iframe, object, a, body script:not([type]) ~ script:not([type])").count() == 0
-    assert page.evaluate("document.querySelectorAll('script:not([type])').length") == 1
-    assert (seen.requests, seen.faults) == ([(folder / "page.html").as_uri()], [])
-    page.close()
+    with shown(kind, folder, [hostile_tree()]) as url, opened(browser, url) as (page, seen):
+        for node in page.locator(".node").all():
+            node.dispatch_event("click")
+        assert HOSTILE_NAME in page.locator("#details").inner_text()
+        assert page.locator("img, iframe, object, a, body script:not([type]) ~ script:not([type])").count() == 0
+        assert page.evaluate("document.querySelectorAll('script:not([type])').length") == 1
+        seen.assert_nothing_but(url)
 
 
+@pytest.mark.parametrize("width", [1200, 360], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_it_without_scrolling_sideways(browser, tmp_path, scheme):
-    reported(tmp_path, trees())
-    page, _ = opened(browser, tmp_path / "page.html", viewport={"width": 360, "height": 740}, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def test_everybody_can_read_it(browser, tmp_path, kind, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    looks = {"viewport": {"width": width, "height": 740}, "color_scheme": scheme}
+    with shown(kind, tmp_path, trees()) as url, opened(browser, url, **looks) as (page, _):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("button", name="Whole path").click()
+        for colouring in ("entropy", "mask", "logprob"):
+            page.get_by_label("Colour tokens by").select_option(colouring)
+            found = axe.run(page)
+            serious = [one["id"] for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
+            assert serious == [], found.generate_report()
+
+
+def test_what_is_written_meanwhile_appears_and_what_is_open_stays(browser, tmp_path):
+    first = trees(2)
+    with shown("view", tmp_path, first) as url, opened(browser, url) as (page, seen):
+        page.keyboard.press("n")
+        page.wait_for_url("**#1")
+        page.locator(".node").first.dispatch_event("click")
+        page.locator("#budget").evaluate("one => { one.dataset.mine = 'kept'; }")
+        page.locator(".tree").evaluate("one => { one.dataset.mine = 'kept'; }")
+        page.get_by_label("Curve").focus()
+        write_trees(tmp_path / "trees.jsonl.zst", [replace(tree, meta={"step": 1}) for tree in trees(3)])
+        with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write('": 2, "success": 0.75}\n')
+        page.get_by_text("5 trees").wait_for()
+        assert page.locator(".tree").get_attribute("data-mine") == "kept"
+        assert page.get_by_label("Curve").evaluate("one => one === document.activeElement")
+        assert page.locator(".dot").count() == 2
+        assert page.locator(".prompt").count() == 2
+        page.locator(".chart").focus()
+        page.keyboard.press("End")
+        page.locator("body").press("]")
+        page.wait_for_url("**#2")
+        assert page.locator(".prompt").count() == 3
+        seen.assert_nothing_but(url)
+
+
+def test_the_first_trees_of_a_run_that_has_just_begun_appear(browser, tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with viewed(tmp_path) as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.get_by_text("No trees yet").wait_for()
+        write_trees(tmp_path / "trees.jsonl.zst", trees(1))
+        page.locator(".tree").wait_for()
+        assert page.locator(".reward").count() == 4
+        page.close()
+
+
+def test_a_page_whose_server_has_gone_says_so_and_keeps_what_it_shows(browser, tmp_path):
+    with shown("view", tmp_path, trees(2)) as url:
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector(".tree")
+    page.get_by_text("The server does not answer").wait_for()
+    assert page.locator(".reward").count() == 4
     page.close()
+
+
+def test_a_curve_of_many_steps_is_drawn_with_its_extremes(browser, tmp_path):
+    with shown("view", tmp_path, trees(1)) as url:
+        steps = [{"step": i, "success": float(i == 77_777)} for i in range(100_000)]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in steps), encoding="utf-8")
+        with opened(browser, url) as (page, seen):
+            page.locator(".chart[aria-valuemax='99999']").wait_for()
+            points = page.locator(".curve").get_attribute("points").split()
+            heights = [float(point.partition(",")[2]) for point in points]
+            assert (len(points) <= 500, heights.count(min(heights)), page.locator(".dot").count()) == (True, 1, 1)
+            seen.assert_nothing_but(url)
+
+
+def test_long_texts_are_whole_or_say_what_is_left_out(browser, tmp_path):
+    (tree,) = trees(1)
+    question, fork = "why " * 500, next(i for i, node in enumerate(tree.nodes) if node.parent > 0 and node.origin == "branch")
+    beside = next(i for i, node in enumerate(tree.nodes) if node.parent == tree.nodes[fork].parent and i != fork)
+    nodes = [
+        replace(node, tokens=range(i, 5000 + i), sampled=[True] * 5000, logprobs=[-1.0] * 5000, entropies=[1.0] * 5000)
+        if i in (fork, beside)
+        else replace(node, text=question if i == 0 else node.text)
+        for i, node in enumerate(tree.nodes)
+    ]
+    with shown("report", tmp_path, [RolloutTree("long", {"step": 0}, nodes, frozen=True)]) as url:
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_text("The whole question (1999 characters)").click()
+        assert page.locator("details .question").inner_text() == question.strip()
+        page.locator(f"[data-node='{fork}']").dispatch_event("click")
+        page.get_by_text("too long to be compared").wait_for()
+        for side, node in zip(page.locator(".two .tokens").all(), (fork, beside), strict=True):
+            assert f"#{4999 + node} " in side.text_content()
+        page.close()

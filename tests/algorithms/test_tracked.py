@@ -6,23 +6,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from test_cli_train import arguments, assert_equal_runs, said
 from tracked_files import WandbRun, events, scalars
 
 from algorithms.cli import main
-from algorithms.cli.tracked import is_gated
 from algorithms.cli.tracked_tables import WITHHELD, rollout_rows
 from algorithms.tracking import TensorboardTracker
 from algorithms.tracking.trees import read_trees
-from arpo_envs import Task
-from arpo_envs.tasks.files import ListedTasks
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 STEPS = 3
@@ -201,19 +196,9 @@ def test_a_table_of_tensorboard_holds_what_models_write_in_its_cells(tmp_path):
     assert b"| text | reward |\n| --- | --- |\n| &lt;script>1&lt;/script> &#124; a<br>&#124; b |  |\n|  | 1.0 |" in content
 
 
-@pytest.mark.parametrize(
-    ("name", "gated"), [("gaia", True), ("hle", True), ("xbench", True), ("aime24", False), ("file", False)]
-)
-def test_questions_of_gated_benchmarks_are_known_by_their_source(name, gated):
-    tasks = ListedTasks(Path("any.jsonl"), name, [(1, Task("1", "How much is 1 + 1?", ("2",)))], digest="0")
-    makers = [partial(gym.make, "ARPO/Python-v0"), partial(gym.make, "ARPO/Python-v0", tasks=tasks)]
-    assert is_gated(makers) == gated
-    assert not is_gated(makers[:1])
-
-
 def test_what_is_withheld_leaves_only_numbers(finished):
     trees = list(read_trees(finished / "trees.jsonl.zst"))[:4]
-    open_rows, rows = (rollout_rows(0, trees, withheld=withheld) for withheld in (False, True))
+    open_rows, rows = (rollout_rows(0, trees, withheld=lambda _, it=it: it) for it in (False, True))
     texts = {"task", "question", "rollout"}
     assert {row[name] for row in rows for name in texts} == {WITHHELD}
     drop = [{name: value for name, value in row.items() if name not in texts} for row in open_rows]

@@ -16,6 +16,7 @@ from test_spans import long_path
 from test_tree import crafted, prompt, trees
 
 from algorithms.tracking.trees import (
+    TreeFile,
     compress_trees,
     count_trees,
     forget_trees_before,
@@ -122,6 +123,36 @@ def test_one_tree_is_read_without_the_others(tmp_path):
 
 
 # --- the index -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trees.jsonl.zst", "trees.jsonl"])
+def test_a_file_that_grows_is_looked_at_again(tmp_path, name):
+    path = tmp_path / name
+    write_trees(path, [tree_of(0)])
+    file = TreeFile(path)
+    assert (len(file), file.look()) == (1, True)
+    write_trees(path, [tree_of(1), tree_of(2)])
+    whole = path.read_bytes()
+    with path.open("ab") as torn:
+        torn.write(whole[:9])
+    assert (len(file), file.look(), len(file)) == (1, True, 3)
+    assert [file.read(number) for number in (0, 1, -1)] == [tree_of(0), tree_of(1), tree_of(2)]
+    path.write_bytes(b"")
+    assert (file.look(), len(file)) == (False, 0)
+    write_trees(path, [tree_of(5)])
+    assert (file.look(), file.read(0)) == (True, tree_of(5))
+    other = tmp_path / f"other-{name}"
+    write_trees(other, [tree_of(step) for step in range(3)])
+    other.replace(path)
+    assert (file.look(), len(file)) == (False, 3)
+
+
+def test_a_file_of_lines_is_walked_through_once(tmp_path, monkeypatch):
+    path = tmp_path / "trees.jsonl"
+    write_trees(path, [tree_of(step) for step in range(20)])
+    file = TreeFile(path)
+    monkeypatch.setattr("algorithms.tracking.trees._line_ends", None)
+    assert [file.read(number).meta["step"] for number in range(20)] == list(range(20))
 
 
 @pytest.mark.parametrize("state", INDEXES)

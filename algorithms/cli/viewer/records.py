@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from ...tree import Node, RolloutTree
 
 _DIGITS = 3
@@ -90,4 +92,4 @@ def _node(node: Node) -> dict[str, Any]:
 
 
 def _rounded(values: Any) -> list[float]:
-    return [round(float(value), _DIGITS) for value in values]
+    return list(np.round(np.asarray(values, np.float64), _DIGITS).tolist())

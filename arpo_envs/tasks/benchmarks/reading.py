@@ -53,7 +53,9 @@ def read_benchmark(benchmark: Benchmark, path: Path | None = None, *, skip_malfo
         )
     if not tasks:
         raise ConfigError(_listed(path, malformed) if malformed else f"{path} has no rows.")
-    return Questions(ListedTasks(path, benchmark.name, enumerate(tasks, start=1), digest=digest), tuple(malformed))
+    known = {"benchmark": benchmark.name, "gated": benchmark.gated}
+    listed = ListedTasks(path, benchmark.name, enumerate(tasks, start=1), digest=digest, benchmark=known)
+    return Questions(listed, tuple(malformed))
 
 
 def _sorted_out(benchmark: Benchmark, path: Path, rows: Iterable[Found]) -> tuple[list[Task], list[str]]:

@@ -9,10 +9,10 @@ the ranking function says, so no score of that function would order the document
 import json
 from collections.abc import Sequence
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ...errors import ConfigError, ToolFault
+from ...errors import ToolFault
+from ...serving import Handler, Server
 from ...tasks.world import Document
 from .index import Index
 from .results import MAX_RESULTS
@@ -21,9 +21,6 @@ ROUTE = "/retrieve"
 _MOST_BYTES = 1 << 20
 """Bytes of a request."""
 _MOST_QUERIES = 1024
-_SECONDS = 30.0
-"""For which a client may send nothing."""
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Refused(Exception):
@@ -34,7 +31,7 @@ class Refused(Exception):
         self.status = status
 
 
-class RetrieveServer(ThreadingHTTPServer):
+class RetrieveServer(Server):
     """Answers until `shutdown`; each connection has a thread of its own.
 
     Args:
@@ -47,24 +44,14 @@ class RetrieveServer(ThreadingHTTPServer):
         ConfigError: nothing can listen there.
     """
 
-    daemon_threads = True
-
     def __init__(self, index: Index, *, host: str = "127.0.0.1", port: int = 8000, topk: int = 3) -> None:
-        self.index, self.topk, self.host = index, topk, host
-        try:
-            super().__init__((host, port), _Handler)
-        except OSError as error:
-            advice = "Choose another --port." if port else "Check --host."
-            raise ConfigError(f"Cannot listen at {host}:{port}: {error.strerror or error}. {advice}") from error
+        self.index, self.topk = index, topk
+        super().__init__(host, port, _Handler)
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{self.host}:{self.server_address[1]}{ROUTE}"
-
-    def is_for_us(self, host: str) -> bool:
-        """Whether a request's Host is one of this server's names: a web page must not reach it under a name of its own."""
-        return self.host not in _LOCAL or host.rpartition(":")[0] in _LOCAL or host in _LOCAL
+        return f"{super().url}{ROUTE}"
 
     def answer(self, request: Any) -> dict[str, Any]:
         """Returns the answer to a request.
@@ -94,11 +81,8 @@ def _listed(documents: Sequence[Document], *, scored: bool) -> list[dict[str, An
     return [{"document": each, "score": 1.0 / place} for place, each in enumerate(found, 1)] if scored else found
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: RetrieveServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: a client's kernel may wait 40 ms before it confirms the first of two
-    timeout = _SECONDS
 
     def do_POST(self) -> None:
         """Answers a request."""
@@ -131,12 +115,4 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from None
 
     def _send(self, status: HTTPStatus, answer: Any) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Says nothing: a line per search would hide everything else."""
+        self.answer(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})

@@ -2,17 +2,19 @@
 
 import { element, number, svg } from "./dom.js";
 
-const WIDTH = 640, HEIGHT = 170, LEFT = 52, RIGHT = 12, TOP = 12, BOTTOM = 26;
+const MANY = 400;
+const WIDTH = 360, HEIGHT = 150, LEFT = 48, RIGHT = 12, TOP = 10, BOTTOM = 28;
 
 export function chart(metrics, name, chosen, choose) {
-  const points = metrics.filter((one) => Number.isFinite(one[name]));
+  const points = metrics.filter((one) => Number.isFinite(one[name])), drawnPoints = thinned(points, name);
   if (!points.length) return element("p", { class: "quiet" }, "This metric has no numbers.");
   const steps = points.map((one) => one.step), values = points.map((one) => one[name]);
-  const across = scale(Math.min(...steps), Math.max(...steps), LEFT, WIDTH - RIGHT);
-  const up = scale(Math.min(...values), Math.max(...values), HEIGHT - BOTTOM, TOP);
-  const line = points.map((one) => `${across(one.step).toFixed(1)},${up(one[name]).toFixed(1)}`).join(" ");
+  const across = scale(least(steps), most(steps), LEFT, WIDTH - RIGHT);
+  const up = scale(least(values), most(values), HEIGHT - BOTTOM, TOP);
+  const line = drawnPoints.map((one) => `${across(one.step).toFixed(1)},${up(one[name]).toFixed(1)}`).join(" ");
   const shown = Math.max(0, steps.indexOf(chosen));
-  const dots = points.map((one, place) => svg("circle", {
+  const dotted = points.length > MANY ? points.filter((one) => one.step === chosen) : points;
+  const dots = dotted.map((one) => svg("circle", {
     class: one.step === chosen ? "dot chosen" : "dot", cx: across(one.step), cy: up(one[name]), r: one.step === chosen ? 6 : 3.5,
   }, svg("title", {}, `step ${one.step}: ${number(one[name], 4)}`)));
   const pick = (place) => choose(steps[Math.max(0, Math.min(steps.length - 1, place))]);
@@ -36,14 +38,34 @@ function nearest(event, drawn, steps, across) {
   const box = drawn.getBoundingClientRect();
   const x = ((event.clientX - box.left) / box.width) * WIDTH;
   const distances = steps.map((step) => Math.abs(across(step) - x));
-  return distances.indexOf(Math.min(...distances));
+  return distances.indexOf(least(distances));
+}
+
+// Of many points the lowest and the highest of each piece of the curve, so that it looks the same and is drawn at once.
+function thinned(points, name) {
+  if (points.length <= MANY) return points;
+  const size = Math.ceil((2 * points.length) / MANY), kept = [];
+  for (let start = 0; start < points.length; start += size) {
+    const piece = points.slice(start, start + size), values = piece.map((one) => one[name]);
+    const ends = [values.indexOf(least(values)), values.indexOf(most(values))].sort((one, other) => one - other);
+    kept.push(...new Set(ends.map((place) => piece[place])));
+  }
+  return kept;
+}
+
+function least(values) {
+  return values.reduce((found, value) => Math.min(found, value), Infinity);
+}
+
+function most(values) {
+  return values.reduce((found, value) => Math.max(found, value), -Infinity);
 }
 
 function axes(steps, values, across, up) {
-  const low = Math.min(...values), high = Math.max(...values);
+  const low = least(values), high = most(values);
   const marks = [...new Set([low, (low + high) / 2, high])].flatMap((value) => [
     svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: up(value), y2: up(value) }),
-    svg("text", { class: "axis", x: LEFT - 6, y: up(value) + 4, "text-anchor": "end" }, short(value)),
+    svg("text", { class: "axis", x: LEFT - 10, y: up(value) + 4, "text-anchor": "end" }, short(value)),
   ]);
   const ends = [...new Set([steps[0], steps.at(-1)])].map((step) =>
     svg("text", { class: "axis", x: across(step), y: HEIGHT - 8, "text-anchor": "middle" }, String(step)));

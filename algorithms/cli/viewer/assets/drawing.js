@@ -46,8 +46,7 @@ function link(node, places, look) {
 }
 
 function mark(node, place, look) {
-  const group = svg("g", { class: look.chosen ? "node chosen" : "node", role: "button", tabindex: look.chosen ? 0 : -1,
-    "data-node": node.index, "aria-label": described(node), "aria-pressed": look.chosen ? "true" : "false",
+  const group = svg("g", { ...pressed(look.chosen), role: "button", "data-node": node.index, "aria-label": described(node),
     transform: `translate(${place.x} ${place.y})`, click: () => look.select(node.index) }, svg("title", {}, described(node)));
   group.style.opacity = look.kept ? 1 : 0.3;
   group.append(svg("rect", { class: "hit", x: -15, y: -14, width: 30, height: 28 }));
@@ -61,6 +60,19 @@ function mark(node, place, look) {
     group.append(svg("text", { class: "reward", x: 14, y: 4 }, end(node)));
   }
   return group;
+}
+
+function pressed(isChosen) {
+  return { class: isChosen ? "node chosen" : "node", tabindex: isChosen ? 0 : -1, "aria-pressed": String(isChosen) };
+}
+
+// Marks another node of a drawn tree, and returns its mark.
+export function choose(drawn, node) {
+  const mark = drawn.querySelector(`[data-node="${node}"]`);
+  for (const one of [...drawn.querySelectorAll(".node.chosen"), mark]) {
+    for (const [name, value] of Object.entries(pressed(one === mark))) one.setAttribute(name, value);
+  }
+  return mark;
 }
 
 function ring(decision) {

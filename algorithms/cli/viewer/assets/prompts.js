@@ -7,13 +7,17 @@ export function promptList(prompts, chosen, open) {
   const rows = prompts.map((one) => {
     const right = one.ends.filter(([outcome]) => outcome === "right").reduce((sum, end) => sum + end[2], 0);
     return element("li", {}, element("button", {
-      type: "button", class: "prompt", "aria-current": one.number === chosen ? "true" : false, click: () => open(one.number),
+      type: "button", class: "prompt", "data-number": one.number, "aria-current": one.number === chosen ? "true" : false, click: () => open(one.number),
     },
     element("span", { class: "share" }, `${right}/${one.leaves}`),
-    element("span", { class: "task" }, `${one.prompt}. ${visible(one.task).slice(0, 120)}`),
+    element("span", { class: "task" }, `${one.prompt}. ${begun(visible(one.task))}`),
     element("span", { class: "quiet" }, `forks: ${one.forks} · mean reward ${number(one.reward)}`)));
   });
   return element("ul", { class: "prompts" }, ...rows);
+}
+
+function begun(text) {
+  return text.length > 120 ? `${text.slice(0, 120)}…` : text;
 }
 
 export function budget(prompts) {

@@ -17,7 +17,7 @@ export function tokens(node, vocabulary, by) {
     const made = element("span", { class: sampled ? "token sampled" : "token", title: title(node, place, sampled) },
       vocabulary ? text.replaceAll("\n", "⏎\n") : `${text} `);
     const score = sampled || by === "mask" ? scored(node, place, sampled, by) : null;
-    if (score !== null) made.style.backgroundColor = `color-mix(in oklab, ${colour(score)} 55%, transparent)`;
+    if (score !== null) made.style.backgroundColor = `color-mix(in oklab, ${colour(score)} 48%, transparent)`;
     shown.append(made);
   });
   return shown;

@@ -1,4 +1,4 @@
-// Where the page's data comes from: here, blocks of this document. A server can stand behind the same three functions.
+// Where the page's data comes from: here, blocks of this document.
 
 export const embedded = {
   index: () => block("index"),
