@@ -22,8 +22,8 @@ def replayed(make_env: MakeEnv) -> "Replayed":
     """Returns an environment that forks by running the actions of its episode again in a new one.
 
     Args:
-        make_env: makes an environment of Gymnasium, wrappers included. It is called for each fork, so what is slow to load should
-            be loaded once, outside of it.
+        make_env: makes an environment of Gymnasium, wrappers included. It is called for each fork, so what is slow to load
+            should be loaded once, outside of it.
 
     Raises:
         ConfigError: it makes something else.
@@ -188,7 +188,7 @@ class Replayed(Adopted):
         steps = sum(earlier.kind == "step" for earlier in self._moves[: number + 1])
         what = "reset()" if move.kind == "reset" else f"step {steps} ({str(move.given)[:60]!r})"
         return (
-            f"{self.name} does not repeat: when {what} was run again with seed {self._moves[0].seed}, {now}; the first time it was "
-            f"{before}. It can only be forked if all its randomness comes from the seed of reset(), and it reads no clock and "
+            f"{self.name} does not repeat: when {what} was run again with seed {self._moves[0].seed}, {now}; the first time it "
+            f"was {before}. It can only be forked if all its randomness comes from the seed of reset(), and it reads no clock and "
             "shares nothing with other instances."
         )
