@@ -119,7 +119,9 @@ def make_game(kind: type[TextGame], fork: str, options: Mapping[str, Any]) -> "g
     try:
         recipe = _Recipe(kind, json.dumps(dict(options), sort_keys=True))
     except TypeError as error:
-        raise ConfigError(f"The arguments of a game must be numbers, texts, or lists or dictionaries of them: {error}.") from error
+        raise ConfigError(
+            f"The arguments of a game must be numbers, texts, or lists or dictionaries of them: {error}."
+        ) from error
     return replayed(recipe) if fork == "replay" else _found_out(recipe)()
 
 

@@ -54,9 +54,14 @@ class TextArena(TextGame):
         self.name, self._prompt = game, ""
         try:
             with self.random.lent():
-                self.game: Any = textarena.make(game, **options)
+                made = textarena.make(game, **options)
         except Exception as error:  # it may fail in any way, such as without its data
             raise ConfigError(f"TextArena cannot make {game}: {type(error).__name__}: {error}") from error
+        self._brackets = False
+        while isinstance(made, textarena.Wrapper):  # they would say everything again each time, and do not pickle
+            self._brackets |= isinstance(made, textarena.wrappers.ActionFormattingWrapper)
+            made = made.env
+        self.game: Any = made
 
     def begin(self, seed: int) -> str:
         """Starts a game and returns its rules.
@@ -73,7 +78,8 @@ class TextArena(TextGame):
 
     def move(self, action: str) -> tuple[str, float, bool, bool, float]:
         """Makes one move; the game pays at its end, and 1 is a success."""
-        over, _ = self.game.step(action)
+        bare = self._brackets and "[" not in action and "]" not in action
+        over, _ = self.game.step(f"[{action}]" if bare else action)
         news = self._news()
         if not over:
             return news, 0.0, False, False, 0.0
@@ -88,11 +94,8 @@ class TextArena(TextGame):
 
     def _news(self) -> str:
         """Returns what the game has said since the last call, without the player's own words."""
-        base = self.game
-        while hasattr(base, "env"):
-            base = base.env  # the wrappers of a game would say everything again each time
-        _, messages = base.get_observation()
-        return "\n".join(text for sender, text, _ in messages if sender != base.state.current_player_id)
+        player, messages = self.game.get_observation()
+        return "\n".join(text for sender, text, _ in messages if sender != player)
 
 
 gym.register("TextArena/Game-v0", entry_point="arpo_envs.hubs.textarena:make")
