@@ -43,9 +43,7 @@ class Gem(TextGame):
             import gem
             from gem.envs.registration import ENV_REGISTRY
         except ImportError as error:
-            raise ConfigError(
-                f"GEM cannot be imported: {error}. `pip install gem-llm` (add --no-deps to keep your versions)."
-            ) from error
+            raise ConfigError(f"GEM cannot be imported: {error}. Try `pip install --no-deps gem-llm`.") from error
         if game not in ENV_REGISTRY:
             raise unknown_game("GEM", game, ENV_REGISTRY)
         try:

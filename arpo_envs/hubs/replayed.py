@@ -189,6 +189,6 @@ class Replayed(Adopted):
         what = "reset()" if move.kind == "reset" else f"step {steps} ({str(move.given)[:60]!r})"
         return (
             f"{self.name} does not repeat: when {what} was run again with seed {self._moves[0].seed}, {now}; the first time it "
-            f"was {before}. It can only be forked if all its randomness comes from the seed of reset(), and it reads no clock and "
-            "shares nothing with other instances."
+            f"was {before}. It can be forked only if all its randomness comes from the seed of reset(), if it reads no clock, "
+            "and if it shares nothing with other instances."
         )

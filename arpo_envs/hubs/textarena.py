@@ -46,8 +46,8 @@ class TextArena(TextGame):
             from textarena.envs.registration import ENV_REGISTRY
         except ImportError as error:
             raise ConfigError(
-                f"TextArena cannot be imported: {error}. `pip install 'arpo-envs[textarena]'`, and then `pip install textarena` "
-                "(add --no-deps for the games that call no language model)."
+                f"TextArena cannot be imported: {error}. `pip install 'arpo-envs[textarena]'`, and then `pip install --no-deps "
+                "textarena`."
             ) from error
         if game not in ENV_REGISTRY:
             raise unknown_game("TextArena", game, ENV_REGISTRY)

@@ -1,4 +1,4 @@
-"""Games of TextWorld here: `gym.make("arpo_envs.hubs.textworld:TextWorld/Game-v0", rooms=2)`; a fork is TextWorld's own copy."""
+"""Games of TextWorld here: `gym.make("arpo_envs.hubs.textworld:TextWorld/Game-v0", rooms=2)`; a fork is its own copy."""
 
 import copy
 import importlib.util

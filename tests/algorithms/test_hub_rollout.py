@@ -1,4 +1,4 @@
-"""Trees grown in somebody else's environments: what is executed and what is replayed is counted apart, and cheats are refused."""
+"""Trees grown in others' environments: what is executed and what is replayed is counted apart, and cheats are refused."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Games of TextArena, GEM and TextWorld, as environments here: they keep the laws, copied and replayed."""
+"""Games of TextArena and GEM as environments here: they keep the laws, copied and replayed."""
 
 import copy
 import random
@@ -8,8 +8,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from made_once import made_once
-from textworld_adapter import generated
 
 from arpo_envs import ConfigError, ForkLevel, clone
 from arpo_envs.envs import named
@@ -23,11 +21,6 @@ pytest.importorskip("gem")
 SLIDES = ["[Up]", "[Left]", "[Down]", "[Right]", "[Up]", "up"]
 BOXED = [rf"\boxed{{{where}}}" for where in ("up", "left", "down", "right", "up")] + ["nonsense"]
 ABOUT_TOOLS = {Law.TIMEOUT, Law.SECRETS}
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(made_once(tmp_path_factory, "textworld_game.json", generated))
 
 
 def made(hub: str, game: str, **options: Any) -> gym.Env[Any, Any]:
@@ -45,16 +38,6 @@ def test_games_that_draw_from_global_generators_keep_all_laws(hub: str, game: st
     scripts = [actions, actions[::-1]]
     report = check_forkable_env(lambda: made(hub, game, fork=fork), actions=scripts, seeds=(0,))
     assert set(report.skipped) == ABOUT_TOOLS
-
-
-@pytest.mark.parametrize("fork", ["auto", pytest.param("replay", marks=pytest.mark.slow)])
-def test_a_game_of_textworld_keeps_all_laws(fork: str, story: str) -> None:
-    env = textworld.make(path=story)
-    text, _ = env.reset(seed=0)
-    assert "You can: " in text
-    actions = [["fly", "drop television", "take television"]]
-    report = check_forkable_env(lambda: textworld.make(path=story, fork=fork), actions=actions, seeds=(0,))
-    assert set(report.skipped) == {*ABOUT_TOOLS, Law.RESEED}  # what happens was decided when the game was made
 
 
 def test_the_level_is_found_out_or_chosen() -> None:
@@ -91,25 +74,20 @@ def test_a_game_of_gem_shows_its_board_and_pays_a_success() -> None:
     assert (reward < 0, terminated, info["success"]) == (True, True, 0.0)
 
 
-def test_a_game_of_textworld_is_won_step_by_step(story: str) -> None:
-    env = textworld.make(path=story)
-    env.reset(seed=0)
-    quest = env.live.game._inform7.gen_commands_from_actions(env.live.game._current_winning_policy)
-    steps = [env.step(command) for command in quest]
-    assert [reward for _, reward, *_ in steps] == [0.0] * (len(quest) - 1) + [1.0]
-    assert steps[-1][2] and steps[-1][4]["success"] == 1.0
-
-
 def test_what_others_draw_is_neither_seen_nor_changed() -> None:
     env = textarena.make("2048-v0-mega-easy")
     env.reset(seed=1)
     twin = clone(env)
-    before = random.getstate(), np.random.get_state()[1].tolist()
+    before = random.getstate(), legacy_state()
     first = env.step("[Up]")
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert (random.getstate(), legacy_state()) == before
     random.seed(99)
     assert twin.step("[Up]") == first
     random.setstate(before[0])
+
+
+def legacy_state() -> list[int]:
+    return np.random.get_state()[1].tolist()  # noqa: NPY002  # read, to see whether it was used
 
 
 def test_an_own_generator_is_copied_independently() -> None:
@@ -118,7 +96,7 @@ def test_an_own_generator_is_copied_independently() -> None:
 
     def drawn(own: OwnRandom) -> tuple[float, float]:
         with own.lent():
-            return random.random(), float(np.random.random())
+            return random.random(), float(np.random.random())  # noqa: NPY002  # what games use
 
     first = drawn(one)
     assert drawn(other) == first != drawn(one)
@@ -136,8 +114,6 @@ def test_an_own_generator_is_copied_independently() -> None:
         (lambda: textarena.make("GuessTheNumber-v0", max_turns=object()), r"The arguments of a game must be numbers, texts"),
         (lambda: gem.make("game:Mastermind"), r"GEM has no 'game:Mastermind', but \d+ others. The closest: game:Mastermind-v0"),
         (lambda: gem.make("game:Mastermind-v0-easy", fork="copy"), r"Unknown way to fork 'copy'. Known: auto, replay"),
-        (lambda: textworld.make(rooms=0), r"needs at least one of each, got rooms=0"),
-        (lambda: textworld.make(path="none.json"), r"TextWorld cannot make none.json: FileNotFoundError"),
         (lambda: named.make_env("arpo_envs.hubs.textworld:TextWorld/Game-v0", {"room": 2}), r"Did you mean 'rooms'"),
     ],
 )
