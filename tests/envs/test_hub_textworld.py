@@ -4,7 +4,7 @@ import pytest
 from made_once import made_once
 from textworld_adapter import generated
 
-from arpo_envs import ConfigError, clone
+from arpo_envs import ConfigError, ForkLevel, clone
 from arpo_envs.hubs import textworld
 from arpo_envs.testing import Law, check_forkable_env
 
@@ -14,14 +14,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(made_once(tmp_path_factory, "textworld_game.json", generated))
 
 
-@pytest.mark.parametrize("fork", ["auto", pytest.param("replay", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fork", ["auto", "replay"])
 def test_a_game_of_textworld_keeps_all_laws(fork: str, story: str) -> None:
     env = textworld.make(path=story)
     text, _ = env.reset(seed=0)
     assert "You can: " in text
     actions = [["fly", "drop television", "take television"]]
     report = check_forkable_env(lambda: textworld.make(path=story, fork=fork), actions=actions, seeds=(0,))
-    assert set(report.skipped) == {*ABOUT_TOOLS, Law.RESEED}  # what happens was decided when the game was made
+    assert set(report.skipped) == {Law.TIMEOUT, Law.SECRETS, Law.RESEED}  # what happens was decided when the game was made
 
 
 def test_a_game_of_textworld_is_won_step_by_step(story: str) -> None:
@@ -34,6 +35,7 @@ def test_a_game_of_textworld_is_won_step_by_step(story: str) -> None:
     assert steps[-1][4]["success"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_seed_chooses_one_of_the_games() -> None:
     env = textworld.make(rooms=1, objects=2, quest_length=1, games=2)
     texts = {env.reset(seed=seed)[0] for seed in range(6)}
@@ -42,6 +44,7 @@ def test_the_seed_chooses_one_of_the_games() -> None:
 
 def test_a_fork_is_the_games_own_copy(story: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = textworld.make(path=story)
+    assert env.fork_level is ForkLevel.EXACT
     env.reset(seed=0)
     copied: list[object] = []
     kind = type(env.live.game)
