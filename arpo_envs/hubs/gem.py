@@ -1,6 +1,8 @@
 """Environments of GEM (`gem-llm`) here: `gym.make("arpo_envs.hubs.gem:GEM/Game-v0", game="game:Mastermind-v0-easy")`."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -40,8 +42,9 @@ class Gem(TextGame):
     def __init__(self, game: str, **options: Any) -> None:
         super().__init__(_INSTRUCTIONS)
         try:
-            import gem
-            from gem.envs.registration import ENV_REGISTRY
+            with own_logging():
+                import gem
+                from gem.envs.registration import ENV_REGISTRY
         except ImportError as error:
             raise ConfigError(f"GEM cannot be imported: {error}. Try `pip install --no-deps gem-llm`.") from error
         if game not in ENV_REGISTRY:
@@ -71,6 +74,18 @@ class Gem(TextGame):
                 return [str(self.game.sample_random_action()) for _ in range(6)]
             except NotImplementedError:
                 return [r"\boxed{1}"]
+
+
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Leaves the root logger as it is: importing GEM would make it write everything that anyone logs."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def _told(observation: Any, info: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Games of TextArena and GEM as environments here: they keep the laws, copied and replayed."""
 
 import copy
+import logging
 import random
 import sys
 from typing import Any
@@ -145,3 +146,12 @@ def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=rf"cannot be imported: .*`pip install.* {package}"):
         make()
+
+
+def test_what_others_do_to_logging_is_undone() -> None:
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    with gem.own_logging():
+        root.addHandler(logging.NullHandler())
+        root.setLevel(logging.DEBUG)
+    assert (list(root.handlers), root.level) == before
