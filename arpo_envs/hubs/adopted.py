@@ -39,7 +39,8 @@ class Adopted(Env):
         self.metadata, self.render_mode = env.metadata, env.render_mode
         self.observation_space, self.action_space = env.observation_space, env.action_space
         for member in _SAID:
-            setattr(self, member.name, member.through(env))
+            if env.has_wrapper_attr(member.name):
+                setattr(self, member.name, member.through(env))
         self._env: Env | None = env
         self._running = False
         self._returned: tuple[Any, dict[str, Any]] = (None, {})
@@ -59,8 +60,8 @@ class Adopted(Env):
     def _returns(self, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Remembers what is returned and what may be asked next, and returns copies, which belong to the caller."""
         self._returned = copy.deepcopy((observation, dict(info)))
-        anchor, forfeit, measures = (member.through(self.live)() for member in (ANCHOR, FORFEIT, MEASURES))
-        self._told = (anchor, forfeit, dict(measures))
+        env = self.live
+        self._told = (ANCHOR.through(env)(), FORFEIT.through(env)(), dict(MEASURES.through(env)()))
         return self.last()
 
     def last(self) -> tuple[Any, dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.random import mtrand
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -36,15 +37,15 @@ class OwnRandom:
     def lent(self) -> Iterator[None]:
         """Puts these states into the global generators, and theirs back afterwards; games of other threads wait."""
         with _ONE_AT_A_TIME:
-            python, bits = random.getstate(), np.random.get_bit_generator()
+            python, bits = random.getstate(), mtrand.get_bit_generator()
             whole = np.random.get_state(legacy=False)  # noqa: NPY002  # a swap would lose a normal number drawn in advance
             random.setstate(self._python)
-            np.random.set_bit_generator(self._numpy)
+            mtrand.set_bit_generator(self._numpy)
             try:
                 yield
             finally:
                 self._python = random.getstate()
                 random.setstate(python)
-                np.random.set_bit_generator(bits)
+                mtrand.set_bit_generator(bits)
                 if whole["has_gauss"]:
                     np.random.set_state(whole)  # noqa: NPY002
