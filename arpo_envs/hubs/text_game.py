@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from ..errors import ConfigError, unknown_name
-from ..forking import reseeded
+from ..errors import ConfigError, NotForkable, unknown_name
+from ..forking import ForkLevel, reseeded
 from ..spaces import TextSpace
 from .forkable import Forkable, forkable
 from .own_random import OwnRandom
@@ -116,13 +116,24 @@ def make_game(kind: type[TextGame], fork: str, options: Mapping[str, Any]) -> "g
     """
     if fork not in ("auto", "replay"):
         raise unknown_name("way to fork", fork, ["auto", "replay"])
-    try:
-        recipe = _Recipe(kind, json.dumps(dict(options), sort_keys=True))
-    except TypeError as error:
-        raise ConfigError(
-            f"The arguments of a game must be numbers, texts, or lists or dictionaries of them: {error}."
-        ) from error
+    recipe = _recipe(kind, options)
     return replayed(recipe) if fork == "replay" else _found_out(recipe)()
+
+
+def level_of(kind: type[TextGame], options: Mapping[str, Any]) -> ForkLevel:
+    """Returns the level at which a game can be forked, which is found out once for a class and its arguments.
+
+    Raises:
+        ConfigError, NotForkable: as `make_game`.
+    """
+    return _found_out(_recipe(kind, options)).level
+
+
+def _recipe(kind: type[TextGame], options: Mapping[str, Any]) -> _Recipe:
+    try:
+        return _Recipe(kind, json.dumps(dict(options), sort_keys=True))
+    except TypeError as error:
+        raise ConfigError(f"The arguments of a game must be numbers, texts, or lists or mappings of them: {error}.") from error
 
 
 def unknown_game(hub: str, game: str, known: Collection[str]) -> ConfigError:
@@ -140,4 +151,7 @@ def _found_out(recipe: _Recipe) -> Forkable:
     with recipe() as game:
         game.reset(seed=0)
         moves = list(game.tries())
-    return forkable(recipe, actions=[moves, moves[::-1]])
+    try:
+        return forkable(recipe, actions=[moves, moves[::-1]])
+    except NotForkable as error:
+        raise NotForkable(f"With the arguments {recipe.options}, {error}") from error
