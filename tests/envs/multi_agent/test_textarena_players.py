@@ -1,5 +1,6 @@
 """Games of TextArena for several players: PettingZoo's own checks, and forks."""
 
+import copy
 import re
 import warnings
 from typing import Any
@@ -35,7 +36,8 @@ def begun(game: str = "Nim-v0", **options: Any) -> Any:
 
 
 def seen(env: Any) -> Any:
-    return env.agent_selection, {agent: env.observe(agent) for agent in env.agents}, env.rewards, env.terminations, env.infos
+    told = {agent: env.observe(agent) for agent in env.agents}
+    return copy.deepcopy((env.agent_selection, told, env.rewards, env.terminations, env.infos))
 
 
 def test_a_game_is_played_to_its_end() -> None:
