@@ -7,7 +7,7 @@ import gymnasium as gym
 import pytest
 from gymnasium.wrappers import TimeLimit
 from hub_toys import Clock, Dice, Failing, GlobalDice, Locked, OneTable
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arpo_envs import ConfigError, ForkLevel, NotRepeatable, clone, fork_level, restore, snapshot
@@ -31,6 +31,7 @@ def test_it_keeps_all_laws() -> None:
     assert fork_level(replayed(Locked)) is ForkLevel.REPLAY
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["throw", "fork", "back", "reseed"]), max_size=9),
     st.integers(0, 2**31 - 1),
