@@ -40,7 +40,7 @@ class Gem(TextGame):
     """
 
     def __init__(self, game: str, **options: Any) -> None:
-        super().__init__(_INSTRUCTIONS)
+        super().__init__(_INSTRUCTIONS, {"game": game, **options})
         try:
             with own_logging():
                 import gem

@@ -27,12 +27,13 @@ class TextGame(gym.Env[str, str]):
 
     Args:
         instructions: how to write an action, for the prompt.
+        arguments: what it was made with; a snapshot fits only games that were made alike.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # Gymnasium declares it on instances
 
-    def __init__(self, instructions: str) -> None:
-        self.instructions = instructions
+    def __init__(self, instructions: str, arguments: Mapping[str, Any]) -> None:
+        self.instructions, self._arguments = instructions, repr(sorted(arguments.items()))
         self.observation_space, self.action_space = TextSpace(), TextSpace()
         self.random = OwnRandom()
         self.turn = 0
@@ -74,6 +75,10 @@ class TextGame(gym.Env[str, str]):
         if terminated or truncated:
             info["success"] = success
         return f"\n{_valid(text)}\n", float(reward), bool(terminated), bool(truncated), info
+
+    def identity(self) -> str:
+        """Returns what a snapshot's game and this one must agree on."""
+        return self._arguments
 
     def reseed(self, seed: int) -> None:
         """Makes what the game draws from here on a function of `seed`."""
@@ -143,7 +148,8 @@ def unknown_game(hub: str, game: str, known: Collection[str]) -> ConfigError:
     ConfigError("TextArena has no 'Guess', but 3 others. The closest: GuessWho-v0, Chess-v0.")
     """
     close = difflib.get_close_matches(game, known, n=3, cutoff=0.3)
-    return ConfigError(f"{hub} has no {game!r}, but {len(known)} others.{' The closest: ' * bool(close)}{', '.join(close)}.")
+    closest = f" The closest: {', '.join(close)}." if close else ""
+    return ConfigError(f"{hub} has no {game!r}, but {len(known)} others.{closest}")
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ class TextArena(TextGame):
     """
 
     def __init__(self, game: str, *, players: int = 1, **options: Any) -> None:
-        super().__init__(_INSTRUCTIONS)
+        super().__init__(_INSTRUCTIONS, {"game": game, "players": players, **options})
         self.name, self.players, self._options, self._prompt = game, players, options, ""
         self.game, self._brackets = self._made()
 

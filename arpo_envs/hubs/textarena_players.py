@@ -112,7 +112,7 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
 
     def identity(self) -> str:
         """Returns what a snapshot's game and this one must agree on."""
-        return repr(sorted(self._options.items()))
+        return self.game.identity()
 
     def reseed(self, seed: int) -> None:
         """Makes all randomness from here on a function of `seed`."""

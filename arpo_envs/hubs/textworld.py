@@ -44,10 +44,10 @@ class TextWorld(TextGame):
     """
 
     def __init__(self, path: str | None, rooms: int, objects: int, quest_length: int, games: int) -> None:
-        super().__init__(_INSTRUCTIONS)
         if min(rooms, objects, quest_length, games) < 1:
             raise ConfigError(f"A game needs at least one of each, got {rooms=}, {objects=}, {quest_length=}, {games=}.")
         self._games, self._shape = games, (path, rooms, objects, quest_length)
+        super().__init__(_INSTRUCTIONS, {"shape": self._shape, "games": games})
         self.game = _begun(self._shape, 0).copy()
 
     def begin(self, seed: int) -> str:

@@ -39,6 +39,13 @@ def test_what_declares_its_level_and_keeps_it_stays_as_it_is() -> None:
     assert not make_env.adopted
 
 
+def test_only_some_laws_can_be_checked() -> None:
+    report = check_forkable_env(
+        lambda: copied(Ez), actions=ACTIONS, seeds=(0,), laws=[Law.NUMBERS, Law.FAITHFUL], raise_on_fail=False
+    )
+    assert (report.passed, report.failed) == ((Law.NUMBERS,), (Law.FAITHFUL,))
+
+
 def test_a_copy_keeps_all_laws() -> None:
     report = check_forkable_env(lambda: copied(Dice), actions=ACTIONS, seeds=(0,))
     assert set(report.skipped) == {Law.TIMEOUT, Law.SECRETS}

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from arpo_envs import ConfigError, ForkLevel, clone
+from arpo_envs import ConfigError, ForkLevel, SnapshotMismatch, clone, restore, snapshot
 from arpo_envs.envs import named
 from arpo_envs.hubs import gem, textarena, textworld
 from arpo_envs.hubs.own_random import OwnRandom
@@ -123,6 +123,14 @@ def test_an_own_generator_is_copied_independently() -> None:
 def test_mistakes_are_told(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_snapshot_of_another_game_is_refused() -> None:
+    env, other = (textarena.make(game, fork="replay") for game in ("GuessTheNumber-v0", "2048-v0-mega-easy"))
+    env.reset(seed=1)
+    other.reset(seed=1)
+    with snapshot(other) as parked, pytest.raises(SnapshotMismatch):
+        restore(env, parked)
 
 
 def test_an_action_is_a_string() -> None:
