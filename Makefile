@@ -88,6 +88,8 @@ study: .venv/installed
 	# And the two libraries that a benchmark compares with: they pin other versions, and one of them Python.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --ignore-requires-python \
 		gem-llm skyrl-gym
+	# And games, whose package asks for clients of language models.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps textarena
 	# And an environment that tests fork, which would compile an interpreter; with no wheel for this machine, they are skipped.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary :all: textworld \
 		|| echo "No wheel of textworld fits this machine: its tests will be skipped."

@@ -21,6 +21,10 @@ class NotForkable(ForkError):
     """The environment, one of its wrappers or one of its tools cannot be copied."""
 
 
+class NotRepeatable(NotForkable):
+    """An environment that is rebuilt from its seed and actions did not do again what it did the first time."""
+
+
 class SnapshotMismatch(ForkError):
     """A snapshot belongs to another environment, or can no longer be used."""
 

@@ -180,7 +180,7 @@ class Snapshot:
     def __init__(self, parked: "gym.Env[Any, Any]") -> None:
         self.format = _FORMAT
         self.owner = describe(parked)
-        self._identity = _identity(parked)
+        self._identity = stack_identity(parked)
         self._parked: gym.Env[Any, Any] | None = parked
 
     @property
@@ -225,7 +225,7 @@ class Snapshot:
             SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
         """
         parked = self._usable()
-        if self._identity != _identity(env):
+        if self._identity != stack_identity(env):
             raise SnapshotMismatch(
                 f"Foreign snapshot: it was taken of {self.owner}, this is {describe(env)}. "
                 "Restore it into an environment built with the same wrappers and arguments."
@@ -288,7 +288,7 @@ def describe(env: "gym.Env[Any, Any]") -> str:
     return inner
 
 
-def _identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
+def stack_identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
     """Returns what two stacks must share for a snapshot of one to fit the other."""
     stack = layers(env)
     names = [f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in stack]

@@ -8,10 +8,8 @@ any of them, so that one is empty.
 
 import importlib
 import json
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arpo_envs import ArpoError, ConfigError, ToolEnv
+from arpo_envs.hubs.gem import own_logging
 from arpo_envs.rewards import HierarchicalReward
 from arpo_envs.tasks.world import Document
 from arpo_envs.tools.search import SearchTool
@@ -97,7 +96,7 @@ def _libraries(searches: int) -> tuple[dict[str, Begin], list[str]]:
     absent = []
     for name, package, begin in (("gem", "gem-llm", _gem), ("skyrl", "skyrl-gym", _skyrl)):
         try:
-            with _own_logging():
+            with own_logging():
                 begins[name] = begin(searches)
         except ModuleNotFoundError:
             absent.append(package)
@@ -184,18 +183,6 @@ class _Client:
     def json(self) -> Any:
         """Returns what is in it."""
         return json.loads(self.content)
-
-
-@contextmanager
-def _own_logging() -> Iterator[None]:
-    """Leaves the root logger as it is: importing GEM would make it write everything that anyone logs."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 def _require_passages(name: str, seen: Any) -> None:

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ArpoError, members
+from arpo_envs import ArpoError, ForkLevel, fork_level, members
 from arpo_envs.arguments import described, example
 from arpo_envs.screen import question_panel, readable, result_panel
 
@@ -126,7 +126,9 @@ class _Table:
 
     def _fork(self, rest: str) -> None:
         branch = self.game.fork()
-        self._say(f"Branch {branch.number} is a clone of {branch.origin}: nothing was run again. You are in it now.", "green")
+        exact = fork_level(branch.env) is ForkLevel.EXACT
+        rerun = "nothing was run again" if exact else "what cannot be copied is run again"
+        self._say(f"Branch {branch.number} is a clone of {branch.origin}: {rerun}. You are in it now.", "green")
 
     def _switch(self, rest: str) -> None:
         branch = self.game.switch(rest)

@@ -60,7 +60,7 @@ class Environments:
             else:
                 envs = await self._run.call(self._timed, clone_many, source, seeds)
         except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
-            self._note_unforkable(error)
+            self.note_unforkable(error)
             return [CloneError(f"Cloning failed: {error!r}")] * len(seeds)
         self._live.update(env for env in envs if not isinstance(env, CloneError))
         return envs
@@ -70,7 +70,7 @@ class Environments:
         try:
             parked: Snapshot = await self._run.call(self._timed, snapshot, env)
         except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
-            self._note_unforkable(error)
+            self.note_unforkable(error)
             self._run.failures.note("no snapshot", error)
             return 0
         self._parked[node] = parked
@@ -123,7 +123,7 @@ class Environments:
         self._live.add(env)
         return env
 
-    def _note_unforkable(self, error: Exception) -> None:
+    def note_unforkable(self, error: Exception) -> None:
         """Remembers that something can never be copied: if no other fork works either, the user must fix it."""
         if isinstance(error, NotForkable):
             self.unforkable = self.unforkable or error

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from arpo_envs import CloneError, members
+from arpo_envs import CloneError, NotForkable, members
 
 from ..branching.strategy import BranchPoint, weighed
 from ..policies import Generation, Sampling
@@ -52,7 +52,9 @@ class Trajectory:
     env: TextEnv = field(init=False)
     """Its own live environment, once it is launched."""
     replayed: int = field(init=False, default=0)
-    """Tool calls that were run again to make `env`, not yet written to a node."""
+    """Tool calls that were run again for a snapshot, not yet written to a node."""
+    counted: int = field(init=False, default=0)
+    """Tool calls that were run again to bring `env` into its state, and are written to a node."""
     after_result: bool = field(init=False, default=False)
     """Whether the next action is the first one after a tool result, where forks are decided."""
 
@@ -76,7 +78,7 @@ class Trajectory:
         if isinstance(env, CloneError):
             self.run.launch(lambda: self._stillborn(env))
         else:
-            self.env, self.replayed = env, members.REPLAYED_CALLS.of(env.unwrapped)
+            self.env = env
             self.run.launch(self._travel)
 
     async def _stillborn(self, error: CloneError) -> None:
@@ -278,6 +280,9 @@ class Trajectory:
         try:
             yield
         except Exception as error:  # a policy, a tool, a renderer or a strategy may fail in any way
+            if isinstance(error, NotForkable):  # found out only when the clone was first stepped
+                status = Status.CLONE_FAILED
+                self.growth.environments.note_unforkable(error)
             late = {Status.TOOL_FAULT: Status.TOOL_TIMEOUT, Status.POLICY_FAULT: Status.POLICY_TIMEOUT}
             status = late.get(status, status) if isinstance(error, TimeoutError) else status
             self.growth.note(status, error)
@@ -317,6 +322,9 @@ class Trajectory:
         """Appends the action to the tree."""
         action = action or Generation((), (), (), "length", self.run.policy.version)
         self.context += action.tokens
+        # a fork may be brought into its state only when it is stepped
+        rebuilt = members.REPLAYED_CALLS.of(self.env.unwrapped)
+        replayed, self.counted = self.replayed + rebuilt - self.counted, rebuilt
         return self.growth.add(
             "action",
             self.key,
@@ -329,7 +337,7 @@ class Trajectory:
             origin=self.origin,
             seed=self.growth.seed(self.key, "action"),
             policy_version=action.version,
-            replayed=self.replayed,
+            replayed=replayed,
             **fields,
         )
 

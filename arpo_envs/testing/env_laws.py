@@ -1,6 +1,6 @@
 """`check_forkable_env`: the laws of forking, run over a whole stack of wrappers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +16,7 @@ def check_forkable_env(
     *,
     actions: Sequence[Sequence[Any]] | None = None,
     seeds: Sequence[int] = (0, 1),
+    laws: Collection[Law] | None = None,
     raise_on_fail: bool = True,
 ) -> Report:
     """Checks that environments made by `make_env` can be snapshotted, restored and cloned at any step.
@@ -27,6 +28,7 @@ def check_forkable_env(
             samples of its action space.
             They should make the episode use its randomness and reach its end.
         seeds: seeds to reset with, at least one.
+        laws: the only ones to check, for a quick answer; without them, all.
         raise_on_fail: raise when a law is broken, instead of only reporting it.
 
     Returns:
@@ -67,6 +69,7 @@ def check_forkable_env(
         Law.DEEPCOPY: lambda: repetition.deepcopies(bench),
         Law.PORTABLE: lambda: repetition.portable(bench),
     }
+    checks = {law: check for law, check in checks.items() if laws is None or law in laws}
     subject = f"check_forkable_env({bench.name})"
     report = judge(subject, checks, frozenset({Law.TIMEOUT, Law.LEVEL, Law.NUMBERS, Law.REPRODUCIBLE}), advice=STATE)
     if raise_on_fail:

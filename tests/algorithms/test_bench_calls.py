@@ -1,7 +1,6 @@
 """`arpo bench calls`: that all libraries do the same work; how long it takes is not asserted."""
 
 import json
-import logging
 import sys
 
 import pytest
@@ -56,15 +55,6 @@ def test_less_than_all_passages_is_different_work():
     for less in (seen.replace("Town 1", "Town"), seen[:-200], ""):
         with pytest.raises(calls.DifferentWork, match="ours should have shown all passages"):
             calls._require_passages("ours", less)
-
-
-def test_what_others_do_to_logging_is_undone():
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    with calls._own_logging():
-        root.addHandler(logging.NullHandler())
-        root.setLevel(logging.DEBUG)
-    assert (list(root.handlers), root.level) == before
 
 
 def test_numbers_must_be_positive():
