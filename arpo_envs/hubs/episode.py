@@ -8,7 +8,7 @@ import gymnasium as gym
 
 from ..errors import ArpoError, ConfigError, unknown_name
 from ..forking import clone
-from ..members import DIALECT, FORFEIT, INSTRUCTIONS, TOOL_SPECS
+from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
 from ..tools import complaint
 from ..tools.spec import ToolSpec
 
@@ -138,6 +138,12 @@ class Episode:
         if self.last is None or self.last.done:
             return self.earned
         return self.earned + float(FORFEIT.through(self.env)() or 0.0)
+
+    def numbers(self) -> dict[str, float]:
+        """Returns the numbers of the last `info`, and what the environment measures, by name."""
+        info = self.last.info if self.last is not None else {}
+        found = {name: float(value) for name, value in info.items() if isinstance(value, int | float)}
+        return {**found, **MEASURES.through(self.env)()}
 
     def clone(self, seed: int | None = None) -> "Episode":
         """Returns an independent copy in the middle of the episode; `seed` as in `arpo_envs.clone`.

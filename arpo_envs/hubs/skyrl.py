@@ -6,7 +6,6 @@ from typing import Any
 import skyrl_gym
 from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
-from ..members import MEASURES
 from .episode import maker
 
 Messages = list[dict[str, str]]
@@ -70,9 +69,7 @@ class ArpoTextEnv(BaseTextEnv):  # type: ignore[misc]  # SkyRL-gym is untyped
 
     def get_metrics(self) -> dict[str, Any]:
         """Returns the numbers of `info`, and what the environment measures."""
-        info = self._episode.last.info if self._episode.last is not None else {}
-        numbers = {name: value for name, value in info.items() if isinstance(value, int | float)}
-        return {**numbers, **MEASURES.through(self._episode.env)()}
+        return self._episode.numbers()
 
     def close(self) -> None:
         """Frees the environment."""
