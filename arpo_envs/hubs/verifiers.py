@@ -22,8 +22,8 @@ __all__ = ["ArpoEnv", "ArpoHarness", "ArpoTaskset"]
 class ArpoConfig(vf.TasksetConfig):  # type: ignore[misc]  # here and below: not installed where types are checked
     """Which tasks of which environment; the i-th is the one that `reset(seed=seed + i)` draws."""
 
-    env: str
-    """An id, such as ARPO/Search-v0."""
+    env: str = "ARPO/Search-v0"
+    """An id."""
     split: str | None = None
     """The environment's split; None for its default."""
     seed: int = 0
@@ -68,7 +68,7 @@ class ArpoTaskset(vf.Taskset[ArpoTask, ArpoConfig]):  # type: ignore[misc]
 class ArpoEnvConfig(vf.EnvConfig):  # type: ignore[misc]
     """Who plays."""
 
-    player: vf.AgentConfig = vf.AgentConfig(harness={"id": "arpo-envs-verifiers"}, runtime={"type": "subprocess"})
+    player: vf.AgentConfig = vf.AgentConfig(runtime={"type": "subprocess"})
 
 
 class ArpoEnv(vf.Env[ArpoEnvConfig]):  # type: ignore[misc]
