@@ -66,7 +66,18 @@ class Episode:
         self.env = env
         self.earned = 0.0
         """Sum of the rewards since the last reset."""
-        self.last: Step | None = None
+        self._last: Step | None = None
+
+    @property
+    def last(self) -> Step:
+        """What the last reset or step returned.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there was none.
+        """
+        if self._last is None:
+            raise gym.error.ResetNeeded("No episode has begun: call reset first.")
+        return self._last
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
@@ -104,8 +115,8 @@ class Episode:
         """
         observation, info = self.env.reset(seed=seed, options=None if task is None else {"task": task})
         self.earned = 0.0
-        self.last = Step(observation, 0.0, False, False, info)
-        return self.last
+        self._last = Step(observation, 0.0, False, False, info)
+        return self._last
 
     def act(self, action: str) -> Step:
         """Takes one action, written as the environment's dialect wants it.
@@ -120,8 +131,8 @@ class Episode:
             raise ConfigError(f"An action is text of at most {limit:,} characters without lone surrogates; this one is {size}.")
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.earned += float(reward)
-        self.last = Step(observation, float(reward), terminated, truncated, info)
-        return self.last
+        self._last = Step(observation, float(reward), terminated, truncated, info)
+        return self._last
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Step:
         """Calls a tool, or `ANSWER`.
@@ -135,14 +146,11 @@ class Episode:
 
     def score(self) -> float:
         """Returns what the episode has earned; one that has not ended also gets what ending without an answer pays."""
-        if self.last is None or self.last.done:
-            return self.earned
-        return self.earned + float(FORFEIT.through(self.env)() or 0.0)
+        return self.earned if self.last.done else self.earned + float(FORFEIT.through(self.env)() or 0.0)
 
     def numbers(self) -> dict[str, float]:
         """Returns the numbers of the last `info`, and what the environment measures, by name."""
-        info = self.last.info if self.last is not None else {}
-        found = {name: float(value) for name, value in info.items() if isinstance(value, int | float)}
+        found = {name: float(value) for name, value in self.last.info.items() if isinstance(value, int | float)}
         return {**found, **MEASURES.through(self.env)()}
 
     def clone(self, seed: int | None = None) -> "Episode":
@@ -152,7 +160,7 @@ class Episode:
             NotForkable, CloneError: as `arpo_envs.clone`.
         """
         twin = Episode(clone(self.env, seed=seed))
-        twin.earned, twin.last = self.earned, self.last
+        twin.earned, twin._last = self.earned, self._last
         return twin
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ FORK = ToolSpec("fork", "Copies a session; the copies go on independently.", {"t
 CLOSE = ToolSpec("close", "Ends a session.", {"type": "object", "properties": {}})
 
 
-def make_server(env_id: str, *, limits: Limits | None = None, **arguments: Any) -> "Server[Sessions]":
+def make_server(env_id: str, *, limits: Limits = Limits(), **arguments: Any) -> "Server[Sessions]":
     """Returns a server for the tools of one id, to be run as the SDK runs any.
 
     Args:
@@ -57,7 +57,7 @@ def make_server(env_id: str, *, limits: Limits | None = None, **arguments: Any) 
     from mcp.shared.exceptions import MCPError
     from mcp_types import INTERNAL_ERROR, CallToolResult, ListToolsResult, TextContent, Tool
 
-    make, limits = maker(env_id, arguments), limits or Limits()
+    make = maker(env_id, arguments)
     probe = make()
     try:
         specs, guidance = _offered(probe.tools), probe.guidance

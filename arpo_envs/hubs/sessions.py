@@ -99,6 +99,25 @@ class Sessions:
                 raise
             return [self._hold(copy) for copy in copies]
 
+    def park(self, episode: Episode) -> str:
+        """Keeps a copy of an episode that is not ours; returns its handle.
+
+        Raises:
+            ArpoError: there is no room, or it cannot be copied.
+        """
+        with self._room(1):
+            return self._hold(episode.clone())
+
+    def copy(self, handle: str) -> Episode:
+        """Returns a copy of a session that is the caller's to close.
+
+        Raises:
+            ConfigError: nothing has that handle.
+            ArpoError: it is busy, or cannot be copied.
+        """
+        with self.using(handle) as episode:
+            return episode.clone()
+
     @contextmanager
     def using(self, handle: str) -> Iterator[Episode]:
         """Gives a session to one caller at a time.
@@ -142,6 +161,15 @@ class Sessions:
             with held.lock:
                 held.episode.close()
 
+    def require_memory(self) -> None:
+        """Refuses what would take more memory, while the server takes more than it may.
+
+        Raises:
+            ArpoError: it does.
+        """
+        if (taken := memory_taken()) > self.limits.memory_mb:
+            raise ArpoError(f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close a session.")
+
     def close_all(self) -> None:
         """Closes every session."""
         for handle in list(self._held):
@@ -164,8 +192,7 @@ class Sessions:
                 )
             self._coming += wanted
         try:
-            if (taken := memory_taken()) > self.limits.memory_mb:
-                raise ArpoError(f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close a session.")
+            self.require_memory()
             yield
         finally:
             with self._lock:

@@ -125,14 +125,10 @@ def _method(spec: ToolSpec) -> Callable[..., str]:
     schemas: Mapping[str, Any] = spec.parameters.get("properties", {})
     required = spec.parameters.get("required", ())
     kinds = {name: _annotation(schema) for name, schema in schemas.items()}
+    defaults = {name: inspect.Parameter.empty if name in required else schemas[name].get("default") for name in schemas}
     parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if name in required else schema.get("default"),
-            annotation=kinds[name],
-        )
-        for name, schema in schemas.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kinds[name])
+        for name in schemas
     ]
     described = [f"    {name}: {' '.join(schema.get('description', name).split())}" for name, schema in schemas.items()]
     method.__name__ = method.__qualname__ = spec.name

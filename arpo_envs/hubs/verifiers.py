@@ -1,4 +1,4 @@
-"""Any id for `verifiers` (v1): a taskset, an environment whose loop is ours, and a harness: `pip install 'arpo-envs[verifiers]'`.
+"""Any id for `verifiers`: a taskset, an environment whose loop is ours, and a harness; `pip install 'arpo-envs[verifiers]'`.
 
 Their command line finds it under the name `arpo-envs-verifiers`:
 `vf-eval arpo-envs-verifiers --env.taskset.env ARPO/Search-v0 --env.taskset.split test -n 20`.

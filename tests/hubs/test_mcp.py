@@ -1,14 +1,13 @@
 """The Model Context Protocol: the real SDK's server and client, in one process and over HTTP on loopback."""
 
 import asyncio
-import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from episodes import IDS, SEED, recorded
+from serving import served
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.hubs.mcp import make_server
@@ -51,7 +50,7 @@ class Player:
 
 
 @asynccontextmanager
-async def playing(env_id: str = MINI, limits: Limits | None = None, **arguments: Any) -> AsyncIterator[Player]:
+async def playing(env_id: str = MINI, limits: Limits = Limits(), **arguments: Any) -> AsyncIterator[Player]:
     from mcp import Client
 
     async with Client(make_server(env_id, limits=limits, **arguments)) as client:
@@ -186,37 +185,21 @@ def test_what_fails_inside_stays_inside(monkeypatch, caplog):
     assert "swordfish" in caplog.text
 
 
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serves an ASGI app on loopback."""
-    import uvicorn
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
 def test_a_handle_outlives_its_connection_over_http():
     from mcp import Client
 
     expert = recorded(MINI)
 
     async def test() -> None:
-        async with Client(f"{url}/mcp") as client:
+        async with Client(f"http://{host}/mcp") as client:
             player = Player(client)
             await player.call("reset", seed=SEED)
-        async with Client(f"{url}/mcp") as client:
+        async with Client(f"http://{host}/mcp") as client:
             player.client = client
             said = [await player.call(name, **given) for name, given in expert.calls]
         assert tuple(step["observation"] for step in said) == expert.observations[1:]
 
-    with served(make_server(MINI).streamable_http_app()) as url:
+    with served(make_server(MINI).streamable_http_app()) as host:
         run(test)
 
 

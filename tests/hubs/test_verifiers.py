@@ -69,7 +69,6 @@ def test_its_command_line_evaluates_an_id(env_id, tmp_path):
     arguments = ["--env.taskset.arguments", json.dumps(expert.arguments)]
     with model(lambda messages: expert.actions[sum(m["role"] == "assistant" for m in messages)]) as (url, asked):
         episodes = evaluated(tmp_path, url, "--env.taskset.env", env_id, "--env.taskset.seed", str(SEED), *arguments, "-n", "1")
-    print(episodes)
     conversation = asked[-1]
     assert conversation[0]["role"] == "system"
     assert tuple(m["content"] for m in conversation if m["role"] == "user") == expert.observations[:-1]
