@@ -1,4 +1,4 @@
-"""The name under which `verifiers` finds `arpo_envs.hubs.verifiers`: it asks for a top-level package with one class of each kind."""
+"""The name under which `verifiers` finds `arpo_envs.hubs.verifiers`: it looks for top-level packages only."""
 
 from arpo_envs.hubs.verifiers import ArpoEnv, ArpoHarness, ArpoTaskset
 

@@ -185,6 +185,21 @@ def require_fitting(name: str, arguments: Mapping[str, Any], tools: Sequence[Too
         raise ConfigError(wrong)
 
 
+def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | None = None) -> Episode:
+    """Makes an episode and resets it; one that cannot begin is closed.
+
+    Raises:
+        ConfigError: no task has that id.
+    """
+    episode = make()
+    try:
+        episode.reset(seed=seed, task=task)
+    except BaseException:
+        episode.close()
+        raise
+    return episode
+
+
 def maker(env_id: str, arguments: Mapping[str, Any]) -> Callable[[], Episode]:
     """Returns what makes an episode of an id, as `gym.make(env_id, **arguments)` makes the environment."""
     return lambda: Episode(gym.make(env_id, **arguments))

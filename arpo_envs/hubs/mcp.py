@@ -24,20 +24,16 @@ _LOG = logging.getLogger(__name__)
 _SESSION = {"session": {"type": "string", "description": "the handle that reset or fork returned"}}
 
 
-_BEGINNING = {
+_RESET = {
     "seed": {"type": "integer", "minimum": 0, "description": "draws the task, and all else that is random"},
     "task": {"type": "string", "description": "the id of a task"},
 }
-_COPYING = {
+_FORK = {
     "copies": {"type": "integer", "minimum": 1, "default": 1, "description": "how many"},
     "seed": {"type": "integer", "minimum": 0, "description": "reseeds them; without it, they keep the random state"},
 }
-RESET = ToolSpec(
-    "reset",
-    "Begins an episode; returns its question, and the handle of its session for all other calls.",
-    {"type": "object", "properties": _BEGINNING},
-)
-FORK = ToolSpec("fork", "Copies a session; the copies go on independently.", {"type": "object", "properties": _COPYING})
+RESET = ToolSpec("reset", "Begins an episode; returns its question and its session.", {"type": "object", "properties": _RESET})
+FORK = ToolSpec("fork", "Copies a session; the copies go on independently.", {"type": "object", "properties": _FORK})
 CLOSE = ToolSpec("close", "Ends a session.", {"type": "object", "properties": {}})
 
 

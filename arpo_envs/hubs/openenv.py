@@ -7,19 +7,18 @@ which any session can go on with `reset(handle=…)`, any number of times. Over 
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
 from openenv.core import EnvClient
 from openenv.core.client_types import StepResult
 from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Observation, State, create_app
 
 from ..errors import ConfigError
 from ..forking import fork_level
-from .episode import Episode, Step, maker
+from .episode import Episode, Step, begin, maker
 from .numbered import QUESTIONS, SPLITS, NumberedTasks, Splits
 from .sessions import Limits, Sessions
 
 
-class ArpoAction(Action):  # type: ignore[misc]  # here and below: not installed where types are checked
+class ArpoAction(Action):  # type: ignore[misc]  # as below: not installed where types are checked
     """A text for the environment, or the wish for a copy of its state."""
 
     text: str | None = None
@@ -52,8 +51,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         super().__init__()
         self._tasks, self._parked = tasks, parked
         self._episode: Episode | None = None
-        self._named: str | None = None
-        self._steps = 0
+        self._begun: tuple[str | None, int] = (None, 0)  # the episode's id, and its steps
         for question in QUESTIONS:  # what makes it a task provider
             setattr(self, question, getattr(tasks, question))
 
@@ -75,32 +73,27 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
             self._parked.require_memory()
             if index is not None:
                 seed, split = index, self._tasks.require(split or self._tasks.list_splits()[0], index)
-            episode = self._tasks.make(split)
-            try:
-                episode.reset(seed=seed, task=task)
-            except BaseException:
-                episode.close()
-                raise
+            episode = begin(partial(self._tasks.make, split), seed=seed, task=task)
         self.close()
-        self._episode, self._named, self._steps = episode, episode_id, 0
+        self._episode, self._begun = episode, (episode_id, 0)
         return _shown(episode.last)
 
     def step(self, action: ArpoAction, timeout_s: float | None = None, **_: Any) -> ArpoObservation:
         """Takes an action; the environment's own time limits hold."""
         if self._episode is None:
             raise ConfigError("No episode has begun in this session: call reset first.")
+        if action.fork and action.text is not None:
+            raise ConfigError("An action is a text or a fork: send two.")
         if action.fork:
-            if action.text is not None:
-                raise ConfigError("An action is a text or a fork: send two.")
             return _shown(self._episode.last, self._parked.park(self._episode))
         step = self._episode.act(action.text)
-        self._steps += 1
+        self._begun = (self._begun[0], self._begun[1] + 1)
         return _shown(step)
 
     @property
     def state(self) -> ArpoState:
         """What is known of the session."""
-        known = ArpoState(episode_id=self._named, step_count=self._steps, env_id=self._tasks.env_id)
+        known = ArpoState(episode_id=self._begun[0], step_count=self._begun[1], env_id=self._tasks.env_id)
         if self._episode is not None:
             known.task, known.instructions = self._episode.last.info.get("task"), self._episode.instructions
             known.fork_level = fork_level(self._episode.env).value
@@ -118,10 +111,8 @@ def _shown(step: Step, handle: str | None = None) -> ArpoObservation:
     return ArpoObservation(**told, done=step.done, reward=step.reward)
 
 
-def make_app(
-    env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS, tasks: int = 1000, **arguments: Any
-) -> FastAPI:
-    """Returns the server of one id.
+def make_app(env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS, tasks: int = 1000, **arguments: Any) -> Any:
+    """Returns the server of one id, a FastAPI app.
 
     Args:
         env_id: of the environment.
@@ -150,7 +141,7 @@ class ArpoClient(EnvClient[ArpoAction, ArpoObservation, ArpoState]):  # type: ig
         return dict(action.model_dump(exclude_none=True))
 
     def _parse_result(self, payload: dict[str, Any]) -> StepResult[ArpoObservation]:
-        told = {key: payload[key] for key in ("done", "reward")}
+        told = {"done": payload["done"], "reward": payload["reward"]}
         return StepResult(observation=ArpoObservation(**payload["observation"], **told), **told)
 
     def _parse_state(self, payload: dict[str, Any]) -> ArpoState:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ArpoError, ConfigError
-from .episode import Episode, Step
+from .episode import Episode, Step, begin
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,8 @@ class Sessions:
             ConfigError: no task has that id.
         """
         with self._room(1):
-            episode = self._make()
-            try:
-                step = episode.reset(seed=seed, task=task)
-            except BaseException:
-                episode.close()
-                raise
-            return self._hold(episode), step
+            episode = begin(self._make, seed=seed, task=task)
+            return self._hold(episode), episode.last
 
     def fork(self, handle: str, number: int = 1, seed: int | None = None) -> list[str]:
         """Copies a session in the middle of its episode and returns the copies' handles.

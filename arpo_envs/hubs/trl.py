@@ -125,17 +125,15 @@ def _method(spec: ToolSpec) -> Callable[..., str]:
     schemas: Mapping[str, Any] = spec.parameters.get("properties", {})
     required = spec.parameters.get("required", ())
     kinds = {name: _annotation(schema) for name, schema in schemas.items()}
-    defaults = {name: inspect.Parameter.empty if name in required else schemas[name].get("default") for name in schemas}
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kinds[name])
-        for name in schemas
-    ]
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    for name, schema in schemas.items():
+        default = inspect.Parameter.empty if name in required else schema.get("default")
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[name]))
     described = [f"    {name}: {' '.join(schema.get('description', name).split())}" for name, schema in schemas.items()]
     method.__name__ = method.__qualname__ = spec.name
     method.__doc__ = "\n".join([spec.description, *(["", "Args:", *described] if described else [])])
     method.__annotations__ = kinds
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__signature__ = inspect.Signature([this, *parameters])  # type: ignore[attr-defined]
+    method.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return method
 
 
