@@ -112,6 +112,6 @@ def test_garbage_is_told_and_what_cannot_be_an_action_is_an_error_of_its_episode
 
 
 def test_an_unknown_id_is_refused_before_anything_runs(tmp_path):
-    with model(lambda messages: "") as (url, asked), pytest.raises(Exception, match="Environment .Serch. doesn't exist"):
+    with model(lambda messages: "") as (url, asked), pytest.raises(Exception, match="Did you mean: `Search`"):
         evaluated(tmp_path, url, "--env.taskset.env", "ARPO/Serch-v0", "-n", "1")
     assert asked == []
