@@ -118,8 +118,8 @@ class Episode:
         self._last = Step(observation, 0.0, False, False, info)
         return self._last
 
-    def act(self, action: str) -> Step:
-        """Takes one action, written as the environment's dialect wants it.
+    def act(self, action: Any) -> Step:
+        """Takes one action, a text as the environment's dialect wants it.
 
         Raises:
             ConfigError: it is no text, too long, or contains lone surrogates.

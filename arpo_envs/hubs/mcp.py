@@ -144,4 +144,6 @@ async def _serve(env_id: str) -> None:
 if __name__ == "__main__":
     import anyio
 
-    anyio.run(_serve, *sys.argv[1:2])
+    if len(sys.argv) != 2:
+        raise SystemExit("Name one environment: python -m arpo_envs.hubs.mcp ARPO/Search-v0")
+    anyio.run(_serve, sys.argv[1])

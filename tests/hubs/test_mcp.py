@@ -1,6 +1,7 @@
 """The Model Context Protocol: the real SDK's server and client, in one process and over HTTP on loopback."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -201,6 +202,20 @@ def test_a_handle_outlives_its_connection_over_http():
 
     with served(make_server(MINI).streamable_http_app()) as host:
         run(test)
+
+
+def test_a_client_starts_it_as_a_command():
+    from mcp import Client, StdioServerParameters
+
+    async def test() -> None:
+        command = StdioServerParameters(command=sys.executable, args=["-m", "arpo_envs.hubs.mcp", MINI])
+        async with Client(command) as client:
+            player = Player(client)
+            assert (await player.call("reset", seed=SEED))["observation"] == recorded(MINI).observations[0]
+            names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["reset", "fork", "close", "search", "answer"]
+
+    run(test)
 
 
 def test_an_environment_without_tools_is_refused():
