@@ -32,7 +32,8 @@ from .check import Benchmark, Say, silent
 
 BOUNDS = {"trl_over_bare": Bound("≤", 3.0), "skyrl_over_bare": Bound("≤", 3.0)}
 
-_ID, _ARGUMENTS = "ARPO/Search-v0", {"cities_per_country": 2}
+_ID = "ARPO/Search-v0"
+_ARGUMENTS: Mapping[str, Any] = {"cities_per_country": 2}
 _QUERY = "Adamstown"
 _ACTION = f"<search>{_QUERY}</search>"
 _STEPS = 5

@@ -9,6 +9,7 @@ import gymnasium as gym
 from ..errors import ArpoError, ConfigError, unknown_name
 from ..forking import clone
 from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
+from ..spaces import TextSpace
 from ..tools import complaint
 from ..tools.spec import ToolSpec
 
@@ -125,10 +126,12 @@ class Episode:
             ConfigError: it is no text, too long, or contains lone surrogates.
             gymnasium.error.ResetNeeded: the episode is over or never began.
         """
-        if not self.env.action_space.contains(action):
-            limit = getattr(self.env.action_space, "max_length", None)
+        space = self.env.action_space
+        if not space.contains(action):
+            longest = space.max_length if isinstance(space, TextSpace) else 0
+            text = f"text of at most {longest:,} characters without lone surrogates" if longest else str(space)
             size = f"{len(action):,} characters" if isinstance(action, str) else type(action).__name__
-            raise ConfigError(f"An action is text of at most {limit:,} characters without lone surrogates; this one is {size}.")
+            raise ConfigError(f"An action is {text}; this one is {size}.")
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.earned += float(reward)
         self._last = Step(observation, float(reward), terminated, truncated, info)

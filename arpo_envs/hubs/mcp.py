@@ -7,7 +7,7 @@ for a copy of it. `python -m arpo_envs.hubs.mcp ARPO/Search-v0` serves one id on
 import logging
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SESSION = {"session": {"type": "string", "description": "the handle that reset or fork returned"}}
-
-
 _RESET = {
     "seed": {"type": "integer", "minimum": 0, "description": "draws the task, and all else that is random"},
     "task": {"type": "string", "description": "the id of a task"},
@@ -129,7 +127,8 @@ def _called(sessions: Sessions, specs: Mapping[str, ToolSpec], name: str, given:
     with sessions.using(handle) as episode:
         step = episode.call(name, {key: value for key, value in given.items() if key != "session"})
     if step.done:
-        sessions.close(handle)
+        with suppress(ConfigError):  # another call has closed it
+            sessions.close(handle)
     return {"session": handle, **asdict(step)}
 
 

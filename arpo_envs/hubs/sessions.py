@@ -52,6 +52,7 @@ class Sessions:
         self._make, self.limits, self._clock = make, limits, clock
         self._held: dict[str, _Held] = {}
         self._coming = 0  # sessions that are being made
+        self._over = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -67,7 +68,7 @@ class Sessions:
         """
         with self._room(1):
             episode = begin(self._make, seed=seed, task=task)
-            return self._hold(episode), episode.last
+            return self._hold([episode])[0], episode.last
 
     def fork(self, handle: str, number: int = 1, seed: int | None = None) -> list[str]:
         """Copies a session in the middle of its episode and returns the copies' handles.
@@ -92,7 +93,7 @@ class Sessions:
                 for copy in copies:
                     copy.close()
                 raise
-            return [self._hold(copy) for copy in copies]
+            return self._hold(copies)
 
     def park(self, episode: Episode) -> str:
         """Keeps a copy of an episode that is not ours; returns its handle.
@@ -101,7 +102,7 @@ class Sessions:
             ArpoError: there is no room, or it cannot be copied.
         """
         with self._room(1):
-            return self._hold(episode.clone())
+            return self._hold([episode.clone()])[0]
 
     def copy(self, handle: str) -> Episode:
         """Returns a copy of a session that is the caller's to close.
@@ -129,8 +130,8 @@ class Sessions:
             if self._held.get(handle) is not held:  # closed a moment ago
                 raise self._unknown()
             yield held.episode
-            held.used = self._clock()
         finally:
+            held.used = self._clock()
             held.lock.release()
 
     def close(self, handle: str) -> None:
@@ -139,6 +140,7 @@ class Sessions:
         Raises:
             ConfigError: nothing has that handle.
         """
+        self.sweep()
         with self._lock:
             held = self._held.pop(handle, None)
         if held is None:
@@ -166,15 +168,23 @@ class Sessions:
             raise ArpoError(f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close a session.")
 
     def close_all(self) -> None:
-        """Closes every session."""
-        for handle in list(self._held):
-            self.close(handle)
-
-    def _hold(self, episode: Episode) -> str:
-        handle = secrets.token_urlsafe(18)
+        """Closes every session, and what is being made as soon as it is; there will be no other."""
         with self._lock:
-            self._held[handle] = _Held(episode, self._clock())
-        return handle
+            self._over, held, self._held = True, self._held, {}
+        for one in held.values():
+            with one.lock:
+                one.episode.close()
+
+    def _hold(self, episodes: list[Episode]) -> list[str]:
+        handles = [secrets.token_urlsafe(18) for _ in episodes]
+        with self._lock:
+            if not self._over:
+                held = (_Held(episode, self._clock()) for episode in episodes)
+                self._held.update(zip(handles, held, strict=True))
+                return handles
+        for episode in episodes:
+            episode.close()
+        raise ArpoError("The server is closing: it opens no more sessions.")
 
     @contextmanager
     def _room(self, wanted: int) -> Iterator[None]:

@@ -3,8 +3,9 @@
 import threading
 from typing import Any
 
+import gymnasium as gym
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toys import Note, TownEnv
 
@@ -59,6 +60,7 @@ STEP = st.sampled_from(["open", "fork", "two", "call", "close", "park", "copy", 
 
 
 @settings(max_examples=60, deadline=None)
+@example([("open", 0), ("long", 0), ("close", 0)])
 @given(st.lists(st.tuples(STEP, st.integers(0, 5)), max_size=25))
 def test_whatever_a_client_does_limits_hold_and_nothing_is_left(steps):
     Counted.live = 0
@@ -145,6 +147,25 @@ def test_of_a_fork_that_fails_nothing_is_left(sessions, monkeypatch):
     with pytest.raises(CloneError, match="not this time"):
         sessions.fork(handle, 2)
     assert len(sessions) == Counted.live == 1
+
+
+def test_what_is_made_while_the_server_closes_is_closed(sessions, monkeypatch):
+    def closes(self: Counted, **arguments: Any) -> Any:
+        sessions.close_all()
+        return Episode.reset(self, **arguments)
+
+    sessions.open(seed=1)
+    monkeypatch.setattr(Counted, "reset", closes)
+    with pytest.raises(ArpoError, match="The server is closing"):
+        sessions.open(seed=1)
+    assert len(sessions) == Counted.live == 0
+
+
+def test_an_action_must_be_in_the_environments_space():
+    episode = Episode(gym.make("CartPole-v1"))
+    with pytest.raises(ConfigError, match=r"An action is Discrete\(2\); this one is 5 characters"):
+        episode.act("right")
+    episode.close()
 
 
 def test_a_task_that_does_not_exist_leaves_no_session(sessions):
