@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
+HUBS_BIN := .venv-hubs/bin
 ARGS ?=
 
 # Every process would compile this package and what pytest makes of the tests anew.
@@ -10,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Four processes on two cores: the two with the sandbox's tests mostly wait.
 PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
-.PHONY: train quick start test golden test-numbers test-slow test-vllm test-cuda check bench format study clean
+.PHONY: train quick start test golden test-numbers test-slow test-vllm test-hubs test-cuda check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
@@ -55,6 +56,13 @@ test-cuda: .venv/installed
 # The real vLLM, on a CPU: it takes twice 4 GB, and pip must find the CPU build of torch. Each engine computes with one thread.
 test-vllm: .venv-vllm/installed
 	$(VLLM_BIN)/python -m pytest -n 2 --dist worksteal -m vllm tests/vllm $(ARGS)
+
+# The hubs that cannot be installed beside the rest, in two runs, because OpenEnv cannot beside the others. What `make test` has
+# runs TRL and SkyRL-gym.
+test-hubs: .venv-hubs/installed
+	@status=0; $(HUBS_BIN)/python -m pytest -m hubs tests/hubs/test_mcp.py tests/hubs/test_verifiers.py $(ARGS) || status=1; \
+		PYTHONPATH=.venv-hubs/openenv $(HUBS_BIN)/python -m pytest -m hubs tests/hubs/test_openenv.py $(ARGS) || status=1; \
+		exit $$status
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -104,5 +112,18 @@ study: .venv/installed
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	touch $@
 
+.venv-hubs/installed: pyproject.toml constraints-hubs.txt constraints-openenv.txt
+	$(PYTHON) -m venv .venv-hubs
+	$(HUBS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-hubs.txt -e '.[mcp]' pytest pytest-timeout \
+		aiohttp anthropic fastapi httpx huggingface-hub loguru msgpack openai pyzmq requests tenacity tomli tomli-w websockets
+	# Without their dependencies: verifiers pins another version of mcp, though it works with this one, and both ask for what is used
+	# in parts that are not tested.
+	$(HUBS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-hubs.txt --no-deps openenv verifiers \
+		aiofiles connectrpc prime-pydantic-config prime-runs prime-sandboxes prime-traces prime-tunnel protobuf protobuf-py \
+		protobuf-py-ext pyqwest renderers
+	$(HUBS_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-hubs/openenv \
+		-r constraints-openenv.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-vllm .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-hubs .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -135,6 +135,7 @@ def test_algorithms_import_only_public_names_of_the_environments_and_no_wrapper(
             "import algorithms.rollout, algorithms.policies.scripted, algorithms.evaluation",
             ["torch", "transformers", "wrappers"],
         ),
+        ("import arpo_envs.hubs.mcp, arpo_envs.hubs.trl, arpo_envs.hubs.numbered", ["torch", "mcp", "trl", "datasets"]),
         ("import algorithms.algorithm, algorithms.branching", ["torch", "transformers"]),
         ("import algorithms.tracking", ["torch", "transformers", "wandb"]),
         ("from algorithms.cli import main; assert main(['envs']) == 0", ["torch", "transformers", "wandb"]),

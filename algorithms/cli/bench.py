@@ -22,6 +22,7 @@ BENCHMARKS = {
     "env": "Time that the environment itself takes for a call and for a fork.",
     "calls": "What a search call costs beside GEM and SkyRL-gym, with a retriever that takes no time.",
     "games": "What a step of another library's game costs here, copied and replayed, beside that library.",
+    "hubs": "What a step costs in other projects' hands: TRL, SkyRL-gym and the hubs that are installed.",
     "start": "What the first import and the built-in world cost a new process.",
     "text": "How the time to parse and check hostile text grows with its length.",
     "sharing": "Tool calls that trees save, with a policy that does not learn.",

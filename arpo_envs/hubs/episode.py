@@ -1,0 +1,208 @@
+"""One episode of any id, as hubs play it: an action is a text or a function call, what comes back is a value."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from ..errors import ArpoError, ConfigError, unknown_name
+from ..forking import clone
+from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
+from ..spaces import TextSpace
+from ..tools import complaint
+from ..tools.spec import ToolSpec
+
+ANSWER = ToolSpec(
+    "answer",
+    "Answers the question and ends the conversation.",
+    {"type": "object", "properties": {"text": {"type": "string", "description": "the final answer"}}, "required": ["text"]},
+)
+"""What ends an episode where everything is a function call; no tool may have this name."""
+
+REFUSALS = (ArpoError, gym.error.Error)
+"""What is raised for a client's mistake or a lost tool: the message may be shown to the client."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an environment returned: Gymnasium's five-tuple by name; after a reset the reward is 0.
+
+    Args:
+        observation: what the model reads next.
+        reward: of this step.
+        terminated: whether the model has answered.
+        truncated: whether the environment has ended the episode.
+        info: numbers, strings and other values that never change.
+    """
+
+    observation: str
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.terminated or self.truncated
+
+
+class Episode:
+    """An environment with the episode that it plays.
+
+    Args:
+        env: any stack of text environments; it is closed with the episode.
+
+    >>> import gymnasium as gym, arpo_envs
+    >>> episode = Episode(gym.make("ARPO/Search-v0", cities_per_country=2))
+    >>> question = episode.reset(seed=7)
+    >>> episode.call("search", {"query": "Adamstown"}).observation[:17]
+    '<result>Adamstown'
+    >>> episode.call("answer", {"text": "no idea"}).terminated
+    True
+    """
+
+    def __init__(self, env: "gym.Env[str, str]") -> None:
+        self.env = env
+        self.earned = 0.0
+        """Sum of the rewards since the last reset."""
+        self._last: Step | None = None
+
+    @property
+    def last(self) -> Step:
+        """What the last reset or step returned.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there was none.
+        """
+        if self._last is None:
+            raise gym.error.ResetNeeded("No episode has begun: call reset first.")
+        return self._last
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """The environment's tools, and `ANSWER`.
+
+        Raises:
+            ConfigError: the environment reads no calls.
+        """
+        if DIALECT.through(self.env) is None:
+            raise ConfigError(f"{self.env} reads actions as they are: it offers no tools that could be called as functions.")
+        return (*TOOL_SPECS.through(self.env), ANSWER)
+
+    @property
+    def guidance(self) -> str:
+        """What the environment tells a model besides how calls are written, which is the hub's affair."""
+        dialect = DIALECT.through(self.env)
+        return INSTRUCTIONS.through(self.env).removesuffix(dialect.instructions() if dialect is not None else "").strip()
+
+    @property
+    def instructions(self) -> str:
+        """All that the environment tells a model, for hubs in which an action is a text."""
+        return INSTRUCTIONS.through(self.env)
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """Strings after which an action is likely to be complete."""
+        dialect = DIALECT.through(self.env)
+        return list(dialect.stop) if dialect is not None else []
+
+    def reset(self, *, seed: int | None = None, task: str | None = None) -> Step:
+        """Begins an episode: of a task by its id, or of one drawn with the seed.
+
+        Raises:
+            ConfigError: no task has that id.
+        """
+        observation, info = self.env.reset(seed=seed, options=None if task is None else {"task": task})
+        self.earned = 0.0
+        self._last = Step(observation, 0.0, False, False, info)
+        return self._last
+
+    def act(self, action: Any) -> Step:
+        """Takes one action, a text as the environment's dialect wants it.
+
+        Raises:
+            ConfigError: it is no text, too long, or contains lone surrogates.
+            gymnasium.error.ResetNeeded: the episode is over or never began.
+        """
+        space = self.env.action_space
+        if not space.contains(action):
+            longest = space.max_length if isinstance(space, TextSpace) else 0
+            text = f"text of at most {longest:,} characters without lone surrogates" if longest else str(space)
+            size = f"{len(action):,} characters" if isinstance(action, str) else type(action).__name__
+            raise ConfigError(f"An action is {text}; this one is {size}.")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.earned += float(reward)
+        self._last = Step(observation, float(reward), terminated, truncated, info)
+        return self._last
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> Step:
+        """Calls a tool, or `ANSWER`.
+
+        Raises:
+            ConfigError: no tool has that name, or its arguments do not fit; that costs no turn. Also what `act` raises.
+        """
+        require_fitting(name, arguments, self.tools)
+        dialect = DIALECT.through(self.env)
+        return self.act(dialect.answer(arguments["text"]) if name == ANSWER.name else dialect.call(name, arguments))
+
+    def score(self) -> float:
+        """Returns what the episode has earned; one that has not ended also gets what ending without an answer pays."""
+        return self.earned if self.last.done else self.earned + float(FORFEIT.through(self.env)() or 0.0)
+
+    def numbers(self) -> dict[str, float]:
+        """Returns the numbers of the last `info`, and what the environment measures, by name."""
+        found = {name: float(value) for name, value in self.last.info.items() if isinstance(value, int | float)}
+        return {**found, **MEASURES.through(self.env)()}
+
+    def clone(self, seed: int | None = None) -> "Episode":
+        """Returns an independent copy in the middle of the episode; `seed` as in `arpo_envs.clone`.
+
+        Raises:
+            NotForkable, CloneError: as `arpo_envs.clone`.
+        """
+        twin = Episode(clone(self.env, seed=seed))
+        twin.earned, twin._last = self.earned, self._last
+        return twin
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self.env.close()
+
+
+def require_fitting(name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> None:
+    """Refuses a call of an unknown tool, or with arguments that do not fit.
+
+    Raises:
+        ConfigError: the message tells a model what to do.
+
+    >>> require_fitting("answer", {"txt": "Berlin"}, [ANSWER])
+    Traceback (most recent call last):
+    arpo_envs.errors.ConfigError: answer needs the argument 'text'.
+    """
+    known = {spec.name: spec for spec in tools}
+    if name not in known:
+        raise unknown_name("tool", name[:60], known)
+    if (wrong := complaint(known[name], arguments)) is not None:
+        raise ConfigError(wrong)
+
+
+def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | None = None) -> Episode:
+    """Makes an episode and resets it; one that cannot begin is closed.
+
+    Raises:
+        ConfigError: no task has that id.
+    """
+    episode = make()
+    try:
+        episode.reset(seed=seed, task=task)
+    except BaseException:
+        episode.close()
+        raise
+    return episode
+
+
+def maker(env_id: str, arguments: Mapping[str, Any]) -> Callable[[], Episode]:
+    """Returns what makes an episode of an id, as `gym.make(env_id, **arguments)` makes the environment."""
+    return lambda: Episode(gym.make(env_id, **arguments))

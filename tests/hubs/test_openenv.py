@@ -1,0 +1,212 @@
+"""OpenEnv: its server on loopback, and its own client."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from episodes import IDS, SEED, recorded
+from serving import served
+from toys import Note, TownEnv
+
+from arpo_envs.forking import ForkLevel
+from arpo_envs.hubs.sessions import Limits
+from arpo_envs.testing.probing import child_processes, settled
+
+pytestmark = pytest.mark.hubs
+
+MINI = "ARPO/SearchMini-v0"
+
+
+def client(host: str) -> Any:
+    from arpo_envs.hubs.openenv import ArpoClient
+
+    return ArpoClient(base_url=f"ws://{host}")
+
+
+def app(env_id: str = MINI, **options: Any) -> Any:
+    from arpo_envs.hubs.openenv import make_app
+
+    return make_app(env_id, **options)
+
+
+def say(text: str) -> Any:
+    from arpo_envs.hubs.openenv import ArpoAction
+
+    return ArpoAction(text=text)
+
+
+def fork() -> Any:
+    from arpo_envs.hubs.openenv import ArpoAction
+
+    return ArpoAction(fork=True)
+
+
+@pytest.fixture(scope="module")
+def mini() -> Iterator[str]:
+    with served(app()) as host:
+        yield host
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_episode_is_the_same_as_without_it(env_id):
+    expert = recorded(env_id)
+
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            results = [await env.reset(seed=SEED)]
+            results += [await env.step(say(action)) for action in expert.actions]
+            state = await env.state()
+        assert tuple(result.observation.text for result in results) == expert.observations
+        assert tuple(result.reward for result in results[1:]) == expert.rewards
+        assert [result.done for result in results] == [False] * len(expert.actions) + [True]
+        assert results[-1].observation.metadata["success"] == 1
+        assert (state.env_id, state.task, state.step_count) == (env_id, expert.task, len(expert.actions))
+        assert state.fork_level == "exact"
+
+    with served(app(env_id, **expert.arguments)) as host:
+        asyncio.run(test(host))
+
+
+def test_another_session_goes_on_from_a_fork_any_number_of_times():
+    before = child_processes()
+
+    async def test(host: str) -> None:
+        async with client(host) as first:
+            await first.reset(seed=SEED)
+            await first.step(say("<python>x = 1</python>"))
+            forked = await first.step(fork())
+            handle = forked.observation.handle
+            assert not forked.done
+            await first.step(say("<python>x = 100</python>"))
+        for _ in range(2):
+            async with client(host) as second:
+                same = await second.reset(handle=handle)
+                assert same.observation.text == forked.observation.text
+                assert (await second.step(say("<python>x += 1; x</python>"))).observation.text == "<result>2</result>"
+
+    with served(app("ARPO/Python-v0")) as host:
+        asyncio.run(test(host))
+    assert settled(child_processes, before) == before
+
+
+def test_32_sessions_at_once_one_of_which_is_killed():
+    expert = recorded(MINI)
+
+    async def play(host: str, number: int) -> Any:
+        async with client(host) as env:
+            observations = [(await env.reset(seed=SEED)).observation.text]
+            for action in expert.actions:
+                if number == 7:
+                    env._ws.transport.abort()  # what a killed process leaves: no closing handshake
+                    return None
+                observations.append((await env.step(say(action))).observation.text)
+            return tuple(observations)
+
+    async def test(host: str) -> None:
+        played = await asyncio.gather(*(play(host, number) for number in range(32)))
+        assert played[:7] + played[8:] == [expert.observations] * 31
+        again = await asyncio.gather(*(play(host, 100 + number) for number in range(32)))  # the killed one's place is free
+        assert again == [expert.observations] * 32
+
+    with served(app(limits=Limits(sessions=32))) as host:
+        asyncio.run(test(host))
+
+
+def test_what_a_client_gets_wrong_is_refused_in_words(mini):
+    async def test() -> None:
+        async with client(mini) as env, client(mini) as other:
+            with pytest.raises(RuntimeError, match="No episode has begun"):
+                await env.step(fork())
+            await env.reset(seed=SEED)
+            wrong = {
+                "of at most 1,048,576 characters": say("x" * 10_000_000),
+                "this one is NoneType": say(None),
+                "An action is a text or a fork": fork().model_copy(update={"text": "x"}),
+            }
+            for part, action in wrong.items():
+                with pytest.raises(RuntimeError, match=part):
+                    await env.step(action)
+            resets = {
+                "No session has that handle": {"handle": "nobody's"},
+                "A handle goes on where it was taken": {"handle": "x", "seed": 1},
+                "Did you mean 'test'": {"split": "tests"},
+                "has tasks 0 to 999": {"split": "test", "index": 1000},
+                "has no entity 'nowhere'": {"task": "nowhere"},
+            }
+            for part, arguments in resets.items():
+                with pytest.raises(RuntimeError, match=part):
+                    await env.reset(**arguments)
+            for garbage in ("{", '{"type": "dance"}', '{"type": "step", "data": {"words": 1}}'):
+                await env._ws.send(garbage)
+                assert '"error"' in await env._ws.recv()
+            await other.reset(seed=SEED + 1)
+            assert "<result>" in (await env.step(say("<search>still there</search>"))).observation.text
+            assert (await env.step(say("garbage"))).observation.metadata["status"] == "mistake"
+            await env.step(say("<answer>x</answer>"))
+            with pytest.raises(RuntimeError, match="The episode is over"):
+                await env.step(say("<answer>x</answer>"))
+
+    asyncio.run(test())
+
+
+def test_limits_hold_for_sessions_and_copies():
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+            await env.step(fork())
+            with pytest.raises(RuntimeError, match="no room for 1 more: 1 of 1"):
+                await env.step(fork())
+            async with client(host) as other:
+                with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
+                    await other.reset()
+
+    with served(app(limits=Limits(sessions=1))) as host:
+        asyncio.run(test(host))
+
+
+class Secretive(Note):
+    """A tool that cannot be copied."""
+
+    fork_level = ForkLevel.NONE
+
+
+def test_a_fork_that_cannot_be_made_is_refused_and_the_session_goes_on():
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+            assert (await env.state()).fork_level == "none"
+            with pytest.raises(RuntimeError, match="does not declare that it can be copied"):
+                await env.step(fork())
+            assert "1 notes" in (await env.step(say("<note>x</note>"))).observation.text
+
+    gym.register("Hubs/Secretive-v0", lambda: TownEnv(note=Secretive()))
+    try:
+        with served(app("Hubs/Secretive-v0", splits={"train": {}})) as host:
+            asyncio.run(test(host))
+    finally:
+        del gym.registry["Hubs/Secretive-v0"]
+
+
+def test_tasks_are_offered_by_split_and_index(mini):
+    import httpx
+
+    name = MINI.replace("/", "-")
+    with httpx.Client(base_url=f"http://{mini}/{name}") as http:
+        assert [split["name"] for split in http.get("/splits").json()] == ["train", "validation", "test"]
+        assert http.post("/num_tasks", json={"split": "test"}).json() == {"num_tasks": 1000}
+        task = http.post("/task", json={"split": "test", "index": 5}).json()["task"]
+        span = http.post("/task_range", json={"split": "test", "start": 4, "stop": 6}).json()["tasks"]
+        assert len(http.post("/tasks", json={"split": "train"}).json()["tasks"]) == 100
+        assert http.post("/task", json={"split": "test", "index": 1000}).status_code == 400
+        assert http.post("/task", json={"split": "dev", "index": 0}).status_code == 400
+    assert span[1] == task
+    assert task["index"] == 5
+
+    async def test() -> None:
+        async with client(mini) as env:
+            begun = await env.reset(split="test", index=5)
+        assert (begun.observation.text, begun.observation.metadata["task"]) == (task["question"], task["id"])
+
+    asyncio.run(test())
