@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from .optimization import Diverged
 from .step_size import require_step
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TorchLearner:
@@ -69,7 +71,7 @@ class TorchLearner:
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         config.require_device(self.device)
         config.schedule.require_end()
-        self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        self.model = self._on_device(plain(model)).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as-loaded":
             set_attention(self.model, config.attention)
         self._keeps_reference = reference
@@ -79,10 +81,11 @@ class TorchLearner:
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
         self.value_head = value_head(self.model) if values else None
-        self._scorer = Scorer(self.model, self.value_head)
-        self._packer = Packer(self.model, config.micro_batch_tokens, packing=config.packing)
+        self._scorer = self._made_to_run(Scorer(self.model, self.value_head))
+        self._reference_scorer = None if self.reference is None else self._made_to_run(Scorer(self.reference))
+        self._packer = Packer(self.model, config.micro_batch_tokens, packing=config.packing, scorer=self._scorer)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        require_step(self._trained, config.learning_rate)
+        self._require_step()
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.adam_epsilon
@@ -111,7 +114,7 @@ class TorchLearner:
         rows = sampled_rows(trees)
         reference = values = None
         if "reference" in needs:
-            with self._reference_scorer() as scorer:
+            with self._as_reference() as scorer:
                 reference = self._on_rows(trees, rows, "logp_BT", scorer)
         if "values" in needs:
             values = self._on_rows(trees, rows, "value_BT", self._scorer)
@@ -126,9 +129,10 @@ class TorchLearner:
         return self._packer.why_flat(length)
 
     @contextmanager
-    def _reference_scorer(self) -> Iterator[Scorer]:
-        if self.reference is not None:
-            yield Scorer(self.reference, at_once=self._scorer.at_once)
+    def _as_reference(self) -> Iterator[Scorer]:
+        if self._reference_scorer is not None:
+            self._reference_scorer.at_once = self._scorer.at_once
+            yield self._reference_scorer
         else:
             with without_adapters(self.model):
                 yield self._scorer
@@ -138,14 +142,15 @@ class TorchLearner:
         self, trees: Sequence[RolloutTree], rows: Sequence[Row], field: Literal["logp_BT", "value_BT"], scorer: Scorer
     ) -> list[Array]:
         """Returns one of a model's numbers for the tokens that count in every row, each [T]."""
-        found: list[Array] = [np.zeros(len(row.tokens)) for row in rows]
+        found: dict[int, Array] = {}
         values = field == "value_BT"
-        for batch, numbers in self._packer.batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
+        for batch, numbers in self._micro_batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
             with self._precision():
                 scored = score(scorer, batch, batch.paths.weight_BT > 0, self.temperature, values=values)
             for line, i in zip(getattr(scored, field).double().cpu().numpy(), numbers, strict=True):
                 found[i] = line[: len(rows[i].tokens)]
-        return found
+        everywhere = {i: line for share in self._gathered(found) for i, line in share.items()}
+        return [everywhere[i] if i in everywhere else np.zeros(len(row.tokens)) for i, row in enumerate(rows)]
 
     # --- the update -------------------------------------------------------------------------------------------
 
@@ -192,14 +197,15 @@ class TorchLearner:
         useful = [i for i in mine if (rows[i].weight[1:] * (always or _teaches(rows[i]))).any()]
         weight = sum(float(rows[i].weight[1:].sum()) for i in useful)
         mismatch = Mismatch("token" if self.config.importance == "none" else self.config.importance)
-        totals: dict[str, float] = {}
-        computed = 0
+        own: dict[str, float] = {}
+        tokens = 0
         self.optimizer.zero_grad(set_to_none=True)
-        for batch, numbers in self._packer.batches(trees, rows, useful):
-            computed += batch.computed_tokens
+        for batch, numbers in self._micro_batches(trees, rows, useful):
+            tokens += batch.computed_tokens
             scale_B = torch.tensor([scale[i] for i in numbers], dtype=batch.paths.weight_BT.dtype, device=self.device)
             for name, value in self._backward(batch, scale_B, weight, loss, mismatch).items():
-                totals[name] = totals.get(name, 0.0) + value
+                own[name] = own.get(name, 0.0) + value
+        totals, computed, mismatch = _joined(self._gathered((own, tokens, mismatch)))
         return {
             **totals,
             **mismatch.metrics(),
@@ -248,7 +254,7 @@ class TorchLearner:
             rate = self.config.learning_rate * self.config.schedule(self._updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))
+        norm = self._clipped()
         if math.isfinite(norm):
             self.optimizer.step()
             self._updates, self._bad = self._updates + 1, 0
@@ -266,6 +272,34 @@ class TorchLearner:
         if self.config.autocast == "none":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    # --- where the model lies on several ranks, these do something else ---------------------------------------
+
+    def _on_device(self, model: Any) -> Any:
+        """Returns a model where it is trained."""
+        return model.to(self.device)
+
+    def _made_to_run(self, scorer: Scorer) -> Scorer:
+        """Returns a scorer whose parameters are the ones to train."""
+        return scorer
+
+    def _require_step(self) -> None:
+        """Refuses a learning rate that is too small for the precision of the trained parameters."""
+        require_step(self._trained, self.config.learning_rate)
+
+    def _micro_batches(
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], wanted: Sequence[int]
+    ) -> Iterator[tuple[PackedBatch, list[int]]]:
+        """Yields the micro-batches to compute here; see `Packer.batches`."""
+        return self._packer.batches(trees, rows, wanted)
+
+    def _gathered(self, found: T) -> list[T]:
+        """Returns what every rank found, this one's own included."""
+        return [found]
+
+    def _clipped(self) -> float:
+        """Clips the gradient, and returns its norm before that."""
+        return float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))
 
     # --- what is kept -----------------------------------------------------------------------------------------
 
@@ -292,6 +326,17 @@ class TorchLearner:
             self.value_head.load_state_dict(state["value_head"])
         self.model.load_state_dict(state["adapters"], strict=False)
         self._updates, self._batches, self._bad = state["counts"]
+
+
+def _joined(shares: Sequence[tuple[dict[str, float], int, Mismatch]]) -> tuple[dict[str, float], int, Mismatch]:
+    """Returns totals, computed tokens and mismatch of the whole batch."""
+    totals: dict[str, float] = {}
+    whole = Mismatch(shares[0][2].level)
+    for own, _, mismatch in shares:
+        for name, value in own.items():
+            totals[name] = totals.get(name, 0.0) + value
+        whole.join(mismatch)
+    return totals, sum(tokens for _, tokens, _ in shares), whole
 
 
 def _teaches(row: Row) -> Array | bool:
