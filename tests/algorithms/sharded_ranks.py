@@ -1,0 +1,155 @@
+"""What ranks compute in tests, and the one process they are compared with; run as a program, this file is one of the ranks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from model_toys import tiny_model
+from packing_toys import random_tree
+from torch.distributed.tensor import DTensor
+
+from algorithms.advantages import Credit, sampled_weights
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
+from algorithms.losses.clip import ClipLoss
+from algorithms.losses.value import ValueLoss
+from algorithms.packing.layout import Cost
+from algorithms.tree import RolloutTree
+
+HERE = Path(__file__).parent
+TREES = tuple(random_tree(seed, nodes=nodes).to_json() for seed, nodes in ((11, 26), (12, 20), (17, 8), (5, 14), (3, 1)))
+Numbers = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is learned, from what, and how; the same on one rank and on many."""
+
+    name: str
+    dtype: str = "float64"
+    model: tuple[tuple[str, Any], ...] = ()
+    trees: tuple[str, ...] = TREES
+    loss: str = "clip"
+    optimizer: str = "sgd"
+    steps: int = 3
+    config: tuple[tuple[str, Any], ...] = ()
+    nan: bool = False
+
+    def initial(self) -> Any:
+        """The model before the first step, its vocabulary that of the trees."""
+        most = max(max(node.tokens, default=0) for tree in self.read() for node in tree.nodes)
+        options: dict[str, Any] = {"vocabulary": max(64, most + 1)} | dict(self.model)
+        return tiny_model(dtype=getattr(torch, self.dtype), **options)
+
+    def read(self) -> list[RolloutTree]:
+        return [RolloutTree.from_json(line) for line in self.trees]
+
+
+def credit(trees: Sequence[RolloutTree], *, values: bool) -> Credit:
+    """Another advantage, weight and return for every token of every path."""
+    rng = np.random.default_rng(0)
+
+    def drawn(scale: float) -> Any:
+        return tuple(tuple(rng.normal(0.0, scale, len(tree.tokens(leaf))) for leaf in tree.leaves()) for tree in trees)
+
+    weights = tuple(tuple(w * rng.uniform(0.5, 1.5, len(w)) for w in sampled_weights(tree)) for tree in trees)
+    return Credit(drawn(1.0), weights, drawn(0.5) if values else None)
+
+
+def compute(case: Case, model: Any, make: Callable[..., TorchLearner] = TorchLearner) -> Numbers:
+    """Takes some steps; returns the last gradient, the weights after it, all metrics and what the model says then."""
+    options = {"learning_rate": 0.05, "gradient_clip": 0.5, "importance": "none"} | dict(case.config)
+    if case.optimizer == "adamw":
+        options |= {"learning_rate": 1e-2, "adam_epsilon": 1e-4}  # above the noise, of which AdamW would make whole steps
+    needs = frozenset({"reference"} if case.loss == "kl" else {"values"} if case.loss == "value" else ())
+    learner = make(model, LearnerConfig(**options), reference="reference" in needs, values="values" in needs)
+    learner._packer.cost = Cost()  # attention of a model this small costs so much that sharing would not pay
+    if case.optimizer == "sgd":
+        learner.optimizer = torch.optim.SGD(learner._trained, 0.05)
+    loss = {"clip": ClipLoss(), "kl": ClipLoss(kl=0.1), "value": ValueLoss(ClipLoss())}[case.loss]
+    trees, found = case.read(), {}
+    for step in range(case.steps):
+        scores = learner.score(trees, needs)
+        given = credit(trees, values="values" in needs)
+        if case.nan and step == 1:
+            given = Credit(tuple(tuple(a * 1e25 for a in tree) for tree in given.advantages), given.weights, given.returns)
+        metrics = learner.update(trees, given, scores, loss, "token")
+        found |= {f"{name} of step {step}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
+    for name, weight in learner._scorer.named_parameters():
+        found[name] = whole(weight.detach())
+        if weight.grad is not None:
+            found[f"gradient of {name}"] = whole(weight.grad)
+    logps = [torch.from_numpy(path) for tree in learner.logprobs(trees) for path in tree]
+    # sharing depends on which trees are in a micro-batch
+    return {**found, "log-probabilities": torch.cat(logps)}
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------------
+
+
+def on_ranks(ranks: int, folder: Path, work: str, given: Any) -> list[Any]:
+    """Runs a function of this file in as many processes as there are ranks, and returns what each of them returned.
+
+    Args:
+        ranks: how many.
+        folder: for what they exchange; it is empty.
+        work: name of the function, from a mesh and `given`.
+        given: what `torch.save` can store.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save((work, ranks, given), folder / "given.pt")
+    path = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-W", "ignore", str(HERE / "sharded_ranks.py"), str(folder)]
+    logs = [folder / f"log-{rank}.txt" for rank in range(ranks)]
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank, log in enumerate(logs):
+            with log.open("wb") as file:
+                started.append(subprocess.Popen([*words, str(rank)], env=environment, stdout=file, stderr=file))
+        ends = [one.wait(timeout=240) for one in started]
+    finally:
+        for one in started:
+            with suppress(ProcessLookupError):
+                one.kill()
+            one.wait()
+    assert not any(ends), "\n".join(log.read_text()[-3000:] for log in logs)
+    return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in range(ranks)]
+
+
+def updates(mesh: Any, cases: Sequence[Case]) -> dict[str, Numbers]:
+    """What `compute` returns for each case."""
+    from algorithms.learner.sharded import ShardedLearner
+
+    def make(*model_and_config: Any, **options: Any) -> TorchLearner:
+        return ShardedLearner(*model_and_config, mesh=mesh, **options)
+
+    return {case.name: compute(case, case.initial(), make) for case in cases}
+
+
+def _main(folder: Path, rank: int) -> None:
+    import torch.distributed as dist
+
+    from algorithms.learner.sharded import ranks
+
+    work, size, given = torch.load(folder / "given.pt", weights_only=False)
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), size)
+    with ranks("cpu", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120)) as mesh:
+        found = globals()[work](mesh, given)
+    torch.save(found, folder / f"found-{rank}.pt")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), int(sys.argv[2]))
