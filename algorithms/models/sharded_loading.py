@@ -31,7 +31,9 @@ def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     hook = register_module_parameter_registration_hook(without_memory)
     try:
         with torch.random.fork_rng(devices=[]):
-            model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True), dtype=dtype)
+            model: Any = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(folder, local_files_only=True), dtype=dtype
+            )
     except (ValueError, KeyError, OSError) as error:
         raise ConfigError(f"{folder} does not describe a causal language model that transformers knows: {error}") from error
     finally:

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..tree import RolloutTree
 from .batch import PackedBatch, lay_out, without_paths
-from .flat import Row
 from .dealing import deal
+from .flat import Row
 from .forward import Scorer
 from .layout import Cost, PackedRow, batches, plan
 from .packable import why_not_packable

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from packing_toys import random_tree
 from torch.distributed.tensor import DTensor
 
 from algorithms.advantages import Credit, sampled_weights
-from algorithms.learner import LearnerConfig, LoRA, TorchLearner
+from algorithms.learner import LearnerConfig, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.value import ValueLoss
 from algorithms.packing.layout import Cost
@@ -40,7 +40,8 @@ class Case:
     optimizer: str = "sgd"
     steps: int = 3
     config: tuple[tuple[str, Any], ...] = ()
-    nan: bool = False
+    huge_at: int | None = None
+    """Step at which the first tree's advantages are so large that the gradient's norm is infinite in float32."""
 
     def initial(self) -> Any:
         """The model before the first step, its vocabulary that of the trees."""
@@ -78,16 +79,16 @@ def compute(case: Case, model: Any, make: Callable[..., TorchLearner] = TorchLea
     for step in range(case.steps):
         scores = learner.score(trees, needs)
         given = credit(trees, values="values" in needs)
-        if case.nan and step == 1:
-            given = Credit(tuple(tuple(a * 1e25 for a in tree) for tree in given.advantages), given.weights, given.returns)
+        if step == case.huge_at:
+            first, *others = given.advantages
+            given = replace(given, advantages=(tuple(a * 1e28 for a in first), *others))
         metrics = learner.update(trees, given, scores, loss, "token")
-        found |= {f"{name} of step {step}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
+        found |= {f"{name} of step {step}": torch.tensor(value, dtype=model.dtype) for name, value in metrics.items()}
     for name, weight in learner._scorer.named_parameters():
         found[name] = whole(weight.detach())
         if weight.grad is not None:
             found[f"gradient of {name}"] = whole(weight.grad)
     logps = [torch.from_numpy(path) for tree in learner.logprobs(trees) for path in tree]
-    # sharing depends on which trees are in a micro-batch
     return {**found, "log-probabilities": torch.cat(logps)}
 
 
@@ -136,6 +137,61 @@ def updates(mesh: Any, cases: Sequence[Case]) -> dict[str, Numbers]:
         return ShardedLearner(*model_and_config, mesh=mesh, **options)
 
     return {case.name: compute(case, case.initial(), make) for case in cases}
+
+
+def from_folder(mesh: Any, given: tuple[Case, str]) -> Numbers:
+    """What `compute` returns for the model of a folder of which no rank ever held all weights."""
+    from algorithms.learner.sharded import ShardedLearner
+    from algorithms.models.sharded_loading import skeleton
+
+    case, folder = given
+
+    def make(*model_and_config: Any, **options: Any) -> TorchLearner:
+        return ShardedLearner(*model_and_config, mesh=mesh, folder=Path(folder), **options)
+
+    return compute(case, skeleton(Path(folder)), make)
+
+
+def most_gathered(mesh: Any, case: Case) -> dict[str, Any]:
+    """How many blocks were whole on this rank at once, forward or backward, and what part of the weights it holds otherwise."""
+    from algorithms.learner.model_changes import blocks
+    from algorithms.learner.sharded import ShardedLearner
+
+    model, seen = case.initial(), []
+    total = sum(parameter.numel() for parameter in model.parameters())
+
+    def watched(*model_and_config: Any, **options: Any) -> TorchLearner:
+        learner = ShardedLearner(*model_and_config, mesh=mesh, **options)
+        parts = list(blocks(learner.model))
+
+        def look(*_: Any) -> None:
+            seen.append(sum(not isinstance(next(part.parameters()), DTensor) for part in parts))
+
+        for part in parts:
+            part.mlp.register_forward_hook(look)
+            part.mlp.register_full_backward_hook(look)
+        return learner
+
+    made: list[TorchLearner] = []
+
+    def make(*model_and_config: Any, **options: Any) -> TorchLearner:
+        made.append(watched(*model_and_config, **options))
+        return made[0]
+
+    compute(case, model, make)
+    own = sum(parameter.to_local().numel() for parameter in made[0].model.parameters())
+    return {"whole": max(seen), "seen": len(seen), "own": own / total}
+
+
+def diverged(mesh: Any, case: Case) -> str:
+    """What an update says that ends the run."""
+    from algorithms.learner import Diverged
+
+    try:
+        updates(mesh, [case])
+    except Diverged as error:
+        return str(error)
+    return "no error"
 
 
 def _main(folder: Path, rank: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,12 +38,24 @@ def test_no_rank_is_idle_while_another_has_several(costs: list[float], ranks: in
     assert min(sizes) > 0 or max(sizes) <= 1
 
 
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_batches_of_a_usual_size_are_dealt_evenly(ranks: int) -> None:
+    """24 trees, of which the longest are several times as long as the shortest."""
+    for seed in range(50):
+        costs = np.random.default_rng(seed).lognormal(0.0, 0.4, 24).tolist()
+        found = loads(costs, ranks)
+        assert max(found) - min(found) <= 0.1 * sum(costs) / ranks
+
+
 def test_one_rank_gets_everything() -> None:
     assert deal([2.0, 1.0, 3.0], 1) == [[0, 1, 2]]
 
 
 def test_by_hand() -> None:
-    assert deal([8.0, 7.0, 6.0, 5.0, 4.0], 2) == [[0, 3, 4], [1, 2]]  # 8, 7 | 6 to 7 | 5 to 8 | 4 to the 13 of rank 0, by its number
+    assert deal([8.0, 7.0, 6.0, 5.0, 4.0], 2) == [
+        [0, 3, 4],
+        [1, 2],
+    ]  # 8, 7 | 6 to 7 | 5 to 8 | 4 to the 13 of rank 0, by its number
 
 
 @pytest.mark.parametrize(("costs", "ranks"), [([1.0], 0), ([-1.0], 1), ([float("nan")], 1), ([float("inf")], 1)])

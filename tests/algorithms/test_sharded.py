@@ -1,0 +1,178 @@
+"""Several ranks learn what one process learns: gradients, weights and metrics, whatever is trained, and on whatever trees.
+
+Ranks are processes that talk through gloo. They start slowly, so those of a size compute all cases one after another.
+"""
+
+import copy
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from made_once import made_once
+from model_toys import byte_tokenizer, tiny_model
+from rounding import check_equal, rounding
+from sharded_ranks import TREES, Case, Numbers, compute, on_ranks
+
+from algorithms.checkpoint import save_policy
+from algorithms.cli import main
+from algorithms.learner import LoRA
+from algorithms.models.loading import load_policy
+from algorithms.models.sharded_loading import skeleton
+from algorithms.packing import Packer
+from algorithms.tracking.trees import read_trees
+from algorithms.tree import RolloutTree
+from arpo_envs import ConfigError
+
+pytestmark = pytest.mark.numeric
+
+TIED, SMALL = (("tie_word_embeddings", True),), ("micro_batch_tokens", 60)
+CASES = [
+    Case("plain", config=(SMALL,)),
+    Case("tied", model=TIED),
+    Case("value", loss="value", optimizer="adamw"),
+    Case("lora", loss="kl", config=(("lora", LoRA(2, 4)),)),
+    Case("one tree", trees=TREES[:1], loss="kl"),
+    Case("float32", dtype="float32", model=TIED, loss="kl"),
+    Case("infinite", dtype="float32", huge_at=1),
+]
+MORE = [
+    Case("flat", config=(("packing", "flat"), SMALL)),
+    Case("kl", loss="kl", model=TIED),
+    Case("plain, adamw", optimizer="adamw", model=TIED),
+    Case("lora, adamw", loss="kl", optimizer="adamw", config=(("lora", LoRA(2, 4)),)),
+    Case("value, float32", dtype="float32", loss="value"),
+    Case("checkpointing", config=(("gradient_checkpointing", True), SMALL)),
+    Case("several steps", loss="kl", config=(("epochs", 2), ("minibatches", 2), ("importance", "token"))),
+    Case("entropy", config=(("entropy_bonus", 0.1), ("importance", "sequence"))),
+    Case("qwen3", model=(("family", "qwen3"), *TIED)),
+    Case("gpt2", model=(("family", "gpt2"),)),
+]
+
+
+@cache
+def on_one(case: Case) -> tuple[Numbers, dict[str, float]]:
+    """What one process computes, and how far rounding moves it."""
+    return compute(case, case.initial()), dict(rounding(lambda moved: compute(case, moved), case.initial()))
+
+
+def check_ranks(found: list[dict[str, Numbers]], cases: list[Case]) -> None:
+    for case in cases:
+        one, rounded = on_one(case)
+        assert max(float(one[name].abs().max()) for name in one if name.startswith("gradient of")) > 1e-4 or case.huge_at
+        for rank in found:
+            check_equal(rank[case.name], one, rounded)
+            assert all(torch.equal(rank[case.name][name], found[0][case.name][name]) for name in one), "on all ranks alike"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Numbers]]:
+    return on_ranks(2, tmp_path_factory.mktemp("two"), "updates", CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_two_ranks_learn_what_one_does(case: Case, two: list[dict[str, Numbers]]) -> None:
+    check_ranks(two, [case])
+
+
+def test_a_gradient_that_is_infinite_is_skipped_by_all(two: list[dict[str, Numbers]]) -> None:
+    for rank in two:
+        skipped = [float(rank["infinite"][f"skipped_updates of step {step}"]) for step in range(3)]
+        assert skipped == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_any_number_of_ranks_learns_what_one_does(ranks: int, tmp_path: Path) -> None:
+    cases = MORE if ranks == 2 else CASES + MORE
+    check_ranks(on_ranks(ranks, tmp_path / "ranks", "updates", cases), cases)
+
+
+# --- on the study's trees ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> list[RolloutTree]:
+    """The trees of a step of `arpo train` as the study runs it."""
+
+    def train(folder: Path) -> None:
+        assert main(["train", "--output", str(folder), "--steps", "1", "--eval-questions", "8", "--keep-trees", "all"]) == 0
+
+    return list(read_trees(made_once(tmp_path_factory, "study", train) / "trees.jsonl.zst"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_the_studys_trees_are_dealt_evenly(ranks: int, study: list[RolloutTree]) -> None:
+    packer = Packer(tiny_model(vocabulary=64), 16384)
+    paths = range(sum(len(tree.leaves()) for tree in study))
+    loads = [sum(packer.cost(len(row), len(row.leaves)) for row in mine) for mine in packer.dealt(study, paths, ranks)]
+    assert max(loads) - min(loads) <= 0.1 * sum(loads) / ranks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_on_the_studys_trees_too(ranks: int, study: list[RolloutTree], tmp_path: Path) -> None:
+    trees = tuple(tree.to_json() for tree in study[:5])
+    cases = [
+        Case("sgd", dtype="float32", trees=trees, loss="kl", model=TIED),
+        Case("adamw", trees=trees, optimizer="adamw", config=(("micro_batch_tokens", 2048),)),
+    ]
+    check_ranks(on_ranks(ranks, tmp_path / "ranks", "updates", cases), cases)
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_rank_holds_its_part_and_gathers_one_or_two_blocks_at_a_time(tmp_path: Path) -> None:
+    case = Case("deep", model=(("num_hidden_layers", 8), *TIED), config=(SMALL, ("gradient_checkpointing", True)))
+    for rank in on_ranks(2, tmp_path / "ranks", "most_gathered", case):
+        assert rank["seen"] > 16
+        assert rank["whole"] <= 2
+        assert rank["own"] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_that_no_rank_ever_held_as_a_whole(tied: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    save_policy(folder, tiny_model(tie_word_embeddings=tied), byte_tokenizer())
+    for loss in ("kl", "value"):
+        case = Case("from a folder", dtype="float32", loss=loss)
+        model = load_policy(folder)[0]
+        one, rounded = compute(case, copy.deepcopy(model)), rounding(lambda moved, case=case: compute(case, moved), model)
+        for rank in on_ranks(2, tmp_path / loss, "from_folder", (case, str(folder))):
+            check_equal(rank, one, rounded)
+
+
+def test_a_skeleton_has_no_weights_but_its_buffers(tmp_path: Path) -> None:
+    model = tiny_model(tie_word_embeddings=True)
+    save_policy(tmp_path, model, byte_tokenizer())
+    bare = skeleton(tmp_path)
+    assert all(parameter.is_meta for parameter in bare.parameters())
+    assert bare.lm_head.weight is bare.model.embed_tokens.weight
+    assert {name: it.shape for name, it in bare.named_parameters()} == {name: it.shape for name, it in model.named_parameters()}
+    buffers = dict(bare.named_buffers())
+    assert buffers.keys() == dict(model.named_buffers()).keys() != set()
+    assert all(torch.equal(buffers[name], it) for name, it in model.named_buffers())
+    assert not tiny_model().lm_head.weight.is_meta, "models that are made later have memory"
+
+
+def test_a_folder_without_a_model_has_no_skeleton(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        skeleton(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(ConfigError, match="does not describe a causal language model"):
+        skeleton(tmp_path)
+
+
+# --- what cannot be done -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_all_ranks_give_up_alike(tmp_path: Path) -> None:
+    case = Case("diverged", dtype="float32", huge_at=1, config=(("bad_steps", 1),))
+    said = on_ranks(2, tmp_path / "ranks", "diverged", case)
+    assert said[0] == said[1]
+    assert "1 gradients in a row were not finite" in said[0]
