@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from .optimization import Diverged, Schedule
     from .supervised import Exercise, SupervisedLearner
     from .torch_learner import TorchLearner
+    from .weights import Described, WeightSource
 
 __all__ = [
+    "Described",
     "Diverged",
     "Exercise",
     "LearnerConfig",
@@ -21,6 +23,7 @@ __all__ = [
     "Schedule",
     "SupervisedLearner",
     "TorchLearner",
+    "WeightSource",
     "has_adapters",
     "merged_state",
     "require_peft",
@@ -32,6 +35,7 @@ _HOMES = {
     "optimization": ("Diverged", "Schedule"),
     "supervised": ("Exercise", "SupervisedLearner"),
     "torch_learner": ("TorchLearner",),
+    "weights": ("Described", "WeightSource"),
 }
 
 

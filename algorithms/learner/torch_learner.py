@@ -31,6 +31,7 @@ from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged
 from .step_size import require_step
+from .weights import WeightSource
 
 log = logging.getLogger(__name__)
 
@@ -303,9 +304,9 @@ class TorchLearner:
 
     # --- what is kept -----------------------------------------------------------------------------------------
 
-    def weights(self) -> Mapping[str, Any]:
-        """Returns the model's state dict, adapters merged into it; see `trainer.Learner.weights`."""
-        return merged_state(self.model) if self.config.lora is not None else self.model.state_dict()
+    def weights(self) -> WeightSource:
+        """Returns the model's weights, adapters merged into them; see `trainer.Learner.weights`."""
+        return merged_state(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all but the weights, which are saved as a model folder; adapters are included."""

@@ -88,6 +88,10 @@ def compute(case: Case, model: Any, make: Callable[..., TorchLearner] = TorchLea
         found[name] = whole(weight.detach())
         if weight.grad is not None:
             found[f"gradient of {name}"] = whole(weight.grad)
+    source = learner.weights()
+    sent = {name: weight.detach().clone() for name, weight in source.items()}
+    assert {name: (it.shape, it.dtype) for name, it in sent.items()} == source.metadata()
+    found |= {f"sent {name}": weight for name, weight in sent.items()}
     logps = [torch.from_numpy(path) for tree in learner.logprobs(trees) for path in tree]
     return {**found, "log-probabilities": torch.cat(logps)}
 
