@@ -1,7 +1,7 @@
 """Checkpoints: written aside, then renamed, so that a killed run always finds a whole one; damaged ones are skipped.
 
 run/checkpoints/step-000040/policy/        an ordinary Hugging Face folder
-run/checkpoints/step-000040/learner.pt     optimizer
+run/checkpoints/step-000040/learner/       optimizer, in parts that any number of ranks can read
 run/checkpoints/step-000040/state.json     how far the run is
 run/checkpoints/step-000040/manifest.json  sizes and checksums of all these
 run/policy -> checkpoints/step-000040/policy
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -29,8 +29,16 @@ from .models.loading import load_tokenizer, without_bars
 
 log = logging.getLogger(__name__)
 
-_MANIFEST, _STATE, _LEARNER = "manifest.json", "state.json", "learner.pt"
+_MANIFEST, _STATE, _LEARNER, _OLDER = "manifest.json", "state.json", "learner", "learner.pt"
 _FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "A file may not grow further"}
+
+
+class Stateful(Protocol):
+    """What has a state to save."""
+
+    def save(self, folder: Path) -> None:
+        """Writes it; the folder may be missing."""
+        ...
 
 
 class Unsaved(ArpoError, OSError):
@@ -56,10 +64,10 @@ class Checkpoint:
         """The model folder."""
         return self.path / "policy"
 
-    def learner_state(self) -> dict[str, Any]:
-        """Returns what `save` was given."""
-        state: dict[str, Any] = torch.load(self.path / _LEARNER, weights_only=True)
-        return state
+    @property
+    def learner(self) -> Path:
+        """Where the learner's state is, for `Learner.load`."""
+        return self.path / _LEARNER
 
 
 def save(
@@ -67,7 +75,7 @@ def save(
     step: int,
     model: Any,
     tokenizer: Any,
-    learner_state: Mapping[str, Any],
+    learner: Stateful,
     state: Mapping[str, Any],
     *,
     weights: Mapping[str, Any] | None = None,
@@ -82,7 +90,7 @@ def save(
         step: steps that are done.
         model: has `save_pretrained`.
         tokenizer: has `save_pretrained`.
-        learner_state: tensors and plain values.
+        learner: saves its state.
         state: JSON values.
         weights: the model's, where they differ from its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
@@ -101,7 +109,7 @@ def save(
         for file in beside:
             if file.is_file():
                 shutil.copyfile(file, temporary / "policy" / file.name)
-        torch.save(dict(learner_state), temporary / _LEARNER)
+        learner.save(temporary / _LEARNER)
         (temporary / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         (temporary / _MANIFEST).write_text(json.dumps(checksums(temporary)), encoding="utf-8")
         sync_all(temporary)
@@ -249,7 +257,7 @@ def _read(path: Path) -> Checkpoint | str:
 
 def _readers(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yields the files of a checkpoint by name, and what reads each."""
-    yield _LEARNER, partial(torch.load, path / _LEARNER, weights_only=True)
+    yield _OLDER, partial(torch.load, path / _OLDER, weights_only=True)
     policy = path / "policy"
     for file in sorted({policy / "config.json", *policy.glob("*.json")}):
         yield f"policy/{file.name}", partial(_parse, file)

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from arpo_envs import ConfigError
 
@@ -43,12 +44,12 @@ class Learner(Protocol):
         """Returns the weights for the policy: what there is of them, and each of them when it is asked for."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to continue exactly."""
+    def save(self, folder: Path) -> None:
+        """Writes everything needed to continue exactly, besides the weights."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
         ...
 
 

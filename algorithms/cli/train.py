@@ -131,7 +131,7 @@ async def _train(
     with _nothing_left_of_what_is_refused(config, run):
         parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
     if done is not None:
-        parts.learner.load_state_dict(done.learner_state())
+        parts.learner.load(done.learner)
         parts.trainer.adaptation.memory = done.state.get("branching")
     first = done.step if done is not None else 0
     try:
@@ -204,7 +204,7 @@ async def _loop(
                 sync(run / name)
         beside, weights = [start / MARK], parts.learner.weights() if parts.learner.config.lora is not None else None
         state = {"seconds": time.perf_counter() - origin, "branching": parts.trainer.adaptation.memory}
-        save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), state, weights=weights, beside=beside)
+        save(run, step, parts.model, parts.tokenizer, parts.learner, state, weights=weights, beside=beside)
 
     kept = Kept(checkpoint, run, first if done is not None else None)
     patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")

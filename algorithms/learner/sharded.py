@@ -10,7 +10,7 @@ divided by the denominator of the whole batch.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,6 +140,10 @@ class ShardedLearner(TorchLearner):
         everyones: list[Any] = [None] * self._mesh.size()
         dist.all_gather_object(everyones, found, group=self._mesh.get_group())
         return everyones
+
+    def _load_older(self, found: Mapping[str, Any]) -> None:
+        """Refuses what earlier versions stored: every rank would have to read all of it."""
+        raise ConfigError("This state was stored by an earlier version. Resume it on one rank, which saves it anew.")
 
     def _clipped(self) -> float:
         """Clips the gradient of which each rank has a part, and returns the norm of the whole."""

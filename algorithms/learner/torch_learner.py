@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -25,13 +26,14 @@ from ..metrics import combined
 from ..models.compiled import plain
 from ..packing import PackedBatch, Packer, Row, Scorer, rows_of, sampled_rows, score, without_faults
 from ..tree import RolloutTree
+from . import state
 from .adapters import adapter_state, inject, merged_state, without_adapters
 from .configuration import LearnerConfig
 from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged
 from .step_size import require_step
-from .weights import WeightSource
+from .weights import Described, WeightSource
 
 log = logging.getLogger(__name__)
 
@@ -308,25 +310,62 @@ class TorchLearner:
         """Returns the model's weights, adapters merged into them; see `trainer.Learner.weights`."""
         return merged_state(self.model)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all but the weights, which are saved as a model folder; adapters are included."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "reference": self.reference.state_dict() if self.reference is not None else None,
-            "value_head": self.value_head.state_dict() if self.value_head is not None else None,
-            "adapters": adapter_state(self.model),
-            "counts": [self._updates, self._batches, self._bad],
+    def save(self, folder: Path) -> None:
+        """Writes all but the weights, which are saved as a model folder; adapters are included."""
+        name_of = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        moments = {
+            f"optimizer {name_of[parameter]} {field}": value
+            for parameter, fields in self.optimizer.state.items()
+            for field, value in fields.items()
         }
+        state.write(folder, self._kept() | moments)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote, on any number of ranks, or an earlier version in a file beside it.
+
+        Raises:
+            ConfigError: it is the state of another kind of learner.
+        """
+        if (older := folder.with_suffix(".pt")).is_file():
+            self._load_older(torch.load(older, weights_only=True))
+            return
+        kept, stored = self._kept(), state.describe(folder)
+        moments: list[dict[str, torch.Tensor]] = []
+        name_of = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        for parameter in self._trained:
+            own = {name: it for name, it in stored.items() if name.startswith(f"optimizer {name_of[parameter]} ")}
+            moments.append({name: _blank(it, parameter) for name, it in own.items()})
+        state.read(folder, {**kept, **{name: it for fields in moments for name, it in fields.items()}})
+        self._updates, self._batches, self._bad = kept["counts"].tolist()
+        by_number = {i: {name.split()[-1]: it for name, it in fields.items()} for i, fields in enumerate(moments) if fields}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": by_number})
+
+    def _kept(self) -> dict[str, torch.Tensor]:
+        """Returns what is kept besides the optimizer's state: counts, and the tensors themselves of everything else."""
+        groups = {
+            "reference": self.reference.state_dict() if self.reference is not None else {},
+            "value_head": self.value_head.state_dict() if self.value_head is not None else {},
+            "adapters": adapter_state(self.model),
+        }
+        named = {f"{group} {name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+        return {"counts": torch.tensor([self._updates, self._batches, self._bad])} | named
+
+    def _load_older(self, found: Mapping[str, Any]) -> None:
+        """Restores what earlier versions stored in one file."""
+        self.optimizer.load_state_dict(found["optimizer"])
         if self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+            self.reference.load_state_dict(found["reference"])
         if self.value_head is not None:
-            self.value_head.load_state_dict(state["value_head"])
-        self.model.load_state_dict(state["adapters"], strict=False)
-        self._updates, self._batches, self._bad = state["counts"]
+            self.value_head.load_state_dict(found["value_head"])
+        self.model.load_state_dict(found["adapters"], strict=False)
+        self._updates, self._batches, self._bad = found["counts"]
+
+
+def _blank(described: Described, parameter: torch.Tensor) -> torch.Tensor:
+    """Returns room for a number or for a tensor that belongs to a parameter, and lies where that one does."""
+    if described.shape == tuple(parameter.shape):
+        return torch.zeros_like(parameter, dtype=described.dtype, requires_grad=False)
+    return torch.zeros(described.shape, dtype=described.dtype)
 
 
 def _joined(shares: Sequence[tuple[dict[str, float], int, Mismatch]]) -> tuple[dict[str, float], int, Mismatch]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_toys import stored_state
 
 from algorithms import checkpoint
 from algorithms.checkpoint import latest, save
+from algorithms.learner import state
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 
@@ -26,10 +28,19 @@ class Folder:
             raise OSError("the disk is full")
 
 
+class Learner:
+    """Stands for a learner: has one tensor to save."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def save(self, folder: Path) -> None:
+        state.write(folder, {"moment": torch.full((2,), float(self.step))})
+
+
 def saved(run: Path, step: int, **options) -> checkpoint.Checkpoint:
     model = Folder("model.txt", f"weights {step}", fails=options.pop("fails", False))
-    learner = {"optimizer": {"moment": torch.full((2,), float(step))}, "reference": None}
-    return save(run, step, model, Folder("tokenizer.txt"), learner, {"seconds": step / 2}, **options)
+    return save(run, step, model, Folder("tokenizer.txt"), Learner(step), {"seconds": step / 2}, **options)
 
 
 def steps(run: Path) -> list[str]:
@@ -42,7 +53,7 @@ def test_what_was_saved_is_found_again(tmp_path):
     found = latest(tmp_path)
     assert found == written
     assert (found.step, found.state) == (3, {"seconds": 1.5})
-    assert torch.equal(found.learner_state()["optimizer"]["moment"], torch.tensor([3.0, 3.0]))
+    assert torch.equal(stored_state(found.learner)["moment"], torch.tensor([3.0, 3.0]))
     assert (found.policy / "model.txt").read_text(encoding="utf-8") == "weights 3"
     assert (found.policy / "tokenizer.txt").is_file()
 
@@ -73,7 +84,7 @@ def test_a_step_can_be_saved_again(tmp_path):
 
 CRASHES = {
     "the weights": None,
-    "the optimizer": (checkpoint.torch, "save"),
+    "the optimizer": (state, "write"),
     "the state": (checkpoint.json, "dumps"),
     "the rename": (checkpoint.os, "replace"),
     "the link": (Path, "symlink_to"),
@@ -95,7 +106,7 @@ def test_a_crash_in_the_middle_leaves_the_older_checkpoint(where, tmp_path, monk
 
     found = latest(tmp_path)
     assert found.step == (2 if where == "the link" else 1), "it is whole before the link is made"
-    moment = found.learner_state()["optimizer"]["moment"]
+    moment = stored_state(found.learner)["moment"]
     assert torch.equal(moment, torch.full((2,), float(found.step)))
     assert (tmp_path / "policy" / "model.txt").read_text(encoding="utf-8") == "weights 1"
 
