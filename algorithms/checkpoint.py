@@ -13,19 +13,23 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from arpo_envs import ArpoError, ConfigError
 
 from .durable import checksums, sync, sync_all
-from .learner import has_adapters, merged_state
+from .learner import has_adapters, merged_state, write_weights
 from .models.compiled import plain
 from .models.loading import load_tokenizer, without_bars
+
+if TYPE_CHECKING:
+    from .learner import ShardedLearner
 
 log = logging.getLogger(__name__)
 
@@ -100,23 +104,93 @@ def save(
     Raises:
         Unsaved: there is no room, or no permission.
     """
+    with _written(run, step, command) as (temporary, final):
+        save_policy(temporary / "policy", model, tokenizer, weights)
+        learner.save(temporary / _LEARNER)
+        _finish(run, temporary, final, {"step": step, **state}, beside)
+    for old in _numbered(final.parent)[:-keep]:
+        shutil.rmtree(old)
+    return Checkpoint(final, step, dict(state))
+
+
+def save_together(
+    run: Path,
+    step: int,
+    tokenizer: Any,
+    learner: "ShardedLearner",
+    state: Mapping[str, Any],
+    *,
+    beside: Sequence[Path] = (),
+    keep: int = 2,
+    command: str = "arpo train",
+) -> Checkpoint:
+    """Writes the same as `save`, of a model that lies on several ranks; each of them calls this, with the same arguments.
+
+    They share the folder. No rank holds more of the weights at once than one file does.
+
+    Args:
+        run: as for `save`.
+        step: as for `save`.
+        tokenizer: as for `save`.
+        learner: holds the model.
+        state: as for `save`; that of the first rank is stored.
+        beside: as for `save`.
+        keep: as for `save`.
+        command: as for `save`.
+
+    Raises:
+        Unsaved: there is no room, or no permission; on every rank, whichever has noticed.
+    """
+
+    def only_first(work: Callable[[], None]) -> None:
+        learner.agree(_error_of(work) if learner.is_first else None)
+
+    def describe() -> None:
+        policy.mkdir(parents=True)
+        learner.model.config.save_pretrained(policy)
+        if learner.model.can_generate():
+            learner.model.generation_config.save_pretrained(policy)
+        tokenizer.save_pretrained(policy)
+
+    def forget() -> None:
+        for old in _numbered(final.parent)[:-keep]:
+            shutil.rmtree(old)
+
+    with _written(run, step, command, writes=learner.is_first) as (temporary, final):
+        policy = temporary / "policy"
+        only_first(describe)
+        learner.agree(_error_of(lambda: write_weights(policy, learner.weights(), writes=learner.is_first)))
+        learner.save(temporary / _LEARNER)
+        only_first(lambda: _finish(run, temporary, final, {"step": step, **state}, beside))
+    only_first(forget)
+    return Checkpoint(final, step, dict(state))
+
+
+def _error_of(work: Callable[[], None]) -> Exception | None:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  # it is raised again, on all ranks
+        return error
+    return None
+
+
+@contextmanager
+def _written(run: Path, step: int, command: str, *, writes: bool = True) -> Iterator[tuple[Path, Path]]:
+    """Returns a folder to write to, empty, and the one that it becomes; nothing is left of it if that fails.
+
+    Raises:
+        Unsaved: there is no room, or no permission.
+    """
     home = run / "checkpoints"
     final, temporary = home / _name(step), home / f".{_name(step)}.tmp"
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        save_policy(temporary / "policy", model, tokenizer, weights)
-        for file in beside:
-            if file.is_file():
-                shutil.copyfile(file, temporary / "policy" / file.name)
-        learner.save(temporary / _LEARNER)
-        (temporary / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-        (temporary / _MANIFEST).write_text(json.dumps(checksums(temporary)), encoding="utf-8")
-        sync_all(temporary)
-        _replace(temporary, final)
-        _point(run, final)
+        if writes:
+            home.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary, final
     except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if writes:
+            shutil.rmtree(temporary, ignore_errors=True)
         reason = no_room(error) or (f"{type(error).__name__} {error}" if isinstance(error, OSError) else None)
         if reason is None:
             raise
@@ -124,9 +198,18 @@ def save(
             f"{reason}: the checkpoint of step {step} could not be written to {home}. Older ones are intact. Make room, and "
             f"continue with: {command} --resume {run}"
         ) from error
-    for old in _numbered(home)[:-keep]:
-        shutil.rmtree(old)
-    return Checkpoint(final, step, dict(state))
+
+
+def _finish(run: Path, temporary: Path, final: Path, state: Mapping[str, Any], beside: Sequence[Path]) -> None:
+    """Completes a checkpoint, and makes it the newest one."""
+    for file in beside:
+        if file.is_file():
+            shutil.copyfile(file, temporary / "policy" / file.name)
+    (temporary / _STATE).write_text(json.dumps(dict(state)), encoding="utf-8")
+    (temporary / _MANIFEST).write_text(json.dumps(checksums(temporary)), encoding="utf-8")
+    sync_all(temporary)
+    _replace(temporary, final)
+    _point(run, final)
 
 
 def _name(step: int) -> str:

@@ -142,7 +142,9 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
 def merged_state(model: Any) -> WeightSource:
     """Returns a state dict in the model's own names, each adapter added to its layer; nothing in the model changes."""
     tensors = {_plain(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
-    return WeightSource(tensors, {name: partial(_delta, layer) for name, layer in _adapters(model).items()})
+    every, once = (dict(model.named_parameters(remove_duplicate=unique)).keys() for unique in (False, True))
+    deltas = {name: partial(_delta, layer) for name, layer in _adapters(model).items()}
+    return WeightSource(tensors, deltas, [_plain(name) for name in every - once])
 
 
 def _delta(layer: Any) -> torch.Tensor:

@@ -96,6 +96,17 @@ class ShardedLearner(TorchLearner):
         options: dict[str, Any] = {"temperature": temperature, "reference": reference, "values": values, "seed": seed}
         super().__init__(model, config, device=device, **options)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that does what only one may do."""
+        return self._mesh.get_local_rank() == 0
+
+    def agree(self, error: Exception | None) -> None:
+        """Raises on every rank what went wrong on one of them, if anything did."""
+        for one in self._gathered(error):
+            if one is not None:
+                raise one
+
     def _on_device(self, model: Any) -> Any:
         """Leaves a model where it is: each block is moved when it is sharded."""
         return model

@@ -1,9 +1,13 @@
 """A model's weights on their way to a policy: one whole tensor at a time, however many ranks hold parts of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 
 
 class Described(NamedTuple):
@@ -17,6 +21,11 @@ class Described(NamedTuple):
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    @property
+    def bytes(self) -> int:
+        """How much room it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 class WeightSource(Mapping[str, torch.Tensor]):
     """A state dict of a `transformers` model whose tensors are put together when they are asked for, and not kept.
@@ -26,6 +35,7 @@ class WeightSource(Mapping[str, torch.Tensor]):
     Args:
         tensors: by name, or each rank's part of them.
         deltas: what has to be added to some of them, by name: adapters.
+        tied: names of those that are there under another name as well, which a file leaves out.
 
     >>> source = WeightSource({"weight": torch.ones(2)}, {"weight": lambda: torch.tensor([1.0, 2.0])})
     >>> source.metadata()
@@ -35,9 +45,12 @@ class WeightSource(Mapping[str, torch.Tensor]):
     """
 
     def __init__(
-        self, tensors: Mapping[str, torch.Tensor], deltas: Mapping[str, Callable[[], torch.Tensor]] | None = None
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        deltas: Mapping[str, Callable[[], torch.Tensor]] | None = None,
+        tied: Collection[str] = (),
     ) -> None:
-        self._tensors, self._deltas = tensors, deltas or {}
+        self._tensors, self._deltas, self.tied = tensors, deltas or {}, frozenset(tied)
 
     def metadata(self) -> dict[str, Described]:
         """Returns shape and precision of each weight, in the order of iteration; nothing is computed for it."""
@@ -58,3 +71,52 @@ class WeightSource(Mapping[str, torch.Tensor]):
     def __len__(self) -> int:
         """Returns how many weights there are."""
         return len(self._tensors)
+
+
+def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, largest: int = 2**31) -> None:
+    """Writes weights as the safetensors of a Hugging Face folder, no more of them in memory than one file holds.
+
+    Args:
+        folder: exists.
+        source: of all weights. Where they lie on several ranks, each of these calls this function.
+        writes: whether this rank is the one that writes.
+        largest: bytes of a file, unless a single weight has more.
+
+    Raises:
+        OSError: there is no room, or no permission; only then, and after all weights were asked for.
+    """
+    files = list(_files(source, largest))
+    names = {f"model-{i:05d}-of-{len(files):05d}.safetensors" if len(files) > 1 else "model.safetensors": inside
+             for i, inside in enumerate(files, 1)}  # fmt: skip
+    error: Exception | None = None
+    for file, inside in names.items():
+        tensors = {name: source[name].detach().cpu().contiguous() for name in inside}
+        if writes and error is None:
+            try:
+                save_file(tensors, folder / file, metadata={"format": "pt"})
+            except Exception as trouble:  # noqa: BLE001  # the other ranks still wait for this one to ask for the rest
+                error = trouble
+    if error is not None:
+        raise error
+    if writes and len(files) > 1:
+        size = sum(described.bytes for name, described in source.metadata().items() if name not in source.tied)
+        index = {
+            "metadata": {"total_size": size},
+            "weight_map": {name: file for file, inside in names.items() for name in inside},
+        }
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _files(source: WeightSource, largest: int) -> Iterator[list[str]]:
+    """Yields the names of the weights that share a file."""
+    inside: list[str] = []
+    size = 0
+    for name, described in source.metadata().items():
+        if name in source.tied:
+            continue
+        if inside and size + described.bytes > largest:
+            yield inside
+            inside, size = [], 0
+        inside.append(name)
+        size += described.bytes
+    yield inside

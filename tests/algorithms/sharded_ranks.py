@@ -1,6 +1,7 @@
 """What ranks compute in tests, and the one process they are compared with; run as a program, this file is one of the ranks."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,11 @@ from packing_toys import random_tree
 from torch.distributed.tensor import DTensor
 
 from algorithms.advantages import Credit, sampled_weights
-from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.checkpoint import latest, save_together
+from algorithms.learner import LearnerConfig, Schedule, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.value import ValueLoss
+from algorithms.models.loading import load_tokenizer
 from algorithms.packing.layout import Cost
 from algorithms.tree import RolloutTree
 
@@ -103,7 +106,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 # --- ranks ---------------------------------------------------------------------------------------------------------
 
 
-def on_ranks(ranks: int, folder: Path, work: str, given: Any) -> list[Any]:
+def on_ranks(ranks: int, folder: Path, work: str, given: Any, *, killed: bool = False) -> list[Any]:
     """Runs a function of this file in as many processes as there are ranks, and returns what each of them returned.
 
     Args:
@@ -111,6 +114,7 @@ def on_ranks(ranks: int, folder: Path, work: str, given: Any) -> list[Any]:
         folder: for what they exchange; it is empty.
         work: name of the function, from a mesh and `given`.
         given: what `torch.save` can store.
+        killed: whether the last rank is, so that none of them returns anything.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.save((work, ranks, given), folder / "given.pt")
@@ -129,6 +133,10 @@ def on_ranks(ranks: int, folder: Path, work: str, given: Any) -> list[Any]:
             with suppress(ProcessLookupError):
                 one.kill()
             one.wait()
+    if killed:
+        assert all(ends)
+        assert ends[-1] == -signal.SIGKILL
+        return []
     assert not any(ends), "\n".join(log.read_text()[-3000:] for log in logs)
     return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in range(ranks)]
 
@@ -196,6 +204,54 @@ def diverged(mesh: Any, case: Case) -> str:
     except Diverged as error:
         return str(error)
     return "no error"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Some steps of a run, from its newest checkpoint on, each of which is saved.
+
+    Args:
+        run: folder of the run, with the model it starts from in `start`.
+        until: steps that are done afterwards.
+        killed_at: step whose checkpoint is being written when the last rank is killed.
+    """
+
+    case: Case
+    run: str
+    until: int
+    killed_at: int | None = None
+
+
+def resumed(mesh: Any, leg: Leg) -> Numbers:
+    """Goes on with a run on these ranks; returns the weights at the end."""
+    from algorithms.learner import ShardedLearner, state
+    from algorithms.models.sharded_loading import skeleton
+
+    run = Path(leg.run)
+    done = latest(run)
+    folder = run / "start" if done is None else done.policy
+    options = {"learning_rate": 1e-2, "adam_epsilon": 1e-2, "schedule": Schedule(warmup=3)} | dict(leg.case.config)
+    learner = ShardedLearner(skeleton(folder), LearnerConfig(**options), mesh=mesh, folder=folder, reference=True, values=True)
+    if done is not None:
+        learner.load(done.learner)
+    tokenizer = load_tokenizer(folder)
+    for step in range(0 if done is None else done.step, leg.until):
+        one_step(leg.case, learner)
+        if step + 1 == leg.killed_at and mesh.get_local_rank() == mesh.size() - 1:
+            state.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        save_together(run, step + 1, tokenizer, learner, {"seconds": 0.0})
+    return final(learner)
+
+
+def one_step(case: Case, learner: TorchLearner) -> None:
+    trees = case.read()
+    scores = learner.score(trees, frozenset({"reference", "values"}))
+    learner.update(trees, credit(trees, values=True), scores, ValueLoss(ClipLoss(kl=0.1)), "token")
+
+
+def final(learner: TorchLearner) -> Numbers:
+    head = {f"head {name}": whole(it.detach()) for name, it in learner.value_head.named_parameters()}
+    return {name: it.detach().clone() for name, it in learner.weights().items()} | head
 
 
 def _main(folder: Path, rank: int) -> None:

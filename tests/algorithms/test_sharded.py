@@ -6,17 +6,18 @@ Ranks are processes that talk through gloo. They start slowly, so those of a siz
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from made_once import made_once
 from model_toys import byte_tokenizer, tiny_model
 from rounding import check_equal, rounding
-from sharded_ranks import TREES, Case, Numbers, compute, on_ranks
+from sharded_ranks import TREES, Case, Leg, Numbers, compute, final, on_ranks, one_step
 
-from algorithms.checkpoint import save_policy
+from algorithms.checkpoint import latest, save_policy
 from algorithms.cli import main
-from algorithms.learner import LoRA
+from algorithms.learner import LearnerConfig, LoRA, Schedule, TorchLearner
 from algorithms.models.loading import load_policy
 from algorithms.models.sharded_loading import skeleton
 from algorithms.packing import Packer
@@ -165,6 +166,39 @@ def test_a_folder_without_a_model_has_no_skeleton(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(ConfigError, match="does not describe a causal language model"):
         skeleton(tmp_path)
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------
+
+
+def undisturbed(case: Case, steps: int, model: Any) -> Numbers:
+    options = {"learning_rate": 1e-2, "adam_epsilon": 1e-2, "schedule": Schedule(warmup=3)}
+    learner = TorchLearner(model, LearnerConfig(**options), reference=True, values=True)
+    for _ in range(steps):
+        one_step(case, learner)
+    return final(learner)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks_even_if_one_is_killed_while_they_save(tmp_path: Path) -> None:
+    case, run, start = Case("resumed", trees=TREES[:3]), tmp_path / "run", tmp_path / "run" / "start"
+    model = tiny_model(tie_word_embeddings=True)
+    save_policy(start, model, byte_tokenizer())
+    for i, (ranks, until, killed_at) in enumerate([(2, 1, None), (1, 2, None), (4, 4, 4), (4, 4, None), (2, 5, None)]):
+        leg = Leg(case, str(run), until, killed_at)
+        found = on_ranks(ranks, tmp_path / f"leg-{i}", "resumed", leg, killed=killed_at is not None)
+        if killed_at is not None:
+            assert latest(run).step == killed_at - 1
+        else:
+            assert latest(run).step == until
+            assert not list((run / "checkpoints").glob(".*"))
+    one = undisturbed(case, 5, copy.deepcopy(model))
+    rounded = rounding(lambda moved: undisturbed(case, 5, moved), model)
+    for rank in found:
+        check_equal(rank, one, rounded)
+    assert all(torch.equal(one[name], other) is False for name, other in model.state_dict().items() if "proj" in name)
+    stored = load_policy(run / "policy")[0].state_dict()
+    assert all(torch.equal(stored[name], found[0][name]) for name in stored)
 
 
 # --- what cannot be done -------------------------------------------------------------------------------------------
