@@ -83,14 +83,15 @@ def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, la
         largest: bytes of a file, unless a single weight has more.
 
     Raises:
-        OSError: there is no room, or no permission; only then, and after all weights were asked for.
+        SafetensorError: there is no room, or no permission; raised when all weights have been asked for.
     """
-    files = list(_files(source, largest))
-    names = {f"model-{i:05d}-of-{len(files):05d}.safetensors" if len(files) > 1 else "model.safetensors": inside
-             for i, inside in enumerate(files, 1)}  # fmt: skip
+    parts = list(_parts(source, largest))
+    files = ["model.safetensors"]
+    if len(parts) > 1:
+        files = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
     error: Exception | None = None
-    for file, inside in names.items():
-        tensors = {name: source[name].detach().cpu().contiguous() for name in inside}
+    for file, names in zip(files, parts, strict=True):
+        tensors = {name: source[name].detach().cpu().contiguous() for name in names}
         if writes and error is None:
             try:
                 save_file(tensors, folder / file, metadata={"format": "pt"})
@@ -98,16 +99,15 @@ def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, la
                 error = trouble
     if error is not None:
         raise error
-    if writes and len(files) > 1:
-        size = sum(described.bytes for name, described in source.metadata().items() if name not in source.tied)
-        index = {
-            "metadata": {"total_size": size},
-            "weight_map": {name: file for file, inside in names.items() for name in inside},
-        }
+    if writes and len(parts) > 1:
+        described = source.metadata()
+        total = sum(described[name].bytes for names in parts for name in names)
+        places = {name: file for file, names in zip(files, parts, strict=True) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _files(source: WeightSource, largest: int) -> Iterator[list[str]]:
+def _parts(source: WeightSource, largest: int) -> Iterator[list[str]]:
     """Yields the names of the weights that share a file."""
     inside: list[str] = []
     size = 0
