@@ -86,7 +86,9 @@ class TorchLearner:
         self.value_head = value_head(self.model) if values else None
         self._scorer = self._made_to_run(Scorer(self.model, self.value_head))
         self._reference_scorer = None if self.reference is None else self._made_to_run(Scorer(self.reference))
-        self._packer = Packer(self.model, config.micro_batch_tokens, packing=config.packing, scorer=self._scorer)
+        self._packer = Packer(
+            self.model, config.micro_batch_tokens, packing=config.packing, scorer=self._scorer, agreed=self._agreed
+        )
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._require_step()
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
@@ -299,6 +301,10 @@ class TorchLearner:
     def _gathered(self, found: T) -> list[T]:
         """Returns what every rank found, this one's own included."""
         return [found]
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """Returns the first reason that any rank found."""
+        return next((one for one in self._gathered(reason) if one is not None), None)
 
     def _clipped(self) -> float:
         """Clips the gradient, and returns its norm before that."""

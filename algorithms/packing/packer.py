@@ -1,7 +1,7 @@
 """From a batch of trees to micro-batches: which paths share a row, and which rows go together."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ class Packer:
         packing: "auto" or "flat".
         cost: of a row; by default computed from the model's size.
         scorer: what runs the model while it is checked; by default a new one.
+        agreed: from the reason for flat rows that was found here, or None, to the one that counts: ranks must not differ.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Packer:
         packing: Literal["auto", "flat"] = "auto",
         cost: Cost | None = None,
         scorer: Scorer | None = None,
+        agreed: Callable[[str | None], str | None] = lambda reason: reason,
     ) -> None:
-        self.model, self.token_budget, self.packing, self.scorer = model, token_budget, packing, scorer
+        self.model, self.token_budget, self.packing, self.scorer, self.agreed = model, token_budget, packing, scorer, agreed
         self.cost = cost or _cost(model)
         self._checked = 0
 
@@ -102,7 +104,7 @@ class Packer:
         longest = min(length, self.token_budget)
         if longest > self._checked:
             self._checked = longest
-            if reason := why_not_packable(self.model, longest, self.scorer):
+            if reason := self.agreed(why_not_packable(self.model, longest, self.scorer)):
                 log.warning("Trees are trained as flat rows, which is slower but the same: %s.", reason)
                 self.packing = "flat"
                 return reason

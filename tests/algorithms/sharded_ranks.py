@@ -151,17 +151,17 @@ def updates(mesh: Any, cases: Sequence[Case]) -> dict[str, Numbers]:
     return {case.name: compute(case, case.initial(), make) for case in cases}
 
 
-def from_folder(mesh: Any, given: tuple[Case, str]) -> Numbers:
+def from_folder(mesh: Any, given: tuple[Sequence[Case], str]) -> dict[str, Numbers]:
     """What `compute` returns for the model of a folder of which no rank ever held all weights."""
     from algorithms.learner.sharded import ShardedLearner
     from algorithms.models.sharded_loading import skeleton
 
-    case, folder = given
+    cases, folder = given
 
     def make(*model_and_config: Any, **options: Any) -> TorchLearner:
         return ShardedLearner(*model_and_config, mesh=mesh, folder=Path(folder), **options)
 
-    return compute(case, skeleton(Path(folder)), make)
+    return {case.name: compute(case, skeleton(Path(folder)), make) for case in cases}
 
 
 def most_gathered(mesh: Any, case: Case) -> dict[str, Any]:
