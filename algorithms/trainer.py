@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from arpo_envs import ConfigError
 
@@ -19,9 +19,6 @@ from .rendering.renderer import REWRITES, Renderer
 from .rewards import shuffle_rewards
 from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree
-
-if TYPE_CHECKING:
-    from .learner import WeightSource
 
 Starts = Callable[[int, int], Sequence[Start]]
 """(step, refill) -> the episodes of that step; refill 0 is the first batch, later ones replace what was dropped."""
@@ -40,8 +37,8 @@ class Learner(Protocol):
         """Takes one optimizer step and returns metrics."""
         ...
 
-    def weights(self) -> "WeightSource":
-        """Returns the weights for the policy: what there is of them, and each of them when it is asked for."""
+    def weights(self) -> Mapping[str, Any]:
+        """Returns the weights for the policy, each of them whole when it is asked for; see `learner.WeightSource`."""
         ...
 
     def save(self, folder: Path) -> None:

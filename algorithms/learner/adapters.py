@@ -149,7 +149,8 @@ def merged_state(model: Any) -> WeightSource:
 
 def _delta(layer: Any) -> torch.Tensor:
     """Returns what a layer's adapters add to its weight."""
-    return functools.reduce(operator.add, (layer.get_delta_weight(adapter) for adapter in layer.active_adapters))
+    delta: torch.Tensor = functools.reduce(operator.add, map(layer.get_delta_weight, layer.active_adapters))
+    return delta
 
 
 @contextmanager

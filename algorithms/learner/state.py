@@ -20,10 +20,10 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         folder: to write to; made if it is missing.
         tensors: by name, the same names on every rank.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with _one_rank_is_no_mistake():
-        dcp.save(dict(tensors), checkpoint_id=folder)
+        save(dict(tensors), checkpoint_id=folder)
 
 
 def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -36,7 +36,7 @@ def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ConfigError: some of them are not there, or have another shape.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     stored = describe(folder)
     wrong = [name for name, it in tensors.items() if name not in stored or stored[name].shape != tuple(it.shape)]
@@ -44,12 +44,12 @@ def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         what = "has another shape" if wrong[0] in stored else "is missing"
         raise ConfigError(f"{folder} is not the state of such a learner: {wrong[0]} {what}. Was it built like this one?")
     with _one_rank_is_no_mistake():
-        dcp.load(dict(tensors), checkpoint_id=folder)
+        load(dict(tensors), checkpoint_id=folder)
 
 
 def describe(folder: Path) -> dict[str, Described]:
     """Returns what was written, without reading it."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     found: Mapping[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
     return {name: Described(tuple(it.size), it.properties.dtype) for name, it in found.items()}

@@ -318,7 +318,7 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         """Writes all but the weights, which are saved as a model folder; adapters are included."""
-        name_of = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
         moments = {
             f"optimizer {name_of[parameter]} {field}": value
             for parameter, fields in self.optimizer.state.items()
@@ -337,7 +337,7 @@ class TorchLearner:
             return
         kept, stored = self._kept(), state.describe(folder)
         moments: list[dict[str, torch.Tensor]] = []
-        name_of = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
         for parameter in self._trained:
             own = {name: it for name, it in stored.items() if name.startswith(f"optimizer {name_of[parameter]} ")}
             moments.append({name: _blank(it, parameter) for name, it in own.items()})

@@ -62,7 +62,8 @@ class WeightSource(Mapping[str, torch.Tensor]):
         if name in self._deltas:
             with torch.no_grad():
                 tensor = tensor + self._deltas[name]().to(tensor.dtype)
-        return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        return whole
 
     def __iter__(self) -> Iterator[str]:
         """Yields the names."""

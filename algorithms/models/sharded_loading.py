@@ -1,5 +1,6 @@
 """A model without weights, and its weights straight from a folder into sharded parameters: nobody holds all of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     from torch.nn.modules.module import register_module_parameter_registration_hook
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    def without_memory(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter | None:
+    def without_memory(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> Any:
         if parameter is None or parameter.is_meta:
             return None
         return torch.nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
@@ -31,9 +32,8 @@ def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     hook = register_module_parameter_registration_hook(without_memory)
     try:
         with torch.random.fork_rng(devices=[]):
-            model: Any = AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(folder, local_files_only=True), dtype=dtype
-            )
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     except (ValueError, KeyError, OSError) as error:
         raise ConfigError(f"{folder} does not describe a causal language model that transformers knows: {error}") from error
     finally:
@@ -57,7 +57,8 @@ def load_into(scorer: Any, folder: Path, device: torch.device) -> None:
     Raises:
         ConfigError: weights are missing in the folder or have another shape.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     model = scorer.model
     computed = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -69,8 +70,8 @@ def load_into(scorer: Any, folder: Path, device: torch.device) -> None:
         model.get_buffer(name).copy_(buffer)
     stored = model.state_dict().keys()
     weights = {name: it.detach() for name, it in (*model.named_parameters(), *model.named_buffers()) if name in stored}
-    reader = dcp.HuggingFaceStorageReader(str(folder))
-    found = reader.read_metadata().state_dict_metadata
+    reader = HuggingFaceStorageReader(str(folder))
+    found: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     wrong = [name for name, it in weights.items() if name not in found or found[name].size != it.shape]
     if wrong:
         what = "has another shape" if wrong[0] in found else "is missing"
@@ -78,4 +79,4 @@ def load_into(scorer: Any, folder: Path, device: torch.device) -> None:
             f"{len(wrong)} of {len(weights)} weights of a {model.config.model_type} cannot be read from {folder}: {wrong[0]} "
             f"{what}. A folder whose names transformers translates has to be loaded whole, and saved with this version."
         )
-    dcp.load(weights, storage_reader=reader)
+    load(weights, storage_reader=reader)

@@ -82,8 +82,8 @@ def without_paths(rows: Sequence[Row], like: int, model: Any, device: torch.devi
     two = np.arange(2)
     batch = lay_out([PackedRow(rows[like].tokens[:2], two, np.full(2, 2), (like,), (two,))], rows, model, device)
     given = {field.name: getattr(batch.paths, field.name) for field in fields(FlatBatch)}
-    paths = FlatBatch(**{name: None if one is None else one[:0] for name, one in given.items()})
-    return replace(batch, index_BT=batch.index_BT[:0], paths=paths, computed_tokens=0)
+    paths: Any = {name: None if one is None else one[:0] for name, one in given.items()}
+    return replace(batch, index_BT=batch.index_BT[:0], paths=FlatBatch(**paths), computed_tokens=0)
 
 
 def visible(end_RN: torch.Tensor) -> torch.Tensor:
