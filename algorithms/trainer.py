@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from arpo_envs import ConfigError
@@ -37,15 +38,15 @@ class Learner(Protocol):
         ...
 
     def weights(self) -> Mapping[str, Any]:
-        """Returns the weights for the policy."""
+        """Returns the weights for the policy, each of them whole when it is asked for; see `learner.WeightSource`."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to continue exactly."""
+    def save(self, folder: Path) -> None:
+        """Writes everything needed to continue exactly, besides the weights."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
         ...
 
 

@@ -142,7 +142,7 @@ def _learner(config: SftConfig, start: Path, done: Checkpoint | None) -> tuple[S
     keep_ends(model, end_ids(start, tokenizer))
     learner = SupervisedLearner(model, config.learner, device=find_device(config.device))
     if done is not None:
-        learner.load_state_dict(done.learner_state())
+        learner.load(done.learner)
     return learner, tokenizer
 
 
@@ -169,7 +169,7 @@ def _steps(
             weights = learner.weights() if config.learner.lora is not None else None
             whole = run / "policy" if (run / "policy").exists() else start  # an older checkpoint may be gone by now
             kept: dict[str, Any] = {"weights": weights, "beside": [whole / MARK], "command": "arpo sft"}
-            save(run, step + 1, learner.model, tokenizer, learner.state_dict(), {}, **kept)
+            save(run, step + 1, learner.model, tokenizer, learner, {}, **kept)
 
 
 def chosen(step: int, batch: int, count: int, seed: int) -> list[int]:

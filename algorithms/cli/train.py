@@ -132,7 +132,7 @@ async def _train(
     with _nothing_left_of_what_is_refused(config, run):
         parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
     if done is not None:
-        parts.learner.load_state_dict(done.learner_state())
+        parts.learner.load(done.learner)
         parts.trainer.adaptation.memory = done.state.get("branching")
     first = done.step if done is not None else 0
     try:
@@ -208,7 +208,7 @@ async def _loop(
             if (run / name).is_file():
                 sync(run / name)
         state = {"seconds": time.perf_counter() - origin, "branching": parts.trainer.adaptation.memory}
-        save(run, step, parts.model, parts.tokenizer, parts.learner.state_dict(), state, **_more(start, parts))
+        save(run, step, parts.model, parts.tokenizer, parts.learner, state, **_more(start, parts))
 
     kept = Kept(checkpoint, run, first if done is not None else None)
     patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")

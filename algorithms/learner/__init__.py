@@ -10,28 +10,37 @@ if TYPE_CHECKING:
     from .adapters import has_adapters, merged_state, require_peft
     from .configuration import LearnerConfig, LoRA
     from .optimization import Diverged, Schedule
+    from .sharded import ShardedLearner, ranks
     from .supervised import Exercise, SupervisedLearner
     from .torch_learner import TorchLearner
+    from .weights import Described, WeightSource, write_weights
 
 __all__ = [
+    "Described",
     "Diverged",
     "Exercise",
     "LearnerConfig",
     "LoRA",
     "Schedule",
+    "ShardedLearner",
     "SupervisedLearner",
     "TorchLearner",
+    "WeightSource",
     "has_adapters",
     "merged_state",
+    "ranks",
     "require_peft",
+    "write_weights",
 ]
 
 _HOMES = {
     "adapters": ("has_adapters", "merged_state", "require_peft"),
     "configuration": ("LearnerConfig", "LoRA"),
     "optimization": ("Diverged", "Schedule"),
+    "sharded": ("ShardedLearner", "ranks"),
     "supervised": ("Exercise", "SupervisedLearner"),
     "torch_learner": ("TorchLearner",),
+    "weights": ("Described", "WeightSource", "write_weights"),
 }
 
 

@@ -1,10 +1,13 @@
 """Low-rank adapters (LoRA) through `peft`: the model keeps its class, and only the adapters are trained."""
 
 import copy
+import functools
 import importlib.util
+import operator
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ import torch
 from arpo_envs import ConfigError
 
 from .configuration import LoRA
+from .weights import WeightSource
 
 
 def require_peft() -> None:
@@ -135,14 +139,18 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}
 
 
-def merged_state(model: Any) -> Mapping[str, torch.Tensor]:
+def merged_state(model: Any) -> WeightSource:
     """Returns a state dict in the model's own names, each adapter added to its layer; nothing in the model changes."""
-    merged = {_plain(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
-    with torch.no_grad():
-        for name, layer in _adapters(model).items():
-            delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
-            merged[name] = merged[name] + delta.to(merged[name].dtype)
-    return merged
+    tensors = {_plain(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
+    every, once = (dict(model.named_parameters(remove_duplicate=unique)).keys() for unique in (False, True))
+    deltas = {name: partial(_delta, layer) for name, layer in _adapters(model).items()}
+    return WeightSource(tensors, deltas, [_plain(name) for name in every - once])
+
+
+def _delta(layer: Any) -> torch.Tensor:
+    """Returns what a layer's adapters add to its weight."""
+    delta: torch.Tensor = functools.reduce(operator.add, map(layer.get_delta_weight, layer.active_adapters))
+    return delta
 
 
 @contextmanager

@@ -71,9 +71,14 @@ class Mismatch:
     def add(self, logp_BT: torch.Tensor, behaviour_logp_BT: torch.Tensor, counted_BT: torch.Tensor) -> None:
         """Adds a micro-batch; arguments as for `importance_weights`."""
         difference_BT = log_ratios(logp_BT.double(), behaviour_logp_BT.double(), counted_BT)
-        self._tokens.append(difference_BT[counted_BT])
-        sums_B = difference_BT.sum(1)[counted_BT.any(1)]
+        self._tokens.append(difference_BT[counted_BT].cpu())
+        sums_B = difference_BT.sum(1)[counted_BT.any(1)].cpu()
         self._weights.append(self._tokens[-1] if self.level == "token" else sums_B)
+
+    def join(self, other: "Mismatch") -> None:
+        """Adds the micro-batches of another, such as another rank's."""
+        self._tokens += other._tokens
+        self._weights += other._weights
 
     def metrics(self) -> dict[str, float]:
         """Returns the metrics, none if nothing was computed; a token shared by several paths counts once for each.

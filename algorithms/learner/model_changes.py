@@ -41,25 +41,25 @@ def checkpoint_activations(model: Any) -> None:
     Raises:
         ConfigError: the model has no blocks that may be computed twice.
     """
-    blocks = list(_blocks(model))
-    if not blocks:
+    found = list(blocks(model))
+    if not found:
         raise ConfigError(
             f"Gradient checkpointing: {model.config.model_type} has no blocks that transformers allows to be computed twice. "
             "Leave it out; a smaller micro_batch_tokens saves memory too."
         )
-    for block in blocks:
+    for block in found:
         block.forward = MethodType(_computed_twice, block)  # a bound method follows its block into a copy
 
 
-def _blocks(module: torch.nn.Module) -> Iterator[Any]:
-    """Yields the outermost blocks: everything inside one is computed twice anyway."""
+def blocks(module: torch.nn.Module) -> Iterator[Any]:
+    """Yields a model's blocks, the outermost ones: those that may be computed twice, and are sharded one by one."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     for child in module.children():
         if isinstance(child, GradientCheckpointingLayer):
             yield child
         else:
-            yield from _blocks(child)
+            yield from blocks(child)
 
 
 def _computed_twice(block: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,22 +1,27 @@
 """Whether an optimizer step is large enough to move weights in the precision they are stored in."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from arpo_envs import ConfigError
 
+Counts = tuple[Counter[torch.dtype], Counter[torch.dtype]]
+
 _SAMPLES = 300_000
 _LEAST = 0.5
 
 
-def require_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
+def require_step(
+    weights: Sequence[torch.Tensor], learning_rate: float, gathered: Callable[[Counts], Sequence[Counts]] = lambda own: [own]
+) -> None:
     """Refuses a learning rate lost to rounding: AdamW moves a weight by about that much, whatever its gradient.
 
     Args:
         weights: the trained ones; some hundred thousand of their numbers are checked, evenly spread.
         learning_rate: the largest there will be; at 0 nothing is meant to move.
+        gathered: from what this rank counted to what every rank counted, where each has its part of the weights.
 
     Raises:
         ConfigError: most weights would not change.
@@ -29,6 +34,8 @@ def require_step(weights: Sequence[torch.Tensor], learning_rate: float) -> None:
         before += weight.numel()
         seen[weight.dtype] += some.numel()
         stuck[weight.dtype] += int((some + learning_rate == some).sum())
+    everyones = gathered((seen, stuck))
+    seen, stuck = (sum((counts[which] for counts in everyones), Counter[torch.dtype]()) for which in (0, 1))
     moved = 1.0 - stuck.total() / max(1, seen.total())
     if learning_rate > 0.0 and moved < _LEAST:
         precision = max(stuck, key=lambda dtype: stuck[dtype])

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +26,18 @@ from ..metrics import combined
 from ..models.compiled import plain
 from ..packing import PackedBatch, Packer, Row, Scorer, rows_of, sampled_rows, score, without_faults
 from ..tree import RolloutTree
+from . import state
 from .adapters import adapter_state, inject, merged_state, without_adapters
 from .configuration import LearnerConfig
 from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged
 from .step_size import require_step
+from .weights import Described, WeightSource
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TorchLearner:
@@ -69,7 +74,7 @@ class TorchLearner:
         self.config, self.temperature, self.device, self.seed = config, temperature, torch.device(device), seed
         config.require_device(self.device)
         config.schedule.require_end()
-        self.model = plain(model).to(self.device).eval()  # no dropout: log-probabilities must be the sampler's
+        self.model = self._on_device(plain(model)).eval()  # no dropout: log-probabilities must be the sampler's
         if config.attention != "as-loaded":
             set_attention(self.model, config.attention)
         self._keeps_reference = reference
@@ -79,10 +84,13 @@ class TorchLearner:
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
         self.value_head = value_head(self.model) if values else None
-        self._scorer = Scorer(self.model, self.value_head)
-        self._packer = Packer(self.model, config.micro_batch_tokens, packing=config.packing)
+        self._scorer = self._made_to_run(Scorer(self.model, self.value_head))
+        self._reference_scorer = None if self.reference is None else self._made_to_run(Scorer(self.reference))
+        self._packer = Packer(
+            self.model, config.micro_batch_tokens, packing=config.packing, scorer=self._scorer, agreed=self._agreed
+        )
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        require_step(self._trained, config.learning_rate)
+        self._require_step()
         self._trained += list(self.value_head.parameters()) if self.value_head is not None else []
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=config.learning_rate, weight_decay=config.weight_decay, eps=config.adam_epsilon
@@ -111,7 +119,7 @@ class TorchLearner:
         rows = sampled_rows(trees)
         reference = values = None
         if "reference" in needs:
-            with self._reference_scorer() as scorer:
+            with self._as_reference() as scorer:
                 reference = self._on_rows(trees, rows, "logp_BT", scorer)
         if "values" in needs:
             values = self._on_rows(trees, rows, "value_BT", self._scorer)
@@ -126,9 +134,10 @@ class TorchLearner:
         return self._packer.why_flat(length)
 
     @contextmanager
-    def _reference_scorer(self) -> Iterator[Scorer]:
-        if self.reference is not None:
-            yield Scorer(self.reference, at_once=self._scorer.at_once)
+    def _as_reference(self) -> Iterator[Scorer]:
+        if self._reference_scorer is not None:
+            self._reference_scorer.at_once = self._scorer.at_once
+            yield self._reference_scorer
         else:
             with without_adapters(self.model):
                 yield self._scorer
@@ -138,14 +147,15 @@ class TorchLearner:
         self, trees: Sequence[RolloutTree], rows: Sequence[Row], field: Literal["logp_BT", "value_BT"], scorer: Scorer
     ) -> list[Array]:
         """Returns one of a model's numbers for the tokens that count in every row, each [T]."""
-        found: list[Array] = [np.zeros(len(row.tokens)) for row in rows]
+        found: dict[int, Array] = {}
         values = field == "value_BT"
-        for batch, numbers in self._packer.batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
+        for batch, numbers in self._micro_batches(trees, rows, [i for i, row in enumerate(rows) if row.weight[1:].any()]):
             with self._precision():
                 scored = score(scorer, batch, batch.paths.weight_BT > 0, self.temperature, values=values)
             for line, i in zip(getattr(scored, field).double().cpu().numpy(), numbers, strict=True):
                 found[i] = line[: len(rows[i].tokens)]
-        return found
+        everywhere = {i: line for share in self._gathered(found) for i, line in share.items()}
+        return [everywhere[i] if i in everywhere else np.zeros(len(row.tokens)) for i, row in enumerate(rows)]
 
     # --- the update -------------------------------------------------------------------------------------------
 
@@ -192,14 +202,15 @@ class TorchLearner:
         useful = [i for i in mine if (rows[i].weight[1:] * (always or _teaches(rows[i]))).any()]
         weight = sum(float(rows[i].weight[1:].sum()) for i in useful)
         mismatch = Mismatch("token" if self.config.importance == "none" else self.config.importance)
-        totals: dict[str, float] = {}
-        computed = 0
+        own: dict[str, float] = {}
+        tokens = 0
         self.optimizer.zero_grad(set_to_none=True)
-        for batch, numbers in self._packer.batches(trees, rows, useful):
-            computed += batch.computed_tokens
+        for batch, numbers in self._micro_batches(trees, rows, useful):
+            tokens += batch.computed_tokens
             scale_B = torch.tensor([scale[i] for i in numbers], dtype=batch.paths.weight_BT.dtype, device=self.device)
             for name, value in self._backward(batch, scale_B, weight, loss, mismatch).items():
-                totals[name] = totals.get(name, 0.0) + value
+                own[name] = own.get(name, 0.0) + value
+        totals, computed, mismatch = _joined(self._gathered((own, tokens, mismatch)))
         return {
             **totals,
             **mismatch.metrics(),
@@ -248,7 +259,7 @@ class TorchLearner:
             rate = self.config.learning_rate * self.config.schedule(self._updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))
+        norm = self._clipped()
         if math.isfinite(norm):
             self.optimizer.step()
             self._updates, self._bad = self._updates + 1, 0
@@ -267,31 +278,111 @@ class TorchLearner:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
+    # --- where the model lies on several ranks, these do something else ---------------------------------------
+
+    def _on_device(self, model: Any) -> Any:
+        """Returns a model where it is trained."""
+        return model.to(self.device)
+
+    def _made_to_run(self, scorer: Scorer) -> Scorer:
+        """Returns a scorer whose parameters are the ones to train."""
+        return scorer
+
+    def _require_step(self) -> None:
+        """Refuses a learning rate that is too small for the precision of the trained parameters."""
+        require_step(self._trained, self.config.learning_rate)
+
+    def _micro_batches(
+        self, trees: Sequence[RolloutTree], rows: Sequence[Row], wanted: Sequence[int]
+    ) -> Iterator[tuple[PackedBatch, list[int]]]:
+        """Yields the micro-batches to compute here; see `Packer.batches`."""
+        return self._packer.batches(trees, rows, wanted)
+
+    def _gathered(self, found: T) -> list[T]:
+        """Returns what every rank found, this one's own included."""
+        return [found]
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """Returns the first reason that any rank found."""
+        return next((one for one in self._gathered(reason) if one is not None), None)
+
+    def _clipped(self) -> float:
+        """Clips the gradient, and returns its norm before that."""
+        return float(torch.nn.utils.clip_grad_norm_(self._trained, self.config.gradient_clip))
+
     # --- what is kept -----------------------------------------------------------------------------------------
 
-    def weights(self) -> Mapping[str, Any]:
-        """Returns the model's state dict, adapters merged into it; see `trainer.Learner.weights`."""
-        return merged_state(self.model) if self.config.lora is not None else self.model.state_dict()
+    def weights(self) -> WeightSource:
+        """Returns the model's weights, adapters merged into them; see `trainer.Learner.weights`."""
+        return merged_state(self.model)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all but the weights, which are saved as a model folder; adapters are included."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "reference": self.reference.state_dict() if self.reference is not None else None,
-            "value_head": self.value_head.state_dict() if self.value_head is not None else None,
-            "adapters": adapter_state(self.model),
-            "counts": [self._updates, self._batches, self._bad],
+    def save(self, folder: Path) -> None:
+        """Writes all but the weights, which are saved as a model folder; adapters are included."""
+        name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        moments = {
+            f"optimizer {name_of[parameter]} {field}": value
+            for parameter, fields in self.optimizer.state.items()
+            for field, value in fields.items()
         }
+        state.write(folder, self._kept() | moments)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote, on any number of ranks, or an earlier version in a file beside it.
+
+        Raises:
+            ConfigError: it is the state of another kind of learner.
+        """
+        if (older := folder.with_suffix(".pt")).is_file():
+            self._load_older(torch.load(older, weights_only=True))
+            return
+        kept, stored = self._kept(), state.describe(folder)
+        moments: list[dict[str, torch.Tensor]] = []
+        name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
+        for parameter in self._trained:
+            own = {name: it for name, it in stored.items() if name.startswith(f"optimizer {name_of[parameter]} ")}
+            moments.append({name: _blank(it, parameter) for name, it in own.items()})
+        state.read(folder, {**kept, **{name: it for fields in moments for name, it in fields.items()}})
+        self._updates, self._batches, self._bad = kept["counts"].tolist()
+        by_number = {i: {name.split()[-1]: it for name, it in fields.items()} for i, fields in enumerate(moments) if fields}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": by_number})
+
+    def _kept(self) -> dict[str, torch.Tensor]:
+        """Returns what is kept besides the optimizer's state: counts, and the tensors themselves of everything else."""
+        groups = {
+            "reference": self.reference.state_dict() if self.reference is not None else {},
+            "value_head": self.value_head.state_dict() if self.value_head is not None else {},
+            "adapters": adapter_state(self.model),
+        }
+        named = {f"{group} {name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+        return {"counts": torch.tensor([self._updates, self._batches, self._bad])} | named
+
+    def _load_older(self, found: Mapping[str, Any]) -> None:
+        """Restores what earlier versions stored in one file."""
+        self.optimizer.load_state_dict(found["optimizer"])
         if self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+            self.reference.load_state_dict(found["reference"])
         if self.value_head is not None:
-            self.value_head.load_state_dict(state["value_head"])
-        self.model.load_state_dict(state["adapters"], strict=False)
-        self._updates, self._batches, self._bad = state["counts"]
+            self.value_head.load_state_dict(found["value_head"])
+        self.model.load_state_dict(found["adapters"], strict=False)
+        self._updates, self._batches, self._bad = found["counts"]
+
+
+def _blank(described: Described, parameter: torch.Tensor) -> torch.Tensor:
+    """Returns room for a number or for a tensor that belongs to a parameter, and lies where that one does."""
+    if described.shape == tuple(parameter.shape):
+        return torch.zeros_like(parameter, dtype=described.dtype, requires_grad=False)
+    return torch.zeros(described.shape, dtype=described.dtype)
+
+
+def _joined(shares: Sequence[tuple[dict[str, float], int, Mismatch]]) -> tuple[dict[str, float], int, Mismatch]:
+    """Returns totals, computed tokens and mismatch of the whole batch."""
+    totals: dict[str, float] = {}
+    whole = Mismatch(shares[0][2].level)
+    for own, _, mismatch in shares:
+        for name, value in own.items():
+            totals[name] = totals.get(name, 0.0) + value
+        whole.join(mismatch)
+    return totals, sum(tokens for _, tokens, _ in shares), whole
 
 
 def _teaches(row: Row) -> Array | bool:

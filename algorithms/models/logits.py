@@ -51,7 +51,7 @@ def has_plain_head(model: Any) -> bool:
     training = model.training
     model.eval()
     ids = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
-    with usual_attention(model):
+    with usual_attention(model), torch.autocast(model.device.type, enabled=False):
         full = model(input_ids=ids, use_cache=False).logits.float()
         short = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
     model.train(training)

@@ -1,7 +1,7 @@
 """Packed rows as a batch for the model: ids, positions, and a mask in which each token sees its own path."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,22 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
         tree = {"position_ids": position, "attention_mask": mask}
     on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
     return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
+
+
+def without_paths(rows: Sequence[Row], like: int, model: Any, device: torch.device) -> PackedBatch:
+    """Returns a batch of two tokens on which nothing is scored, so its gradient is 0; B is 0.
+
+    Args:
+        rows: every path of the batch of trees.
+        like: index of one that has two tokens or more; the paths of the result hold the same kinds of numbers as it does.
+        model: determines the form of the mask.
+        device: where to put the tensors.
+    """
+    two = np.arange(2)
+    batch = lay_out([PackedRow(rows[like].tokens[:2], two, np.full(2, 2), (like,), (two,))], rows, model, device)
+    given = {field.name: getattr(batch.paths, field.name) for field in fields(FlatBatch)}
+    paths: Any = {name: None if one is None else one[:0] for name, one in given.items()}
+    return replace(batch, index_BT=batch.index_BT[:0], paths=FlatBatch(**paths), computed_tokens=0)
 
 
 def visible(end_RN: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,14 @@ class Scorer(torch.nn.Module):
     def __init__(self, model: Any, value_head: torch.nn.Module | None = None, at_once: int = AT_ONCE) -> None:
         super().__init__()
         self.model, self.value_head, self.at_once = model, value_head, at_once
-        self._plain = has_plain_head(model)
+        self._head_is_plain: bool | None = None
+
+    @property
+    def _plain(self) -> bool:
+        """Found out at the first use: a sharded model has its weights only while it runs."""
+        if self._head_is_plain is None:
+            self._head_is_plain = has_plain_head(self.model)
+        return self._head_is_plain
 
     def forward(
         self, where: Place, target_U: torch.Tensor, temperature: float, *, entropies: bool, values: bool, **inputs: Any

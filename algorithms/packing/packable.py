@@ -23,7 +23,7 @@ _PASSES = 24
 """Forward passes over a path's length that a comparison amounts to."""
 
 
-def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
+def why_not_packable(model: Any, length: int = _LENGTH, scorer: Scorer | None = None) -> str | None:
     """Returns why a model cannot be trained on packed trees, or None if it can.
 
     In a model whose layers keep a state, a token sees more than its ancestors. What the configuration does not tell is found
@@ -33,7 +33,9 @@ def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
     Args:
         model: a causal language model of `transformers`.
         length: tokens of the longest path for which the answer must hold.
+        scorer: of the model, where it can only be run through this one; by default it is run as it is.
     """
+    scorer = scorer or Scorer(model)
     config = model.config.get_text_config()
     try:
         reaches(config)
@@ -44,9 +46,9 @@ def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
         return f"its attention is {implementation!r}, which cannot take a tree's mask; load it with sdpa"
     few = max(_LENGTH, own.affordable(model, _PASSES))
     for longest, leaves in [(_LENGTH, 8), *([(length, 8 if length <= few else 2)] if length > _LENGTH else [])]:
-        explained = ROOM * rounding(model, min(longest, few))
+        explained = ROOM * rounding(model, min(longest, few), scorer)
         try:
-            apart = difference(model, longest, leaves)
+            apart = difference(model, longest, leaves, scorer)
         except Exception as error:  # noqa: BLE001  # anything the model's own code raises: it does not take such masks
             return f"{config.model_type} cannot take a tree's mask ({type(error).__name__}: {error})"
         if not apart <= explained:
@@ -57,24 +59,24 @@ def why_not_packable(model: Any, length: int = _LENGTH) -> str | None:
     return None
 
 
-def difference(model: Any, length: int = _LENGTH, leaves: int = 8) -> float:
+def difference(model: Any, length: int = _LENGTH, leaves: int = 8, scorer: Scorer | None = None) -> float:
     """Returns how far the log-probabilities of a packed tree are from those of its flat rows, root mean square, nats."""
-    packed, flat = (_scored(model, length, leaves, packed=packed) for packed in (True, False))
+    packed, flat = (_scored(model, length, leaves, packed=packed, scorer=scorer) for packed in (True, False))
     return float((packed - flat).square().mean().sqrt())
 
 
-def rounding(model: Any, length: int = _LENGTH) -> float:
+def rounding(model: Any, length: int = _LENGTH, scorer: Scorer | None = None) -> float:
     """Returns how far the log-probabilities of flat rows move when every layer is rounded once more, root mean square, nats.
 
     Scoring rows one by one would not show it: many kernels give them the same bits as in a batch.
     """
-    exact = _scored(model, length, 8, packed=False)
+    exact = _scored(model, length, 8, packed=False, scorer=scorer)
     with own.rounded_once_more(model, own.eps(model.dtype, model.device)):
-        return float((_scored(model, length, 8, packed=False) - exact).square().mean().sqrt())
+        return float((_scored(model, length, 8, packed=False, scorer=scorer) - exact).square().mean().sqrt())
 
 
 @torch.no_grad()
-def _scored(model: Any, length: int, count: int, *, packed: bool) -> torch.Tensor:
+def _scored(model: Any, length: int, count: int, *, packed: bool, scorer: Scorer | None = None) -> torch.Tensor:
     """Returns the log-probabilities of a tree's paths, [B, T]."""
     tree = _tree(int(model.config.get_text_config().vocab_size), length, count)
     leaves = range(len(tree.leaves()))
@@ -82,7 +84,7 @@ def _scored(model: Any, length: int, count: int, *, packed: bool) -> torch.Tenso
     rows = rows_of([tree], Credit((blank,), (sampled_weights(tree),)))
     split = [leaves] if packed else [[leaf] for leaf in leaves]
     batch = lay_out([pack(tree, some) for some in split], rows, model, model.device)
-    return score(Scorer(model), batch, batch.paths.weight_BT > 0, 1.0).logp_BT
+    return score(scorer or Scorer(model), batch, batch.paths.weight_BT > 0, 1.0).logp_BT
 
 
 def _tree(vocabulary_size: int, length: int, count: int) -> RolloutTree:

@@ -1,6 +1,7 @@
 """Tiny random models and a tokenizer, made on the spot."""
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from algorithms.learner.state import describe, read
 
 
 def byte_tokenizer(*, bos: bool = False, chat: bool = False) -> PreTrainedTokenizerFast:
@@ -102,6 +105,13 @@ def _in_float64(model: Any) -> Any:
         elif type(module).__name__.endswith("RotaryEmbedding"):
             model.set_submodule(name, _Rotary(module))
     return model
+
+
+def stored_state(folder: Path) -> dict[str, torch.Tensor]:
+    """Returns all that a learner saved."""
+    found = {name: torch.zeros(it.shape, dtype=it.dtype) for name, it in describe(folder).items()}
+    read(folder, found)
+    return found
 
 
 def some_slow(names: Iterable[str], usual: Collection[str]) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from model_toys import some_slow
 from test_cli_train import arguments, assert_equal_runs, logged, said, started, weights
 from tracker_toys import planted
@@ -232,13 +233,20 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "gone": lambda file: file.unlink(),
     "overwritten": lambda file: file.write_bytes(bytes(reversed(file.read_bytes()))),
 }
-FILES = ["policy/model.safetensors", "policy/config.json", "learner.pt", "state.json", "manifest.json"]
+FILES = [
+    "policy/model.safetensors",
+    "policy/config.json",
+    "learner/__0_0.distcp",
+    "learner/.metadata",
+    "state.json",
+    "manifest.json",
+]
 
 
 DAMAGED = [f"{file} {damage}" for file, damage in [*((f, "cut") for f in FILES), *zip(FILES, DAMAGE, strict=False)]]
 
 
-@pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {"learner.pt cut"}))
+@pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {"learner/__0_0.distcp cut"}))
 def test_a_damaged_newest_checkpoint_is_passed_over(damaged, finished, tmp_path, capsys):
     file, damage = damaged.split()
     run = tmp_path / "run"
@@ -256,11 +264,11 @@ def test_if_all_checkpoints_are_damaged_each_is_named(finished, tmp_path, capsys
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     for number in (2, 3):
-        DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / "learner.pt")
+        DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / "learner" / "__0_0.distcp")
     assert main(["train", "--resume", str(run)]) == 2
     told = said(capsys)
     assert "No checkpoint of" in told
-    assert "step-000003: learner.pt is not what was written; step-000002: learner.pt" in told
+    assert "step-000003: learner/__0_0.distcp is not what was written; step-000002: learner/__0_0.distcp" in told
 
 
 def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(finished, tmp_path):
@@ -268,6 +276,8 @@ def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(finished, tm
     shutil.copytree(finished, run, symlinks=True)
     for manifest in run.glob("checkpoints/*/manifest.json"):
         manifest.unlink()
+        shutil.rmtree(manifest.with_name("learner"))
+        torch.save({"counts": [1, 1, 0]}, manifest.with_name("learner.pt"))
     assert latest(run).step == STEPS
     DAMAGE["cut"](run / "checkpoints" / "step-000003" / "learner.pt")
     assert latest(run).step == 2

@@ -15,8 +15,7 @@ from model_toys import some_slow
 from test_cli_durable import STEPS, disturbed, resumes_as
 from test_cli_train import arguments, assert_equal_runs, said
 
-from algorithms import checkpoint
-from algorithms.checkpoint import latest
+from algorithms.checkpoint import latest, saving
 from algorithms.cli import main, train
 from algorithms.cli.config import TrainConfig
 from algorithms.learner import TorchLearner
@@ -61,15 +60,15 @@ def hangs_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> list[float]:
 
 @pytest.mark.parametrize("at", some_slow([1, STEPS], {STEPS}))
 def test_a_signal_while_it_saves_lets_it_finish_that(at, finished, tiny_policy, tmp_path, monkeypatch, capsys):
-    run, state = tmp_path / "run", TorchLearner.state_dict
+    run, save = tmp_path / "run", TorchLearner.save
 
-    def pestered(self: TorchLearner) -> Any:
+    def pestered(self: TorchLearner, folder: Path) -> None:
         if self.place[1] == at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return state(self)
+        save(self, folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TorchLearner, "state_dict", pestered)
+        patched.setattr(TorchLearner, "save", pestered)
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 143
     assert "Saved. Continue with" in said(capsys)
     assert latest(run).step == at
@@ -181,7 +180,7 @@ def test_a_file_is_cut_back_without_room_for_a_copy(tmp_path):
 def test_a_fresh_run_leaves_the_checkpoints_of_another_alone(finished, tiny_policy, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
-    (run / "checkpoints" / "step-000003" / "learner.pt").write_bytes(b"")
+    (run / "checkpoints" / "step-000003" / "learner" / ".metadata").write_bytes(b"")
     before = sorted(run.rglob("*"))
     assert main(arguments(tiny_policy, run)) == 2
     assert sorted(run.rglob("*")) == before
@@ -194,7 +193,7 @@ def test_a_disk_that_does_not_answer_is_no_damage(finished, tmp_path, monkeypatc
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "checksums", stale)
+        patched.setattr(saving, "checksums", stale)
         with pytest.raises(OSError, match="Stale"):
             latest(run)
     assert latest(run).step == STEPS

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_once import made_once
+from model_toys import stored_state
 from test_cli_train import exit_status, said, weights
 
 from algorithms.cli import main, sft
@@ -51,8 +53,9 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def assert_equal_runs(left: Path, right: Path, steps: int = 8) -> None:
     for name in ("policy/model.safetensors", "policy/embedded.json", "metrics.jsonl", "summary.json", "demonstrations.npz"):
         assert (left / name).read_bytes() == (right / name).read_bytes(), name
-    learner = f"checkpoints/step-{steps:06d}/learner.pt"
-    assert (left / learner).read_bytes() == (right / learner).read_bytes()
+    one, other = (stored_state(run / f"checkpoints/step-{steps:06d}/learner") for run in (left, right))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 # --- what it leaves behind ---------------------------------------------------------------------------------------------

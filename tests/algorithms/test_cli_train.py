@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_toys import stored_state
 
 from algorithms.checkpoint import latest
 from algorithms.cli import main, train
@@ -224,9 +225,7 @@ def assert_equal_runs(left: Path, right: Path) -> None:
     assert (left / "trees.jsonl.zst").read_bytes() == (right / "trees.jsonl.zst").read_bytes()
     assert logged(left) == logged(right)
     assert same(weights(left), weights(right))
-    states = [latest(run).learner_state()["optimizer"]["state"] for run in (left, right)]
-    assert states[0].keys() == states[1].keys()
-    assert all(same(states[0][key], states[1][key]) for key in states[0])
+    assert same(*(stored_state(latest(run).learner) for run in (left, right)))
     assert {k: v for k, v in summary(left).items() if k != "seconds"} == {
         k: v for k, v in summary(right).items() if k != "seconds"
     }

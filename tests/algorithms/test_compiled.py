@@ -82,7 +82,7 @@ def test_a_compiled_model_is_trained_under_its_own_names(way: Callable[[Any], An
     for model in (tiny_model(vocabulary=64), way(tiny_model(vocabulary=64))):
         learner = TorchLearner(model, LearnerConfig(learning_rate=1e-2), reference=True)
         learner.update(trees, SoftAttribution()(trees, Scores()), Scores(), ClipLoss(), "token")
-        states.append((learner.weights(), learner.state_dict()["reference"]))
+        states.append((learner.weights(), learner.reference.state_dict()))
     for one, other in zip(*states, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -317,7 +318,8 @@ def test_training_needs_a_temperature() -> None:
         learner(temperature=0.0)
 
 
-def test_state_goes_on_exactly(trees: list[RolloutTree]) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_state_goes_on_exactly(older: bool, trees: list[RolloutTree], tmp_path: Path) -> None:
     credit = SoftAttribution()(trees, Scores())
     through = learner()
     for _ in range(4):
@@ -327,7 +329,13 @@ def test_state_goes_on_exactly(trees: list[RolloutTree]) -> None:
         first.update(trees, credit, Scores(), ClipLoss(), "token")
     second = learner()
     second.model.load_state_dict(first.weights())
-    second.load_state_dict(first.state_dict())
+    if older:  # as it once was saved
+        counts = [first._updates, first._batches, first._bad]
+        state = {"reference": None, "value_head": None, "adapters": {}, "optimizer": first.optimizer.state_dict()}
+        torch.save(state | {"counts": counts}, tmp_path / "learner.pt")
+    else:
+        first.save(tmp_path / "learner")
+    second.load(tmp_path / "learner")
     for _ in range(2):
         second.update(trees, credit, Scores(), ClipLoss(), "token")
     assert torch.equal(parameters(second.model), parameters(through.model))

@@ -336,7 +336,7 @@ def test_what_the_mask_cannot_say_is_recognised() -> None:
 
 def test_the_model_is_checked_once_and_only_if_something_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("algorithms.packing.packer.why_not_packable", lambda model, length: asked.append(length))
+    monkeypatch.setattr("algorithms.packing.packer.why_not_packable", lambda model, length, scorer: asked.append(length))
     packer = Packer(tiny_model(vocabulary=64), 10**6, cost=Cost())
     alone = random_tree(1, nodes=1)
     packer._plan([alone], [0])

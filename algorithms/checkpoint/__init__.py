@@ -1,0 +1,29 @@
+"""Checkpoints: written aside, then renamed, so that a killed run always finds a whole one; damaged ones are skipped.
+
+run/checkpoints/step-000040/policy/        an ordinary Hugging Face folder
+run/checkpoints/step-000040/learner/       optimizer, in parts that any number of ranks can read
+run/checkpoints/step-000040/state.json     how far the run is
+run/checkpoints/step-000040/manifest.json  sizes and checksums of all these
+run/policy -> checkpoints/step-000040/policy
+run/best -> checkpoints/best-000030        the best policy so far as another such folder, with best.json
+"""
+
+from .best import BEST, Best, best, save_best
+from .found import Checkpoint, latest, newest_step
+from .saving import save, save_together
+from .writing import Unsaved, no_room, save_policy
+
+__all__ = [
+    "BEST",
+    "Best",
+    "Checkpoint",
+    "Unsaved",
+    "best",
+    "latest",
+    "newest_step",
+    "no_room",
+    "save",
+    "save_best",
+    "save_policy",
+    "save_together",
+]

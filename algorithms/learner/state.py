@@ -1,0 +1,62 @@
+"""A learner's state on disk: tensors by name, which any number of ranks write together and any other number reads again."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arpo_envs import ConfigError
+
+from .weights import Described
+
+
+def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes tensors; where they lie on several ranks, each writes its own part.
+
+    Args:
+        folder: to write to; made if it is missing.
+        tensors: by name, the same names on every rank.
+    """
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    with _one_rank_is_no_mistake():
+        save(dict(tensors), checkpoint_id=folder)
+
+
+def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Reads tensors in place; each rank reads its own part.
+
+    Args:
+        folder: from `write`.
+        tensors: by name, in the shapes of `describe`.
+
+    Raises:
+        ConfigError: some of them are not there, or have another shape.
+    """
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    stored = describe(folder)
+    wrong = [name for name, it in tensors.items() if name not in stored or stored[name].shape != tuple(it.shape)]
+    if wrong:
+        what = "has another shape" if wrong[0] in stored else "is missing"
+        raise ConfigError(f"{folder} is not the state of such a learner: {wrong[0]} {what}. Was it built like this one?")
+    with _one_rank_is_no_mistake():
+        load(dict(tensors), checkpoint_id=folder)
+
+
+def describe(folder: Path) -> dict[str, Described]:
+    """Returns what was written, without reading it."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+    found: Mapping[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
+    return {name: Described(tuple(it.size), it.properties.dtype) for name, it in found.items()}
+
+
+@contextmanager
+def _one_rank_is_no_mistake() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is (disabled, )?unavailable or uninitialized, assuming the intent")
+        yield

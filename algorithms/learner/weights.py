@@ -1,0 +1,123 @@
+"""A model's weights on their way to a policy: one whole tensor at a time, however many ranks hold parts of it."""
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+
+class Described(NamedTuple):
+    """What is known of a weight before it is there.
+
+    Args:
+        shape: of the whole.
+        dtype: of its numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """How much room it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class WeightSource(Mapping[str, torch.Tensor]):
+    """A state dict of a `transformers` model whose tensors are put together when they are asked for, and not kept.
+
+    Where a model lies on several ranks, all of them have to ask, in the same order: each then gets the whole tensor.
+
+    Args:
+        tensors: by name, or each rank's part of them.
+        deltas: what has to be added to some of them, by name: adapters.
+        tied: names of those that are there under another name as well, which a file leaves out.
+
+    >>> source = WeightSource({"weight": torch.ones(2)}, {"weight": lambda: torch.tensor([1.0, 2.0])})
+    >>> source.metadata()
+    {'weight': Described(shape=(2,), dtype=torch.float32)}
+    >>> list(source.items())
+    [('weight', tensor([2., 3.]))]
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        deltas: Mapping[str, Callable[[], torch.Tensor]] | None = None,
+        tied: Collection[str] = (),
+    ) -> None:
+        self._tensors, self._deltas, self.tied = tensors, deltas or {}, frozenset(tied)
+
+    def metadata(self) -> dict[str, Described]:
+        """Returns shape and precision of each weight, in the order of iteration; nothing is computed for it."""
+        return {name: Described(tuple(tensor.shape), tensor.dtype) for name, tensor in self._tensors.items()}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Returns a weight, whole."""
+        tensor: Any = self._tensors[name]
+        if name in self._deltas:
+            with torch.no_grad():
+                tensor = tensor + self._deltas[name]().to(tensor.dtype)
+        whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        return whole
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names."""
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        """Returns how many weights there are."""
+        return len(self._tensors)
+
+
+def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, largest: int = 2**31) -> None:
+    """Writes weights as the safetensors of a Hugging Face folder, no more of them in memory than one file holds.
+
+    Args:
+        folder: exists.
+        source: of all weights. Where they lie on several ranks, each of these calls this function.
+        writes: whether this rank is the one that writes.
+        largest: bytes of a file, unless a single weight has more.
+
+    Raises:
+        SafetensorError: there is no room, or no permission; raised when all weights have been asked for.
+    """
+    parts = list(_parts(source, largest))
+    files = ["model.safetensors"]
+    if len(parts) > 1:
+        files = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
+    error: Exception | None = None
+    for file, names in zip(files, parts, strict=True):
+        tensors = {name: source[name].detach().cpu().contiguous() for name in names}
+        if writes and error is None:
+            try:
+                save_file(tensors, folder / file, metadata={"format": "pt"})
+            except Exception as trouble:  # noqa: BLE001  # the other ranks still wait for this one to ask for the rest
+                error = trouble
+    if error is not None:
+        raise error
+    if writes and len(parts) > 1:
+        described = source.metadata()
+        total = sum(described[name].bytes for names in parts for name in names)
+        places = {name: file for file, names in zip(files, parts, strict=True) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _parts(source: WeightSource, largest: int) -> Iterator[list[str]]:
+    """Yields the names of the weights that share a file."""
+    inside: list[str] = []
+    size = 0
+    for name, described in source.metadata().items():
+        if name in source.tied:
+            continue
+        if inside and size + described.bytes > largest:
+            yield inside
+            inside, size = [], 0
+        inside.append(name)
+        size += described.bytes
+    yield inside
