@@ -7,6 +7,7 @@ which any session can go on with `reset(handle=…)`, any number of times. Over 
 from functools import partial
 from typing import Any
 
+from fastapi import HTTPException
 from openenv.core import EnvClient
 from openenv.core.client_types import StepResult
 from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Observation, State, create_app
@@ -81,7 +82,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
     def step(self, action: ArpoAction, timeout_s: float | None = None, **_: Any) -> ArpoObservation:
         """Takes an action; the environment's own time limits hold."""
         if self._episode is None:
-            raise ConfigError("No episode has begun in this session: call reset first.")
+            raise HTTPException(409, "No episode has begun in this session: call reset first, over the same WebSocket.")
         if action.fork and action.text is not None:
             raise ConfigError("An action is a text or a fork: send two.")
         if action.fork:

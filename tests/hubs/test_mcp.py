@@ -204,6 +204,22 @@ def test_a_handle_outlives_its_connection_over_http():
         run(test)
 
 
+def test_garbage_over_http_is_refused_and_the_server_goes_on():
+    import httpx
+    from mcp import Client
+
+    async def test() -> None:
+        async with Client(f"http://{host}/mcp") as client:
+            await Player(client).call("reset", seed=SEED)
+
+    with served(make_server(MINI).streamable_http_app()) as host:
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        for content in (b"garbage", b"[]", b'{"jsonrpc": "2.0"}', b"\xff" * 10_000_000):
+            refused = httpx.post(f"http://{host}/mcp", content=content, headers=headers)
+            assert 400 <= refused.status_code < 500, content[:20]
+        run(test)
+
+
 def test_a_client_starts_it_as_a_command():
     from mcp import Client, StdioServerParameters
 

@@ -189,6 +189,14 @@ def test_a_fork_that_cannot_be_made_is_refused_and_the_session_goes_on():
         del gym.registry["Hubs/Secretive-v0"]
 
 
+def test_over_plain_http_there_is_nothing_to_fork(mini):
+    import httpx
+
+    refused = httpx.post(f"http://{mini}/step", json={"action": {"fork": True}})
+    assert refused.status_code == 409
+    assert "over the same WebSocket" in refused.text
+
+
 def test_tasks_are_offered_by_split_and_index(mini):
     import httpx
 
