@@ -93,6 +93,18 @@ def test_any_number_of_ranks_learns_what_one_does(ranks: int, tmp_path: Path) ->
     check_ranks(on_ranks(ranks, tmp_path / "ranks", "updates", cases), cases)
 
 
+@pytest.mark.slow
+def test_in_mixed_precision_ranks_differ_by_as_much_as_micro_batches(tmp_path: Path) -> None:
+    """Both add up the same gradients, rounded to bfloat16 in other groups."""
+    budgets = [1, 60, 120, 10**6]
+    cases = [Case(str(n), "float32", steps=1, config=(("autocast", "bfloat16"), ("micro_batch_tokens", n))) for n in budgets]
+    numbers = [compute(case, case.initial()) for case in cases]
+    spread = {name: max(float((one[name] - numbers[0][name]).abs().max()) for one in numbers) for name in numbers[0]}
+    least = {name: float(it.abs().max()) * torch.finfo(it.dtype).eps for name, it in numbers[0].items()}
+    for rank in on_ranks(2, tmp_path / "ranks", "updates", cases[1:2]):
+        check_equal(rank["60"], numbers[1], {name: max(spread[name], least[name]) for name in spread})
+
+
 # --- on the study's trees ------------------------------------------------------------------------------------------
 
 
@@ -254,6 +266,15 @@ def test_a_state_is_that_of_such_a_learner_or_refused(alone: Any, tmp_path: Path
     ShardedLearner(tiny_model(), mesh=alone).load(tmp_path / "learner")
     with pytest.raises(ConfigError, match=r"reference .* is missing"):
         ShardedLearner(tiny_model(), mesh=alone, reference=True).load(tmp_path / "learner")
+    adapted = TorchLearner(tiny_model(), LearnerConfig(lora=LoRA(2, 4)))
+    with torch.no_grad():
+        for weight in adapted._trained:
+            weight += 0.1
+    adapted.save(tmp_path / "adapters")
+    again = ShardedLearner(tiny_model(), LearnerConfig(lora=LoRA(2, 4)), mesh=alone)
+    again.load(tmp_path / "adapters")
+    sent = again.weights()
+    assert all(torch.equal(sent[name], it) for name, it in adapted.weights().items())
     torch.save({}, tmp_path / "learner.pt")
     with pytest.raises(ConfigError, match="Resume it on one rank"):
         ShardedLearner(tiny_model(), mesh=alone).load(tmp_path / "learner")
