@@ -8,7 +8,7 @@ run/policy -> checkpoints/step-000040/policy
 run/best -> checkpoints/best-000030        the best policy so far as another such folder, with best.json
 """
 
-from .best import BEST, Best, best, save_best
+from .best_policy import BEST, Best, best, save_best
 from .found import Checkpoint, latest, newest_step
 from .saving import save, save_together
 from .writing import Unsaved, no_room, save_policy

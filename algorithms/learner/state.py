@@ -1,4 +1,8 @@
-"""A learner's state on disk: tensors by name, which any number of ranks write together and any other number reads again."""
+"""A learner's state on disk: tensors by name, which any number of ranks write together and any other number reads again.
+
+They lie in safetensors files, one per rank, so that reading a stranger's state runs none of their code; PyTorch's other format
+for many ranks keeps its metadata as a pickle.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -7,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from arpo_envs import ConfigError
 
@@ -20,10 +25,11 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         folder: to write to; made if it is missing.
         tensors: by name, the same names on every rank.
     """
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
     with _one_rank_is_no_mistake():
-        save(dict(tensors), checkpoint_id=folder)
+        save(_apart(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
 def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -36,6 +42,7 @@ def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ConfigError: some of them are not there, or have another shape.
     """
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
     stored = describe(folder)
@@ -44,15 +51,25 @@ def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         what = "has another shape" if wrong[0] in stored else "is missing"
         raise ConfigError(f"{folder} is not the state of such a learner: {wrong[0]} {what}. Was it built like this one?")
     with _one_rank_is_no_mistake():
-        load(dict(tensors), checkpoint_id=folder)
+        load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)))
 
 
 def describe(folder: Path) -> dict[str, Described]:
     """Returns what was written, without reading it."""
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
-    found: Mapping[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
+    found: Mapping[str, Any] = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: Described(tuple(it.size), it.properties.dtype) for name, it in found.items()}
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns tensors none of which shares memory with another, as tied weights do and safetensors refuses."""
+    found, seen = {}, set()
+    for name, it in tensors.items():
+        place = (it.to_local() if isinstance(it, DTensor) else it).untyped_storage().data_ptr()
+        found[name] = it.clone() if place in seen else it
+        seen.add(place)
+    return found
 
 
 @contextmanager

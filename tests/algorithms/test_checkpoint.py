@@ -8,7 +8,7 @@ import pytest
 import torch
 from model_toys import stored_state
 
-from algorithms.checkpoint import Best, Checkpoint, best, latest, save, save_best, save_policy
+from algorithms.checkpoint import Best, Checkpoint, best, best_policy, latest, save, save_best, save_policy, saving
 from algorithms.learner import state
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
@@ -88,7 +88,7 @@ def test_a_step_can_be_saved_again(tmp_path):
 CRASHES = {
     "the weights": None,
     "the optimizer": (state, "write"),
-    "the state": (json, "dumps"),
+    "the state": (saving, "checksums"),
     "the rename": (os, "replace"),
     "the link": (Path, "symlink_to"),
 }
@@ -128,9 +128,10 @@ def test_a_crash_in_the_middle_leaves_the_best_policy_before_it(where, step, tmp
     def crash(*arguments: object, **options: object) -> None:
         raise OSError("killed")
 
+    crashes = CRASHES | {"the state": (best_policy, "asdict")}
     with monkeypatch.context() as patched:
-        if CRASHES[where] is not None:
-            patched.setattr(*CRASHES[where], crash)
+        if crashes[where] is not None:
+            patched.setattr(*crashes[where], crash)
         with pytest.raises(OSError, match=r"the best policy, that of step .*, could not be written"):
             kept_best(tmp_path, step, fails=where == "the weights")
     assert best(tmp_path) == Best(1, 0.5)

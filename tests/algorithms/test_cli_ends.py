@@ -15,7 +15,7 @@ from model_toys import some_slow
 from test_cli_durable import STEPS, disturbed, resumes_as
 from test_cli_train import arguments, assert_equal_runs, said
 
-from algorithms.checkpoint import latest, saving
+from algorithms.checkpoint import latest
 from algorithms.cli import main, train
 from algorithms.cli.config import TrainConfig
 from algorithms.learner import TorchLearner
@@ -193,7 +193,7 @@ def test_a_disk_that_does_not_answer_is_no_damage(finished, tmp_path, monkeypatc
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     with monkeypatch.context() as patched:
-        patched.setattr(saving, "checksums", stale)
+        patched.setattr(found, "checksums", stale)
         with pytest.raises(OSError, match="Stale"):
             latest(run)
     assert latest(run).step == STEPS
