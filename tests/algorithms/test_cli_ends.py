@@ -15,7 +15,7 @@ from model_toys import some_slow
 from test_cli_durable import STEPS, disturbed, resumes_as
 from test_cli_train import arguments, assert_equal_runs, said
 
-from algorithms.checkpoint import latest
+from algorithms.checkpoint import found, latest
 from algorithms.cli import main, train
 from algorithms.cli.config import TrainConfig
 from algorithms.learner import TorchLearner
