@@ -233,11 +233,11 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "gone": lambda file: file.unlink(),
     "overwritten": lambda file: file.write_bytes(bytes(reversed(file.read_bytes()))),
 }
+LEARNER = "learner/shard-00001-model-00001-of-00001.safetensors"
 FILES = [
     "policy/model.safetensors",
     "policy/config.json",
-    "learner/__0_0.distcp",
-    "learner/.metadata",
+    LEARNER,
     "state.json",
     "manifest.json",
 ]
@@ -246,7 +246,7 @@ FILES = [
 DAMAGED = [f"{file} {damage}" for file, damage in [*((f, "cut") for f in FILES), *zip(FILES, DAMAGE, strict=False)]]
 
 
-@pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {"learner/__0_0.distcp cut"}))
+@pytest.mark.parametrize("damaged", some_slow(dict.fromkeys(DAMAGED), {f"{LEARNER} cut"}))
 def test_a_damaged_newest_checkpoint_is_passed_over(damaged, finished, tmp_path, capsys):
     file, damage = damaged.split()
     run = tmp_path / "run"
@@ -264,11 +264,11 @@ def test_if_all_checkpoints_are_damaged_each_is_named(finished, tmp_path, capsys
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     for number in (2, 3):
-        DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / "learner" / "__0_0.distcp")
+        DAMAGE["cut"](run / "checkpoints" / f"step-{number:06d}" / LEARNER)
     assert main(["train", "--resume", str(run)]) == 2
     told = said(capsys)
     assert "No checkpoint of" in told
-    assert "step-000003: learner/__0_0.distcp is not what was written; step-000002: learner/__0_0.distcp" in told
+    assert f"step-000003: {LEARNER} is not what was written; step-000002: {LEARNER}" in told
 
 
 def test_a_checkpoint_without_a_manifest_is_taken_if_it_can_be_read(finished, tmp_path):
