@@ -89,7 +89,7 @@ def test_where_there_is_nothing_to_plot_it_says_so(trees, reason, tmp_path, caps
         ("--policy embedded --run .", "either --policy"),
         ("--run . --env ARPO/SearchMini-v0", "--env would have no effect"),
         ("--run . --engine vllm", "--engine would have no effect"),
-        ("--policy embedded --engine-args dtype=float32", "they belong to --engine vllm"),
+        ("--policy embedded --engine-args dtype=float32", "local does not take 'dtype'"),
         ("--policy embedded --policy-args word=y", "--policy-args would have no effect"),
         ("--policy embedded --model-folder x", "--model-folder would have no effect"),
         ("--run nowhere", "There is no file nowhere"),

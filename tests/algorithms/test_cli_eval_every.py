@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_toys import stored_state
 from page_toys import Document
 from test_checkpoint import Folder
 from test_cli_train import arguments, logged, said, same, summary, weights
@@ -63,8 +64,7 @@ def assert_trained_alike(left: Path, right: Path) -> None:
     assert (left / "trees.jsonl.zst").read_bytes() == (right / "trees.jsonl.zst").read_bytes()
     assert without("held_out/", logged(left)) == without("held_out/", logged(right))
     assert same(weights(left), weights(right))
-    states = [latest(run).learner_state()["optimizer"]["state"] for run in (left, right)]
-    assert all(same(states[0][key], states[1][key]) for key in states[0])
+    assert same(*(stored_state(latest(run).learner) for run in (left, right)))
 
 
 def test_training_is_bit_for_bit_the_same_with_evaluations_and_without(evaluated, finished):

@@ -3,10 +3,12 @@
 import gzip
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -207,10 +209,13 @@ def test_a_port_that_is_taken_is_told(run, capsys):
 
 def test_ctrl_c_ends_it_cleanly(run):
     code = f"import sys; from algorithms.cli import main; sys.exit(main(['view', {str(run)!r}, '--port', '0']))"
-    with subprocess.Popen([sys.executable, "-W", "error", "-u", "-c", code], stdout=-1, stderr=-1, text=True) as process:
+    # What runs in the background of a shell, as these tests may, has Ctrl-C ignored, and so have its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-W", "error", "-u", "-c", code]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, preexec_fn=heard) as process:
         url = re.search(r"http://\S+", process.stdout.readline())[0]
         assert httpx.get(f"{url}/index").status_code == 200
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
