@@ -1,5 +1,7 @@
 """What every HTTP server of this suite does alike: it listens or says why not, knows its own names, and is quiet."""
 
+import ipaddress
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,8 +42,19 @@ class Server(ThreadingHTTPServer):
         return f"http://{self.host}:{self.server_address[1]}"
 
     def is_for_us(self, host: str) -> bool:
-        """Whether a request's Host is one of this server's names: a web page must not reach it under a name of its own."""
-        return self.host not in LOCAL or host.rpartition(":")[0] in LOCAL or host in LOCAL
+        """Whether a request's Host is one of this server's names: a web page must not reach it under a name of its own.
+
+        A server that was asked to listen to other machines goes by any name.
+        """
+        if not ipaddress.ip_address(self.server_address[0]).is_loopback:
+            return True
+        names = (*LOCAL, self.host)
+        return host.rpartition(":")[0] in names or host in names
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of clients that hang up, as a browser does when a page is loaded again."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -27,7 +27,8 @@ class Prompted(Remembering[str, str], RecordConstructorArgs):
         shown: how many of them are shown at most; None for all.
 
     Raises:
-        ConfigError: there is no such prompt, or it is not about an environment with these tools and this dialect.
+        ConfigError: there is no such prompt, it is not about an environment with these tools and this dialect, an example is
+            empty, or `shown` is negative.
 
     >>> import gymnasium as gym
     >>> worked = ["Who?", "<search>Who</search>", "<result>A band</result>", "<answer>A band</answer>"]
@@ -51,6 +52,11 @@ class Prompted(Remembering[str, str], RecordConstructorArgs):
         Remembering.__init__(self, env)
         self._prompt, self._examples, self._shown = find_prompt(prompt), examples, shown
         self._question = ""
+        if shown is not None and shown < 0:
+            raise ConfigError(f"shown must not be negative, got {shown}.")
+        known = [worked for some in examples.values() for worked in some] if isinstance(examples, Mapping) else examples
+        if not all(known):
+            raise ConfigError("An example is empty: give its question, and then by turns what was written and what came back.")
         for member in [*members.MIXED.through(env).values()] or [env]:
             self._written(member)
 
@@ -65,7 +71,8 @@ class Prompted(Remembering[str, str], RecordConstructorArgs):
         known = self._examples
         if isinstance(known, Mapping):
             known = known.get(members.MEMBER.through(self.env) or "", ())
-        return tuple(worked for worked in known if worked[0] != self._question)[: self._shown]
+        # Wrappers may have told more after the question.
+        return tuple(worked for worked in known if not self._question.startswith(worked[0]))[: self._shown]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode."""

@@ -121,6 +121,8 @@ def test_the_server_refuses_other_names_routes_and_bodies_without_a_length(url: 
         for _ in range(3):  # one connection serves many requests
             connection.request("POST", "/retrieve", good)
             assert connection.getresponse().read().startswith(b'{"result"')
+        connection.request("POST", "/retrieve", headers={"Content-Length": "9" * 5000})
+        assert connection.getresponse().status == 413
     finally:
         connection.close()
 

@@ -1,11 +1,13 @@
 """`Prompted` changes what a policy is told, and nothing else; an example is never about the question that is asked."""
 
+from collections.abc import Callable
+
 import gymnasium as gym
 import pytest
 from toys import TownEnv
 
 from arpo_envs import ConfigError, clone, find_prompt, restore, snapshot
-from wrappers import Prompted, Transcript
+from wrappers import Prompted, ToolBudget, Transcript, TurnLimit
 
 WHERE = [[f"Where is {town}?", f"<answer>{land}</answer>"] for town, land in [("Bordeaux", "France"), ("Kyoto", "Japan")]]
 
@@ -43,6 +45,14 @@ def test_the_question_that_is_asked_is_never_an_example(task: str) -> None:
     before.close()
 
 
+@pytest.mark.parametrize("told_more", [lambda env: TurnLimit(env, 3), lambda env: ToolBudget(env, 2)])
+def test_nor_is_it_where_more_is_told_after_the_question(told_more: Callable[[gym.Env], gym.Env]) -> None:
+    env = Prompted(told_more(TownEnv()), examples=WHERE)
+    question, _ = env.reset(options={"task": "t0"})
+    assert question != WHERE[0][0]
+    assert [*env.examples] == WHERE[1:]
+
+
 def test_examples_of_a_mixture_are_those_of_the_episodes_environment() -> None:
     common = {"cities_per_country": 3}
     env = gym.make("ARPO/Mixture-v0", envs={"ARPO/Search-v0": 1, "ARPO/Browser-v0": 1}, **common)
@@ -77,6 +87,14 @@ def test_what_cannot_be_told_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="Mute has no dialect"):
         Prompted(Mute(), "paper")
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"), [({"examples": [[]]}, "An example is empty"), ({"shown": -1}, "shown must not be negative")]
+)
+def test_arguments_that_make_no_sense_are_refused(options: dict, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        Prompted(TownEnv(), **options)
 
 
 def test_the_prompts_are_public() -> None:

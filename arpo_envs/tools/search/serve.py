@@ -107,7 +107,7 @@ class _Handler(Handler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is needed.")
-        if int(length) > _MOST_BYTES:
+        if len(length) > len(str(_MOST_BYTES)) or int(length) > _MOST_BYTES:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {_MOST_BYTES >> 20} MB per request.")
         try:
             return json.loads(self.rfile.read(int(length)))
