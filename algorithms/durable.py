@@ -85,3 +85,19 @@ def _blocks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as opened:
         while block := opened.read(1 << 22):
             yield block
+
+
+@contextlib.contextmanager
+def as_it_was() -> Iterator[None]:
+    """Raises what happened where `torch.distributed.checkpoint` wraps it: its own exception is not even an `Exception`.
+
+    Raises:
+        BaseException: what the first rank raised that failed: a full disk, a signal.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        cause, _ = next(iter(error.failures.values()))
+        raise cause from error

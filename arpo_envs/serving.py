@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
 
         A server that was asked to listen to other machines goes by any name.
         """
-        if not ipaddress.ip_address(self.server_address[0]).is_loopback:
+        if not ipaddress.ip_address(str(self.server_address[0])).is_loopback:
             return True
         names = (*LOCAL, self.host)
         return host.rpartition(":")[0] in names or host in names

@@ -40,7 +40,8 @@ def written(run: Path, what: str, command: str, *, writes: bool = True) -> Itera
     try:
         if writes:
             home.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in home.glob(".*.tmp"):  # by a run that was killed, perhaps of an earlier version
+                shutil.rmtree(left, ignore_errors=True)
         yield temporary
     except Exception as error:
         if writes:

@@ -79,6 +79,8 @@ async def answering(
     """
     given = sizes(config, folder)
     make_env, tokenizer = tools.before(made, "evaluation"), load_tokenizer(folder)
+    renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
+    config.prompting.require_read(renderer.with_instructions)
     policy = config.source.make(
         folder=folder,
         tokenizer=tokenizer,
@@ -86,8 +88,6 @@ async def answering(
         device=config.device,
         training=False,
     )
-    renderer = renderer_for(folder, tokenizer, dialect_of(make_env), evaluating=True)
-    config.prompting.require_read(renderer.with_instructions)
     try:
         if (model := MODEL.of(policy)) is not None:
             await require_engine(policy, model)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -35,7 +36,8 @@ class Curves:
                     if not line.endswith(b"\n"):  # it is still being written
                         break
                     self._at += len(line)
-                    self.lines.append(json.loads(line))
+                    with suppress(ValueError):  # one that a full disk has cut off
+                        self.lines.append(json.loads(line))
         return is_same
 
 

@@ -18,6 +18,9 @@ from .attempts import Attempt
 Settings = Mapping[str, object]
 """What answers depend on, as plain JSON."""
 
+_OLDER: Settings = {"prompt": "ours", "examples": 0, "idle_turns": 0}
+"""What held for files of versions that did not write these settings."""
+
 
 @dataclass(frozen=True)
 class AttemptFile:
@@ -83,7 +86,8 @@ class AttemptFile:
         if not self.path.is_file():
             raise ConfigError(f"There is no file {self.path} to continue. Leave out --resume to begin it.")
         try:
-            before = json.loads(self.settings.read_text(encoding="utf-8"))
+            older = {name: value for name, value in _OLDER.items() if name in settings}
+            before: dict[str, object] = older | json.loads(self.settings.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.path} cannot be continued without {self.settings}, which cannot be read: {error}"

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from arpo_envs import ConfigError
 
+from ..durable import as_it_was
 from .weights import Described
 
 
@@ -24,11 +25,14 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     Args:
         folder: to write to; made if it is missing.
         tensors: by name, the same names on every rank.
+
+    Raises:
+        OSError: there is no room, or no permission; safetensors raises an error of its own.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    with _one_rank_is_no_mistake():
+    with _one_rank_is_no_mistake(), as_it_was():
         save(_apart(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
@@ -50,7 +54,7 @@ def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     if wrong:
         what = "has another shape" if wrong[0] in stored else "is missing"
         raise ConfigError(f"{folder} is not the state of such a learner: {wrong[0]} {what}. Was it built like this one?")
-    with _one_rank_is_no_mistake():
+    with _one_rank_is_no_mistake(), as_it_was():
         load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)))
 
 

@@ -8,6 +8,8 @@ import torch
 
 from arpo_envs import ConfigError
 
+from ..durable import as_it_was
+
 
 def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Returns the model of a Hugging Face folder without its weights, which take no memory; buffers are computed.
@@ -79,4 +81,5 @@ def load_into(scorer: Any, folder: Path, device: torch.device) -> None:
             f"{len(wrong)} of {len(weights)} weights of a {model.config.model_type} cannot be read from {folder}: {wrong[0]} "
             f"{what}. A folder whose names transformers translates has to be loaded whole, and saved with this version."
         )
-    load(weights, storage_reader=reader)
+    with as_it_was():
+        load(weights, storage_reader=reader)

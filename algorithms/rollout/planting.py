@@ -56,12 +56,11 @@ async def _open(growth: Growth) -> bool:
     growth.agent = str(members.AGENT.through(env))
     if (member := members.MEMBER.through(env)) is not None:
         growth.tree.meta["env"] = member
-    growth.tree.meta |= _provenance(env)
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)
-    growth.tree.meta |= spoken(env, run.renderer)
     try:
+        growth.tree.meta |= _provenance(env) | spoken(env, run.renderer)
         tokens = prompt(env, text, run.renderer)
     except Exception as error:  # noqa: BLE001  # on this text; others may work
         fault = Status.RENDERER_FAULT, error
@@ -174,7 +173,7 @@ def spoken(env: TextEnv, renderer: Renderer) -> dict[str, Any]:
     dialect = members.DIALECT.through(env)
     if dialect is None:
         return {}
-    found = {"dialect": dialect.name, "tools": [spec.function() for spec in members.TOOL_SPECS.through(env)]}
+    found = {"dialect": dialect.name, "tools": [spec.function() for spec in members.TOOL_SPECS.through(env) or ()]}
     if (calls := CALLS.of(renderer)) is not None:
         found["calls"] = calls.name
     if WITH_INSTRUCTIONS.of(renderer) and (instructions := str(members.INSTRUCTIONS.through(env) or "")):

@@ -217,6 +217,13 @@ def test_a_block_in_which_everything_failed_is_asked_again(whole: AttemptFile) -
     assert {one.question for one in file.resume(SETTINGS)} == {0, 1}
 
 
+def test_a_file_of_an_earlier_version_is_continued_as_it_was_made(whole: AttemptFile) -> None:
+    now = {**SETTINGS, "prompt": "ours", "examples": 0, "idle_turns": 0}
+    assert len(whole.resume(now)) == len(whole.resume(SETTINGS))
+    with pytest.raises(ConfigError, match=r"other settings: idle_turns \(was 0, is 3\)\."):
+        whole.resume({**now, "idle_turns": 3})
+
+
 def test_it_is_not_continued_with_other_settings(whole: AttemptFile) -> None:
     with pytest.raises(ConfigError, match=r"other settings: args \(was \['split=test'\], is None\), seed \(was 1, is 2\)\."):
         whole.resume({"seed": 2, "env": "toy"})

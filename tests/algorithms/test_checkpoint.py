@@ -2,13 +2,17 @@
 
 import json
 import os
+import resource
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
 from model_toys import stored_state
+from torch.distributed.checkpoint.api import CheckpointException
 
-from algorithms.checkpoint import Best, Checkpoint, best, best_policy, latest, save, save_best, save_policy, saving
+from algorithms.checkpoint import Best, Checkpoint, Unsaved, best, best_policy, latest, save, save_best, save_policy, saving
+from algorithms.durable import as_it_was
 from algorithms.learner import state
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
@@ -30,16 +34,17 @@ class Folder:
 class Learner:
     """Stands for a learner: has one tensor to save."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, moments: int) -> None:
+        self.step, self.moments = step, moments
 
     def save(self, folder: Path) -> None:
-        state.write(folder, {"moment": torch.full((2,), float(self.step))})
+        state.write(folder, {"moment": torch.full((self.moments,), float(self.step))})
 
 
 def saved(run: Path, step: int, **options) -> Checkpoint:
     model = Folder("model.txt", f"weights {step}", fails=options.pop("fails", False))
-    return save(run, step, model, Folder("tokenizer.txt"), Learner(step), {"seconds": step / 2}, **options)
+    learner = Learner(step, options.pop("moments", 2))
+    return save(run, step, model, Folder("tokenizer.txt"), learner, {"seconds": step / 2}, **options)
 
 
 def kept_best(run: Path, step: int, *, fails: bool = False) -> None:
@@ -175,3 +180,26 @@ def test_a_policy_is_read_in_float32_and_writes_back_the_same(tiny_policy, tmp_p
     again, _ = load_policy(tmp_path / "copy")
     assert all(torch.equal(left, right) for left, right in zip(model.parameters(), again.parameters(), strict=True))
     assert capfd.readouterr() == ("", ""), "no bars of other people"
+
+
+def test_a_disk_that_is_full_when_the_learner_is_written_is_told_and_nothing_is_left(tmp_path):
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, usual[1]))  # more than the policy takes, and less than the learner
+    try:
+        with pytest.raises(Unsaved, match="the checkpoint of step 1 could not be written"):
+            saved(tmp_path, 1, moments=10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_signal_while_the_learner_is_written_stays_a_signal():
+    with pytest.raises(KeyboardInterrupt), as_it_was():
+        raise CheckpointException("ranks", {0: (KeyboardInterrupt(), traceback.StackSummary())})
+
+
+def test_what_an_earlier_version_left_half_written_is_removed(tmp_path):
+    left = tmp_path / "checkpoints" / ".step-000007.tmp"
+    left.mkdir(parents=True)
+    saved(tmp_path, 8)
+    assert not left.exists()

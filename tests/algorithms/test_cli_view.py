@@ -115,6 +115,12 @@ def test_what_has_not_changed_is_not_sent_again_and_what_comes_is(run):
     assert more["selection"] == "5 trees"
 
 
+def test_a_line_that_a_full_disk_has_cut_off_hides_none_after_it(run):
+    (run / "metrics.jsonl").write_bytes(b'{"step": 0}\n\0\0\0{"ste\n\xff\n{"step": 1}\n')
+    with viewed(run) as server:
+        assert httpx.get(f"{server.url}/index").json()["metrics"] == [{"step": 0}, {"step": 1}]
+
+
 def test_a_run_that_begins_again_is_sent_whole(run):
     watched = Watched(run)
     watched.look(10.0)

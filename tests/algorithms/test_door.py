@@ -1,6 +1,7 @@
 """What enters a tree is a number: one bad reward, token or strategy is one failed leaf that says why."""
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -349,3 +350,21 @@ def test_a_replacement_that_fails_does_not_take_the_good_groups_with_it() -> Non
     (metrics,) = run(replace(some, make_env=lambda: Moody(CountTool())), 1)[1]
     assert metrics["trained_tokens"] > 0
     assert metrics["failed_leaves"] == 2.0
+
+
+def test_a_source_that_cannot_say_where_its_question_is_from_costs_that_prompt_alone() -> None:
+    asked = itertools.count()
+
+    class Unsure(CountEnv):
+        """Its source fails for every second question."""
+
+        def reset(self, **options: Any) -> Any:
+            def provenance(task: Any) -> dict[str, Any]:
+                return {} if next(asked) % 2 == 0 else {}["source"]
+
+            self.tasks.provenance = provenance
+            return super().reset(**options)
+
+    first, second = grow(env=lambda: Unsure(CountTool()), prompts=2)
+    assert set(statuses(first)) == {Status.ANSWERED}
+    assert set(statuses(second)) == {Status.RENDERER_FAULT}
