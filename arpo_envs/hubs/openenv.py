@@ -14,7 +14,7 @@ from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Obse
 
 from ..errors import ConfigError
 from ..forking import fork_level
-from .episode import Episode, Step, begin, maker
+from .episode import Episode, Step, begin, close_each, maker
 from .numbered import QUESTIONS, SPLITS, NumberedTasks, Splits
 from .sessions import Limits, Sessions
 
@@ -103,7 +103,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
     def close(self) -> None:
         """Frees the session's environment."""
         if self._episode is not None:
-            self._episode.close()
+            close_each([self._episode])
             self._episode = None
 
 

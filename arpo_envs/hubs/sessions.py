@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ArpoError, ConfigError
-from .episode import Episode, Step, begin
+from .episode import Episode, Step, begin, close_each
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ class Sessions:
                 for i in range(number):
                     copies.append(episode.clone(None if seed is None else seed + i))
             except BaseException:
-                for copy in copies:
-                    copy.close()
+                close_each(copies)
                 raise
             return self._hold(copies)
 
@@ -146,7 +145,7 @@ class Sessions:
         if held is None:
             raise self._unknown()
         with held.lock:
-            held.episode.close()
+            close_each([held.episode])
 
     def sweep(self) -> None:
         """Closes the sessions that have been idle for too long."""
@@ -156,7 +155,7 @@ class Sessions:
             late = [self._held.pop(name) for name in idle]
         for held in late:
             with held.lock:
-                held.episode.close()
+                close_each([held.episode])
 
     def require_memory(self) -> None:
         """Refuses what would take more memory, while the server takes more than it may.
@@ -173,7 +172,7 @@ class Sessions:
             self._over, held, self._held = True, self._held, {}
         for one in held.values():
             with one.lock:
-                one.episode.close()
+                close_each([one.episode])
 
     def _hold(self, episodes: list[Episode]) -> list[str]:
         handles = [secrets.token_urlsafe(18) for _ in episodes]
@@ -182,8 +181,7 @@ class Sessions:
                 held = (_Held(episode, self._clock()) for episode in episodes)
                 self._held.update(zip(handles, held, strict=True))
                 return handles
-        for episode in episodes:
-            episode.close()
+        close_each(episodes)
         raise ArpoError("The server is closing: it opens no more sessions.")
 
     @contextmanager
