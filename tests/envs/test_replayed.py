@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -68,6 +69,26 @@ def test_forks_are_rebuilt_when_they_are_stepped_and_steps_are_counted_apart() -
     assert (twin.executed_calls, twin.replayed_calls) == (2, 3)
     assert idle._env is None
     assert idle.last() == env.last()
+
+
+class Silent(Dice):
+    """Names a tool for throws only."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if action == "look":
+            return self.shown(), 0.0, False, False, {}
+        return super().step(action)
+
+
+def test_only_tool_calls_are_counted_executed_or_replayed() -> None:
+    env = begun(Silent, steps=1)
+    env.step("look")
+    env.step("throw")
+    twin = clone(env)
+    twin.step("look")
+    twin.step("throw")
+    assert (env.executed_calls, env.replayed_calls) == (2, 0)
+    assert (twin.executed_calls, twin.replayed_calls) == (1, 2)
 
 
 def test_counts_survive_a_restore() -> None:
