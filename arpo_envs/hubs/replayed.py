@@ -87,6 +87,7 @@ class Replayed(Adopted):
         super().__init__(make_env)
         self._moves: list[_Move] = []
         self._count = _Count()
+        self._closed = False
 
     @property
     def executed_calls(self) -> int:
@@ -103,9 +104,10 @@ class Replayed(Adopted):
         """The other environment, in the state of the episode, into which it is brought now if it is not yet.
 
         Raises:
+            ResetNeeded: this one was closed; nobody would close what is made now.
             NotRepeatable: a step did not give what it gave the first time.
         """
-        if self._env is None:
+        if self._env is None and not self._closed:
             env = self.make_env()
             try:
                 for number, move in enumerate(self._moves):
@@ -114,13 +116,13 @@ class Replayed(Adopted):
                 env.close()
                 raise
             self._env = env
-        return self._env
+        return super().live
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; without a seed, one is drawn, because the reset may have to be repeated."""
         super().reset(seed=seed)
         first = int(self.np_random.integers(2**31)) if seed is None else seed
-        self._moves, self._running = [], False
+        self._moves, self._running, self._closed = [], False, False
         (observation,), info = self._made(_Move("reset", first, copy.deepcopy(options)))
         self._running = True
         return self._returns(observation, info)
@@ -137,6 +139,11 @@ class Replayed(Adopted):
         self._running = not (terminated or truncated)
         observation, info = self._returns(observation, info)
         return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Ends the episode and closes the other environment, which is not made again before a reset."""
+        self._closed = True
+        super().close()
 
     def reseed(self, seed: int) -> None:
         """Makes the randomness from here on a function of `seed`, as far as `arpo_envs.reseed` reaches it."""

@@ -158,6 +158,24 @@ def test_what_fails_is_made_again_and_nothing_stays_open() -> None:
     env.close()
 
 
+def test_what_is_closed_is_made_again_by_a_reset_alone() -> None:
+    Failing.opened.clear()
+    env = begun(Failing, steps=2)
+    parked = snapshot(env)
+    env.close()
+    for closed in (env, clone(env)):
+        with pytest.raises(gym.error.ResetNeeded, match="Failing was closed: call reset"):
+            closed.render()
+    assert not Failing.opened
+    restore(env, parked)
+    env.step("throw")
+    env.close()
+    env.reset(seed=3)
+    env.close()
+    parked.close()
+    assert not Failing.opened
+
+
 def test_misuse_is_told() -> None:
     with pytest.raises(ConfigError, match=r"make_env\(\) must return a Gymnasium environment, got str"):
         replayed(lambda: "dice")
