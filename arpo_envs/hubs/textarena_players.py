@@ -1,4 +1,8 @@
-"""Games of TextArena for several players, turn by turn as in PettingZoo: `env("Nim-v0", players=2)`."""
+"""Games of TextArena for several players, turn by turn as in PettingZoo: `env("Nim-v0", players=2)`.
+
+A game that can be deep-copied forks at level EXACT. Any other can be played, but refuses to be forked, snapshotted or restored:
+there is no replaying of PettingZoo's interface.
+"""
 
 from typing import Any, ClassVar
 
