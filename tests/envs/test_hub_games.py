@@ -135,6 +135,13 @@ def test_a_snapshot_of_another_game_is_refused() -> None:
         restore(env, parked)
 
 
+def test_options_of_a_reset_are_refused() -> None:
+    env = textarena.make("GuessTheNumber-v0")
+    with pytest.raises(ConfigError, match=r"Unknown reset options \['task'\]: a game has none"):
+        env.reset(seed=1, options={"task": "7"})
+    env.reset(seed=1, options={})
+
+
 def test_an_action_is_a_string() -> None:
     env = textarena.make("GuessTheNumber-v0")
     env.reset(seed=1)
