@@ -4,6 +4,7 @@ A WebSocket is a session. `ArpoAction(fork=True)` leaves a copy of its state on 
 which any session can go on with `reset(handle=…)`, any number of times. Over plain HTTP nothing has a state to fork.
 """
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import ConfigError
 from ..forking import fork_level
 from .episode import Episode, Step, begin, close_each, maker
 from .numbered import QUESTIONS, SPLITS, NumberedTasks, Splits
+from .same_origin import SameOrigin, require_hosts
 from .sessions import Limits, Sessions
 
 
@@ -112,15 +114,28 @@ def _shown(step: Step, handle: str | None = None) -> ArpoObservation:
     return ArpoObservation(**told, done=step.done, reward=step.reward)
 
 
-def make_app(env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS, tasks: int = 1000, **arguments: Any) -> Any:
-    """Returns the server of one id, a FastAPI app.
+def make_app(
+    env_id: str,
+    *,
+    limits: Limits = Limits(),
+    splits: Splits = SPLITS,
+    tasks: int = 1000,
+    hosts: Collection[str] = (),
+    **arguments: Any,
+) -> Any:
+    """Returns the server of one id, a FastAPI app; it asks nobody for a password.
 
     Args:
         env_id: of the environment.
         limits: on sessions, idle time and memory; copies that wait are counted apart, under the same limits.
         splits: arguments of `gym.make` by the name of a split.
         tasks: of each split.
+        hosts: names or addresses, without ports, under which clients reach the server besides those of loopback, and those
+            of other web pages that may call it. All else is refused, as calls from any page that a browser shows.
         arguments: of `gym.make`.
+
+    Raises:
+        ConfigError: `hosts` are no names.
     """
     parked = Sessions(maker(env_id, arguments), limits)
     app = create_app(
@@ -131,6 +146,7 @@ def make_app(env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS,
         concurrency_config=ConcurrencyConfig(max_concurrent_envs=limits.sessions, session_timeout=limits.idle_seconds),
         state_cls=ArpoState,
     )
+    app.add_middleware(SameOrigin, hosts=require_hosts(hosts))
     app.router.on_shutdown.append(parked.close_all)
     return app
 

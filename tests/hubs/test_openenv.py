@@ -197,6 +197,40 @@ def test_over_plain_http_there_is_nothing_to_fork(mini):
     assert "over the same WebSocket" in refused.text
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "null"])
+def test_a_web_page_of_elsewhere_opens_no_websocket(mini, origin):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://{mini}/ws", origin=origin):
+        pass
+    assert refused.value.response.status_code == 403
+    assert f"Pages of '{origin}' may not call this server".encode() in refused.value.response.body
+    with connect(f"ws://{mini}/ws", origin=f"http://{mini}"):  # its own page
+        pass
+
+
+def test_a_name_that_was_made_to_point_here_is_refused_unless_it_was_allowed(mini):
+    import httpx
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    def answers(address: str, **headers: str) -> int:
+        return httpx.get(f"http://{address}/health", headers=headers).status_code
+
+    def opens(host: str) -> None:
+        address, port = host.split(":")
+        with connect(f"ws://envs.example:{port}/ws", address=(address, int(port)), origin="https://pages.example"):
+            pass
+
+    assert (answers(mini), answers(mini, host="envs.example"), answers(mini, origin="http://envs.example")) == (200, 403, 403)
+    with pytest.raises(InvalidStatus, match="403"):
+        opens(mini)
+    with served(app(hosts=["envs.example", "pages.example"])) as host:
+        assert (answers(host), answers(host, host="envs.example"), answers(host, host="evil.example")) == (200, 200, 403)
+        opens(host)
+
+
 def test_tasks_are_offered_by_split_and_index(mini):
     import httpx
 
