@@ -4,7 +4,8 @@ A WebSocket is a session. `ArpoAction(fork=True)` leaves a copy of its state on 
 which any session can go on with `reset(handle=…)`, any number of times. Over plain HTTP nothing has a state to fork.
 """
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -147,7 +148,14 @@ def make_app(
         state_cls=ArpoState,
     )
     app.add_middleware(SameOrigin, hosts=require_hosts(hosts))
-    app.router.on_shutdown.append(parked.close_all)
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with parked.served(), inner(app) as state:
+            yield state
+
+    app.router.lifespan_context = lifespan
     return app
 
 

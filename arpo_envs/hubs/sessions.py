@@ -3,8 +3,8 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,14 +157,36 @@ class Sessions:
             with held.lock:
                 close_each([held.episode])
 
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Sweeps while a server runs, whether or not anybody calls; at its end, all sessions are closed."""
+        import anyio
+
+        async def sweep() -> None:
+            while True:
+                await anyio.sleep(self.limits.idle_seconds / 4)
+                await anyio.to_thread.run_sync(self.sweep)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sweep)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                self.close_all()
+
     def require_memory(self) -> None:
-        """Refuses what would take more memory, while the server takes more than it may.
+        """Refuses what would take more memory, while the server takes more than it may without what is idle.
 
         Raises:
             ArpoError: it does.
         """
+        self.sweep()
         if (taken := memory_taken()) > self.limits.memory_mb:
-            raise ArpoError(f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close a session.")
+            raise ArpoError(
+                f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close sessions (in OpenEnv, their "
+                f"connections), or wait: what is idle for {self.limits.idle_seconds:g} s is closed, copies too."
+            )
 
     def close_all(self) -> None:
         """Closes every session, and what is being made as soon as it is; there will be no other."""

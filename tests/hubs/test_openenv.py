@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
+from gymnasium.envs.registration import EnvSpec
 from serving import served
 from toys import Note, TownEnv
 
@@ -164,6 +165,28 @@ def test_limits_hold_for_sessions_and_copies():
 
     with served(app(limits=Limits(sessions=1))) as host:
         asyncio.run(test(host))
+
+
+class Closing(TownEnv):
+    """Counts how many of its kind were closed."""
+
+    closed: ClassVar[list[int]] = []
+
+    def close(self) -> None:
+        self.closed.append(id(self))
+
+
+def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+            await env.step(fork())
+
+    monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
+    Closing.closed.clear()
+    with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
+        asyncio.run(test(host))
+        assert settled(lambda: 2 - len(Closing.closed), 0) == 0  # the session and its copy
 
 
 class Secretive(Note):

@@ -225,6 +225,17 @@ def test_limits_and_numbers_are_positive():
     assert memory_taken("no such process") == 0
 
 
+def test_a_full_server_first_closes_what_is_idle(sessions, monkeypatch):
+    monkeypatch.setattr("arpo_envs.hubs.sessions.memory_taken", lambda: 5000 * len(sessions))
+    sessions.open(seed=1)
+    sessions.open(seed=1)
+    with pytest.raises(ArpoError, match=r"10000 MiB of 8192\. Close sessions .* or wait: what is idle for 10 s"):
+        sessions.require_memory()
+    sessions._clock.now = 11
+    sessions.require_memory()
+    assert len(sessions) == 0
+
+
 def test_an_episode_that_was_not_answered_is_paid_as_such():
     episode = Episode(TownEnv(note=Note()))
     with pytest.raises(Exception, match="No episode has begun"):
