@@ -68,7 +68,12 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         task: str | None = None,
         handle: str | None = None,
     ) -> ArpoObservation:
-        """Begins an episode, drawn with a seed, or of a task by its split and index or by its id; or goes on from a handle."""
+        """Begins an episode, drawn with a seed, or of a task by its split and index or by its id; or goes on from a handle.
+
+        Raises:
+            ConfigError: arguments contradict each other, or nothing has that id or handle; the running episode goes on.
+            IndexError: there is no such split, or no task with that index in it.
+        """
         if handle is not None:
             if (seed, split, index, task) != (None,) * 4:
                 raise ConfigError("A handle goes on where it was taken: leave seed, split, index and task out.")
@@ -76,6 +81,8 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         else:
             self._parked.require_memory()
             if index is not None:
+                if given := [name for name, value in (("seed", seed), ("task", task)) if value is not None]:
+                    raise ConfigError(f"An index chooses the task and the seed: leave {' and '.join(given)} out, or index.")
                 seed, split = index, self._tasks.require(split or self._tasks.list_splits()[0], index)
             episode = begin(partial(self._tasks.make, split), seed=seed, task=task)
         self.close()

@@ -134,6 +134,9 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
                 "A handle goes on where it was taken": {"handle": "x", "seed": 1},
                 "Did you mean 'test'": {"split": "tests"},
                 "has tasks 0 to 999": {"split": "test", "index": 1000},
+                "the seed: leave seed out": {"index": 5, "seed": 6},
+                "the seed: leave task out": {"split": "test", "index": 5, "task": "x"},
+                "the seed: leave seed and task out": {"index": 5, "seed": 5, "task": "x"},
                 "has no entity 'nowhere'": {"task": "nowhere"},
             }
             for part, arguments in resets.items():
