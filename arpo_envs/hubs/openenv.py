@@ -138,8 +138,8 @@ def make_app(
         limits: on sessions, idle time and memory; copies that wait are counted apart, under the same limits.
         splits: arguments of `gym.make` by the name of a split.
         tasks: of each split.
-        hosts: names or addresses, without ports, under which clients reach the server besides those of loopback, and those
-            of other web pages that may call it. All else is refused, as calls from any page that a browser shows.
+        hosts: names or addresses, without ports, under which clients reach the server besides those of loopback, and of web
+            pages elsewhere that may call it. Calls under other names, and from other pages than its own, are refused.
         arguments: of `gym.make`.
 
     Raises:

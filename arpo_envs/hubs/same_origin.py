@@ -36,7 +36,7 @@ class SameOrigin:
         refusal = self._refusal(scope["headers"]) if scope["type"] in ("http", "websocket") else None
         if refusal is None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        elif scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close"})  # before it was accepted, which is status 403 without a word
         else:
             kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
@@ -67,10 +67,11 @@ def require_hosts(hosts: Collection[str]) -> Collection[str]:
     Traceback (most recent call last):
     arpo_envs.errors.ConfigError: hosts are names or addresses alone, as ["envs.example"], not 'https://envs.example'.
     """
-    listed = [] if isinstance(hosts, str) else hosts
-    wrong = [host for host in listed if not host or set(host) & set("/[]") or host.count(":") == 1]
-    if isinstance(hosts, str) or wrong:
-        raise ConfigError(f'hosts are names or addresses alone, as ["envs.example"], not {(wrong or [hosts])[0]!r}.')
+    if isinstance(hosts, str):
+        raise ConfigError(f"hosts are several: write [{hosts!r}].")
+    for host in hosts:
+        if not host or set(host) & set("/[]") or host.count(":") == 1:
+            raise ConfigError(f'hosts are names or addresses alone, as ["envs.example"], not {host!r}.')
     return hosts
 
 

@@ -68,7 +68,7 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
         return self.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
-        """Starts a game; `seed` as in PettingZoo, there are no options."""
+        """Starts a game; `seed` as in PettingZoo, whose checks pass options that nobody knows: they are ignored."""
         rules, _ = self.game.reset(seed=seed)
         self.agents = [*self.possible_agents]
         self._told = dict.fromkeys(self.agents, "")
