@@ -67,7 +67,7 @@ def test_one_host_is_said_once() -> None:
 
 @pytest.mark.parametrize("hosts", ["localhost", [""], ["envs.example", "envs.example:80"], ["http://envs.example"], ["[::1]"]])
 def test_a_name_that_no_call_could_have_is_refused(hosts: list[str]) -> None:
-    with pytest.raises(ConfigError, match="hosts are (names or addresses alone|several)"):
+    with pytest.raises(ConfigError, match=r"hosts are (names or addresses alone|several)"):
         require_hosts(hosts)
 
 
