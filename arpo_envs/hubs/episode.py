@@ -1,6 +1,7 @@
 """One episode of any id, as hubs play it: an action is a text or a function call, what comes back is a value."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
 from ..spaces import TextSpace
 from ..tools import complaint
 from ..tools.spec import ToolSpec
+
+_LOG = logging.getLogger(__name__)
 
 ANSWER = ToolSpec(
     "answer",
@@ -171,6 +174,15 @@ class Episode:
         self.env.close()
 
 
+def close_each(episodes: Iterable[Episode]) -> None:
+    """Closes episodes of which nobody waits for the end: a failure is logged, and the others are closed all the same."""
+    for episode in episodes:
+        try:
+            episode.close()
+        except Exception:  # noqa: BLE001  # an environment may fail in any way; whoever is calling can do nothing about it
+            _LOG.exception("%s could not be closed", episode.env)
+
+
 def require_fitting(name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> None:
     """Refuses a call of an unknown tool, or with arguments that do not fit.
 
@@ -198,7 +210,7 @@ def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | N
     try:
         episode.reset(seed=seed, task=task)
     except BaseException:
-        episode.close()
+        close_each([episode])
         raise
     return episode
 

@@ -46,7 +46,10 @@ class Gem(TextGame):
                 import gem
                 from gem.envs.registration import ENV_REGISTRY
         except ImportError as error:
-            raise ConfigError(f"GEM cannot be imported: {error}. Try `pip install --no-deps gem-llm`.") from error
+            raise ConfigError(
+                f"GEM cannot be imported: {error}. `pip install 'arpo-envs[reasoning]'`, and then `pip install --no-deps "
+                "--ignore-requires-python gem-llm reasoning-gym pyfiglet==1.0.2`."
+            ) from error
         if game not in ENV_REGISTRY:
             raise unknown_game("GEM", game, ENV_REGISTRY)
         try:

@@ -66,19 +66,8 @@ def make_server(env_id: str, *, limits: Limits = Limits(), **arguments: Any) -> 
     @asynccontextmanager
     async def lifespan(server: "Server[Sessions]") -> AsyncIterator[Sessions]:
         sessions = Sessions(make, limits)
-
-        async def sweep() -> None:
-            while True:
-                await anyio.sleep(limits.idle_seconds / 4)
-                await anyio.to_thread.run_sync(sessions.sweep)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(sweep)
-            try:
-                yield sessions
-            finally:
-                tasks.cancel_scope.cancel()
-                sessions.close_all()
+        async with sessions.served():
+            yield sessions
 
     async def list_tools(context: Any, request: Any) -> Any:
         return offered

@@ -4,6 +4,8 @@ A WebSocket is a session. `ArpoAction(fork=True)` leaves a copy of its state on 
 which any session can go on with `reset(handle=…)`, any number of times. Over plain HTTP nothing has a state to fork.
 """
 
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,9 @@ from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Obse
 
 from ..errors import ConfigError
 from ..forking import fork_level
-from .episode import Episode, Step, begin, maker
+from .episode import Episode, Step, begin, close_each, maker
 from .numbered import QUESTIONS, SPLITS, NumberedTasks, Splits
+from .same_origin import SameOrigin, require_hosts
 from .sessions import Limits, Sessions
 
 
@@ -65,7 +68,12 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         task: str | None = None,
         handle: str | None = None,
     ) -> ArpoObservation:
-        """Begins an episode, drawn with a seed, or of a task by its split and index or by its id; or goes on from a handle."""
+        """Begins an episode, drawn with a seed, or of a task by its split and index or by its id; or goes on from a handle.
+
+        Raises:
+            ConfigError: arguments contradict each other, or nothing has that id or handle; the running episode goes on.
+            IndexError: there is no such split, or no task with that index in it.
+        """
         if handle is not None:
             if (seed, split, index, task) != (None,) * 4:
                 raise ConfigError("A handle goes on where it was taken: leave seed, split, index and task out.")
@@ -73,6 +81,8 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         else:
             self._parked.require_memory()
             if index is not None:
+                if given := [name for name, value in (("seed", seed), ("task", task)) if value is not None]:
+                    raise ConfigError(f"An index chooses the task and the seed: leave {' and '.join(given)} out, or index.")
                 seed, split = index, self._tasks.require(split or self._tasks.list_splits()[0], index)
             episode = begin(partial(self._tasks.make, split), seed=seed, task=task)
         self.close()
@@ -103,7 +113,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
     def close(self) -> None:
         """Frees the session's environment."""
         if self._episode is not None:
-            self._episode.close()
+            close_each([self._episode])
             self._episode = None
 
 
@@ -112,15 +122,28 @@ def _shown(step: Step, handle: str | None = None) -> ArpoObservation:
     return ArpoObservation(**told, done=step.done, reward=step.reward)
 
 
-def make_app(env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS, tasks: int = 1000, **arguments: Any) -> Any:
-    """Returns the server of one id, a FastAPI app.
+def make_app(
+    env_id: str,
+    *,
+    limits: Limits = Limits(),
+    splits: Splits = SPLITS,
+    tasks: int = 1000,
+    hosts: Collection[str] = (),
+    **arguments: Any,
+) -> Any:
+    """Returns the server of one id, a FastAPI app; it asks nobody for a password.
 
     Args:
         env_id: of the environment.
         limits: on sessions, idle time and memory; copies that wait are counted apart, under the same limits.
         splits: arguments of `gym.make` by the name of a split.
         tasks: of each split.
+        hosts: names or addresses, without ports, under which clients reach the server besides those of loopback, and of web
+            pages elsewhere that may call it. Calls under other names, and from other pages than its own, are refused.
         arguments: of `gym.make`.
+
+    Raises:
+        ConfigError: `hosts` are no names.
     """
     parked = Sessions(maker(env_id, arguments), limits)
     app = create_app(
@@ -131,7 +154,15 @@ def make_app(env_id: str, *, limits: Limits = Limits(), splits: Splits = SPLITS,
         concurrency_config=ConcurrencyConfig(max_concurrent_envs=limits.sessions, session_timeout=limits.idle_seconds),
         state_cls=ArpoState,
     )
-    app.router.on_shutdown.append(parked.close_all)
+    app.add_middleware(SameOrigin, hosts=require_hosts(hosts))
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with parked.served(), inner(app) as state:
+            yield state
+
+    app.router.lifespan_context = lifespan
     return app
 
 

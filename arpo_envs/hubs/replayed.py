@@ -33,8 +33,8 @@ def replayed(make_env: MakeEnv) -> "Replayed":
     >>> start, info = env.reset(seed=1)
     >>> first, *_ = env.step(0)
     >>> twin = arpo_envs.clone(env)
-    >>> twin.replayed_calls, bool((env.step(1)[0] == twin.step(1)[0]).all()), twin.replayed_calls
-    (0, True, 1)
+    >>> bool((env.step(1)[0] == twin.step(1)[0]).all())
+    True
     """
     return Replayed(make_env)
 
@@ -48,12 +48,14 @@ class _Move:
         seed: of the reset, or the new one.
         given: the options of the reset, or the action.
         seen: observation, reward, terminated, truncated; of a reset the observation alone.
+        called: whether it was a tool call: a step whose info named a tool, as trees count them.
     """
 
     kind: str
     seed: int = 0
     given: Any = None
     seen: tuple[Any, ...] = ()
+    called: bool = False
 
     def made(self, env: Env) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Makes the move, and returns copies of what came of it, and info."""
@@ -69,7 +71,7 @@ class _Move:
 
 @dataclass
 class _Count:
-    """Steps that an environment took for the first time, and steps that it ran again."""
+    """Tool calls that an environment ran for the first time, and those that it ran again."""
 
     executed: int = 0
     replayed: int = 0
@@ -85,15 +87,16 @@ class Replayed(Adopted):
         super().__init__(make_env)
         self._moves: list[_Move] = []
         self._count = _Count()
+        self._closed = False
 
     @property
     def executed_calls(self) -> int:
-        """Steps that this environment itself took for the first time."""
+        """Tool calls that this environment itself ran for the first time: steps whose `info` named a tool."""
         return self._count.executed
 
     @property
     def replayed_calls(self) -> int:
-        """Steps that it ran again to come into its state."""
+        """Tool calls that it ran again to come into its state."""
         return self._count.replayed
 
     @property
@@ -101,9 +104,10 @@ class Replayed(Adopted):
         """The other environment, in the state of the episode, into which it is brought now if it is not yet.
 
         Raises:
+            ResetNeeded: this one was closed; nobody would close what is made now.
             NotRepeatable: a step did not give what it gave the first time.
         """
-        if self._env is None:
+        if self._env is None and not self._closed:
             env = self.make_env()
             try:
                 for number, move in enumerate(self._moves):
@@ -112,13 +116,13 @@ class Replayed(Adopted):
                 env.close()
                 raise
             self._env = env
-        return self._env
+        return super().live
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; without a seed, one is drawn, because the reset may have to be repeated."""
         super().reset(seed=seed)
         first = int(self.np_random.integers(2**31)) if seed is None else seed
-        self._moves, self._running = [], False
+        self._moves, self._running, self._closed = [], False, False
         (observation,), info = self._made(_Move("reset", first, copy.deepcopy(options)))
         self._running = True
         return self._returns(observation, info)
@@ -132,10 +136,14 @@ class Replayed(Adopted):
         """
         self._require_running()
         (observation, reward, terminated, truncated), info = self._made(_Move("step", given=copy.deepcopy(action)))
-        self._count.executed += 1
         self._running = not (terminated or truncated)
         observation, info = self._returns(observation, info)
         return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Ends the episode and closes the other environment, which is not made again before a reset."""
+        self._closed = True
+        super().close()
 
     def reseed(self, seed: int) -> None:
         """Makes the randomness from here on a function of `seed`, as far as `arpo_envs.reseed` reaches it."""
@@ -164,7 +172,9 @@ class Replayed(Adopted):
     def _made(self, move: _Move) -> tuple[tuple[Any, ...], dict[str, Any]]:
         with self._dropped_if_it_fails():
             seen, info = move.made(self.live)
-        self._moves.append(_Move(move.kind, move.seed, move.given, seen))
+        called = move.kind == "step" and bool(info.get("tool"))
+        self._moves.append(_Move(move.kind, move.seed, move.given, seen, called))
+        self._count.executed += called
         return seen, info
 
     @contextmanager
@@ -177,7 +187,7 @@ class Replayed(Adopted):
             raise
 
     def _repeat(self, env: Env, move: _Move, number: int) -> None:
-        self._count.replayed += move.kind == "step"
+        self._count.replayed += move.called
         seen, _ = move.made(env)
         names = ("observation", "reward", "terminated", "truncated")
         for name, now, before in zip(names, seen, move.seen, strict=False):

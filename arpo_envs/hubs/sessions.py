@@ -3,13 +3,13 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ArpoError, ConfigError
-from .episode import Episode, Step, begin
+from .episode import Episode, Step, begin, close_each
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ class Sessions:
                 for i in range(number):
                     copies.append(episode.clone(None if seed is None else seed + i))
             except BaseException:
-                for copy in copies:
-                    copy.close()
+                close_each(copies)
                 raise
             return self._hold(copies)
 
@@ -146,7 +145,7 @@ class Sessions:
         if held is None:
             raise self._unknown()
         with held.lock:
-            held.episode.close()
+            close_each([held.episode])
 
     def sweep(self) -> None:
         """Closes the sessions that have been idle for too long."""
@@ -156,16 +155,38 @@ class Sessions:
             late = [self._held.pop(name) for name in idle]
         for held in late:
             with held.lock:
-                held.episode.close()
+                close_each([held.episode])
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Sweeps while a server runs, whether or not anybody calls; at its end, all sessions are closed."""
+        import anyio
+
+        async def sweep() -> None:
+            while True:
+                await anyio.sleep(self.limits.idle_seconds / 4)
+                await anyio.to_thread.run_sync(self.sweep)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sweep)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                self.close_all()
 
     def require_memory(self) -> None:
-        """Refuses what would take more memory, while the server takes more than it may.
+        """Refuses what would take more memory, while the server takes more than it may without what is idle.
 
         Raises:
             ArpoError: it does.
         """
+        self.sweep()
         if (taken := memory_taken()) > self.limits.memory_mb:
-            raise ArpoError(f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close a session.")
+            raise ArpoError(
+                f"The server is full: it takes {taken} MiB of {self.limits.memory_mb}. Close sessions (in OpenEnv, their "
+                f"connections), or wait: what is idle for {self.limits.idle_seconds:g} s is closed, copies too."
+            )
 
     def close_all(self) -> None:
         """Closes every session, and what is being made as soon as it is; there will be no other."""
@@ -173,7 +194,7 @@ class Sessions:
             self._over, held, self._held = True, self._held, {}
         for one in held.values():
             with one.lock:
-                one.episode.close()
+                close_each([one.episode])
 
     def _hold(self, episodes: list[Episode]) -> list[str]:
         handles = [secrets.token_urlsafe(18) for _ in episodes]
@@ -182,8 +203,7 @@ class Sessions:
                 held = (_Held(episode, self._clock()) for episode in episodes)
                 self._held.update(zip(handles, held, strict=True))
                 return handles
-        for episode in episodes:
-            episode.close()
+        close_each(episodes)
         raise ArpoError("The server is closing: it opens no more sessions.")
 
     @contextmanager

@@ -51,7 +51,15 @@ class TextGame(gym.Env[str, str]):
         """Returns some moves of the game that has just begun, with which is found out how it forks."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Starts a game; `seed` as in Gymnasium, there are no options."""
+        """Starts a game; `seed` as in Gymnasium.
+
+        Raises:
+            ConfigError: there are options; no game has any.
+        """
+        if options:
+            raise ConfigError(
+                f"Unknown reset options {sorted(options)}: a game has none, it is chosen by the arguments of make."
+            )
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31))
         self.random.reseed(drawn)

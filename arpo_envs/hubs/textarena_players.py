@@ -1,4 +1,8 @@
-"""Games of TextArena for several players, turn by turn as in PettingZoo: `env("Nim-v0", players=2)`."""
+"""Games of TextArena for several players, turn by turn as in PettingZoo: `env("Nim-v0", players=2)`.
+
+A game that can be deep-copied forks at level EXACT. Any other can be played, but refuses to be forked, snapshotted or restored:
+there is no replaying of PettingZoo's interface.
+"""
 
 from typing import Any, ClassVar
 
@@ -64,7 +68,7 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
         return self.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
-        """Starts a game; `seed` as in PettingZoo, there are no options."""
+        """Starts a game; `seed` as in PettingZoo, whose checks pass options that nobody knows: they are ignored."""
         rules, _ = self.game.reset(seed=seed)
         self.agents = [*self.possible_agents]
         self._told = dict.fromkeys(self.agents, "")

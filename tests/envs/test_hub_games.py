@@ -3,7 +3,9 @@
 import copy
 import logging
 import random
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -133,6 +135,13 @@ def test_a_snapshot_of_another_game_is_refused() -> None:
         restore(env, parked)
 
 
+def test_options_of_a_reset_are_refused() -> None:
+    env = textarena.make("GuessTheNumber-v0")
+    with pytest.raises(ConfigError, match=r"Unknown reset options \['task'\]: a game has none"):
+        env.reset(seed=1, options={"task": "7"})
+    env.reset(seed=1, options={})
+
+
 def test_an_action_is_a_string() -> None:
     env = textarena.make("GuessTheNumber-v0")
     env.reset(seed=1)
@@ -144,7 +153,7 @@ def test_an_action_is_a_string() -> None:
     ("library", "make", "package"),
     [
         ("textarena", lambda: textarena.TextArena("Nim-v0"), "textarena"),
-        ("gem", lambda: gem.Gem("rg:ab"), "gem-llm"),
+        ("gem", lambda: gem.Gem("rg:ab"), "gem-llm reasoning-gym"),
         ("textworld.envs", lambda: textworld.make(path="none.json"), "textworld"),
     ],
 )
@@ -152,8 +161,11 @@ def test_without_the_library_it_says_what_to_install(
     library: str, make: Any, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError, match=rf"cannot be imported: .*`pip install.* {package}"):
+    with pytest.raises(ConfigError, match=rf"cannot be imported: .*`pip install.* {package}") as refused:
         make()
+    page = (Path(__file__).parents[2] / "docs" / "hubs-inward.md").read_text()
+    first, then = re.findall("`pip install[^`]*`", str(refused.value))
+    assert f"| {first}, then {then} |" in page
 
 
 def test_what_others_do_to_logging_is_undone() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -70,6 +71,26 @@ def test_forks_are_rebuilt_when_they_are_stepped_and_steps_are_counted_apart() -
     assert idle.last() == env.last()
 
 
+class Silent(Dice):
+    """Names a tool for throws only."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if action == "look":
+            return self.shown(), 0.0, False, False, {}
+        return super().step(action)
+
+
+def test_only_tool_calls_are_counted_executed_or_replayed() -> None:
+    env = begun(Silent, steps=1)
+    env.step("look")
+    env.step("throw")
+    twin = clone(env)
+    twin.step("look")
+    twin.step("throw")
+    assert (env.executed_calls, env.replayed_calls) == (2, 0)
+    assert (twin.executed_calls, twin.replayed_calls) == (1, 2)
+
+
 def test_counts_survive_a_restore() -> None:
     env = begun(steps=2)
     with snapshot(env) as parked:
@@ -135,6 +156,24 @@ def test_what_fails_is_made_again_and_nothing_stays_open() -> None:
     assert len(Failing.opened) >= 2
     twin.close()
     env.close()
+
+
+def test_what_is_closed_is_made_again_by_a_reset_alone() -> None:
+    Failing.opened.clear()
+    env = begun(Failing, steps=2)
+    parked = snapshot(env)
+    env.close()
+    for closed in (env, clone(env)):
+        with pytest.raises(gym.error.ResetNeeded, match="Failing was closed: call reset"):
+            closed.render()
+    assert not Failing.opened
+    restore(env, parked)
+    env.step("throw")
+    env.close()
+    env.reset(seed=3)
+    env.close()
+    parked.close()
+    assert not Failing.opened
 
 
 def test_misuse_is_told() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
+from gymnasium.envs.registration import EnvSpec
 from serving import served
 from toys import Note, TownEnv
 
@@ -133,6 +134,9 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
                 "A handle goes on where it was taken": {"handle": "x", "seed": 1},
                 "Did you mean 'test'": {"split": "tests"},
                 "has tasks 0 to 999": {"split": "test", "index": 1000},
+                "the seed: leave seed out": {"index": 5, "seed": 6},
+                "the seed: leave task out": {"split": "test", "index": 5, "task": "x"},
+                "the seed: leave seed and task out": {"index": 5, "seed": 5, "task": "x"},
                 "has no entity 'nowhere'": {"task": "nowhere"},
             }
             for part, arguments in resets.items():
@@ -166,6 +170,28 @@ def test_limits_hold_for_sessions_and_copies():
         asyncio.run(test(host))
 
 
+class Closing(TownEnv):
+    """Counts how many of its kind were closed."""
+
+    closed: ClassVar[list[int]] = []
+
+    def close(self) -> None:
+        self.closed.append(id(self))
+
+
+def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+            await env.step(fork())
+
+    monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
+    Closing.closed.clear()
+    with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
+        asyncio.run(test(host))
+        assert settled(lambda: 2 - len(Closing.closed), 0) == 0  # the session and its copy
+
+
 class Secretive(Note):
     """A tool that cannot be copied."""
 
@@ -195,6 +221,40 @@ def test_over_plain_http_there_is_nothing_to_fork(mini):
     refused = httpx.post(f"http://{mini}/step", json={"action": {"fork": True}})
     assert refused.status_code == 409
     assert "over the same WebSocket" in refused.text
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "null"])
+def test_a_web_page_of_elsewhere_opens_no_websocket(mini, origin):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://{mini}/ws", origin=origin):
+        pass
+    assert refused.value.response.status_code == 403
+    assert f"Pages of '{origin}' may not call this server".encode() in refused.value.response.body
+    with connect(f"ws://{mini}/ws", origin=f"http://{mini}"):  # its own page
+        pass
+
+
+def test_a_name_that_was_made_to_point_here_is_refused_unless_it_was_allowed(mini):
+    import httpx
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    def answers(address: str, **headers: str) -> int:
+        return httpx.get(f"http://{address}/health", headers=headers).status_code
+
+    def opens(host: str) -> None:
+        address, port = host.split(":")
+        with connect(f"ws://envs.example:{port}/ws", address=(address, int(port)), origin="https://pages.example"):
+            pass
+
+    assert (answers(mini), answers(mini, host="envs.example"), answers(mini, origin="http://envs.example")) == (200, 403, 403)
+    with pytest.raises(InvalidStatus, match="403"):
+        opens(mini)
+    with served(app(hosts=["envs.example", "pages.example"])) as host:
+        assert (answers(host), answers(host, host="envs.example"), answers(host, host="evil.example")) == (200, 200, 403)
+        opens(host)
 
 
 def test_tasks_are_offered_by_split_and_index(mini):

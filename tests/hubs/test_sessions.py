@@ -149,6 +149,47 @@ def test_of_a_fork_that_fails_nothing_is_left(sessions, monkeypatch):
     assert len(sessions) == Counted.live == 1
 
 
+def test_what_cannot_be_closed_is_logged_and_keeps_nothing_else_open(sessions, monkeypatch, caplog):
+    close, clone = Counted.close, Counted.clone
+
+    def stuck(self: Counted) -> None:
+        close(self)
+        raise OSError("stuck")
+
+    def failures() -> int:
+        said = sum("could not be closed" in record.message and "stuck" in record.exc_text for record in caplog.records)
+        caplog.clear()
+        return said
+
+    monkeypatch.setattr(Counted, "close", stuck)
+    for _ in range(3):
+        sessions.open(seed=1)
+    sessions._clock.now = 11
+    handle, _ = sessions.open(seed=1)  # a stranger's call, which sweeps
+    assert (len(sessions), Counted.live, failures()) == (1, 1, 3)
+
+    def third_fails(self: Counted, seed: int | None = None) -> Episode:
+        if seed == 2:
+            raise CloneError("not this time")
+        return clone(self, seed)
+
+    monkeypatch.setattr(Counted, "clone", third_fails)
+    with pytest.raises(CloneError, match="not this time"):
+        sessions.fork(handle, 3, seed=0)
+    with pytest.raises(StopIteration):  # what this toy says of an unknown task
+        sessions.open(task="nowhere")
+    assert (len(sessions), Counted.live, failures()) == (1, 1, 3)
+    sessions.close(handle)
+    assert (Counted.live, failures()) == (0, 1)
+    for _ in range(3):
+        sessions.open(seed=1)
+    sessions.close_all()
+    assert (Counted.live, failures()) == (0, 3)
+    with pytest.raises(ArpoError, match="The server is closing"):
+        sessions.open(seed=1)
+    assert (Counted.live, failures()) == (0, 1)
+
+
 def test_what_is_made_while_the_server_closes_is_closed(sessions, monkeypatch):
     def closes(self: Counted, **arguments: Any) -> Any:
         sessions.close_all()
@@ -182,6 +223,17 @@ def test_limits_and_numbers_are_positive():
     with pytest.raises(ArpoError, match="The server is full"):
         Sessions(make, Limits(memory_mb=1)).open()
     assert memory_taken("no such process") == 0
+
+
+def test_a_full_server_first_closes_what_is_idle(sessions, monkeypatch):
+    monkeypatch.setattr("arpo_envs.hubs.sessions.memory_taken", lambda: 5000 * len(sessions))
+    sessions.open(seed=1)
+    sessions.open(seed=1)
+    with pytest.raises(ArpoError, match=r"10000 MiB of 8192\. Close sessions .* or wait: what is idle for 10 s"):
+        sessions.require_memory()
+    sessions._clock.now = 11
+    sessions.require_memory()
+    assert len(sessions) == 0
 
 
 def test_an_episode_that_was_not_answered_is_paid_as_such():

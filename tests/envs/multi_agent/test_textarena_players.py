@@ -14,7 +14,7 @@ pytest.importorskip("textarena")
 from pettingzoo.test import api_test, seed_test
 
 import arpo_envs
-from arpo_envs import ConfigError, ForkLevel, SnapshotMismatch
+from arpo_envs import ConfigError, ForkLevel, NotForkable, SnapshotMismatch
 from arpo_envs.hubs import textarena_players
 
 ABOUT_ARRAYS = re.compile("Observation is not a NumPy array|(Observation|Action) space for each agent probably should be")
@@ -83,6 +83,16 @@ def test_it_is_restored_and_foreign_snapshots_are_refused() -> None:
         assert seen(env) == before
         with pytest.raises(SnapshotMismatch):
             arpo_envs.restore(other, parked)
+
+
+def test_a_game_that_cannot_be_copied_is_played_but_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textarena_players, "level_of", lambda kind, options: ForkLevel.REPLAY)
+    env = begun()
+    for refused in (arpo_envs.clone, arpo_envs.snapshot):
+        with pytest.raises(NotForkable):
+            refused(env)
+    env.step("[0 3]")
+    assert env.agent_selection == "player_1"
 
 
 def test_the_wrong_number_of_players_is_told() -> None:
