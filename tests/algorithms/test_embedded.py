@@ -15,7 +15,7 @@ from algorithms.models.demonstrations.expert import demonstrations
 from algorithms.models.demonstrations.lesson import Lesson, lesson
 from algorithms.models.embedded import cold_start as lessons_of
 from algorithms.models.embedded.cold_start import ColdStartConfig, build, cold_start
-from algorithms.models.embedded.lessons import but_decisions, echoes, pad_lessons, reading_only, renamed
+from algorithms.models.embedded.lessons import but_decisions, echoes, pad_lessons, reading_only, renamed, repeated_in_results
 from algorithms.models.embedded.tokenizer import LINK_MARKS, build_tokenizer, layout, name_ids, phrases_between
 from algorithms.rendering import TextRenderer
 from arpo_envs import ConfigError
@@ -150,6 +150,12 @@ def test_drills_score_reading_and_never_the_decision_to_go_on():
     taught = Lesson(np.array([7, 8, 1, 9, 7, 8, 2, 9]), np.array([False, True, True, True, False, True, True, True]))
     assert reading_only(taught, np.array([1, 2])).nonzero()[0].tolist() == [2, 6]
     assert but_decisions(taught).nonzero()[0].tolist() == [2, 3, 5, 6, 7], "not position 1, the tag that opens the search"
+
+
+def test_drills_in_a_browser_also_score_names_that_pages_repeat():
+    taught = Lesson(np.array([1, 7, 2, 1, 9, 2, 9, 2, 7, 1]), np.arange(10) // 3 == 1)
+    scored = repeated_in_results(taught, np.array([1, 2])).nonzero()[0].tolist()
+    assert scored == [7, 9], "names in pages that came before, neither words nor actions"
 
 
 def test_echoes_repeat_with_periods_that_differ_and_use_every_name():

@@ -1,7 +1,8 @@
 """Builds the embedded policy and teaches it its skills, in three phases, on the CPU in a few minutes.
 
 1. Echoes: repeat a random sequence over ALL names. Without it nothing below is ever learned.
-2. Drills: perfect episodes whose names are swapped at random; only the reading of names and links is scored.
+2. Drills: perfect episodes whose names are swapped at random; only the reading of names and links is scored. Where there
+   are links to follow, names that results repeat are scored, too.
 3. Imitation: demonstrations with a dominant bad habit, mixed with drills so that the skills stay. These drills also score
    the answer after the last result; whether to go on searching before that is left to the demonstrations.
 
@@ -23,7 +24,7 @@ from ...rendering.text import TextRenderer
 from ...rollout import MakeEnv
 from ..demonstrations.expert import demonstrations, demonstrator
 from ..demonstrations.lesson import Ids, Lesson, lesson
-from .lessons import but_decisions, echoes, pad_lessons, reading_only, renamed
+from .lessons import but_decisions, echoes, pad_lessons, reading_only, renamed, repeated_in_results
 from .tokenizer import LINK_MARKS, build_tokenizer, layout, link_ids, name_ids, phrases_between
 
 Scored = tuple[Ids, NDArray[np.bool_]]
@@ -140,7 +141,8 @@ def cold_start(
     """
     env = make_env()
     names = np.array(name_ids(tokenizer, demonstrator(env).lexicon()))
-    read = np.array([*names, *link_ids(tokenizer)])
+    links = link_ids(tokenizer)
+    read = np.array([*names, *links])
     env.close()
 
     def taught(part: str, *, perfect: bool) -> list[Lesson]:
@@ -154,9 +156,12 @@ def cold_start(
     def drawn(count: int) -> list[Lesson]:
         return [renamed(perfect[i], names, rng, len(tokenizer)) for i in rng.integers(len(perfect), size=count)]
 
+    def scored(one: Lesson) -> NDArray[np.bool_]:
+        return reading_only(one, read) | repeated_in_results(one, read) if links else reading_only(one, read)
+
     def drills() -> Scored:
         lessons = drawn(config.batch)
-        return pad_lessons(lessons, [reading_only(one, read) for one in lessons])
+        return pad_lessons(lessons, [scored(one) for one in lessons])
 
     def imitation() -> Scored:
         shown = [habitual[i] for i in rng.integers(len(habitual), size=config.demonstrations)]

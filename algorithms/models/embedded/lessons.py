@@ -25,6 +25,18 @@ def reading_only(taught: Lesson, read: Ids) -> NDArray[np.bool_]:
     return mask
 
 
+def repeated_in_results(taught: Lesson, read: Ids) -> NDArray[np.bool_]:
+    """Returns [T], True where a prompt or a tool result repeats one of these tokens from earlier in the lesson.
+
+    An episode in a browser copies nothing but links and the answer, which is too little to learn copying from; its pages
+    repeat many names.
+    """
+    _, first = np.unique(taught.tokens, return_index=True)
+    mask: NDArray[np.bool_] = ~taught.action & np.isin(taught.tokens, read)
+    mask[first] = False
+    return mask
+
+
 def but_decisions(taught: Lesson) -> NDArray[np.bool_]:
     """Returns [T], True for all of an action except its first token, which decides what kind of action it is.
 
