@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..agreement import require_engine
 from ..durable import fingerprint
 from ..evaluation import Attempt, AttemptFile, ask, attempts_of
+from ..models.agreement import require_engine
 from ..models.loading import load_tokenizer
 from ..policies import FORGET, MODEL, Policy
 from ..rendering.renderer import Renderer

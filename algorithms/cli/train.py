@@ -18,11 +18,11 @@ from rich.markup import escape
 
 from arpo_envs import ConfigError
 
-from ..agreement import Agreement, check
 from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save, save_best
 from ..durable import sync
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
+from ..models.agreement import Agreement, check
 from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
 from ..models.named import require_model

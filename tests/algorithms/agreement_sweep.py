@@ -16,8 +16,8 @@ import architectures
 import torch
 from model_toys import byte_tokenizer
 
-from algorithms import agreement
 from algorithms.learner import LearnerConfig, TorchLearner
+from algorithms.models import agreement
 from algorithms.models.devices import device_name, find_device
 from algorithms.packing import packable
 from algorithms.policies.local import LocalPolicy

@@ -11,10 +11,9 @@ import torch
 from architectures import ARCHITECTURES
 from model_toys import byte_tokenizer, some_slow, tiny_model
 
-from algorithms import agreement
-from algorithms.agreement import Agreement
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
-from algorithms.models import own
+from algorithms.models import agreement, own
+from algorithms.models.agreement import Agreement
 from algorithms.models.attention import Reach
 from algorithms.packing import packable
 from algorithms.policies.local import LocalPolicy

@@ -16,8 +16,8 @@ import torch
 
 from arpo_envs import ConfigError
 
-from ..learner import TorchLearner
-from ..policies import Policy
+from ...learner import TorchLearner
+from ...policies import Policy
 from . import ways
 from .found import ALONE, BLOCKS, FORKED, ITSELF, LOADED, NEIGHBOURS, ROWS, Agreement, Difference, Way
 from .texts import DRAWN, Texts

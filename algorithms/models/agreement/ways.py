@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..learner import TorchLearner
-from ..policies import Policy, Sampling
-from ..tree import NO_PARENT, Node, RolloutTree, Status
+from ...learner import TorchLearner
+from ...policies import Policy, Sampling
+from ...tree import NO_PARENT, Node, RolloutTree, Status
 from .texts import DRAWN, Texts
 
 

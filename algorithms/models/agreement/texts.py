@@ -9,8 +9,8 @@ import torch
 
 from arpo_envs import ConfigError
 
-from ..models import own
-from ..policies import DTYPE, Policy
+from ...policies import DTYPE, Policy
+from .. import own
 
 DRAWN = 8
 """Tokens drawn, or scored, at the end of each text."""
