@@ -43,25 +43,24 @@ class TrainConfig:
     eval_args: tuple[str, ...] = ("split=test",)
     """Further environment arguments, for evaluation only."""
     prompt: str = "ours"
-    """What the policy is told before its question. ours: what the environment says of itself and of its tools. paper: ARPO's.
-    search-r1: Search-R1's."""
+    """Instructions that come before the question. ours: the environment's description of itself and its tools. paper: those of
+    ARPO's authors. search-r1: those of Search-R1's."""
     examples: int = 0
-    """Worked examples to show it, too: episodes of the environment's scripted expert about other questions, of the training
-    split."""
+    """Few-shot examples to add to the instructions: episodes in which the environment's scripted expert answers other
+    questions, from the training split."""
     policy: str = "embedded"
-    """One of: a folder or hub id of a Hugging Face causal language model; the URL of a server, or several URLs of replicas,
-    separated by commas; "smollm2"; "embedded", a small model made for the environment; or a policy from another
+    """One of: a folder or hub id of a Hugging Face causal language model; the URL of a vLLM server, or those of several
+    replicas, separated by commas; "smollm2"; "embedded", a small model made for the environment; or a policy from another
     package, by name or as package.module:object."""
     policy_args: tuple[str, ...] = ()
     """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
-    """Folder or hub id of the model to train, if --policy does not name one. With a URL: only needed if the server's name for
-    its model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from,
-    which is otherwise the embedded one."""
+    """Model to train (folder or hub id), if --policy does not name one. With a URL: needed only if the server's name for its
+    model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from
+    (default: the embedded one)."""
     cold_start: Literal["auto", "fresh"] = "auto"
-    """Where the first weights of the embedded policy come from. auto: from the package, if it has some for the environment, as
-    it has for the default one; otherwise as with fresh. fresh: from a supervised cold start in this run, which takes
-    minutes."""
+    """Where the embedded policy's first weights come from. auto: from the package if it ships weights for the environment, as
+    it does for the default one; otherwise fresh. fresh: from a supervised cold start in this run, which takes minutes."""
     weights_folder: Path | None = None
     """With a URL: folder for new weights; the server must see it under the same path (default: "weights" in the run's
     folder)."""
@@ -69,14 +68,14 @@ class TrainConfig:
     """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
     does its own sampling."""
     engine_args: tuple[str, ...] = ()
-    """Arguments of the engine, each NAME=VALUE: of vLLM e.g. dtype=bfloat16, of the local one batch_invariant=True."""
+    """Arguments of the engine, each NAME=VALUE, e.g. dtype=bfloat16 for vllm, batch_invariant=True for local."""
     algorithm: str = "arpo"
     """Name of the algorithm, or package.module:object. `arpo algorithms` lists them all, including those of installed
     packages."""
     rollouts: int | None = None
     """Rollouts per prompt (M) (default: the algorithm's own)."""
     roots: int | None = None
-    """How many of these rollouts start from the prompt at first (N) (default: the algorithm's own share of M)."""
+    """Rollouts that start from the prompt before anything has forked (N) (default: the algorithm's own share of M)."""
     probe: int | None = None
     """How many tokens (k) to sample after a tool result before their entropy decides whether to fork there."""
     algorithm_args: tuple[str, ...] = ()
@@ -84,8 +83,8 @@ class TrainConfig:
     steps: int = 48
     """Training steps."""
     budget_calls: int | None = None
-    """Tool calls to make in training, those that run again to make a fork included: the run ends with the step that reaches
-    it, or after --steps (default: no limit)."""
+    """Budget of tool calls in training: those executed, and those replayed to make a fork. The run ends with the step that
+    reaches it, or after --steps (default: no limit)."""
     prompts: int = 24
     """Prompts per step."""
     learner: LearnerConfig | None = None
@@ -96,23 +95,23 @@ class TrainConfig:
     """Maximum tokens per episode."""
     engine_tolerance: float | None = None
     """Maximum difference, in nats, between the engine's log-probabilities and the model's own, checked before a run
-    (default: what rounding at the engine's precision explains). A quantised engine needs a larger one."""
+    (default: the rounding error expected at the engine's precision). A quantised engine needs a larger one."""
     tools: Mode = "live"
-    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
-    and kept in tools.sqlite in the run's folder. replay: --recording alone; no such call is made."""
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: the tools, once for
+    equal calls; results are saved in tools.sqlite in the run's folder. replay: only --recording; no such call is made."""
     recording: Path | None = None
     """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
-    """How many held-out questions an evaluation asks; there is one before training, and one after it."""
+    """Held-out questions per evaluation. There is an evaluation before training and one after it."""
     eval_every: int = 0
-    """Steps between further evaluations while the run trains, which keep the best policy so far in the run's folder as "best";
-    0 for none. They change nothing of what is learned."""
+    """Also evaluate every this many steps (0: never), and keep the best policy so far as "best" in the run's folder. Training
+    is unaffected."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     seed: int = 1
-    """Seed of all random choices. The stored start of the embedded policy is the same for every seed."""
+    """Seed of all random choices. The weights that the package ships for the embedded policy do not depend on it."""
     device: str = "cpu"
     """Device of policy and learner: cpu, cuda, or cuda:N for one of several."""
     threads: int | None = None
@@ -124,17 +123,18 @@ class TrainConfig:
     """Folder of a run to continue; it keeps the configuration it began with. A larger --steps extends a finished run; --policy
     says where its model is now, if it has moved."""
     keep_trees: Literal["all", "none"] | int = "all"
-    """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (during the run, of up to
-    twice as many)."""
+    """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (up to twice as many while
+    the run is going on)."""
     track: Literal["none", "wandb", "tensorboard"] = "none"
     """Where metrics, held-out results and some rollouts go, in addition to the run's own files."""
     track_gated: bool = False
-    """With --track: send the questions of gated benchmarks, and what was answered, too; otherwise only their numbers."""
+    """With --track: also send the questions and answers of gated benchmarks, which must not be passed on; by default only
+    their metrics are sent."""
     wandb_project: str = "arpo-envs"
     """Name of the wandb project."""
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
-    """With --track wandb: whether it uses its server (default: what WANDB_MODE says, or else online if there is an API
-    key). If the server cannot be reached, the run is kept offline."""
+    """With --track wandb: wandb's mode (default: what WANDB_MODE says, or else online if there is an API key). If the server
+    cannot be reached, the run is kept offline."""
     dry_run: bool = False
     """Build and check everything, print the configuration, and train nothing."""
 

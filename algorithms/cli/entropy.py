@@ -72,7 +72,7 @@ class EntropyConfig:
     prompt: str | None = None
     """What the policy is told before its question: ours, paper or search-r1 (default: the run's, or ours)."""
     examples: int | None = None
-    """Worked examples to show it, too (default: as many as the run, or none)."""
+    """Few-shot examples to add to the instructions (default: as many as the run, or none)."""
     questions: int = 100
     """How many questions to ask."""
     samples: int = 4

@@ -38,7 +38,7 @@ class EvalConfig:
     """What the policy is told before its question, as for `arpo train`: ours, paper or search-r1 (default: the run's, or
     ours)."""
     examples: int | None = None
-    """Worked examples to show it, too, as for `arpo train` (default: as many as the run, or none)."""
+    """Few-shot examples to add to the instructions, as for `arpo train` (default: as many as the run, or none)."""
     benchmark: str | None = None
     """Benchmark to ask, e.g. gsm8k, in the environment it is made for unless --env names one; docs/benchmarks.md lists them."""
     data: Path | None = None
@@ -65,11 +65,11 @@ class EvalConfig:
     context_length: int | None = None
     """Maximum tokens per episode (default: the run's, or that of `arpo train`)."""
     idle_turns: int | None = None
-    """Turns in a row without a call or an answer after which an episode ends as stalled, 0 for no such end (default: the run's,
-    or that of `arpo train`)."""
+    """End an episode as stalled after this many turns in a row without a call or an answer; 0: never (default: the run's, or
+    that of `arpo train`)."""
     tools: Mode = "live"
-    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: each call is made once
-    and kept in --recording. replay: --recording alone; no such call is made."""
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: the tools, once for
+    equal calls; results are saved in --recording. replay: only --recording; no such call is made."""
     recording: Path | None = None
     """File to record into, which must not exist yet, or to replay."""
     device: str = "cpu"

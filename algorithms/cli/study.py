@@ -113,7 +113,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         summaries: as `report.summarise` returns them, several seeds per algorithm.
     """
     lines = [
-        "| run | sampled before | after | greedy before | after | without tools | tool calls per prompt | inherited |",
+        "| run | sampled before | after | greedy before | after | without tools | executed calls per prompt | inherited |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm in dict.fromkeys(summary["algorithm"] for summary in summaries):
@@ -127,7 +127,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     seeds = sorted({summary["seed"] for summary in summaries})
     majority = summaries[0]["success_majority"]
-    best = "" if majority is None else f" The best single answer reaches {majority:.3f}."
+    best = "" if majority is None else f" Always giving the same answer reaches at most {majority:.3f}."
     lines.append("")
     lines.append(f"Held-out success, mean over seeds {', '.join(map(str, seeds))} (lowest – highest).{best}")
     return "\n".join(lines)

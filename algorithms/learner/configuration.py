@@ -57,8 +57,8 @@ class LearnerConfig:
     """Tokens per micro-batch, padding included; a smaller number saves memory and changes nothing else."""
     importance: Literal["token", "sequence", "none"] = "token"
     """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's. token: one
-    weight per token. sequence: one weight per path. none: no weights; the ratio in the loss then has the sampler's
-    probabilities in its denominator, so its clip limits this difference, too."""
+    weight per token. sequence: one weight per path. none: no weights; the loss's ratio is then taken against the sampler's
+    probabilities, so that clipping it also bounds the mismatch."""
     importance_cap: float = 2.0
     """Maximum importance weight."""
     schedule: Schedule = Schedule()
@@ -72,7 +72,8 @@ class LearnerConfig:
     lora: LoRA | None = None
     """Rank of LoRA adapters, which are trained instead of the whole model; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products. none: that of the weights. Weights and optimizer state keep their own."""
+    """Precision of the learner's matrix products. none: that of the weights. Weights and optimizer state are not
+    converted."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"

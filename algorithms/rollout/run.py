@@ -37,8 +37,8 @@ class Limits:
     """
 
     mode: Literal["deterministic", "free"] = "deterministic"
-    """deterministic: the same seed gives the same bytes. free: no path waits for another, and identical bytes are not
-    promised."""
+    """deterministic: the same seed gives byte-identical trees. free: no rollout waits for another, and trees are not
+    reproducible to the byte."""
     budget: Literal["shared", "per_root"] = "shared"
     """shared: all forks of a prompt draw on one pool, as in the paper; in deterministic mode they do so in key order.
     per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
@@ -49,7 +49,7 @@ class Limits:
     action_tokens: int = 512
     """Maximum tokens per action."""
     idle_turns: int = 3
-    """Turns in a row without a call or an answer after which an episode ends as stalled; 0 for no such end."""
+    """End an episode as stalled after this many turns in a row without a call or an answer; 0: never."""
     answer_reserve: int = 64
     """Tokens of the context that no observation may fill."""
     policy_timeout: float = 600.0
