@@ -56,7 +56,7 @@ class CompareConfig:
     envs: tuple[str, ...] = ("ARPO/SearchMini-v0",)
     """Environments; each arm is trained on each of them."""
     budget_calls: int = 20_000
-    """Executed tool calls of each run."""
+    """Tool calls of each run, replayed ones included, as for `arpo train`."""
     steps: int = 1000
     """Most steps of a run, for a policy that hardly calls a tool."""
     cold_start: Literal["auto", "fresh"] = "auto"
