@@ -23,8 +23,8 @@ _TASKS = re.compile("(^|:)tasks$")
 class Gate:
     """Keeps trees of gated benchmarks back, and counts them.
 
-    A tree's own `meta` decides. Where it names no file, because an earlier version made it or because its question is from none,
-    the configuration of its run is asked, too.
+    A tree's own `meta` decides. Where it names no file, because an earlier version made it or because its question is from
+    none, the configuration of its run is asked, too.
 
     Args:
         named: what a configuration names as the source of questions, each with the environment, or "" for all of them; None
