@@ -1,6 +1,7 @@
 """Weights & Biases, which is imported only when a run asks for it."""
 
 import os
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ Mode = Literal["online", "offline", "disabled"]
 
 _SECONDS_TO_BEGIN = 20.0
 """After which a server counts as unreachable; wandb itself adds about ten for its retries."""
+_SECONDS_IN_MEMORY = 1.0
+"""For which wandb, in versions that can be told so, keeps records before it writes them to its own file; by itself 15."""
 
 
 def require_wandb(mode: Mode | None = None) -> Any:
@@ -38,6 +41,8 @@ def require_wandb(mode: Mode | None = None) -> Any:
 
 class WandbTracker:
     """Weights & Biases; a run whose server cannot be reached when it begins is kept offline.
+
+    A server that is lost later costs nothing either: wandb keeps a run in a file of its own before it sends it, online, too.
 
     Args:
         project: of wandb.
@@ -65,6 +70,8 @@ class WandbTracker:
         self._wandb = wandb = require_wandb(mode)
         self._step = 0
         settings = {"init_timeout": _SECONDS_TO_BEGIN, "x_stats_pid": process or os.getpid()}
+        if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+            settings["x_transaction_log_flush_interval"] = _SECONDS_IN_MEMORY
         given = {"project": project, "name": name, "dir": str(directory), "config": dict(config), "id": run_id}
         given |= {"resume": "allow", "settings": wandb.Settings(**settings)}
         wanted = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
@@ -76,9 +83,16 @@ class WandbTracker:
             wandb.teardown()  # what has begun would still hold the run's id
             self._run = wandb.init(**given, mode="offline")
             why = str(error).partition("\n")[0]
-            kept = Path(self._run.dir).parent
-            message = f"its server cannot be used ({why}), so that this run is kept offline. Send it later: wandb sync {kept}"
+            message = f"its server cannot be used ({why}), so that this run is kept offline. {self.later}"
             warnings.warn(message, TrackerWarning, stacklevel=2)
+
+    @property
+    def later(self) -> str:
+        """How to send what wandb has kept on this machine but could not send; "" if it keeps nothing."""
+        if self._run.disabled:
+            return ""
+        skipped_otherwise = [] if self._run.offline else ["--include-online"]
+        return f"Send it later: {shlex.join(['wandb', 'sync', *skipped_otherwise, str(Path(self._run.dir).parent)])}"
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Sends one step."""
