@@ -1,7 +1,9 @@
 """Weights & Biases, which is imported only when a run asks for it."""
 
+import math
 import os
 import shlex
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Literal
 
 from arpo_envs import ConfigError
 
+from ..rollout import reason
 from .tracker import Rows, TrackerWarning
 
 Mode = Literal["online", "offline", "disabled"]
@@ -17,6 +20,10 @@ _SECONDS_TO_BEGIN = 20.0
 """After which a server counts as unreachable; wandb itself adds about ten for its retries."""
 _SECONDS_IN_MEMORY = 1.0
 """For which wandb, in versions that can be told so, keeps records before it writes them to its own file; by itself 15."""
+_SLOW = 5.0
+"""Seconds that a table may take; wandb gives up after about 20."""
+_PAUSE = 600.0
+"""Seconds without tables after one that took longer or failed."""
 
 
 def require_wandb(mode: Mode | None = None) -> Any:
@@ -69,6 +76,7 @@ class WandbTracker:
     ) -> None:
         self._wandb = wandb = require_wandb(mode)
         self._step = 0
+        self._no_tables_before = -math.inf
         settings = {"init_timeout": _SECONDS_TO_BEGIN, "x_stats_pid": process or os.getpid()}
         if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
             settings["x_transaction_log_flush_interval"] = _SECONDS_IN_MEMORY
@@ -104,11 +112,26 @@ class WandbTracker:
         self._run.summary.update(dict(values))
 
     def table(self, name: str, rows: Rows) -> None:
-        """Logs a table with the step that was logged last."""
+        """Logs a table with the step that was logged last, unless the server was lost a short while ago.
+
+        wandb asks its server about each table and waits for the answer, and the metrics that come next would have to wait, too.
+        """
+        began = time.monotonic()
+        if began < self._no_tables_before:
+            return
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = [[row.get(column) for column in columns] for row in rows]
         table = self._wandb.Table(columns=columns, data=data, allow_mixed_types=True)
-        self._run.log({name: table}, step=self._step)
+        why = ""
+        try:
+            self._run.log({name: table}, step=self._step)
+        except Exception as error:  # noqa: BLE001  # whatever it is, metrics matter more than a table
+            why = reason(error)
+        ended = time.monotonic()
+        if why or ended - began > _SLOW:
+            self._no_tables_before = ended + _PAUSE
+            message = f"its server did not take a table ({why or f'it took {ended - began:.0f} s'}). Metrics go on; tables are "
+            warnings.warn(f"{message}left out for {_PAUSE / 60:g} minutes.", TrackerWarning, stacklevel=2)
 
     def file(self, path: Path) -> None:
         """Keeps a file with the run."""
