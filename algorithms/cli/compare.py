@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -23,6 +23,7 @@ from .arms import Arm, arms_of
 from .compare_plot import plot
 from .compare_progress import CompareProgress
 from .compare_results import Comparison, Trained
+from .compare_settings import common, settled
 from .compare_words import markdown, too_few
 from .config import OPTIONS, TrainConfig
 from .docstrings import with_help
@@ -102,7 +103,10 @@ def main(arguments: Sequence[str]) -> int:
     config.output.mkdir(parents=True, exist_ok=True)
     command = f"arpo compare {shlex.join(arguments)}"
     with _alone(config.output, console) as locked:
-        was_alone = _settled(config, any(not run.is_finished for run in runs))
+        was_alone, kept = _settled(config, any(not run.is_finished for run in runs))
+        if kept:
+            console.print(f"Continued as it was begun: {shlex.join(kept)}", highlight=False)
+            runs = runs_of(replace(config, train=(*config.train, *kept)), arms)
         starts = list(dict.fromkeys(run.after for run in runs if run.after is not None))
         with CompareProgress(console, runs, config.budget_calls) as progress:
             train_all([*starts, *runs], config.parallel, command=command, locked=locked, look=progress.look, done=progress.done)
@@ -148,26 +152,10 @@ def _parsed(words: Sequence[str]) -> TrainConfig:
     return TrainConfig.of(parsed(words, OPTIONS, GROUPS, prog="arpo train", description="")).resolved()
 
 
-def _settled(config: CompareConfig, is_unfinished: bool) -> bool:
-    """Records what all runs of a comparison have in common, and whether they are alone on the machine; returns the latter.
-
-    Raises:
-        ConfigError: the folder holds runs with other settings.
-    """
-    file = config.output / "settings.json"
-    settings: dict[str, Any] = {name: getattr(config, name) for name in ("budget_calls", "steps", "cold_start", "threads")}
-    settings |= {"train": list(config.train), "runs_alone": True}
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        settings["runs_alone"] = before["runs_alone"]
-        if other := [name for name in settings if settings[name] != before.get(name)]:
-            raise ConfigError(
-                f"{config.output} was begun with {other[0]} {before.get(other[0])}, not {settings[other[0]]}. Runs with "
-                "different settings cannot be compared: choose another --output."
-            )
-    settings["runs_alone"] &= config.parallel == 1 or not is_unfinished
-    write_text(file, json.dumps(settings, indent=1) + "\n")
-    return bool(settings["runs_alone"])
+def _settled(config: CompareConfig, is_unfinished: bool) -> tuple[bool, list[str]]:
+    settings = {name: getattr(config, name) for name in ("budget_calls", "steps", "cold_start", "threads")}
+    is_alone = config.parallel == 1 or not is_unfinished
+    return settled(config.output, settings | {"train": list(config.train)}, common(_parsed(config.train)), is_alone)
 
 
 def _write(folder: Path, found: Comparison) -> None:

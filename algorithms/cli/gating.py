@@ -23,8 +23,8 @@ _TASKS = re.compile("(^|:)tasks$")
 class Gate:
     """Keeps trees of gated benchmarks back, and counts them.
 
-    A tree's own `meta` decides. Where it does not say, because an earlier version made it or because its question is from no
-    file, the configuration of its run does.
+    A tree's own `meta` decides. Where it names no file, because an earlier version made it or because its question is from
+    none, the configuration of its run is asked, too.
 
     Args:
         named: what a configuration names as the source of questions, each with the environment, or "" for all of them; None
@@ -94,9 +94,10 @@ class Gate:
         return next((title for name in (said, *self._sources(tree)) if (title := _gated_in(name)) is not None), None)
 
     def _sources(self, tree: RolloutTree) -> list[str]:
-        if found := [str(tree.meta[name]) for name in _FROM if name in tree.meta]:
+        found = [str(tree.meta[name]) for name in _FROM if name in tree.meta]
+        if "tasks" in tree.meta:
             return found
-        return [source for env, source in self.named or () if env in ("", tree.meta.get("env", env))]
+        return found + [source for env, source in self.named or () if env in ("", tree.meta.get("env", env))]
 
 
 def in_words(count: int) -> str:

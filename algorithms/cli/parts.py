@@ -28,7 +28,7 @@ from .tools import ToolAnswers
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a run works with."""
+    """Everything a run works with; `held_out` makes the environments of its evaluations."""
 
     model: Any
     tokenizer: Any
@@ -37,6 +37,7 @@ class Parts:
     learner: TorchLearner
     trainer: Trainer
     tools: ToolAnswers
+    held_out: MakeEnv
 
 
 def starting_policy(config: TrainConfig, run: Path, report: Report, tools: ToolAnswers = ToolAnswers()) -> Path:
@@ -137,7 +138,8 @@ def assemble(
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
     )
-    return Parts(model, tokenizer, renderer, policy, learner, trainer, tools)
+    held_out = config.make_env(*config.eval_args)  # once, as worked examples are played for it
+    return Parts(model, tokenizer, renderer, policy, learner, trainer, tools, held_out)
 
 
 def learner_config(config: TrainConfig) -> LearnerConfig:

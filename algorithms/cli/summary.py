@@ -14,7 +14,8 @@ from arpo_envs import members
 
 from ..checkpoint import BEST, Best
 from .config import TrainConfig
-from .environments import arguments_of
+from .environments import arguments_of, env_maker
+from .mixtures import env_arguments
 from .results import write_json
 
 _LAST = 10
@@ -108,7 +109,8 @@ def envs_in(measured: Mapping[str, Any]) -> list[str]:
 
 def majority(config: TrainConfig) -> float | None:
     """Returns the success of always giving the best single answer; None if the tasks cannot tell."""
-    env = config.make_env(*config.eval_args)()
+    words = (*config.env_args, *config.eval_args)
+    env = env_maker(config.env, env_arguments(config.env, words))()  # whatever it would tell a policy
     found = members.MAJORITY_BASELINE.of(members.TASKS.through(env))()
     env.close()
     return None if found is None else float(found)

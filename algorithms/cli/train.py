@@ -27,7 +27,7 @@ from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
 from ..models.named import require_model
 from ..policies import FORGET
-from ..rollout import Failures, reason, require_prompts
+from ..rollout import Failures, MakeEnv, reason, require_prompts
 from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .budget import CallBudget
@@ -334,7 +334,7 @@ async def _measure(config: TrainConfig, parts: Parts, part: str, progress: Progr
     record: dict[str, Any] = {}
     for name, temperature in (("sampled", parts.trainer.limits.temperature), ("greedy", 0.0)):
         progress.note(f"asking {config.eval_questions} held-out questions, {name}")
-        result = await _ask(config, parts, temperature, part=f"{part}, {name}", failures=parts.trainer.failures)
+        result = await _ask(config, parts, parts.held_out, temperature, part=f"{part}, {name}", failures=parts.trainer.failures)
         record[name] = result.success
         record[f"{name}_interval"] = list(result.interval)
         for env, own in result.by_env.items():
@@ -352,11 +352,11 @@ async def _forget(parts: Parts) -> None:
 
 
 async def _ask(
-    config: TrainConfig, parts: Parts, temperature: float, *arguments: str, part: str, failures: Failures
+    config: TrainConfig, parts: Parts, make_env: MakeEnv, temperature: float, *, part: str, failures: Failures
 ) -> Evaluation:
     await _forget(parts)
     return await evaluate(
-        parts.tools.before(config.make_env(*config.eval_args, *arguments), part),
+        parts.tools.before(make_env, part),
         evaluation_starts(config.eval_questions),
         parts.policy,
         parts.renderer,
@@ -369,15 +369,14 @@ async def _ask(
 
 async def _closed_book(config: TrainConfig, parts: Parts, progress: Progress) -> float | None:
     """Returns the success without tools, None for an environment that cannot be asked that way."""
-    without = "max_tool_calls=0"
     try:
-        config.make_env(*config.eval_args, without)
+        make_env = config.make_env(*config.eval_args, "max_tool_calls=0")
     except Exception:  # noqa: BLE001  # it has no such argument, and says so in its own way
         return None
     progress.note(f"asking {config.eval_questions} held-out questions, without tools")
     try:
         temperature, part = parts.trainer.limits.temperature, "without tools"
-        return (await _ask(config, parts, temperature, without, part=part, failures=progress.failures)).success
+        return (await _ask(config, parts, make_env, temperature, part=part, failures=progress.failures)).success
     except Exception as error:  # noqa: BLE001  # one figure among others; the run is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
         return None

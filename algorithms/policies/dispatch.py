@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+import anyio  # comes with httpx
 import numpy as np
 
 from arpo_envs import ArpoError, wait_before_retry
@@ -55,7 +56,7 @@ class Dispatcher:
     ) -> None:
         self._replicas, self._examine = replicas, examine
         self._attempts, self._timeout = attempts, timeout
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
 
     async def send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
@@ -73,19 +74,38 @@ class Dispatcher:
         self._raise_if_closed()
         task = self._own(self._send(context, seed, ask))
         try:
-            return await task
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is None or not current.cancelling():
                 self._raise_if_closed()  # the caller did not cancel
+            await self._end([task])
             raise
 
     def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Starts a task that `close` ends: a connection that is just being made would outlive its client."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Starts a task that `close` ends: a connection that is just being made would outlive its client.
+
+        It is only ever ended through its scope. httpcore shields what closes connections from anyio's way to cancel, not from
+        asyncio's: that would leave those open that are not closed yet.
+        """
+        scope = anyio.CancelScope()
+
+        async def run() -> T:
+            with scope:
+                return await work
+            raise asyncio.CancelledError
+
+        task = asyncio.create_task(run())
+        self._tasks[task] = scope
+        task.add_done_callback(self._tasks.pop)
         return task
+
+    async def _end(self, tasks: Sequence["asyncio.Task[Any]"]) -> None:
+        """Ends tasks, and waits for them."""
+        for task in tasks:
+            if (scope := self._tasks.get(task)) is not None:
+                scope.cancel()
+        await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
 
     async def _send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
         order = self._replicas.order(context)
@@ -109,7 +129,7 @@ class Dispatcher:
             raise Lost(f"{replica.url} went down while requests waited for it.")
         now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._timeout):
+            with anyio.fail_after(self._timeout):
                 return await ask(replica.url)
         except TimeoutError as error:
             replica.fail(now())
@@ -165,10 +185,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Ends the requests in progress, which fail; later ones fail too."""
         self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end([*self._tasks])
 
     def _raise_if_closed(self) -> None:
         if self._closed:

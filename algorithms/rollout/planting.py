@@ -78,7 +78,8 @@ def _provenance(env: TextEnv) -> dict[str, Any]:
     """Returns what is known of where an episode's task is from, so that a tree says by itself whether it may be passed on."""
     member = members.MIXED.through(env).get(str(members.MEMBER.through(env)), env)
     source, task = members.TASKS.through(member), members.TASK.through(member)
-    found = members.PROVENANCE.of(source)(task) if task is not None else {}
+    found: dict[str, Any] = {"source": str(source.name)} if hasattr(source, "name") else {}
+    found |= members.PROVENANCE.of(source)(task) if task is not None else {}
     return {name: found[name] for name in ("tasks", "source", "benchmark", "gated") if name in found}
 
 

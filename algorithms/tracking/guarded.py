@@ -50,6 +50,7 @@ class Guarded:
         self._said: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._has_failed = False
         self._skipped = 0
+        self._rest = _REST
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: tuple[threading.Thread, ...] = ()
         try:
@@ -94,7 +95,7 @@ class Guarded:
         self._hear()
         if not in_time:
             late = f"{self._name} had not finished after {self._patience:g} s and was ended"
-            self._tell(f"{late}: the last records may be missing. {_REST}")
+            self._tell(f"{late}: the last records may be missing. {self._rest}")
         elif process.returncode and not self._has_failed:
             self._fail(f"its process ended with status {process.returncode}")
         if self._skipped:
@@ -145,13 +146,15 @@ class Guarded:
                 kind, text = self._said.get_nowait()
                 if kind == "failed":
                     self._fail(text)
+                elif kind == "later":
+                    self._rest = f"{text}. {_REST}"
                 else:
                     self._tell(f"{self._name}: {text}")
 
     def _fail(self, why: str) -> None:
         if not self._has_failed:
             self._has_failed = True
-            self._tell(f"{self._name} failed and is not used any more: {why}. {_REST}")
+            self._tell(f"{self._name} failed and is not used any more: {why}. {self._rest}")
 
 
 def _has_ended(process: "subprocess.Popen[bytes]", seconds: float) -> bool:

@@ -42,6 +42,8 @@ TABLE: members.Member[Callable[[str, Rows], None]] = members.Member("table", _no
 """Records a table, given its name and rows; it belongs to the step that was recorded last."""
 FILE: members.Member[Callable[[Path], None]] = members.Member("file", _no_file, method=True)
 """Keeps a copy of a file."""
+LATER: members.Member[str] = members.Member("later", "")
+"""How people can send later what a tracker has kept but could not send, as a sentence without its full stop."""
 
 
 def log_all(trackers: Sequence[Tracker], step: int, metrics: Mapping[str, float]) -> None:

@@ -1,6 +1,9 @@
 """Weights & Biases, which is imported only when a run asks for it."""
 
+import math
 import os
+import shlex
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +11,19 @@ from typing import Any, Literal
 
 from arpo_envs import ConfigError
 
+from ..rollout import reason
 from .tracker import Rows, TrackerWarning
 
 Mode = Literal["online", "offline", "disabled"]
 
 _SECONDS_TO_BEGIN = 20.0
 """After which a server counts as unreachable; wandb itself adds about ten for its retries."""
+_SECONDS_IN_MEMORY = 1.0
+"""For which wandb, in versions that can be told so, keeps records before it writes them to its own file; by itself 15."""
+_SLOW = 5.0
+"""Seconds that a table may take; wandb gives up after about 20."""
+_PAUSE = 600.0
+"""Seconds without tables after one that took longer or failed."""
 
 
 def require_wandb(mode: Mode | None = None) -> Any:
@@ -38,6 +48,8 @@ def require_wandb(mode: Mode | None = None) -> Any:
 
 class WandbTracker:
     """Weights & Biases; a run whose server cannot be reached when it begins is kept offline.
+
+    A server that is lost later costs nothing either: wandb keeps a run in a file of its own before it sends it, online, too.
 
     Args:
         project: of wandb.
@@ -64,7 +76,10 @@ class WandbTracker:
     ) -> None:
         self._wandb = wandb = require_wandb(mode)
         self._step = 0
+        self._no_tables_before = -math.inf
         settings = {"init_timeout": _SECONDS_TO_BEGIN, "x_stats_pid": process or os.getpid()}
+        if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+            settings["x_transaction_log_flush_interval"] = _SECONDS_IN_MEMORY
         given = {"project": project, "name": name, "dir": str(directory), "config": dict(config), "id": run_id}
         given |= {"resume": "allow", "settings": wandb.Settings(**settings)}
         wanted = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
@@ -76,9 +91,16 @@ class WandbTracker:
             wandb.teardown()  # what has begun would still hold the run's id
             self._run = wandb.init(**given, mode="offline")
             why = str(error).partition("\n")[0]
-            kept = Path(self._run.dir).parent
-            message = f"its server cannot be used ({why}), so that this run is kept offline. Send it later: wandb sync {kept}"
+            message = f"its server cannot be used ({why}), so that this run is kept offline. {self.later}"
             warnings.warn(message, TrackerWarning, stacklevel=2)
+
+    @property
+    def later(self) -> str:
+        """How to send what wandb has kept on this machine but could not send; "" if it keeps nothing."""
+        if self._run.disabled:
+            return ""
+        skipped_otherwise = [] if self._run.offline else ["--include-online"]
+        return f"Send it later: {shlex.join(['wandb', 'sync', *skipped_otherwise, str(Path(self._run.dir).parent)])}"
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Sends one step."""
@@ -90,11 +112,26 @@ class WandbTracker:
         self._run.summary.update(dict(values))
 
     def table(self, name: str, rows: Rows) -> None:
-        """Logs a table with the step that was logged last."""
+        """Logs a table with the step that was logged last, unless the server was lost a short while ago.
+
+        wandb asks its server about each table and waits for the answer, and the metrics that come next would have to wait, too.
+        """
+        began = time.monotonic()
+        if began < self._no_tables_before:
+            return
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = [[row.get(column) for column in columns] for row in rows]
         table = self._wandb.Table(columns=columns, data=data, allow_mixed_types=True)
-        self._run.log({name: table}, step=self._step)
+        why = ""
+        try:
+            self._run.log({name: table}, step=self._step)
+        except Exception as error:  # noqa: BLE001  # whatever it is, metrics matter more than a table
+            why = reason(error)
+        ended = time.monotonic()
+        if why or ended - began > _SLOW:
+            self._no_tables_before = ended + _PAUSE
+            message = f"its server did not take a table ({why or f'it took {ended - began:.0f} s'}). Metrics go on; tables are "
+            warnings.warn(f"{message}left out for {_PAUSE / 60:g} minutes.", TrackerWarning, stacklevel=2)
 
     def file(self, path: Path) -> None:
         """Keeps a file with the run."""

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from ..rollout import reason
-from .tracker import FILE, TABLE, Tracker, TrackerWarning
+from .tracker import FILE, LATER, TABLE, Tracker, TrackerWarning
 
 Say = Callable[[str, str], None]
-"""(kind, text): kind is "failed" or "note"."""
+"""(kind, text): kind is "failed", "note", or "later" for what the tracker says of itself under this name."""
 
 
 def serve(requests: BinaryIO, say: Say) -> bool | None:
@@ -35,6 +35,8 @@ def serve(requests: BinaryIO, say: Say) -> bool | None:
         for request in _loaded(requests):
             if tracker is None:
                 tracker = request()
+                if later := LATER.of(tracker):
+                    say("later", later)
                 continue
             method, arguments = request
             _method(tracker, method)(*arguments)

@@ -126,14 +126,14 @@ def test_a_policy_of_ones_own_is_everyones_start(tmp_path):
         assert dict(pairwise(run.words))["--policy"] == own
 
 
-def test_runs_with_other_settings_are_refused_and_running_side_by_side_is_remembered(tmp_path):
-    assert compare._settled(config(tmp_path), True)
-    assert compare._settled(config(tmp_path, parallel=2), False), "nothing was left to train"
-    assert not compare._settled(config(tmp_path, parallel=2), True)
-    assert not compare._settled(config(tmp_path), True), "the runs of the last call had no machine of their own"
-    assert not compare._settled(config(tmp_path, seeds=(8, 9)), True), "more seeds are no other setting"
-    with pytest.raises(ConfigError, match="begun with budget_calls 20000, not 500"):
-        compare._settled(config(tmp_path, budget_calls=500), True)
+def test_running_side_by_side_is_remembered_and_more_seeds_are_no_other_setting(tmp_path):
+    was_alone = [
+        compare._settled(config(tmp_path, parallel=count), left)[0] for count, left in ((1, True), (2, False), (2, True))
+    ]
+    assert was_alone == [True, True, False]
+    assert compare._settled(config(tmp_path, seeds=(8, 9)), True) == (False, [])
+    with pytest.raises(ConfigError, match="begun with train "):
+        compare._settled(config(tmp_path, train=("--prompts", "2")), True)
 
 
 def test_a_folder_in_which_another_comparison_is_at_work_is_left_alone(tmp_path, monkeypatch):

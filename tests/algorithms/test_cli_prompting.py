@@ -1,18 +1,24 @@
 """`--prompt` and `--examples`: true transcripts of other questions, and the same in every command that asks."""
 
+import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from test_cli_train import exit_status, said
 
-from algorithms.cli import main
+from algorithms.cli import main, prompting, train
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.environments import env_maker
 from algorithms.cli.eval_config import EvalConfig
+from algorithms.cli.parts import assemble
+from algorithms.cli.progress import Progress
 from algorithms.cli.prompting import Prompting
 from algorithms.cli.sft_config import SftConfig
+from algorithms.models.built_in import MARK
 from algorithms.models.demonstrations.expert import worked_examples
 from arpo_envs import ConfigError
 from arpo_envs.envs import IDS
@@ -121,6 +127,22 @@ def test_a_policy_without_instructions_cannot_be_asked_with_them(tiny_policy: Pa
     words = ["eval", "--policy", str(tiny_policy), "--args", "cities_per_country=4", "--questions", "1", "--examples", "1"]
     assert exit_status(words) == 2
     assert "the embedded policy reads no instructions" in said(capsys)
+
+
+def test_a_run_plays_its_examples_once_however_often_it_is_evaluated(
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = shutil.copytree(tiny_policy, tmp_path / "reader")
+    (reader / MARK).unlink()  # to be told something, it must not be the embedded policy
+    given = {"policy": str(reader), "env_args": ("cities_per_country=4",), "eval_questions": 1, "examples": 1, "prompts": 1}
+    config = TrainConfig.of(given | {"output": tmp_path / "run", "action_tokens": 2, "context_length": 4096}).resolved()
+    parts = assemble(config, reader)
+    monkeypatch.setattr(prompting, "worked_examples", lambda *given: pytest.fail("played anew"))
+    for part in ("before", "step 1"):
+        asyncio.run(train._measure(config, parts, part, Progress(Console(quiet=True))))
+    made = parts.held_out()
+    assert len(made.get_wrapper_attr("examples")) == 1
+    made.close()
 
 
 def test_play_shows_what_a_policy_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

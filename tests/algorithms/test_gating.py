@@ -8,7 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 from page_toys import Document, trees
-from rollout_toys import calls_then_answer, grow
+from rollout_toys import One, calls_then_answer, grow
 
 from algorithms.cli import main
 from algorithms.cli.gating import Gate
@@ -57,6 +57,15 @@ def test_in_a_mixture_each_tree_says_it_of_its_own_question(tmp_path):
 def test_a_source_can_say_it_by_its_name(tmp_path):
     source = ListedTasks(tmp_path / "any.jsonl", "gaia", [(1, Task("1", "How much is 1 + 1?", ("2",)))], digest="0")
     assert Gate().keeps_back(RolloutTree(meta=dict(source.provenance(source.get("1")))))
+
+
+@pytest.mark.parametrize(("name", "kept"), [("HLE, a sample", True), ("sums", False)])
+def test_a_source_of_others_can_say_it_by_nothing_but_its_name(name, kept):
+    source = One()
+    source.name = name
+    (tree,) = grow(script=calls_then_answer(0), env=partial(gym.make, ENV, tasks=source))
+    assert (tree.meta["source"], Gate().keeps_back(tree)) == (name, kept)
+    assert Gate.of({"env_args": ["tasks=gaia.jsonl"]}).keeps_back(tree), "the configuration may know more than a name tells"
 
 
 @pytest.mark.parametrize("extra", [{"canary": "x:1"}, {"gated": True}], ids=lambda extra: next(iter(extra)))
