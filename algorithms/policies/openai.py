@@ -11,13 +11,14 @@ import secrets
 import shutil
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
-from . import Generation, Sampling, require_request
+from . import Generate, Generation, Sampling, require_request
 from .dispatch import Dispatcher, Lost, wait_before
 from .export import export_weights
 from .replicas import Replica, Replicas
@@ -108,9 +109,16 @@ class OpenAIPolicy:
     # --- drawing --------------------------------------------------------------------------------------
 
     async def generate(
-        self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
+        self,
+        context: Sequence[int],
+        params: Sampling,
+        *,
+        seed: int,
+        offset: int = 0,
+        tail: str = "",
+        only: Replica | None = None,
     ) -> Generation:
-        """Continues `context`; see `Policy.generate`.
+        """Continues `context`, by one replica `only` if it is given; see `Policy.generate`.
 
         Raises:
             ConfigError: see `require_request`, or the server refuses the request.
@@ -121,11 +129,17 @@ class OpenAIPolicy:
         try:
             if self.strict and params.temperature not in (0.0, 1.0):
                 await self._refuse_other_logprobs(context)
-            return await self._generate(context, params, seed, offset)
+            return await self._generate(context, params, seed, offset, only)
         finally:
             self._under_way -= 1
 
-    async def _generate(self, context: Sequence[int], params: Sampling, seed: int, offset: int) -> Generation:
+    def engines(self) -> Mapping[str, Generate]:
+        """Returns the replicas that can be reached, by URL; one that is down gets the newest weights before it is used."""
+        return {one.url: partial(self.generate, only=one) for one in self._replicas.all if not one.suspect}
+
+    async def _generate(
+        self, context: Sequence[int], params: Sampling, seed: int, offset: int, only: Replica | None = None
+    ) -> Generation:
         drawn = list(context[len(context) - offset :])
         stream = self._may_end_at_seam(drawn, params.stop)
         body = request_body(
@@ -142,7 +156,7 @@ class OpenAIPolicy:
             async with aclosing(self._streamed(url, body) if stream else self._whole(url, body)) as pieces:
                 return await self._collect(url, pieces, list(drawn), params)
 
-        return await self._dispatcher.send(context, derive(seed, "retry", offset), ask)
+        return await self._dispatcher.send(context, derive(seed, "retry", offset), ask, only=only)
 
     def _may_end_at_seam(self, drawn: Sequence[int], stops: tuple[str, ...]) -> bool:
         """Whether a stop string may have begun in the tokens drawn before: the server looks at its own request only.

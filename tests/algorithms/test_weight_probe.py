@@ -1,0 +1,133 @@
+"""Weights that arrive: updates that change nothing, or only a part, are found and named, and whole ones never are."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from model_toys import byte_tokenizer, tiny_model
+
+from algorithms.learner import LearnerConfig, LoRA, TorchLearner
+from algorithms.models.agreement import Arrival, WeightProbe, WeightsDiffer
+from algorithms.policies.local import LocalPolicy
+
+pytestmark = pytest.mark.numeric
+
+TOKENIZER = byte_tokenizer()
+Weights = Mapping[str, torch.Tensor]
+Spoil = Callable[[Weights, Weights], Weights]
+"""(new weights, those the engine has) -> those that arrive."""
+
+
+def moved(model: Any, seed: int, size: float) -> None:
+    """Changes all weights a bit, as an update does."""
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(size * torch.randn(parameter.shape, generator=draws))
+
+
+class Elsewhere:
+    """A policy whose engine cannot be looked into, as one in another process."""
+
+    def __init__(self, policy: LocalPolicy) -> None:
+        for name in ("generate", "forget", "context_length", "vocabulary_size", "dtype"):
+            setattr(self, name, getattr(policy, name))
+
+
+def probed(
+    model: Any, *spoils: Spoil | None, size: float = 1e-3, hidden: bool = False, dtype: Any = None, **options: Any
+) -> list[Arrival]:
+    """Returns how weights arrived after each of some updates; None for one that nothing is done to.
+
+    Args:
+        model: to train.
+        spoils: of the updates.
+        size: of each.
+        hidden: whether the engine's tensors cannot be looked at.
+        dtype: of the engine.
+        options: of the learner.
+    """
+
+    async def run() -> list[Arrival]:
+        policy, learner = LocalPolicy(model, TOKENIZER, context_length=96, dtype=dtype), TorchLearner(model, **options)
+        engine, found = policy.model, []
+        if engine.lm_head.weight is engine.model.embed_tokens.weight:  # two matrices, as in `export`
+            engine.lm_head.weight = torch.nn.Parameter(engine.lm_head.weight.clone(), requires_grad=False)
+        probe = WeightProbe(Elsewhere(policy) if hidden else policy, learner)  # type: ignore[arg-type]
+        try:
+            await policy.load(learner.weights(), 0)
+            await probe.begin()
+            for step, spoil in enumerate(spoils, 1):
+                moved(learner.model, step, size)
+                before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+                new = learner.weights()
+                await policy.load(new if spoil is None else dict(new) | spoil(new, before), step)
+                found += await probe.require()
+            return found
+        finally:
+            await policy.close()
+
+    return asyncio.run(run())
+
+
+# --- planted faults: what arrives instead of the new weights ------------------------------------------------------
+
+
+def nothing(new: Weights, old: Weights) -> Weights:
+    return old
+
+
+def half(new: Weights, old: Weights) -> Weights:
+    return {name: old[name] for name in list(new)[len(new) // 2 :]}
+
+
+def one_matrix(new: Weights, old: Weights) -> Weights:
+    return {"model.layers.1.self_attn.o_proj.weight": old["model.layers.1.self_attn.o_proj.weight"]}
+
+
+def turned(new: Weights, old: Weights) -> Weights:
+    return {"model.layers.0.self_attn.q_proj.weight": new["model.layers.0.self_attn.q_proj.weight"].T}
+
+
+def old_head(new: Weights, old: Weights) -> Weights:
+    return {"lm_head.weight": old["lm_head.weight"]}
+
+
+def old_embedding(new: Weights, old: Weights) -> Weights:
+    return {"model.embed_tokens.weight": old["model.embed_tokens.weight"]}
+
+
+FAULTS: list[tuple[Spoil, str, str]] = [
+    (nothing, "it still draws with those of step 2", "it still draws with those of step 2"),
+    (half, "11 tensors did not arrive, the first of them model.layers.1", "a part of them did not arrive"),
+    (one_matrix, "1 tensors did not arrive, the first of them model.layers.1.self_attn.o_proj", "a part of them did not arrive"),
+    (turned, "1 tensors did not arrive, the first of them model.layers.0.self_attn.q_proj", "or not in its place"),
+]
+"""What arrives, and what is said of it, where the engine's tensors can be looked at and where they cannot."""
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(("fault", "seen", "unseen"), FAULTS, ids=[fault.__name__ for fault, _, _ in FAULTS])
+def test_weights_that_do_not_arrive_are_found_and_named(fault: Spoil, seen: str, unseen: str, hidden: bool) -> None:
+    with pytest.raises(WeightsDiffer, match="does not draw with the learner's weights of step 3") as caught:
+        probed(tiny_model(), None, None, fault, hidden=hidden)
+    assert (unseen if hidden else seen) in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("fault", [old_head, old_embedding])
+def test_a_tied_matrix_of_which_one_half_is_old_is_found_and_named(fault: Spoil, hidden: bool) -> None:
+    with pytest.raises(WeightsDiffer, match="head and embedding, which the learner ties, .* still that of step 1"):
+        probed(tiny_model(tie_word_embeddings=True), None, fault, hidden=hidden)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("size", [1e-3, 1e-1])
+def test_weights_that_arrive_are_seen_to(size: float, tied: bool, dtype: torch.dtype) -> None:
+    found = probed(tiny_model(tie_word_embeddings=tied), None, None, size=size, dtype=dtype)
+    assert all(one.fine for one in found)
+    print(found)
