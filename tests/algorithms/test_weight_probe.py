@@ -102,9 +102,9 @@ def old_embedding(new: Weights, old: Weights) -> Weights:
 
 FAULTS: list[tuple[Spoil, str, str]] = [
     (nothing, "it still draws with those of step 2", "it still draws with those of step 2"),
-    (half, "11 tensors did not arrive, the first of them model.layers.1", "a part of them did not arrive"),
-    (one_matrix, "1 tensors did not arrive, the first of them model.layers.1.self_attn.o_proj", "a part of them did not arrive"),
-    (turned, "1 tensors did not arrive, the first of them model.layers.0.self_attn.q_proj", "or not in its place"),
+    (half, "11 of its tensors did not arrive, the first of them model.layers.1", "a part of them did not arrive"),
+    (one_matrix, "1 of its tensors did not arrive, the first of them model.layers.1.self_attn.o_proj", "a part of them did not arrive"),
+    (turned, "1 of its tensors did not arrive, the first of them model.layers.0.self_attn.q_proj", "or not in its place"),
 ]
 """What arrives, and what is said of it, where the engine's tensors can be looked at and where they cannot."""
 

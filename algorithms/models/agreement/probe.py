@@ -100,8 +100,9 @@ def judge(before: Drawn | None, now: Drawn, again_BT: Array | None, allowed: flo
 
     >>> old = Drawn(0, ((1, *range(8)),), np.full((1, 8), -1.0), np.full((1, 8), -1.0))
     >>> new_BT = np.full((1, 8), -1.5)
-    >>> judge(old, Drawn(1, old.texts, new_BT, new_BT), new_BT, 0.01)
-    Arrival(nats=0.0, allowed=0.01, moved=0.5, share=1.0, seen=False)
+    >>> arrived = judge(old, Drawn(1, old.texts, new_BT, new_BT), new_BT, 0.01)
+    >>> arrived.fine, arrived.moved, round(arrived.share, 3)
+    (True, 0.5, 1.0)
     >>> judge(old, Drawn(1, old.texts, old.engine_BT, new_BT), new_BT, 0.01).fine
     False
     """
@@ -139,7 +140,7 @@ class WeightProbe:
         self._policy, self._learner = policy, learner
         self._texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
         self._known: Mapping[str, Drawn] = {}
-        self._old = torch.empty(0)
+        self._old: torch.Tensor | None = None
         """The tied matrix of the weights that were last seen to arrive, where the engine's own cannot be looked at."""
 
     async def begin(self) -> None:
@@ -217,7 +218,7 @@ class WeightProbe:
         if strange is None:
             return "a part of them did not arrive, or not in its place"
         if strange:
-            return f"{len(strange)} tensors did not arrive, the first of them {strange[0]}"
+            return f"{len(strange)} of its tensors did not arrive, the first of them {strange[0]}"
         return "all its tensors are the learner's, so it computes with something that it kept from older ones"
 
     def _strange(self) -> list[str] | None:
@@ -236,12 +237,12 @@ class WeightProbe:
             weights = self._learner.weights()
             tied = {name for name in weights if ends and weights[name].data_ptr() == ends[0].weight.data_ptr()}
             return len(strange) == 1 and strange[0] in tied
-        return any(self._explains(end, now, allowed) for end in ends)
+        return any(self._explains(end, self._old, now, allowed) for end in ends if self._old is not None)
 
-    def _explains(self, end: Any, now: Drawn, allowed: float) -> bool:
+    def _explains(self, end: Any, old: torch.Tensor, now: Drawn, allowed: float) -> bool:
         """Whether the engine draws as the learner would if one of two tied modules were the old one."""
         shared = end.weight
-        end.weight = torch.nn.Parameter(self._old, requires_grad=False)
+        end.weight = torch.nn.Parameter(old, requires_grad=False)
         try:
             return _worst(now.engine_BT - self._own(now.texts)) <= allowed
         finally:
