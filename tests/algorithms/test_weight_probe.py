@@ -30,10 +30,10 @@ def moved(model: Any, seed: int, size: float) -> None:
 
 
 class Elsewhere:
-    """A policy whose engine cannot be looked into, as one in another process."""
+    """A policy whose engine cannot be looked into, as one in another process, and does not say how exactly it computes."""
 
     def __init__(self, policy: LocalPolicy) -> None:
-        for name in ("generate", "forget", "context_length", "vocabulary_size", "dtype"):
+        for name in ("generate", "forget", "context_length", "vocabulary_size"):
             setattr(self, name, getattr(policy, name))
 
 
@@ -124,10 +124,39 @@ def test_a_tied_matrix_of_which_one_half_is_old_is_found_and_named(fault: Spoil,
         probed(tiny_model(tie_word_embeddings=True), None, fault, hidden=hidden)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("size", [1e-3, 1e-1])
-def test_weights_that_arrive_are_seen_to(size: float, tied: bool, dtype: torch.dtype) -> None:
-    found = probed(tiny_model(tie_word_embeddings=tied), None, None, size=size, dtype=dtype)
-    assert all(one.fine for one in found)
-    print(found)
+def test_weights_that_arrive_are_seen_to(size: float, hidden: bool) -> None:
+    found = probed(tiny_model(tie_word_embeddings=hidden), None, None, size=size, hidden=hidden)
+    assert all(one.fine and one.known and one.allowed < 1e-4 < one.moved for one in found), found
+    assert all(one.share is None or abs(one.share - 1.0) < 0.01 for one in found), found
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-1])
+def test_a_less_exact_engine_is_not_accused_and_what_it_is_too_coarse_for_is_said(size: float) -> None:
+    found = probed(tiny_model(), None, None, size=size, dtype=torch.bfloat16, hidden=True)
+    assert all(one.fine and one.known == (size > 1e-4) for one in found), found
+    assert all(one.seen for one in probed(tiny_model(), None, size=1e-4, dtype=torch.bfloat16)), "its tensors tell"
+
+
+def test_a_less_exact_engine_that_stays_is_found_once_the_change_is_large_enough() -> None:
+    kept: list[Weights] = []
+
+    def first(new: Weights, old: Weights) -> Weights:
+        kept.append(old)
+        return kept[0]
+
+    assert probed(tiny_model(), first, size=1e-4, dtype=torch.bfloat16, hidden=True)[0].fine
+    kept.clear()
+    with pytest.raises(WeightsDiffer, match="it still draws with those of step 0"):
+        probed(tiny_model(), *[first] * 40, size=1e-3, dtype=torch.bfloat16, hidden=True)
+
+
+def test_an_update_without_an_effect_is_left_for_later() -> None:
+    assert [one.known for one in probed(tiny_model(), None, size=0.0, hidden=True)] == [False]
+    assert [one.known for one in probed(tiny_model(), None, size=0.0)] == [True], "its tensors tell"
+
+
+def test_adapters_arrive_merged() -> None:
+    found = probed(tiny_model(), None, None, config=LearnerConfig(lora=LoRA(rank=2)), size=1e-2)
+    assert all(one.fine and one.known for one in found), found

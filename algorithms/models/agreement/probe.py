@@ -140,12 +140,17 @@ class WeightProbe:
         self._policy, self._learner = policy, learner
         self._texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
         self._known: Mapping[str, Drawn] = {}
+        self._exact: frozenset[str] = frozenset()
+        """The engines that compute as exactly as the learner, whatever they say of their precision."""
         self._old: torch.Tensor | None = None
         """The tied matrix of the weights that were last seen to arrive, where the engine's own cannot be looked at."""
 
     async def begin(self) -> None:
         """Remembers what the engines draw now; they must have the learner's weights (`check`)."""
-        self._remember(await self._drawn())
+        drawn, texts = await self._drawn(), self._short()
+        allowed = min(texts.allowed_to_learner(), texts.allowed_to_engine())
+        self._exact = frozenset(name for name, now in drawn.items() if judge(None, now, None, allowed).fine)
+        self._remember(drawn)
 
     async def require(self) -> list[Arrival]:
         """Returns how new weights arrived, for each engine; those that cannot be reached are left out.
@@ -155,15 +160,20 @@ class WeightProbe:
         Raises:
             WeightsDiffer: they did not arrive at one of them; the message says which, and what differs.
         """
-        allowed = self._texts.short(_LENGTHS[-1] + DRAWN).allowed_to_engine()
-        drawn = await self._drawn()
-        found = {name: self._judged(name, now, allowed) for name, now in drawn.items()}
+        drawn, texts = await self._drawn(), self._short()
+        usual, exact = texts.allowed_to_engine(), texts.allowed_to_learner()
+        room = {name: min(usual, exact) if name in self._exact else usual for name in drawn}
+        found = {name: self._judged(name, now, room[name]) for name, now in drawn.items()}
         for name, arrival in found.items():
             if not arrival.fine:
                 raise WeightsDiffer(self._told(name, drawn[name], arrival))
         if all(arrival.known or name not in self._known for name, arrival in found.items()):
             self._remember(drawn)
         return list(found.values())
+
+    def _short(self) -> Texts:
+        """Returns texts as long as those that are drawn from, to measure rounding on."""
+        return self._texts.short(_LENGTHS[-1] + DRAWN)
 
     def _judged(self, name: str, now: Drawn, allowed: float) -> Arrival:
         before = self._known.get(name)
