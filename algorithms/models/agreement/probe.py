@@ -5,7 +5,8 @@ what they are given. None of it raises, and all of it draws with old weights. So
 and after, and what it says of its tokens must move as what the learner says of them does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,7 +144,7 @@ class WeightProbe:
         self._exact: frozenset[str] = frozenset()
         """The engines that compute as exactly as the learner, whatever they say of their precision."""
         self._old: torch.Tensor | None = None
-        """The tied matrix of the weights that were last seen to arrive, where the engine's own cannot be looked at."""
+        """The matrix that embedding and head share, of the weights that were last seen to arrive."""
 
     async def begin(self) -> None:
         """Remembers what the engines draw now; they must have the learner's weights (`check`)."""
@@ -182,7 +183,7 @@ class WeightProbe:
 
     def _remember(self, drawn: Mapping[str, Drawn]) -> None:
         self._known = {**self._known, **drawn}
-        if MODEL.of(self._policy) is None and (ends := _tied(self._learner.model)):
+        if ends := _tied(self._learner.model):
             self._old = ends[0].weight.detach().clone()
 
     async def _drawn(self) -> dict[str, Drawn]:
@@ -220,11 +221,11 @@ class WeightProbe:
     def _differs(self, name: str, now: Drawn, arrival: Arrival) -> str:
         before = self._known.get(name)
         since = f"step {before.version}" if before is not None else "before"
-        strange = self._strange()
-        if self._is_half_tied(strange, now, arrival.allowed):
-            return f"head and embedding, which the learner ties, are two matrices there, and one is still that of {since}"
+        if where := self._old_ends(now, arrival.allowed):
+            return f"the matrix that embedding and head share did not arrive in the {where}, where it is still that of {since}"
         if arrival.share is not None and abs(arrival.share) < _STAYED:
             return f"it still draws with those of {since}"
+        strange = self._strange()
         if strange is None:
             return "a part of them did not arrive, or not in its place"
         if strange:
@@ -240,26 +241,31 @@ class WeightProbe:
         here = self._learner.weights().items()
         return [name for name, tensor in here if not torch.equal((own := there.get(name, missing)), tensor.to(own))]
 
-    def _is_half_tied(self, strange: Sequence[str] | None, now: Drawn, allowed: float) -> bool:
-        """Whether an engine holds a tied matrix twice, and only one of the two is new."""
+    def _old_ends(self, now: Drawn, allowed: float) -> str:
+        """Returns in which of two tied modules the old matrix explains what the engine draws, in words; "" if in none."""
         ends = _tied(self._learner.model)
-        if strange is not None:
-            weights = self._learner.weights()
-            tied = {name for name in weights if ends and weights[name].data_ptr() == ends[0].weight.data_ptr()}
-            return len(strange) == 1 and strange[0] in tied
-        return any(self._explains(end, self._old, now, allowed) for end in ends if self._old is not None)
-
-    def _explains(self, end: Any, old: torch.Tensor, now: Drawn, allowed: float) -> bool:
-        """Whether the engine draws as the learner would if one of two tied modules were the old one."""
-        shared = end.weight
-        end.weight = torch.nn.Parameter(old, requires_grad=False)
-        try:
-            return _worst(now.engine_BT - self._own(now.texts)) <= allowed
-        finally:
-            end.weight = shared
+        if ends and self._old is not None:
+            for where, modules in (("embedding", ends[:1]), ("head", ends[1:]), ("embedding and the head", ends)):
+                with _holding(modules, self._old):
+                    if _worst(now.engine_BT - self._own(now.texts)) <= allowed:
+                        return where
+        return ""
 
 
 def _tied(model: Any) -> list[Any]:
     """Returns embedding and head of a model if they share one matrix."""
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     return ends if None not in ends and ends[0].weight is ends[1].weight else []
+
+
+@contextmanager
+def _holding(modules: Sequence[Any], matrix: torch.Tensor) -> Iterator[None]:
+    """Gives modules another weight for as long as the context lasts."""
+    own = [module.weight for module in modules]
+    for module in modules:
+        module.weight = torch.nn.Parameter(matrix, requires_grad=False)
+    try:
+        yield
+    finally:
+        for module, weight in zip(modules, own, strict=True):
+            module.weight = weight
