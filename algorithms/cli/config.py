@@ -103,8 +103,8 @@ class TrainConfig:
     recording: Path | None = None
     """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
     verify_every: int = 10
-    """Steps between checks that the engine has the learner's new weights, by their log-probabilities; the first update is always
-    checked. A run whose weights do not arrive is saved and ends. 0 for none. They change nothing of what is learned."""
+    """Steps between checks that new weights arrive at the engine, by its log-probabilities; the first update is always checked.
+    A run whose weights do not arrive is saved, and ends. 0 for none. They change nothing of what is learned."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300

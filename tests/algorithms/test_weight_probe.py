@@ -107,7 +107,7 @@ def old_ends(new: Weights, old: Weights) -> Weights:
 FAULTS: list[tuple[Spoil, str, str]] = [
     (nothing, "it still draws with those of step 2", "it still draws with those of step 2"),
     (half, "11 of its tensors did not arrive, the first of them model.layers.1", "a part of them did not arrive"),
-    (one_matrix, "1 of its tensors did not arrive, the first of them model.layers.1.self_attn.o_proj", "a part of them did not arrive"),
+    (one_matrix, "1 of its tensors did not arrive, the first of them model.layers.1.self_attn.o_proj", "a part of them"),
     (turned, "1 of its tensors did not arrive, the first of them model.layers.0.self_attn.q_proj", "or not in its place"),
 ]
 """What arrives, and what is said of it, where the engine's tensors can be looked at and where they cannot."""
@@ -122,7 +122,9 @@ def test_weights_that_do_not_arrive_are_found_and_named(fault: Spoil, seen: str,
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-@pytest.mark.parametrize(("fault", "where"), [(old_head, "head"), (old_embedding, "embedding"), (old_ends, "embedding and the head")])
+@pytest.mark.parametrize(
+    ("fault", "where"), [(old_head, "head"), (old_embedding, "embedding"), (old_ends, "embedding and the head")]
+)
 def test_a_tied_matrix_that_does_not_arrive_everywhere_is_found_and_named(fault: Spoil, where: str, hidden: bool) -> None:
     with pytest.raises(WeightsDiffer, match=f"did not arrive in the {where}, where it is still that of step 1"):
         probed(tiny_model(tie_word_embeddings=True), None, fault, hidden=hidden)

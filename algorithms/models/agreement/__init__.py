@@ -22,8 +22,15 @@ from .probe import Arrival, WeightProbe, WeightsDiffer
 from .texts import DRAWN, Texts
 
 __all__ = [
-    *("Agreement", "Arrival", "Difference", "Way", "WeightProbe", "WeightsDiffer"),
-    *("check", "compare", "require_engine"),
+    "Agreement",
+    "Arrival",
+    "Difference",
+    "Way",
+    "WeightProbe",
+    "WeightsDiffer",
+    "check",
+    "compare",
+    "require_engine",
 ]
 
 Measure = Callable[[Texts], Awaitable[float]]

@@ -1,7 +1,7 @@
 """One version: while a run trains, every engine's log-probabilities are compared with the learner's after an update.
 
 An update can succeed and change nothing, or only a part: engines repack their weights, hold a tied matrix twice, or quantise
-what they are given. None of it raises, and all of it draws with old weights. So the engine draws from a few random texts, before
+what they are given. None of it raises, and all of it draws with old weights. So the engine draws from a few random texts before
 and after, and what it says of its tokens must move as what the learner says of them does.
 """
 
