@@ -5,7 +5,8 @@ what they are given. None of it raises, and all of it draws with old weights. So
 and after, and what it says of its tokens must move as what the learner says of them does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from arpo_envs import ArpoError
 
 from ...learner import TorchLearner
-from ...policies import ENGINES, FORGET, MODEL, Policy, Sampling
+from ...policies import ENGINES, FORGET, MODEL, Generation, Policy, Sampling
 from ...policies.served import ServerFault
 from .texts import DRAWN, Texts
 
@@ -142,14 +143,13 @@ class WeightProbe:
         self._texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
         self._known: Mapping[str, Drawn] = {}
         self._exact: frozenset[str] = frozenset()
-        """The engines that compute as exactly as the learner, whatever they say of their precision."""
+        """The engines that compute as exactly as the learner's model, whatever they say of their precision."""
         self._old: torch.Tensor | None = None
         """The matrix that embedding and head share, of the weights that were last seen to arrive."""
 
     async def begin(self) -> None:
         """Remembers what the engines draw now; they must have the learner's weights (`check`)."""
-        drawn, texts = await self._drawn(), self._short()
-        allowed = min(texts.allowed_to_learner(), texts.allowed_to_engine())
+        drawn, allowed = await self._drawn(), self._short().allowed_to_itself()
         self._exact = frozenset(name for name, now in drawn.items() if judge(None, now, None, allowed).fine)
         self._remember(drawn)
 
@@ -162,9 +162,8 @@ class WeightProbe:
             WeightsDiffer: they did not arrive at one of them; the message says which, and what differs.
         """
         drawn, texts = await self._drawn(), self._short()
-        usual, exact = texts.allowed_to_engine(), texts.allowed_to_learner()
-        room = {name: min(usual, exact) if name in self._exact else usual for name in drawn}
-        found = {name: self._judged(name, now, room[name]) for name, now in drawn.items()}
+        allowed = {True: texts.allowed_to_itself, False: texts.allowed_to_engine}
+        found = {name: self._judged(name, now, allowed[name in self._exact]()) for name, now in drawn.items()}
         for name, arrival in found.items():
             if not arrival.fine:
                 raise WeightsDiffer(self._told(name, drawn[name], arrival))
@@ -194,7 +193,7 @@ class WeightProbe:
         params = Sampling(DRAWN, temperature=self._texts.temperature)
         for name, generate in (ENGINES.of(self._policy)() or {"": self._policy.generate}).items():
             try:
-                drawn = [await generate(context, params, seed=seed) for seed, context in enumerate(contexts)]
+                drawn = await _together(generate(context, params, seed=seed) for seed, context in enumerate(contexts))
             except ServerFault:
                 continue  # it is not drawn from until it is back and has the weights
             texts = tuple((*context, *one.tokens) for context, one in zip(contexts, drawn, strict=True))
@@ -250,6 +249,13 @@ class WeightProbe:
                     if _worst(now.engine_BT - self._own(now.texts)) <= allowed:
                         return where
         return ""
+
+
+async def _together(asked: Iterable[Awaitable[Generation]]) -> list[Generation]:
+    """Returns what was drawn, or raises the first error, once nothing is under way any more."""
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]
 
 
 def _tied(model: Any) -> list[Any]:
