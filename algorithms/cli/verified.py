@@ -39,12 +39,11 @@ class Verification:
         self._open = not found or not all(one.known for one in found)
         if found:
             worst = max(found, key=lambda one: one.nats)
-            within = f"{worst.nats:.1g} nats of the learner (rounding explains {worst.allowed:.1g})"
-            word = "is too small to tell whether it arrived" if self._open else "arrived"
-            self._note(f"the update of step {step} {word}: the engine draws within {within}", word)
+            outcome = "the update is too small to tell whether it arrived" if self._open else "the new weights arrived"
+            self._note(step, outcome, f"{worst.nats:.1g} nats (rounding explains {worst.allowed:.1g})")
 
-    def _note(self, text: str, kind: str) -> None:
-        """Reports the first of its kind."""
-        if kind not in self._noted:
-            self._noted.add(kind)
-            self._progress.note(f"verified: {text}")
+    def _note(self, step: int, outcome: str, within: str) -> None:
+        """Reports each outcome once."""
+        if outcome not in self._noted:
+            self._noted.add(outcome)
+            self._progress.note(f"after step {step}: {outcome}; engine and learner agree within {within}")

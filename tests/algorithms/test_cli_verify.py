@@ -23,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("wide_terminal")
 def test_an_update_that_does_not_arrive_ends_the_run_which_then_goes_on_as_if_nothing_had_been(
     tiny_policy: Path, finished: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, load = tmp_path / "run", LocalPolicy._load
+    run, load = tmp_path / "run", LocalPolicy.load
 
-    def only_says_so(policy: LocalPolicy, weights: Any, version: int) -> None:
-        load(policy, policy.model.state_dict() if version == 2 else weights, version)
+    async def only_says_so(policy: LocalPolicy, weights: Any, version: int) -> None:
+        await load(policy, policy.model.state_dict() if version == 2 else weights, version)
 
     with monkeypatch.context() as patched:
-        patched.setattr(LocalPolicy, "_load", only_says_so)
+        patched.setattr(LocalPolicy, "load", only_says_so)
         assert exit_status(arguments(tiny_policy, run, "--verify-every", "1", "--checkpoint-every", "9", steps=3)) == 2
     told = said(capsys)
-    assert "verified: the update of step 1 arrived: the engine draws within" in told
+    assert "after step 1: the new weights arrived; engine and learner agree within" in told
     assert "does not draw with the learner's weights of step 2: it still draws with those of step 1" in told
     assert f"The run is saved as step 2. Continue with: arpo train --resume {run}" in told
     assert latest(run).step == 2
@@ -80,4 +80,9 @@ def test_the_first_update_is_verified_then_one_every_few_and_the_next_where_nobo
         return steps
 
     assert asyncio.run(run()) == verified
-    assert said(capsys).count("verified: ") == len({*known}), "each outcome is told once"
+    assert said(capsys).count("engine and learner agree within") == len({*known}), "each outcome is told once"
+
+
+def test_a_negative_number_is_refused(tmp_path: Path, capsys: Any) -> None:
+    assert main(["train", "--verify-every", "-1", "--output", str(tmp_path / "run")]) == 2
+    assert "verify_every must not be negative, got -1." in said(capsys)

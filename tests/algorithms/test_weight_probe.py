@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
+from test_openai_policy import folder, serve, within  # noqa: F401  # fixtures
 
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.models.agreement import Arrival, WeightProbe, WeightsDiffer
+from algorithms.policies import openai
 from algorithms.policies.local import LocalPolicy
+from algorithms.policies.openai import OpenAIPolicy
 
 pytestmark = pytest.mark.numeric
 
@@ -166,3 +170,37 @@ def test_an_update_without_an_effect_is_left_for_later() -> None:
 def test_adapters_arrive_merged() -> None:
     found = probed(tiny_model(), None, None, config=LearnerConfig(lora=LoRA(rank=2)), size=1e-2)
     assert all(one.fine and one.known for one in found), found
+
+
+def test_every_replica_of_a_server_is_asked_and_one_that_is_down_is_left_out(
+    serve: Any,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = serve(), serve()
+    push = openai.push_weights
+
+    async def not_to_the_second(url: str, *rest: Any) -> None:
+        if url != other.url:
+            await push(url, *rest)
+
+    async def work(policy: OpenAIPolicy) -> None:
+        learner = TorchLearner(tiny_model())
+        probe = WeightProbe(policy, learner)
+        await policy.load(learner.weights(), 0)
+        await probe.begin()
+        moved(learner.model, 1, 1e-3)
+        await policy.load(learner.weights(), 1)
+        assert [(found.fine, found.known) for found in await probe.require()] == [(True, True)] * 2
+        moved(learner.model, 2, 1e-3)
+        with monkeypatch.context() as patched:
+            patched.setattr(openai, "push_weights", not_to_the_second)
+            await policy.load(learner.weights(), 2)
+        with pytest.raises(WeightsDiffer, match=f"at {other.url} does not .* step 2: it still draws with those of step 1"):
+            await probe.require()
+        await policy.load(learner.weights(), 2)
+        other.kill()
+        assert [(found.fine, found.known) for found in await probe.require()] == [(True, True)]
+
+    within(work, one, other, model_folder=folder, weights_folder=tmp_path, attempts=2)
