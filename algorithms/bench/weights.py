@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,8 @@ HALVED = ("1.5B",)
 BOUNDS = {"in_process_over_copy_at_135M": Bound("≤", 4.0)}
 """An update within a process is little more than one copy of the weights."""
 _CONTEXT = 256
+_COPIES = {"in-process": 2.3, "folder": 1.3, "vllm": 5.0}
+"""Times the weights are in memory at the most; vLLM repacks them on a CPU."""
 _SPARE = 2 << 30
 """Bytes of memory that are left alone."""
 
@@ -45,7 +47,7 @@ class WeightsBench:
     """Measure weight updates of models that know nothing."""
 
     sizes: tuple[Size, ...] = ("1.4M", "135M", "1.5B")
-    """Models, by their parameters. One for which memory is short is left out, and named."""
+    """Models, by their parameters. Where memory is short for one, it is left out, and named."""
     transports: tuple[Transport, ...] = ("in-process", "folder", "vllm")
     """in-process: into the local engine. folder: written as a model folder, which is the first half of an update through one.
     vllm: through a folder into vLLM, if it is installed."""
@@ -68,27 +70,25 @@ def measure(config: WeightsBench, say: Say = silent) -> dict[str, Value]:
     """
     found: dict[str, Value] = {"absent": "memory for 135M", "in_process_over_copy_at_135M": None}
     for size in config.sizes:
-        need, free = _need(size, config.transports), _free()
-        if free is not None and need > free:
-            found[f"left_out_{size}"] = f"needs {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free"
-            continue
-        found |= _measured(config, size, lambda what, size=size: say(f"{size}, {what} …"))  # type: ignore[misc]
+        free = _free()
+        short = {way: need for way in config.transports if free is not None and (need := _need(size, way)) > free}
+        for way, need in short.items():
+            found[f"left_out_{way}_{size}"] = f"needs {need / 1e9:.1f} GB of memory, and {(free or 0) / 1e9:.1f} are free"
+        if ways := [way for way in config.transports if way not in short]:
+            found |= _measured(ways, config.rounds, size, lambda what, size=size: say(f"{size}, {what} …"))  # type: ignore[misc]
     copy, update = (found.get(f"{way}_seconds_at_135M") for way in ("copy", "in_process"))
     if isinstance(copy, float) and isinstance(update, float):
         found["in_process_over_copy_at_135M"] = update / copy
     return found | {"torch": torch.__version__, "rounds": config.rounds, "threads": torch.get_num_threads()}
 
 
-def _need(size: str, transports: Collection[str]) -> int:
-    """Returns about how many bytes a measurement takes: the learner's weights, the engine's, and those on their way.
-
-    On a CPU, vLLM was seen to take more than twice the weights itself, as it repacks them.
-    """
+def _need(size: str, transport: str) -> int:
+    """Returns about how many bytes a measurement takes: the learner's weights, the engine's, and those on their way."""
     shape = SIZES[size]
     heads = 2 + 2 * shape["groups"] / shape["heads"]
     layer = shape["width"] * (heads * shape["width"] + 3 * shape["inner"])
     numbers = shape["vocabulary"] * shape["width"] * (1 if shape["tied"] else 2) + shape["layers"] * layer
-    return int(numbers * (2 if size in HALVED else 4) * (5 if "vllm" in transports else 2.3)) + _SPARE
+    return int(numbers * (2 if size in HALVED else 4) * _COPIES[transport]) + _SPARE
 
 
 def _free() -> int | None:
@@ -124,8 +124,8 @@ def model_of(size: str) -> Any:
     return model.eval()
 
 
-def _measured(config: WeightsBench, size: str, say: Say) -> dict[str, Value]:
-    """Returns what updates of a model of one size take, through all transports."""
+def _measured(transports: Sequence[str], rounds: int, size: str, say: Say) -> dict[str, Value]:
+    """Returns what updates of a model of one size take."""
     say("random weights")
     model = model_of(size)
     weights = merged_state(model)
@@ -134,30 +134,30 @@ def _measured(config: WeightsBench, size: str, say: Say) -> dict[str, Value]:
         f"parameters_at_{size}": sum(tensor.numel() for tensor in tensors),
         f"megabytes_at_{size}": sum(tensor.nbytes for tensor in tensors) / 1e6,
     }
-    if "in-process" in config.transports:
+    if "in-process" in transports:
         say("within the process")
-        found |= asyncio.run(_in_process(config, size, model, weights))
+        found |= asyncio.run(_in_process(rounds, size, model, weights))
     with tempfile.TemporaryDirectory(prefix="arpo-bench-weights-") as home:
-        if {"folder", "vllm"} & set(config.transports):
+        if {"folder", "vllm"} & set(transports):
             say("into a folder")
             source, there = Path(home) / "model", Path(home) / "there"
             model.config.save_pretrained(source)
             write_weights(source, weights)
-            seconds = [_timed(lambda: export_weights(source, weights, there)) for _ in range(config.rounds)]
+            seconds = [_timed(lambda: export_weights(source, weights, there)) for _ in range(rounds)]
             found[f"folder_seconds_at_{size}"] = min(seconds)
             found[f"folder_megabytes_at_{size}"] = (there / "model.safetensors").stat().st_size / 1e6
-        if "vllm" in config.transports:
+        if "vllm" in transports:
             say("into vLLM")
-            found[f"vllm_seconds_at_{size}"] = asyncio.run(_into_vllm(config, there, weights))
+            found[f"vllm_seconds_at_{size}"] = asyncio.run(_into_vllm(rounds, there, weights))
     return found
 
 
-async def _in_process(config: WeightsBench, size: str, model: Any, weights: WeightSource) -> dict[str, Value]:
+async def _in_process(rounds: int, size: str, model: Any, weights: WeightSource) -> dict[str, Value]:
     policy = LocalPolicy(model, tokenizer=None, context_length=_CONTEXT, slots=8)
     pairs = [(tensor, weights[name]) for name, tensor in policy.model.state_dict().items()]
     copies: list[float] = []
     updates: list[float] = []
-    for version in range(config.rounds):
+    for version in range(rounds):
         with torch.inference_mode():
             copies.append(_timed(lambda: [there.copy_(here) for there, here in pairs]))
         began = time.perf_counter()
@@ -168,7 +168,7 @@ async def _in_process(config: WeightsBench, size: str, model: Any, weights: Weig
         probe = WeightProbe(policy, TorchLearner(model, LearnerConfig()))
         await probe.begin()
         probes: list[float] = []
-        for _ in range(config.rounds):
+        for _ in range(rounds):
             began = time.perf_counter()
             await probe.require()
             probes.append(time.perf_counter() - began)
@@ -177,7 +177,7 @@ async def _in_process(config: WeightsBench, size: str, model: Any, weights: Weig
     return found
 
 
-async def _into_vllm(config: WeightsBench, folder: Path, weights: WeightSource) -> float | None:
+async def _into_vllm(rounds: int, folder: Path, weights: WeightSource) -> float | None:
     """Returns the seconds of a whole update; None where vLLM is not installed."""
     from ..policies.vllm import VLLMPolicy, require_vllm
 
@@ -189,7 +189,7 @@ async def _into_vllm(config: WeightsBench, folder: Path, weights: WeightSource) 
     options = {"enforce_eager": True}
     policy = VLLMPolicy(folder, None, context_length=_CONTEXT, dtype=dtype, cache_bytes=1 << 28, options=options)
     seconds = []
-    for version in range(config.rounds):
+    for version in range(rounds):
         began = time.perf_counter()
         await policy.load(weights, version)
         seconds.append(time.perf_counter() - began)
@@ -215,7 +215,8 @@ def table(record: Mapping[str, Value]) -> Table:
             times = (record.get(f"{name}_seconds_at_{size}") for name in columns.values())
             numbers = (*((one, ",.1f") for one in sent), *((one, ",.3f") for one in times))
             shown.add_row(size, *("–" if one is None else format(one, how) for one, how in numbers))
-    lines = [f"{size} was left out: it {record[f'left_out_{size}']}." for size in SIZES if f"left_out_{size}" in record]
+    left_out = [name for name in record if name.startswith("left_out_")]
+    lines = [f"{name.removeprefix('left_out_').replace('_', ', ')}, is left out: it {record[name]}." for name in left_out]
     if (ratio := record["in_process_over_copy_at_135M"]) is not None:
         value, bound = BOUNDS["in_process_over_copy_at_135M"].cells(float(ratio), "×")
         lines.append(f"Within a process, 135M takes {value.plain} as long as one copy of the weights (bound {bound.plain}).")

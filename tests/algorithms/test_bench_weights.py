@@ -19,8 +19,9 @@ def test_the_result_is_flat_and_what_needs_too_much_memory_is_named(tmp_path, ca
     assert all(record[name] > 0.0 for name in times)
     assert record["megabytes_at_1.4M"] == 4e-6 * record["parameters_at_1.4M"] == pytest.approx(5.6, abs=0.1)
     assert record["folder_megabytes_at_1.4M"] == pytest.approx(record["megabytes_at_1.4M"], rel=0.01)
-    assert record["left_out_1.5B"] == "needs 9.3 GB of memory, and 3.2 are free"
-    assert "1.5B was left out: it needs 9.3 GB" in " ".join(capsys.readouterr().out.split())
+    assert record["left_out_in-process_1.5B"] == "needs 9.2 GB of memory, and 3.2 are free"
+    assert "left_out_folder_1.5B" in record
+    assert "in-process, 1.5B, is left out: it needs 9.2 GB" in " ".join(capsys.readouterr().out.split())
     assert record["in_process_over_copy_at_135M"] is None
 
 
