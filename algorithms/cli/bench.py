@@ -30,6 +30,7 @@ BENCHMARKS = {
     "browser": "Time and memory to open pages, to index a site, and to clone a session of the browser.",
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
+    "weights": "Seconds and bytes of a weight update, through each transport.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
 }
 ALL, CHECK = "all", "--check"

@@ -101,6 +101,9 @@ class TrainConfig:
     equal calls; results are saved in tools.sqlite in the run's folder. replay: only --recording; no such call is made."""
     recording: Path | None = None
     """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
+    verify_every: int = 10
+    """Steps between checks that new weights arrive at the engine, by its log-probabilities; the first update is always checked.
+    A run whose weights do not arrive is saved, and ends. 0 for none. They change nothing of what is learned."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
@@ -146,7 +149,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if isinstance(self.keep_trees, int) and self.keep_trees < 1:
             raise ConfigError(f"keep_trees must be all, none or a number of at least 1, got {self.keep_trees}.")
-        for name in ("steps", "eval_every"):
+        for name in ("steps", "eval_every", "verify_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.learner is not None and self.learner.minibatches > self.prompts:

@@ -47,7 +47,10 @@ GROUPS = (
     Group(
         "sampling",
         "How actions are sampled, and how long they and their episodes may be.",
-        ("temperature", "action_tokens", "context_length", "idle_turns", "mode", "engine", "engine_args", "engine_tolerance"),
+        (
+            *("temperature", "action_tokens", "context_length", "idle_turns", "mode"),
+            *("engine", "engine_args", "engine_tolerance", "verify_every"),
+        ),
     ),
     Group(
         "optimisation",

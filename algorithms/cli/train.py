@@ -22,7 +22,7 @@ from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, n
 from ..durable import sync
 from ..evaluation import Evaluation, evaluate
 from ..learner import require_peft
-from ..models.agreement import Agreement, check
+from ..models.agreement import Agreement, WeightProbe, check
 from ..models.built_in import MARK
 from ..models.loading import load_tokenizer
 from ..models.named import require_model
@@ -57,6 +57,7 @@ from .signals import BrokenOff, Signals
 from .summary import report
 from .tools import FILE, ToolAnswers, require_answerable
 from .tracked import METRICS, Tracked, require_tracker
+from .verified import Verification
 
 TREES = "trees.jsonl.zst"
 _GROWING = (METRICS, TREES, f"{TREES}.index")
@@ -202,6 +203,9 @@ async def _loop(
     compress_trees(run / "trees.jsonl", run / TREES)  # of a run that an earlier version began
     keep_trees_before(run / TREES, first)
     await _forget(parts)
+    probe = WeightProbe(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+    verification = Verification(probe, config.verify_every, progress)
+    await verification.begin()
 
     def checkpoint(step: int) -> None:
         for name in _GROWING:
@@ -228,6 +232,7 @@ async def _loop(
                     forget_trees_before(run / TREES, step + 1 - config.keep_trees)
                 tracked.step(step, replace(result, metrics=result.metrics | held_out))
             await signals.breaking_off(parts.trainer.load(step + 1))
+            await signals.breaking_off(verification.due(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
             if is_last:
                 break

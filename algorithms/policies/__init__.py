@@ -81,6 +81,15 @@ class Policy(Protocol):
         ...
 
 
+Generate = Callable[..., Awaitable[Generation]]
+"""`Policy.generate`, or a method like it."""
+
+
+def _one_engine() -> Mapping[str, Generate]:
+    """Stands for a policy that draws from one engine."""
+    return {}
+
+
 async def _at_once() -> None:
     """Stands for a method that would do nothing."""
 
@@ -91,6 +100,9 @@ FORGET: members.Member[Callable[[], Awaitable[None]]] = members.Member("forget",
 """Drops what a policy remembers of contexts, which may show in the last bits of what comes next."""
 DTYPE: members.Member[Any] = members.Member("dtype", None)
 """The torch precision that a policy computes in; None if it does not say."""
+ENGINES: members.Member[Callable[[], Mapping[str, Generate]]] = members.Member("engines", _one_engine, method=True)
+"""Returns the engines that requests are spread over and that hold weights of their own: for each, by name, a `generate` that
+asks it alone; none if there is only one."""
 MODEL: members.Member[Any] = members.Member("model", None)
 """The model of `transformers` that a policy draws from; None if it is in another process, or of another kind."""
 

@@ -59,20 +59,23 @@ class Dispatcher:
         self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
 
-    async def send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
+    async def send(
+        self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]], *, only: Replica | None = None
+    ) -> T:
         """Asks a healthy replica, preferably the one that knows the prompt.
 
         Args:
             context: token ids, which identify the prompt.
             seed: of the request; the jitter of its waits depends only on it.
             ask: makes the request to a URL; raises `ServerFault` where another try may help.
+            only: the replica to ask; by default any.
 
         Raises:
             ServerFault: all tries failed; the last one's fault.
             RuntimeError: it was closed in the meantime.
         """
         self._raise_if_closed()
-        task = self._own(self._send(context, seed, ask))
+        task = self._own(self._send(self._replicas.order(context) if only is None else [only], seed, ask))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -107,8 +110,7 @@ class Dispatcher:
                 scope.cancel()
         await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
 
-    async def _send(self, context: Sequence[int], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
-        order = self._replicas.order(context)
+    async def _send(self, order: Sequence[Replica], seed: int, ask: Callable[[str], Awaitable[T]]) -> T:
         failed: Replica | None = None
         fault = ServerFault("No attempt was made.")
         for attempt in range(self._attempts):

@@ -7,7 +7,7 @@ the keys of their prefix. Log-probabilities and entropies are those of the full 
 import asyncio
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +23,9 @@ from ..models.logits import Logits
 from ..seeds import uniforms
 from . import Generation, Sampling, require_request
 from .blocks import block_size
-from .slots import ELSEWHERE, SlotCache, bytes_per_token
+from .slots import SlotCache, bytes_per_token, refuse_foreign_attention
 from .stopping import StopStrings
+from .weight_sync import Delivery, require_names
 
 _DEFAULT_CACHE_BYTES = 2 << 30
 _PADDING = 64
@@ -92,7 +93,7 @@ class LocalPolicy:
         dtype: torch.dtype | None = None,
         batch_invariant: bool = False,
     ) -> None:
-        _refuse_foreign_attention(model.config)
+        refuse_foreign_attention(model.config)
         self.device = torch.device(device)
         own = copy.deepcopy(plain(model))
         self.model = own.to(device=self.device, dtype=dtype or model.dtype).eval().requires_grad_(False)
@@ -109,6 +110,7 @@ class LocalPolicy:
         self._cache = SlotCache(slots, self.context_length, budget, reaches(config))
         self._block = block_size(self.model) if batch_invariant else None
         self._stops = StopStrings(tokenizer)
+        self._delivery = Delivery(_InProcess(self))
         self._closed = False
         self._waiting: list[_Request] = []
         self._decoding: list[_Request] = []
@@ -132,18 +134,21 @@ class LocalPolicy:
         return await request.future
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Loads a state dict; everything cached under the old weights is dropped."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._load, weights, version)
+        """Loads a state dict; everything cached under the old weights is dropped.
 
-    def _load(self, weights: Mapping[str, Any], version: int) -> None:
-        self._require_idle("Weights were loaded")
-        self.model.load_state_dict(weights)
-        self._cache.forget()
-        self.version = version
+        Raises:
+            ConfigError: the weights are not this model's.
+            RuntimeError: generations are in progress.
+        """
+        await self._delivery.send(weights, version)
 
     async def forget(self) -> None:
         """Drops the cache of past tokens: later results do not depend on earlier requests, to the last bit."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
+        await self._between_rounds(self._forget)
+
+    async def _between_rounds(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Does something in the thread that decodes."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _forget(self) -> None:
         self._require_idle("Keys were dropped")
@@ -170,6 +175,7 @@ class LocalPolicy:
         arrived: list[_Request] = []
         try:
             while self._waiting or self._decoding:
+                await self._delivery.whole()
                 arrived, self._waiting = self._waiting, []
                 done, self._waiting[:0] = await loop.run_in_executor(self._thread, self._round, arrived)
                 for request in done:
@@ -335,6 +341,27 @@ class LocalPolicy:
         return cache_tokens
 
 
+class _InProcess:
+    """Takes weights to a model in this process: they are copied into its own."""
+
+    def __init__(self, policy: LocalPolicy) -> None:
+        self._policy = policy
+
+    async def init(self) -> None:
+        """Needs nothing."""
+
+    async def start(self) -> None:
+        await self._policy._between_rounds(self._policy._require_idle, "Weights were loaded")
+
+    async def update(self, weights: Mapping[str, Any]) -> None:
+        require_names(weights, self._policy.model.state_dict())
+        await self._policy._between_rounds(self._policy.model.load_state_dict, weights)
+
+    async def finish(self, version: int) -> None:
+        await self._policy.forget()
+        self._policy.version = version
+
+
 def _deliver(request: _Request, version: int) -> None:
     if request.future.done():
         return
@@ -361,19 +388,3 @@ def _fail(requests: Sequence[_Request], error: Exception) -> None:
     for request in requests:
         if not request.future.done():
             request.future.set_exception(error)
-
-
-def _refuse_foreign_attention(config: Any) -> None:
-    """Refuses a model with layers for which there are no masks."""
-    try:
-        reaches(config)
-    except KeyError as error:
-        raise ConfigError(
-            f"The local engine cannot run {config.model_type}: it has layers of the kind {error}, and this engine keeps "
-            f"only keys and values. {ELSEWHERE}"
-        ) from error
-    implementation = getattr(config, "_attn_implementation", "sdpa")
-    if implementation not in ("sdpa", "eager"):
-        raise ConfigError(
-            f'This engine needs attn_implementation="sdpa" or "eager"; the model was loaded with {implementation!r}.'
-        )

@@ -11,19 +11,21 @@ import secrets
 import shutil
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
-from . import Generation, Sampling, require_request
+from . import Generate, Generation, Sampling, require_request
 from .dispatch import Dispatcher, Lost, wait_before
 from .export import export_weights
 from .replicas import Replica, Replicas
 from .served import Served, ServerFault, ask_servers, client_options, httpx_module, model_card
 from .server_sync import push_weights, require_sync
 from .stopping import StopStrings
+from .weight_sync import Delivery
 from .wire import Malformed, Piece, raise_for_answer, read_answer, request_body
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class OpenAIPolicy:
             replica.suspect = replica.url in self.served.silent
         self._attempts = attempts
         self._dispatcher = Dispatcher(self._replicas, self._examine, attempts=attempts, timeout=timeout)
+        self._delivery = Delivery(_ThroughFolder(self))
         self._exported: Path | None = None
         self._under_way = 0
         self._probing = asyncio.Lock()
@@ -108,24 +111,39 @@ class OpenAIPolicy:
     # --- drawing --------------------------------------------------------------------------------------
 
     async def generate(
-        self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
+        self,
+        context: Sequence[int],
+        params: Sampling,
+        *,
+        seed: int,
+        offset: int = 0,
+        tail: str = "",
+        only: Replica | None = None,
     ) -> Generation:
-        """Continues `context`; see `Policy.generate`.
+        """Continues `context`, by one replica `only` if it is given; see `Policy.generate`.
 
         Raises:
             ConfigError: see `require_request`, or the server refuses the request.
+            HalfUpdated: no server took the last weights.
             ServerFault: all tries failed.
         """
         require_request(self, context, params, longer="start the server with a larger --max-model-len")
+        await self._delivery.whole()
         self._under_way += 1
         try:
             if self.strict and params.temperature not in (0.0, 1.0):
                 await self._refuse_other_logprobs(context)
-            return await self._generate(context, params, seed, offset)
+            return await self._generate(context, params, seed, offset, only)
         finally:
             self._under_way -= 1
 
-    async def _generate(self, context: Sequence[int], params: Sampling, seed: int, offset: int) -> Generation:
+    def engines(self) -> Mapping[str, Generate]:
+        """Returns the replicas that can be reached, by URL; one that is down gets the newest weights before it is used."""
+        return {one.url: partial(self.generate, only=one) for one in self._replicas.all if not one.suspect}
+
+    async def _generate(
+        self, context: Sequence[int], params: Sampling, seed: int, offset: int, only: Replica | None = None
+    ) -> Generation:
         drawn = list(context[len(context) - offset :])
         stream = self._may_end_at_seam(drawn, params.stop)
         body = request_body(
@@ -142,7 +160,7 @@ class OpenAIPolicy:
             async with aclosing(self._streamed(url, body) if stream else self._whole(url, body)) as pieces:
                 return await self._collect(url, pieces, list(drawn), params)
 
-        return await self._dispatcher.send(context, derive(seed, "retry", offset), ask)
+        return await self._dispatcher.send(context, derive(seed, "retry", offset), ask, only=only)
 
     def _may_end_at_seam(self, drawn: Sequence[int], stops: tuple[str, ...]) -> bool:
         """Whether a stop string may have begun in the tokens drawn before: the server looks at its own request only.
@@ -244,18 +262,12 @@ class OpenAIPolicy:
             ServerFault: no replica took them.
         """
         if weights:
-            if self._under_way:
-                raise RuntimeError("Weights were loaded while generations were in progress; await them first.")
-            await self._load(weights, version)
-        self.version = version
+            await self._delivery.send(weights, version)
+        else:
+            self.version = version
 
-    async def _load(self, weights: Mapping[str, Any], version: int) -> None:
-        if self.weights_folder is None or self.model_folder is None:
-            raise ConfigError("Weights reach a server through a folder that both see; give model_folder and weights_folder.")
-        require_sync(self.served)
-        # never a name twice: it is also the salt of the prefix cache
-        folder = self.weights_folder.resolve() / f"version-{version:06d}-{secrets.token_hex(4)}"
-        await asyncio.to_thread(export_weights, self.model_folder, weights, folder)
+    async def _pass_on(self, folder: Path) -> None:
+        """Has every replica read the weights in a folder, and removes the older ones."""
         before, self._exported = self._exported, folder
         for attempt in range(self._attempts):
             if attempt:
@@ -302,6 +314,35 @@ class OpenAIPolicy:
         if self._exported is not None:
             await asyncio.to_thread(shutil.rmtree, self._exported, ignore_errors=True)
             self._exported = None
+
+
+class _ThroughFolder:
+    """Takes weights to servers through a folder that they see, too."""
+
+    def __init__(self, policy: OpenAIPolicy) -> None:
+        self._policy = policy
+        self._updates = 0
+
+    async def init(self) -> None:
+        if self._policy.weights_folder is None or self._policy.model_folder is None:
+            raise ConfigError("Weights reach a server through a folder that both see; give model_folder and weights_folder.")
+        require_sync(self._policy.served)
+
+    async def start(self) -> None:
+        if self._policy._under_way:
+            raise RuntimeError("Weights were loaded while generations were in progress; await them first.")
+
+    async def update(self, weights: Mapping[str, Any]) -> None:
+        assert self._policy.weights_folder is not None
+        assert self._policy.model_folder is not None
+        # never a name twice: it is also the salt of the prefix cache
+        folder = self._policy.weights_folder.resolve() / f"update-{self._updates:06d}-{secrets.token_hex(4)}"
+        await asyncio.to_thread(export_weights, self._policy.model_folder, weights, folder)
+        self._updates += 1
+        await self._policy._pass_on(folder)
+
+    async def finish(self, version: int) -> None:
+        self._policy.version = version
 
 
 def _json(url: str, text: str) -> Any:

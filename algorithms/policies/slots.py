@@ -240,3 +240,26 @@ def bytes_per_token(model: Any) -> int:
     if not cache.bytes:
         raise ConfigError(f"The local engine cannot run {name}: it keeps no keys and values. {ELSEWHERE}")
     return cache.bytes
+
+
+def refuse_foreign_attention(config: Any) -> None:
+    """Refuses a model with layers for which there are no masks.
+
+    Args:
+        config: of the model.
+
+    Raises:
+        ConfigError: it has some.
+    """
+    try:
+        reaches(config)
+    except KeyError as error:
+        raise ConfigError(
+            f"The local engine cannot run {config.model_type}: it has layers of the kind {error}, and this engine keeps "
+            f"only keys and values. {ELSEWHERE}"
+        ) from error
+    implementation = getattr(config, "_attn_implementation", "sdpa")
+    if implementation not in ("sdpa", "eager"):
+        raise ConfigError(
+            f'This engine needs attn_implementation="sdpa" or "eager"; the model was loaded with {implementation!r}.'
+        )

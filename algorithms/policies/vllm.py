@@ -22,6 +22,7 @@ from . import Generation, Sampling, require_request
 from .entropies import entropy_bounds
 from .export import export_weights, is_tied, model_config
 from .stopping import StopStrings
+from .weight_sync import Delivery
 
 _CPU_BLOCK = 32
 """Tokens in a block of keys, the unit in which prefixes are shared; on a CPU a multiple of 32, and 128 by default."""
@@ -113,7 +114,7 @@ class VLLMPolicy:
         self._stops = StopStrings(tokenizer)
         self._names = (f"arpo-{number}" for number in itertools.count())
         self._under_way: set[str] = set()
-        self._loading = asyncio.Lock()
+        self._delivery = Delivery(_ThroughFolder(self, self._exchange))
         self._state: Literal["awake", "asleep", "closed"] = "awake"
 
     async def generate(
@@ -123,11 +124,11 @@ class VLLMPolicy:
 
         Raises:
             ConfigError: see `require_request`.
+            HalfUpdated: the last weights did not arrive whole.
             RuntimeError: the policy was closed, or is asleep.
         """
         require_request(self, context, params)
-        async with self._loading:
-            pass  # weights on their way arrive first
+        await self._delivery.whole()
         self._require_awake()
         name = next(self._names)
         drawn = _Drawn(list(context[len(context) - offset :]))
@@ -159,17 +160,7 @@ class VLLMPolicy:
             ConfigError: the weights are not this model's.
             RuntimeError: generations are in progress, or the policy was closed.
         """
-        async with self._loading:
-            self._require_idle("Weights were loaded")
-            await asyncio.to_thread(export_weights, self._source, weights, self._exchange, dtype=self.dtype)
-            if self._state == "asleep":
-                await self.engine.wake_up(tags=["weights"])
-            await self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._exchange)})
-            if self._state == "asleep":
-                await self.engine.wake_up(tags=["kv_cache"])
-                self._state = "awake"
-            await self._forget()
-            self.version = version
+        await self._delivery.send(weights, version)
 
     async def sleep(self) -> None:
         """Frees the GPU for the learner until the next `load`; nothing happens unless `colocated`.
@@ -181,7 +172,7 @@ class VLLMPolicy:
         """
         if not self._colocated or self._state == "asleep":
             return
-        async with self._loading:
+        async with self._delivery.lock:
             self._require_idle("The engine was put to sleep")
             await self.engine.sleep(level=2)
             self._state = "asleep"
@@ -192,7 +183,7 @@ class VLLMPolicy:
         Raises:
             RuntimeError: generations are in progress, or the policy was closed.
         """
-        async with self._loading:
+        async with self._delivery.lock:
             self._require_idle("Keys were dropped")
             await self._forget()
 
@@ -270,6 +261,39 @@ class VLLMPolicy:
                 return
             await asyncio.sleep(_RESET_PAUSE)
         raise RuntimeError("vLLM did not drop its prefix cache, which holds keys of the old weights.")
+
+
+class _ThroughFolder:
+    """Takes weights to vLLM through a folder, from which it loads them as it did its first ones.
+
+    Args:
+        policy: of the engine.
+        folder: that both see.
+    """
+
+    def __init__(self, policy: VLLMPolicy, folder: Path) -> None:
+        self._policy, self._folder = policy, folder
+
+    async def init(self) -> None:
+        """Needs nothing: the first weights make the folder."""
+
+    async def start(self) -> None:
+        self._policy._require_idle("Weights were loaded")
+
+    async def update(self, weights: Mapping[str, Any]) -> None:
+        policy = self._policy
+        await asyncio.to_thread(export_weights, policy._source, weights, self._folder, dtype=policy.dtype)
+        if policy._state == "asleep":
+            await policy.engine.wake_up(tags=["weights"])
+        await policy.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._folder)})
+
+    async def finish(self, version: int) -> None:
+        policy = self._policy
+        if policy._state == "asleep":
+            await policy.engine.wake_up(tags=["kv_cache"])
+            policy._state = "awake"
+        await policy._forget()
+        policy.version = version
 
 
 def require_vllm() -> None:

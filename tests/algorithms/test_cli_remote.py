@@ -52,8 +52,8 @@ def test_a_server_is_trained_and_has_the_learners_weights_after_each_step(
     measured = [line["mismatch_kl"] for line in lines if "mismatch_kl" in line]  # where rewards are all equal, nothing is
     assert measured
     assert all(abs(mismatch) <= bound for mismatch in measured)
-    loads = [name[:14] for name in server.loads]
-    assert loads == [*["version-000000"] * 3, "version-000001", "version-000002"], "twice more: others, to compare, and its own"
+    loads = [name.rpartition("-")[0] for name in server.loads]
+    assert loads == [f"update-{i:06d}" for i in range(3 + 2)], "two more before the first step: others, to compare, and its own"
     assert list((run / "weights").iterdir()) == []
     learned, served = load_policy(run / "policy")[0].state_dict(), server.weights()
     assert all(torch.equal(learned[name], tensor) for name, tensor in served.items())

@@ -12,17 +12,26 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from arpo_envs import ConfigError
 
 from ...learner import TorchLearner
 from ...policies import Policy
 from . import ways
 from .found import ALONE, BLOCKS, FORKED, ITSELF, LOADED, NEIGHBOURS, ROWS, Agreement, Difference, Way
+from .probe import Arrival, WeightProbe, WeightsDiffer
 from .texts import DRAWN, Texts
 
-__all__ = ["Agreement", "Difference", "Way", "check", "compare", "require_engine"]
+__all__ = [
+    "Agreement",
+    "Arrival",
+    "Difference",
+    "Way",
+    "WeightProbe",
+    "WeightsDiffer",
+    "check",
+    "compare",
+    "require_engine",
+]
 
 Measure = Callable[[Texts], Awaitable[float]]
 """Returns how far one way is off, nats."""
@@ -62,10 +71,7 @@ async def require_engine(policy: Policy, model: Any) -> Agreement:
 
 async def compare(policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> Agreement:
     """Returns what `check` compares; stops at the first way that does not agree."""
-    autocast = torch.bfloat16 if learner.config.autocast == "bfloat16" else None
-    texts = Texts.of(
-        learner.model, policy, temperature=learner.temperature, autocast=autocast, engine_tolerance=engine_tolerance
-    )
+    texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
     by_rows = ROWS if learner.config.attention == "as-loaded" else BLOCKS
     found = await _compared(
         texts,

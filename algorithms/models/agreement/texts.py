@@ -1,7 +1,7 @@
 """Random texts for one model, and the model's own probabilities of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from arpo_envs import ConfigError
 
+from ...learner import TorchLearner
 from ...policies import DTYPE, Policy
 from .. import own
 
@@ -86,6 +87,17 @@ class Texts:
             engine_tolerance,
             _usable_ids(model.config, min(policy.vocabulary_size, int(config.vocab_size))),
         )
+
+    @classmethod
+    def between(cls, policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> "Texts":
+        """Returns the texts on which a learner and the policy that draws for it are compared; see `of`."""
+        autocast = torch.bfloat16 if learner.config.autocast == "bfloat16" else None
+        temperature = learner.temperature
+        return cls.of(learner.model, policy, temperature=temperature, autocast=autocast, engine_tolerance=engine_tolerance)
+
+    def short(self, length: int) -> "Texts":
+        """Returns texts of at most this many tokens; rounding is measured anew, as it changes while a model is trained."""
+        return replace(self, length=min(length, self.length), _rounding={})
 
     def text(self, number: int, length: int) -> list[int]:
         """Returns a random text; with the same number, a shorter text is the beginning of a longer one."""
