@@ -1,6 +1,11 @@
 """OpenEnv: its server on loopback, and its own client."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -112,6 +117,52 @@ def test_32_sessions_at_once_one_of_which_is_killed():
         assert again == [expert.observations] * 32
 
     with served(app(limits=Limits(sessions=32))) as host:
+        asyncio.run(test(host))
+
+
+PLAYER = """
+import asyncio, sys
+from arpo_envs.hubs.openenv import ArpoAction, ArpoClient
+
+async def play():
+    async with ArpoClient(base_url=sys.argv[1]) as env:
+        await env.reset(seed=1)
+        await env.step(ArpoAction(text="<python>x = 1</python>"))
+        print("in the middle", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(play())
+"""
+
+
+def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
+    """Its session's interpreter is a process, its connection a descriptor, and its place one of two."""
+
+    def held() -> tuple[int, int, int]:
+        return child_processes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    def freed(before: tuple[int, int, int]) -> bool:
+        return not settled(lambda: int(any(now > then for now, then in zip(held(), before, strict=True))), 0)
+
+    async def test(host: str) -> None:
+        async with client(host) as other:
+            await other.reset(seed=SEED)
+            await other.step(say("<python>y = 2</python>"))
+            await asyncio.to_thread(int)  # starts the thread that waits below
+            before = held()
+            with subprocess.Popen([sys.executable, "-c", PLAYER, f"ws://{host}"], stdout=subprocess.PIPE, text=True) as player:
+                assert await asyncio.to_thread(player.stdout.readline) == "in the middle\n"
+                async with client(host) as third:
+                    with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
+                        await third.reset()
+                player.kill()
+            assert player.returncode == -signal.SIGKILL
+            assert await asyncio.to_thread(freed, before)
+            async with client(host) as third:
+                await third.reset(seed=SEED)
+            assert (await other.step(say("<python>y</python>"))).observation.text == "<result>2</result>"
+
+    with served(app("ARPO/Python-v0", limits=Limits(sessions=2))) as host:
         asyncio.run(test(host))
 
 
