@@ -125,10 +125,8 @@ def test_the_level_is_found_out_and_the_laws_are_kept():
     assert set(report.skipped) == {Law.TIMEOUT, Law.SECRETS, Law.RESEED}  # what happens was decided when the task was drawn
 
 
-@pytest.mark.timeout(900)  # each of its episodes starts the process of its tools
-@pytest.mark.parametrize(("taskset", "script"), [("vf_capitals", ["Lima"]), ("vf_shelf", [written(PUT), written(NAMES)])])
-def test_a_single_turn_and_tools_keep_the_law_of_a_fork(taskset, script):
-    report = check_forkable_env(lambda: made(taskset), actions=[script], seeds=(0,), laws=[Law.FAITHFUL])
+def test_a_single_turn_keeps_the_law_of_a_fork():
+    report = check_forkable_env(lambda: made("vf_capitals"), actions=[["Lima"]], seeds=(0,), laws=[Law.FAITHFUL])
     assert report.passed == (Law.FAITHFUL,)
 
 
@@ -191,7 +189,7 @@ def test_a_failure_of_the_environment_is_told_and_nothing_leaks():
         env.step("crash")
     for _ in range(3):  # ended in the middle
         env.reset(seed=1)
-        env.step("1" * 10_000_000)
+        env.step("x" * 10_000_000)
     env.close()
     with pytest.raises(ConfigError, match="Unknown reset options"):
         env.reset(options={"task": "1"})
