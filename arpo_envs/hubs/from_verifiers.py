@@ -55,17 +55,14 @@ class VerifiersTask(gym.Env[str, str]):
     Args:
         dialect: how calls are written, if it has tools.
         tries: actions with which is found out how it forks.
-        settings: the other arguments of `make`.
-
-    Raises:
-        ConfigError: as `make`.
+        settings: the other arguments of `make`, whose errors it raises.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # Gymnasium declares it on instances
 
     def __init__(self, dialect: str, tries: Sequence[str], **settings: Any) -> None:
         try:
-            from .verifiers_episode import prepared
+            from .verifiers_seats import prepared
         except ImportError as error:
             raise ConfigError(f"verifiers cannot be imported: {error}. `pip install 'arpo-envs[verifiers]'`.") from error
         self._settings, self._tries = json.dumps(settings, sort_keys=True), tries
@@ -131,7 +128,7 @@ class VerifiersTask(gym.Env[str, str]):
         except BaseException:
             self.close()
             raise
-        if told.messages:
+        if not told.over:
             return "\n\n".join(map(self._read, told.messages)), 0.0, False, False, info
         self.close()
         self._measured = told.numbers
@@ -140,9 +137,9 @@ class VerifiersTask(gym.Env[str, str]):
 
     def _read(self, message: tuple[str, str]) -> str:
         role, text = message
-        if self.dialect is None:
+        if (dialect := self.dialect) is None:
             return text
-        return self.dialect.result(text) if role == "tool" else self.dialect.neutralise(text)
+        return dialect.result(text) if role == "tool" else dialect.neutralise(text)
 
     def measures(self) -> dict[str, float]:
         """Returns the rewards and metrics of the episode by their names, when it has ended."""

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -22,7 +20,6 @@ from verifiers.v1.clients import EvalClientConfig, ModelContext
 
 from ..errors import ConfigError, ToolFault
 from ..tools.spec import ToolSpec
-from .verifiers_seats import seated
 
 _LARGEST = 64 * 1024 * 1024
 """Bytes of a conversation that is sent to the endpoint."""
@@ -30,11 +27,12 @@ _LARGEST = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Told:
-    """What an environment says to its model, or, without messages, how the episode ended.
+    """What an environment says to its model, or how the episode ended.
 
     Args:
         messages: roles and texts that are new.
         tools: what the model may call.
+        over: whether the episode has ended.
         reward: the sum of the weighted rewards.
         truncated: whether a limit or a time-out ended it.
         numbers: rewards and metrics by name.
@@ -42,73 +40,28 @@ class Told:
 
     messages: tuple[tuple[str, str], ...] = ()
     tools: tuple[ToolSpec, ...] = ()
+    over: bool = False
     reward: float = 0.0
     truncated: bool = False
     numbers: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An environment with its tasks, loaded once.
-
-    Args:
-        name: what errors call it.
-        env: of `verifiers`; its state is that of one run at a time, so that each episode has a shallow copy.
-        seat: the agent that acts.
-        tasks: at least one.
-        tools: of its first task.
-    """
-
-    name: str
-    env: Any
-    seat: str
-    tasks: tuple[Any, ...]
-    tools: tuple[ToolSpec, ...] = ()
-
-    def begin(self, task: Any) -> "VerifiersEpisode":
-        """Starts an episode."""
-        return VerifiersEpisode(self, task)
-
-
-@lru_cache(maxsize=16)
-def prepared(settings: str) -> Prepared:
-    """Loads an environment, and asks its first task for the tools.
-
-    Args:
-        settings: as JSON: taskset, env, seat, config, tasks; see `from_verifiers.make`.
-
-    Raises:
-        ConfigError: an id is unknown, or the environment is of a kind that cannot be stepped.
-        ToolFault: it failed.
-    """
-    given = json.loads(settings)
-    name = given["taskset"]
-    env, seat = seated(name, given["env"], given["seat"], given["config"])
-    tasks = tuple(islice(iter(env.taskset), given["tasks"]))
-    if not tasks:
-        raise ConfigError(f"The taskset {name} has no tasks.")
-    episode = VerifiersEpisode(Prepared(name, env, seat, tasks), tasks[0])
-    try:
-        return Prepared(name, env, seat, tasks, episode.next().tools)
-    finally:
-        episode.close()
 
 
 class VerifiersEpisode:
     """One episode of an environment; its thread, loop, tool servers and endpoint end with it.
 
     Args:
-        theirs: the environment.
+        env: the environment; its state is that of one run at a time, so the episode has a shallow copy.
+        seat: the agent that acts.
         task: one of its tasks.
     """
 
-    def __init__(self, theirs: Prepared, task: Any) -> None:
-        self._theirs, self._task = theirs, task
+    def __init__(self, env: Any, seat: str, task: Any) -> None:
+        self._env, self._seat, self._task, self._name = copy.copy(env), seat, task, env.config.env_id
         self._events: SimpleQueue[Told | Exception] = SimpleQueue()
         self._begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
         self._reply: asyncio.Future[Mapping[str, Any]] | None = None
         self._conversation, self._read = "", 0
-        self._thread = Thread(target=lambda: asyncio.run(self._run()), name=f"verifiers {theirs.name}", daemon=True)
+        self._thread = Thread(target=lambda: asyncio.run(self._run()), name=f"verifiers {self._name}", daemon=True)
         self._thread.start()
 
     def next(self) -> Told:
@@ -139,12 +92,11 @@ class VerifiersEpisode:
         running = asyncio.current_task()
         assert running is not None
         self._begun.set_result((asyncio.get_running_loop(), running))
-        env = copy.copy(self._theirs.env)
         try:
             async with self._endpoint() as url:
                 client = EvalClientConfig(base_url=url, api_key_var="ARPO_ENVS_NEEDS_NO_KEY")
-                async with env.serving():
-                    episode = await env.run_episode(self._task, ModelContext(model="policy", client=client))
+                async with self._env.serving():
+                    episode = await self._env.run_episode(self._task, ModelContext(model="policy", client=client))
             self._events.put(self._ending(episode))
         except asyncio.CancelledError:
             return  # by close(): nobody waits for what comes
@@ -185,7 +137,7 @@ class VerifiersEpisode:
     def _told(self, conversation: str, body: Mapping[str, Any]) -> Told:
         self._conversation = self._conversation or conversation
         if conversation != self._conversation:
-            raise ConfigError(f"{self._theirs.name} has several conversations in one episode; here an episode is one.")
+            raise ConfigError(f"{self._name} has several conversations in one episode; here an episode is one.")
         messages = body["messages"]
         new, self._read = messages[self._read :], len(messages) + 1
         return Told(
@@ -194,21 +146,19 @@ class VerifiersEpisode:
         )
 
     def _text(self, content: Any) -> str:
-        parts = [{"type": "text", "text": content or ""}] if isinstance(content, str | None) else content
+        parts = [{"type": "text", "text": content or ""}] if isinstance(content, str | None) else list(content)
         if strange := {part["type"] for part in parts} - {"text"}:
-            raise ConfigError(f"{self._theirs.name} shows its model {', '.join(sorted(strange))}; here all is text.")
+            raise ConfigError(f"{self._name} shows its model {', '.join(sorted(strange))}; here all is text.")
         return "\n".join(part["text"] for part in parts)
 
     def _ending(self, episode: Any) -> Told | Exception:
         if not episode.ok:
             (error, *_) = [*episode.errors, *(error for trace in episode.traces for error in trace.errors)]
             return self._failure(error.type, error.message)
-        (trace,) = [trace for trace in episode.traces if trace.agent.name == self._theirs.seat]
+        (trace,) = [trace for trace in episode.traces if trace.agent.name == self._seat]
         numbers = {name: reward.value for name, reward in trace.rewards.items() if reward is not None}
         numbers |= {name: value for name, value in trace.metrics.items() if value is not None}
-        return Told(reward=float(trace.reward), truncated=trace.is_truncated or trace.is_timeout, numbers=numbers)
+        return Told(over=True, reward=float(trace.reward), truncated=trace.is_truncated or trace.is_timeout, numbers=numbers)
 
     def _failure(self, kind: str, message: object) -> ToolFault:
-        return ToolFault(
-            f"{self._theirs.name} failed at its task {self._task.data.name or self._task.data.idx}: {kind}: {message}"
-        )
+        return ToolFault(f"{self._name} failed at its task {self._task.data.name or self._task.data.idx}: {kind}: {message}")

@@ -1,6 +1,10 @@
 """Environments of `verifiers` in which one seat is played from here, one reply at a time, and not by a program of its own."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from verifiers.v1.configs.agent import agent_config_fields
@@ -9,10 +13,58 @@ from verifiers.v1.runtimes import SubprocessConfig
 from verifiers.v1.utils.loaders import harness_config_type, load_environment, resolve_env_config
 
 from ..errors import ConfigError, unknown_name
+from ..tools.spec import ToolSpec
+from .verifiers_episode import VerifiersEpisode
 
 _OURS = "arpo-envs-verifiers"
 _REPLACEABLE = ("bash", "null", _OURS)
 """Programs for which ours may stand: the general default, whose shell is then missing, and those that only pass messages on."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An environment with its tasks, loaded once.
+
+    Args:
+        name: what errors call it.
+        env: of `verifiers`.
+        seat: the agent that acts.
+        tasks: at least one.
+        tools: of its first task.
+    """
+
+    name: str
+    env: Any
+    seat: str
+    tasks: tuple[Any, ...]
+    tools: tuple[ToolSpec, ...] = ()
+
+    def begin(self, task: Any) -> VerifiersEpisode:
+        """Starts an episode."""
+        return VerifiersEpisode(self.env, self.seat, task)
+
+
+@lru_cache(maxsize=16)
+def prepared(settings: str) -> Prepared:
+    """Loads an environment, and asks its first task for the tools.
+
+    Args:
+        settings: as JSON: taskset, env, seat, config, tasks; see `from_verifiers.make`.
+
+    Raises:
+        ConfigError: an id is unknown, or the environment is of a kind that cannot be stepped.
+        ToolFault: it failed.
+    """
+    given = json.loads(settings)
+    env, seat = seated(given["taskset"], given["env"], given["seat"], given["config"])
+    tasks = tuple(islice(iter(env.taskset), given["tasks"]))
+    if not tasks:
+        raise ConfigError(f"The taskset {given['taskset']} has no tasks.")
+    episode = VerifiersEpisode(env, seat, tasks[0])
+    try:
+        return Prepared(env.config.env_id, env, seat, tasks, episode.next().tools)
+    finally:
+        episode.close()
 
 
 def seated(taskset: str, env: str, seat: str, config: Mapping[str, Any]) -> tuple[Any, str]:

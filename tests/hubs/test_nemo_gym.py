@@ -29,6 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "hubs.md"
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, env_id: str = MINI, limits: Limits = Limits(), **arguments: Any) -> Iterator[Any]:
     """Serves what is on the page; yields the address and the sessions."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "theirs"))
     import nemo_form
 
     monkeypatch.setitem(sys.modules, "resources_servers", nemo_form)
