@@ -9,7 +9,7 @@ import gymnasium as gym
 from ..dialects import Answer, Dialect, Mistake, make_dialect
 from ..errors import ConfigError, ToolFault
 from ..spaces import TextSpace
-from .text_game import make_game
+from .text_game import Tried, make_game
 
 if TYPE_CHECKING:
     from .verifiers_episode import VerifiersEpisode
@@ -46,7 +46,7 @@ def make(
     return make_game(VerifiersTask, fork, {**settings, "dialect": dialect, "tries": list(tries)})
 
 
-class VerifiersTask(gym.Env[str, str]):
+class VerifiersTask(Tried):
     """A conversation in an environment of `verifiers`: an action is the model's reply, and what it reads next is observed.
 
     A call in an action is a tool call there, an answer a reply in plain text, and a call that is wrong is told here. The

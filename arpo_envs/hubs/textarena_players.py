@@ -75,7 +75,7 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
         self._told = dict.fromkeys(self.agents, "")
         self.rewards, self._cumulative_rewards = dict.fromkeys(self.agents, 0.0), dict.fromkeys(self.agents, 0.0)
         self.terminations, self.truncations = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, False)
-        self.infos = {agent: {"tool": "", "status": "reset"} for agent in self.agents}
+        self.infos: dict[str, dict[str, Any]] = {agent: {"tool": "", "status": "reset"} for agent in self.agents}
         self._skip_agent_selection = None
         self.agent_selection = self.possible_agents[self.game.turn_of]
         self._told[self.agent_selection] = rules

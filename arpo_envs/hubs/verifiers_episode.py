@@ -153,8 +153,8 @@ class VerifiersEpisode:
 
     def _ending(self, episode: Any) -> Told | Exception:
         if not episode.ok:
-            (error, *_) = [*episode.errors, *(error for trace in episode.traces for error in trace.errors)]
-            return self._failure(error.type, error.message)
+            errors = [*episode.errors, *(error for trace in episode.traces for error in trace.errors)]
+            return self._failure(errors[0].type, errors[0].message)
         (trace,) = [trace for trace in episode.traces if trace.agent.name == self._seat]
         numbers = {name: reward.value for name, reward in trace.rewards.items() if reward is not None}
         numbers |= {name: value for name, value in trace.metrics.items() if value is not None}

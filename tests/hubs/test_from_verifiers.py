@@ -10,12 +10,12 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from episodes import SEED, recorded
+from serving import freed, held
 from verifiers_runs import evaluated, model, said
 
 from arpo_envs import ConfigError, ForkLevel, NotForkable, clone
 from arpo_envs.errors import ToolFault
 from arpo_envs.testing import Law, check_forkable_env
-from arpo_envs.testing.probing import child_processes, settled
 
 pytestmark = [
     pytest.mark.hubs,
@@ -51,10 +51,6 @@ def made(taskset: str, **options: Any) -> gym.Env[Any, Any]:
 def written(what: str | dict[str, str]) -> str:
     call = what if isinstance(what, str) else {"name": what["name"], "arguments": json.loads(what["arguments"])}
     return call if isinstance(call, str) else f"<tool_call>{json.dumps(call)}</tool_call>"
-
-
-def files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("taskset", EPISODES)
@@ -183,7 +179,7 @@ def test_a_failure_of_the_environment_is_told_and_nothing_leaks():
     env = made("vf_hunt")
     env.reset(seed=0)
     env.close()
-    before = (threading.active_count(), files(), child_processes())
+    before = held()
     env.reset(seed=0)
     with pytest.raises(ToolFault, match=r"vf_hunt failed at its task hunt#\d+: EnvError: .* fell off the table"):
         env.step("crash")
@@ -193,4 +189,4 @@ def test_a_failure_of_the_environment_is_told_and_nothing_leaks():
     env.close()
     with pytest.raises(ConfigError, match="Unknown reset options"):
         env.reset(options={"task": "1"})
-    assert settled(lambda: (threading.active_count(), files(), child_processes()), before) == before
+    assert freed(before), (before, held())

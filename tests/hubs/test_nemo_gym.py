@@ -1,9 +1,7 @@
 """NeMo-Gym: the server on docs/hubs.md, over HTTP on loopback, in the form of NeMo-Gym, which does not run on this Python."""
 
-import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +12,10 @@ from typing import Any
 
 import pytest
 from episodes import IDS, SEED, recorded
-from serving import served
+from serving import freed, held, served
 
 from arpo_envs.hubs.episode import maker
 from arpo_envs.hubs.sessions import Limits, Sessions
-from arpo_envs.testing.probing import child_processes, settled
 
 pytestmark = pytest.mark.hubs
 
@@ -76,9 +73,6 @@ def test_an_episode_is_the_same_as_without_it(env_id, monkeypatch):
 def test_what_a_client_gets_wrong_is_refused_in_words_and_nothing_leaks(monkeypatch):
     import httpx
 
-    def held() -> tuple[int | None, int, int]:
-        return child_processes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
-
     with serving(monkeypatch, "ARPO/Python-v0", Limits(sessions=2)) as (url, sessions):
         with httpx.Client(base_url=url) as agent:  # starts what stays
             agent.post("/reset", json=row(seed=SEED))
@@ -103,7 +97,7 @@ def test_what_a_client_gets_wrong_is_refused_in_words_and_nothing_leaks(monkeypa
             assert third.post("/reset", json=row(seed=SEED)).status_code == 200  # whose place is free
             assert len(sessions) == 2
         sessions.close_all()
-        assert not settled(lambda: int(any(now > then for now, then in zip(held(), before, strict=True))), 0), (before, held())
+        assert freed(before), (before, held())
 
 
 def test_what_is_idle_is_closed(monkeypatch):

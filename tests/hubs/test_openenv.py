@@ -1,11 +1,9 @@
 """OpenEnv: its server on loopback, and its own client."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -13,7 +11,7 @@ import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
 from gymnasium.envs.registration import EnvSpec
-from serving import served
+from serving import freed, held, served
 from toys import Note, TownEnv
 
 from arpo_envs.forking import ForkLevel
@@ -138,17 +136,10 @@ asyncio.run(play())
 def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
     """Its session's interpreter is a process, its connection a descriptor, and its place one of two."""
 
-    def held() -> tuple[int, int, int]:
-        return child_processes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
-
-    def freed(before: tuple[int, int, int]) -> bool:
-        return not settled(lambda: int(any(now > then for now, then in zip(held(), before, strict=True))), 0)
-
     async def test(host: str) -> None:
         async with client(host) as other:
             await other.reset(seed=SEED)
             await other.step(say("<python>y = 2</python>"))
-            await asyncio.to_thread(int)  # starts the thread that waits below
             before = held()
             with subprocess.Popen([sys.executable, "-c", PLAYER, f"ws://{host}"], stdout=subprocess.PIPE, text=True) as player:
                 assert await asyncio.to_thread(player.stdout.readline) == "in the middle\n"
@@ -168,6 +159,9 @@ def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
 
 def test_what_a_client_gets_wrong_is_refused_in_words(mini):
     async def test() -> None:
+        async with client(mini) as env:  # starts what stays
+            await env.reset(seed=SEED)
+        before = held()
         async with client(mini) as env, client(mini) as other:
             with pytest.raises(RuntimeError, match="No episode has begun"):
                 await env.step(fork())
@@ -202,6 +196,7 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
             await env.step(say("<answer>x</answer>"))
             with pytest.raises(RuntimeError, match="The episode is over"):
                 await env.step(say("<answer>x</answer>"))
+        assert await asyncio.to_thread(freed, before)
 
     asyncio.run(test())
 
@@ -231,16 +226,22 @@ class Closing(TownEnv):
 
 
 def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
-    async def test(host: str) -> None:
+    async def test(host: str) -> str:
         async with client(host) as env:
             await env.reset(seed=SEED)
-            await env.step(fork())
+            return (await env.step(fork())).observation.handle
+
+    async def too_late(host: str, handle: str) -> None:
+        async with client(host) as env:
+            with pytest.raises(RuntimeError, match="No session has that handle"):
+                await env.reset(handle=handle)
 
     monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
     Closing.closed.clear()
     with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
-        asyncio.run(test(host))
+        handle = asyncio.run(test(host))
         assert settled(lambda: 2 - len(Closing.closed), 0) == 0  # the session and its copy
+        asyncio.run(too_late(host, handle))
 
 
 class Secretive(Note):
