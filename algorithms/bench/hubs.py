@@ -156,7 +156,15 @@ def _verifiers() -> Play:
 def _back() -> Play:
     config = {"taskset": {"env": _ID, "arguments": _ARGUMENTS}}
     env = from_verifiers.make("arpo-envs-verifiers", config=config, tasks=1, fork="replay")
-    return _timed(lambda: env.reset(seed=0), lambda: env.step(_ACTION))
+    timed = _timed(lambda: env.reset(seed=0), lambda: env.step(_ACTION))
+
+    def play(episodes: int) -> float:
+        try:
+            return timed(episodes)
+        finally:
+            env.close()
+
+    return play
 
 
 async def _timed_async(episodes: int, begin: Callable[[], Awaitable[Callable[[], Awaitable[Any]]]]) -> float:

@@ -78,8 +78,12 @@ class VerifiersEpisode:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Gives the model's reply: a message as OpenAI's interface has it."""
-        assert self._reply is not None
-        self._begun.result()[0].call_soon_threadsafe(self._reply.set_result, message)
+        with contextlib.suppress(RuntimeError):  # it has ended meanwhile, by a time-out: next() says so
+            self._begun.result()[0].call_soon_threadsafe(self._said, message)
+
+    def _said(self, message: Mapping[str, Any]) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(message)
 
     def close(self) -> None:
         """Ends the episode wherever it is, and waits until all that ran for it has ended."""

@@ -1,7 +1,7 @@
 """One agent of a deep search as a Gymnasium environment."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SearchingAgent(SingleAgent):
-    """The solver's or the reader's side of `deep_search_v0`; see `single_agent`.
+    """The solver's or the reader's side of `deep_search_v0`; see `single_agent`. It is rendered in the mode of the game.
 
     Args:
         env: the game, turn by turn.
@@ -27,6 +27,8 @@ class SearchingAgent(SingleAgent):
     Raises:
         ConfigError: as `SingleAgent`.
     """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}
 
     def __init__(self, env: "AECEnv[str, str, str]", agent: str, others: Mapping[str, str | Partner]) -> None:
         super().__init__(env, agent, others)

@@ -25,7 +25,7 @@ _PATIENCE = 20
 class SingleAgent(gym.Env[str, str]):
     """One agent's side of a game; see `single_agent`.
 
-    Where a game ends before the agent has anything to do, another one is begun. It is rendered in the mode of the game.
+    Where a game ends before the agent has anything to do, another one is begun.
 
     Args:
         env: the game, turn by turn.
@@ -36,7 +36,7 @@ class SingleAgent(gym.Env[str, str]):
         ConfigError: an agent is unknown, one has no function, or the actions are no texts.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # Gymnasium declares it on instances
     shared: ClassVar[frozenset[str]] = frozenset({"spec"})
     """Attributes that clones share; everything else is copied."""
     configuration: ClassVar[frozenset[str]] = frozenset({"spec", "render_mode"})
@@ -106,7 +106,10 @@ class SingleAgent(gym.Env[str, str]):
         return str(observation), float(reward), terminated, truncated, dict(info)
 
     def render(self) -> str | None:
-        """Returns what the game renders."""
+        """Returns what the game renders, in its mode."""
+        if self.render_mode is None:
+            gym.logger.warn("render() was called without a render_mode; make the game with one that it has.")
+            return None
         text: str | None = self.table.unwrapped.render()
         return text
 

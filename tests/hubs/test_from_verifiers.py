@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,17 @@ def test_a_single_turn_keeps_the_law_of_a_fork():
     assert report.passed == (Law.FAITHFUL,)
 
 
+def test_trees_grow_in_it_and_replayed_replies_are_counted_apart(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "algorithms"))
+    from rollout_toys import Coin, Plan, grow
+
+    (tree,) = grow(plan=Plan(Coin(1, 1.0, 1), 4), script=lambda before, seed: "21", env=lambda: made("vf_hunt"))
+    forks = [(number, node) for number, node in enumerate(tree.nodes) if node.origin == "branch"]
+    assert forks
+    assert [node.replayed for _, node in forks] == [tree.depth(number) for number, _ in forks]
+    assert tree.tool_calls().replayed == sum(node.replayed for _, node in forks)
+
+
 def test_what_does_not_repeat_is_refused_by_name():
     with pytest.raises(NotForkable, match=r"vf_hunt.*can be forked neither by a deep copy nor by replaying"):
         made("vf_hunt", fork="auto", tries=["10"], config={"taskset": {"clock": True}})
@@ -136,6 +148,10 @@ def test_a_limit_of_its_own_truncates():
         env.reset(seed=0)
         env.step("21")
         assert env.step("21")[2:4] == (False, True)
+    with made("vf_hunt", config={"player": {"timeout": {"rollout": 0.5}}}) as env:
+        env.reset(seed=0)
+        time.sleep(1)
+        assert env.step("21")[1:4] == (0.0, False, True)
 
 
 def test_another_seat_is_played_by_its_own_model():
