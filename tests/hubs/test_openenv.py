@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -95,29 +96,6 @@ def test_another_session_goes_on_from_a_fork_any_number_of_times():
     assert settled(child_processes, before) == before
 
 
-def test_32_sessions_at_once_one_of_which_is_killed():
-    expert = recorded(MINI)
-
-    async def play(host: str, number: int) -> Any:
-        async with client(host) as env:
-            observations = [(await env.reset(seed=SEED)).observation.text]
-            for action in expert.actions:
-                if number == 7:
-                    env._ws.transport.abort()  # what a killed process leaves: no closing handshake
-                    return None
-                observations.append((await env.step(say(action))).observation.text)
-            return tuple(observations)
-
-    async def test(host: str) -> None:
-        played = await asyncio.gather(*(play(host, number) for number in range(32)))
-        assert played[:7] + played[8:] == [expert.observations] * 31
-        again = await asyncio.gather(*(play(host, 100 + number) for number in range(32)))  # the killed one's place is free
-        assert again == [expert.observations] * 32
-
-    with served(app(limits=Limits(sessions=32))) as host:
-        asyncio.run(test(host))
-
-
 PLAYER = """
 import asyncio, sys
 from arpo_envs.hubs.openenv import ArpoAction, ArpoClient
@@ -133,6 +111,47 @@ asyncio.run(play())
 """
 
 
+@contextmanager
+def killed_player(host: str) -> Iterator[None]:
+    """Lets a process of its own begin an episode, and kills it in the middle at the end."""
+    with subprocess.Popen([sys.executable, "-c", PLAYER, f"ws://{host}"], stdout=subprocess.PIPE, text=True) as player:
+        assert player.stdout.readline() == "in the middle\n"
+        yield
+        player.kill()
+    assert player.returncode == -signal.SIGKILL
+
+
+def test_32_sessions_at_once_one_of_which_is_killed():
+    expert, waiting = recorded(MINI), []
+
+    async def play(host: str, go_on: asyncio.Event | None = None) -> tuple[str, ...]:
+        async with client(host) as env:
+            observations = [(await env.reset(seed=SEED)).observation.text]
+            for number, action in enumerate(expert.actions):
+                if number == 1 and go_on is not None:
+                    waiting.append(host)
+                    await go_on.wait()
+                observations.append((await env.step(say(action))).observation.text)
+            return tuple(observations)
+
+    async def test(host: str) -> None:
+        go_on = asyncio.Event()
+        with killed_player(host):
+            players = [asyncio.create_task(play(host, go_on)) for _ in range(31)]
+            while len(waiting) < 31:
+                await asyncio.sleep(0.01)
+            async with client(host) as another:
+                with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
+                    await another.reset()
+        go_on.set()
+        assert await asyncio.gather(*players) == [expert.observations] * 31
+        again = await asyncio.gather(*(play(host) for _ in range(32)))  # the killed one's place is free
+        assert again == [expert.observations] * 32
+
+    with served(app(limits=Limits(sessions=32))) as host:
+        asyncio.run(test(host))
+
+
 def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
     """Its session's interpreter is a process, its connection a descriptor, and its place one of two."""
 
@@ -141,13 +160,10 @@ def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
             await other.reset(seed=SEED)
             await other.step(say("<python>y = 2</python>"))
             before = held()
-            with subprocess.Popen([sys.executable, "-c", PLAYER, f"ws://{host}"], stdout=subprocess.PIPE, text=True) as player:
-                assert await asyncio.to_thread(player.stdout.readline) == "in the middle\n"
+            with killed_player(host):
                 async with client(host) as third:
                     with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
                         await third.reset()
-                player.kill()
-            assert player.returncode == -signal.SIGKILL
             assert await asyncio.to_thread(freed, before)
             async with client(host) as third:
                 await third.reset(seed=SEED)
