@@ -28,7 +28,7 @@ class SearchingAgent(SingleAgent):
         ConfigError: as `SingleAgent`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium declares it on instances
 
     def __init__(self, env: "AECEnv[str, str, str]", agent: str, others: Mapping[str, str | Partner]) -> None:
         super().__init__(env, agent, others)
