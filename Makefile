@@ -60,7 +60,8 @@ test-vllm: .venv-vllm/installed
 # The hubs that cannot be installed beside the rest, in two runs, because OpenEnv cannot beside the others. What `make test` has
 # runs TRL and SkyRL-gym.
 test-hubs: .venv-hubs/installed
-	@status=0; $(HUBS_BIN)/python -m pytest -m hubs tests/hubs/test_mcp.py tests/hubs/test_verifiers.py $(ARGS) || status=1; \
+	@status=0; $(HUBS_BIN)/python -m pytest -m hubs $(addprefix tests/hubs/test_,mcp.py verifiers.py from_verifiers.py nemo_gym.py) \
+		$(ARGS) || status=1; \
 		PYTHONPATH=.venv-hubs/openenv $(HUBS_BIN)/python -m pytest -m hubs tests/hubs/test_openenv.py $(ARGS) || status=1; \
 		exit $$status
 

@@ -17,20 +17,20 @@ class Turn:
         observation: what it has just been shown.
         begins: whether a conversation begins with it: earlier turns do not matter then.
         instructions: how an action must be written.
-        dialect: reads and writes actions.
+        dialect: reads and writes actions; None where they are read as they are.
         tools: what it may call.
     """
 
     observation: str
     begins: bool
     instructions: str
-    dialect: Dialect
+    dialect: Dialect | None
     tools: tuple[ToolSpec, ...]
 
 
 Partner = Callable[[Turn], str]
-"""Returns an action, written in the turn's dialect. If it has state, that is copied with the environment (`deepcopy`); if it
-draws at random, it has a method `reseed(seed)`."""
+"""Returns an action, written in the turn's dialect if it has one. If it has state, that is copied with the environment
+(`deepcopy`); if it draws at random, it has a method `reseed(seed)`."""
 
 PARTNERS = Registry("agent", "arpo.agents", {"extractive": "arpo_envs.multi_agent.extractive:extractive"})
 """Functions from a `Turn` to an action, by name, and what installed packages offer under the entry points `arpo.agents`."""

@@ -1,14 +1,15 @@
-"""A game of dice that forks well, and ones that cannot: each breaks another law."""
+"""A game of dice that forks well, ones that cannot (each breaks another law), and a player of Nim."""
 
 import itertools
 import random
+import re
 import threading
 from typing import Any, ClassVar
 
 import gymnasium as gym
 from gymnasium.utils import EzPickle
 
-from arpo_envs import TextSpace
+from arpo_envs import TextSpace, Turn
 
 
 class Dice(gym.Env[str, str]):
@@ -100,3 +101,9 @@ class Failing(Dice):
 
     def close(self) -> None:
         self.opened.discard(id(self))
+
+
+def takes_one(turn: Turn) -> str:
+    """Plays Nim: one object of the first pile that has any."""
+    piles = re.findall(r"pile (\d+): (\d+)", turn.observation)[-3:]
+    return f"[{next(pile for pile, number in piles if int(number))} 1]"

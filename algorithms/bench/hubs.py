@@ -2,8 +2,9 @@
 
 All play the same episodes of `ARPO/Search-v0` in turns. Measured is from an action to its observation, as the hub's own client
 sees it: TRL and SkyRL-gym call a method; of verifiers, a model and what leads to it is left out; the Model Context Protocol's
-client is in the process of its server, and OpenEnv's speaks to its server on loopback. Hubs that are not installed are left
-out. OpenEnv cannot be installed beside the Model Context Protocol.
+client is in the process of its server, and OpenEnv's speaks to its server on loopback. "And back" is an id that comes back from
+verifiers, whose whole loop runs. Hubs that are not installed are left out. OpenEnv cannot be installed beside the Model Context
+Protocol.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arpo_envs import ConfigError
-from arpo_envs.hubs import trl
+from arpo_envs.hubs import from_verifiers, trl
 
 from ..cli.results import Value
 from .bounds import Bound
@@ -42,6 +43,7 @@ LABELS = {
     "trl": "TRL",
     "skyrl": "SkyRL-gym",
     "verifiers": "verifiers, without the model",
+    "back": "verifiers and back, its whole loop",
     "mcp": "Model Context Protocol, one process",
     "openenv": "OpenEnv, loopback",
 }
@@ -73,11 +75,12 @@ def measure(config: HubsBench, say: Say = silent) -> dict[str, Value]:
     """Returns microseconds per step, medians over rounds, and the median of the rounds' ratios, flat."""
     plays: dict[str, Play] = {}
     absent = []
-    makers = {"bare": _bare, "trl": _trl, "skyrl": _skyrl, "verifiers": _verifiers, "mcp": _mcp, "openenv": _openenv}
+    makers = {"bare": _bare, "trl": _trl, "skyrl": _skyrl, "verifiers": _verifiers, "back": _back}
+    makers |= {"mcp": _mcp, "openenv": _openenv}
     for name, make in makers.items():
         try:
             plays[name] = make()
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, ConfigError):
             absent.append(name)
     rounds = []
     for number in range(config.rounds + 1):
@@ -146,6 +149,20 @@ def _verifiers() -> Play:
         for _ in range(episodes):
             asyncio.run(hub.ArpoEnv.run(None, task, agents))
         return median(moments[i + _STEPS] - moments[i] for i in range(0, len(moments), _STEPS + 1)) / _STEPS
+
+    return play
+
+
+def _back() -> Play:
+    config = {"taskset": {"env": _ID, "arguments": _ARGUMENTS}}
+    env = from_verifiers.make("arpo-envs-verifiers", config=config, tasks=1, fork="replay")
+    timed = _timed(lambda: env.reset(seed=0), lambda: env.step(_ACTION))
+
+    def play(episodes: int) -> float:
+        try:
+            return timed(episodes)
+        finally:
+            env.close()
 
     return play
 

@@ -61,13 +61,15 @@ class PolicyPartner:
             ConfigError: the renderer speaks another dialect.
             TimeoutError: the policy took too long.
         """
-        require_dialect(self.renderer, turn.dialect)
+        if turn.dialect is not None:
+            require_dialect(self.renderer, turn.dialect)
         if not self._hear(turn):
             return ""
         limit = min(self.action_tokens, self.policy.context_length - len(self._context))
         if limit < 1:
             return ""
-        params = Sampling(limit, self.temperature, tuple(turn.dialect.stop), self.renderer.stop_tokens)
+        stop = () if turn.dialect is None else tuple(turn.dialect.stop)
+        params = Sampling(limit, self.temperature, stop, self.renderer.stop_tokens)
         drawn = self._loop.run(self.policy.generate(self._context, params, seed=self._drawn_with()), self.timeout)
         self._context = [*self._context, *drawn.tokens]
         return self.renderer.action(self.renderer.text(drawn.tokens))

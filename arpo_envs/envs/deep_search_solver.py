@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import RewardRule
-from ..multi_agent import SingleAgent
+from ..multi_agent.searching import SearchingAgent
 from ..partners import Partner
 from ..tasks import TaskSource
 from ..tasks.world import Habits
@@ -12,7 +12,7 @@ from ..tools import ToolResult
 from ..tools.browser import PageSource
 
 
-class DeepSearchSolverEnv(SingleAgent):
+class DeepSearchSolverEnv(SearchingAgent):
     r"""Answer a question by searching for pages and asking a reader about them.
 
     The solver sees titles only, and the notes of the reader, which is part of its environment. Without `tasks` and `site`, both

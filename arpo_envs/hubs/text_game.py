@@ -19,7 +19,15 @@ from .own_random import OwnRandom
 from .replayed import replayed
 
 
-class TextGame(gym.Env[str, str]):
+class Tried(gym.Env[str, str]):
+    """An environment of text that says with which actions is found out how it forks."""
+
+    @abstractmethod
+    def tries(self) -> Sequence[str]:
+        """Returns some actions of the episode that has just begun."""
+
+
+class TextGame(Tried):
     """A game for one player that is read and written as text.
 
     `info` names the tool "move" after each action, so that forks are considered and calls are counted as after a tool's
@@ -45,10 +53,6 @@ class TextGame(gym.Env[str, str]):
     @abstractmethod
     def move(self, action: str) -> tuple[str, float, bool, bool, float]:
         """Returns what the player reads next, the reward, whether the game ended and was cut off, and success in [0, 1]."""
-
-    @abstractmethod
-    def tries(self) -> Sequence[str]:
-        """Returns some moves of the game that has just begun, with which is found out how it forks."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts a game; `seed` as in Gymnasium.
@@ -108,14 +112,14 @@ class _Recipe:
         options: its arguments, as JSON.
     """
 
-    kind: type[TextGame]
+    kind: type[Tried]
     options: str
 
-    def __call__(self) -> TextGame:
+    def __call__(self) -> Tried:
         return self.kind(**json.loads(self.options))
 
 
-def make_game(kind: type[TextGame], fork: str, options: Mapping[str, Any]) -> "gym.Env[Any, Any]":
+def make_game(kind: type[Tried], fork: str, options: Mapping[str, Any]) -> "gym.Env[Any, Any]":
     """Returns a game that can be forked, at a level that is found out once for a class and its arguments.
 
     Args:
@@ -133,7 +137,7 @@ def make_game(kind: type[TextGame], fork: str, options: Mapping[str, Any]) -> "g
     return replayed(recipe) if fork == "replay" else _found_out(recipe)()
 
 
-def level_of(kind: type[TextGame], options: Mapping[str, Any]) -> ForkLevel:
+def level_of(kind: type[Tried], options: Mapping[str, Any]) -> ForkLevel:
     """Returns the level at which a game can be forked, which is found out once for a class and its arguments.
 
     Raises:
@@ -142,7 +146,7 @@ def level_of(kind: type[TextGame], options: Mapping[str, Any]) -> ForkLevel:
     return _found_out(_recipe(kind, options)).level
 
 
-def _recipe(kind: type[TextGame], options: Mapping[str, Any]) -> _Recipe:
+def _recipe(kind: type[Tried], options: Mapping[str, Any]) -> _Recipe:
     try:
         return _Recipe(kind, json.dumps(dict(options), sort_keys=True))
     except TypeError as error:

@@ -1,7 +1,8 @@
 """Games of TextArena for several players, turn by turn as in PettingZoo: `env("Nim-v0", players=2)`.
 
 A game that can be deep-copied forks at level EXACT. Any other can be played, but refuses to be forked, snapshotted or restored:
-there is no replaying of PettingZoo's interface.
+there is no replaying of PettingZoo's interface. One player's side, in `textarena_seat`,
+forks either way.
 """
 
 from typing import Any, ClassVar
@@ -74,7 +75,7 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
         self._told = dict.fromkeys(self.agents, "")
         self.rewards, self._cumulative_rewards = dict.fromkeys(self.agents, 0.0), dict.fromkeys(self.agents, 0.0)
         self.terminations, self.truncations = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, False)
-        self.infos = {agent: {"tool": "", "status": "reset"} for agent in self.agents}
+        self.infos: dict[str, dict[str, Any]] = {agent: {"tool": "", "status": "reset"} for agent in self.agents}
         self._skip_agent_selection = None
         self.agent_selection = self.possible_agents[self.game.turn_of]
         self._told[self.agent_selection] = rules
@@ -91,6 +92,8 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
         self.rewards = dict(zip(self.possible_agents, self.game.rewards, strict=True))
         self._accumulate_rewards()
         if over:
+            for name, paid in self.rewards.items():
+                self.infos[name] = {**self.infos[name], "success": float(paid >= 1)}
             self.terminations = dict.fromkeys(self.agents, True)
             told = [news if number == 0 else self.game.ending(number) for number in range(len(self.possible_agents))]
             self._told = dict(zip(self.possible_agents, told, strict=True))
@@ -106,6 +109,11 @@ class raw_env(AECEnv[str, str, str]):  # type: ignore[misc]  # PettingZoo says n
     def close(self) -> None:
         """Ends the game."""
         self.game.close()
+
+    @property
+    def instructions(self) -> str:
+        """How a move must be written, for the prompt."""
+        return self.game.instructions
 
     # --- what the forking functions need: they ask PettingZoo's wrapper, which forwards -----------------------------
 

@@ -22,7 +22,8 @@ def extractive(turn: Turn) -> str:
     shared = [len(wanted & _words(line)) for line in lines]
     most = max(shared, default=0)
     chosen = [line for line, count in zip(lines, shared, strict=True) if count == most] if most else []
-    return turn.dialect.answer("\n".join(chosen) or "The page says nothing about it.")
+    note = "\n".join(chosen) or "The page says nothing about it."
+    return note if turn.dialect is None else turn.dialect.answer(note)
 
 
 def _words(text: str) -> set[str]:

@@ -35,7 +35,7 @@ def speaking(env: Env) -> Any:
     That is a `ToolEnv`, one agent of several, or a mixture.
     """
     base = env.unwrapped
-    speaks = isinstance(base, ToolEnv | SingleAgent) or (MIXED.of(base) and DIALECT.of(base) is not None)
+    speaks = (isinstance(base, ToolEnv | SingleAgent) or MIXED.of(base)) and DIALECT.of(base) is not None
     return base if speaks and isinstance(env.action_space, TextSpace) else None
 
 

@@ -22,6 +22,11 @@ GAMES = {
         {"game": "GuessTheNumber-v0"},
         [["[9]", "[4]"], ["[14]", "[17]"]],
     ),
+    "textarena, one of two seats": (
+        "arpo_envs.hubs.textarena_seat:TextArena/Seat-v0",
+        {"game": "Nim-v0", "other": "hub_toys:takes_one", "piles": [2, 2]},
+        [["[0 2]", "[1 1]"], ["[0 1]", "[1 1]"]],  # wins, loses
+    ),
     "textworld": (
         "arpo_envs.hubs.textworld:TextWorld/Game-v0",
         {"rooms": 1, "objects": 2, "quest_length": 1, "games": 1},
@@ -58,8 +63,8 @@ def schooled(folder: Path, env_id: str, options: dict[str, Any], scripts: Sequen
 
 @pytest.mark.parametrize("hub", list(GAMES))
 def test_arpo_trains_and_counts_executed_and_replayed_moves_apart(hub: str, tmp_path: Path) -> None:
-    if find_spec(hub) is None:
-        pytest.skip(f"{hub} is not installed")
+    if find_spec(library := hub.partition(",")[0]) is None:
+        pytest.skip(f"{library} is not installed")
     env_id, options, scripts = GAMES[hub]
     policy = schooled(tmp_path / "policy", env_id, options, scripts)
     given = [f"{name}={value}" for name, value in options.items()]

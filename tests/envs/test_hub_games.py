@@ -168,6 +168,12 @@ def test_without_the_library_it_says_what_to_install(
     assert f"| {first}, then {then} |" in page
 
 
+def test_without_verifiers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "arpo_envs.hubs.verifiers_seats", None)
+    with pytest.raises(ConfigError, match=r"verifiers cannot be imported: .*`pip install 'arpo-envs\[verifiers\]'`"):
+        gym.make("arpo_envs.hubs.from_verifiers:Verifiers/Task-v0", taskset="any", fork="replay")
+
+
 def test_what_others_do_to_logging_is_undone() -> None:
     root = logging.getLogger()
     before = list(root.handlers), root.level

@@ -1,10 +1,13 @@
-"""Serves an ASGI app on loopback, in a thread of its own."""
+"""Serves an ASGI app on loopback, in a thread of its own, and counts what a test may not leave behind."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from arpo_envs.testing.probing import child_processes, settled
 
 
 @contextmanager
@@ -21,3 +24,14 @@ def served(app: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def held() -> tuple[int, int, int]:
+    """Returns this process's child processes, threads (not the workers that event loops and tools keep) and descriptors."""
+    threads = sum(not thread.name.startswith(("asyncio_", "AnyIO", "arpo-python")) for thread in threading.enumerate())
+    return child_processes() or 0, threads, len(os.listdir("/proc/self/fd"))
+
+
+def freed(before: tuple[int, int, int]) -> bool:
+    """Returns whether no more is held than before, at once or soon."""
+    return not settled(lambda: int(any(now > then for now, then in zip(held(), before, strict=True))), 0)

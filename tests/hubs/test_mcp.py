@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from episodes import IDS, SEED, recorded
-from serving import served
+from serving import freed, held, served
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.hubs.mcp import make_server
@@ -214,10 +214,13 @@ def test_garbage_over_http_is_refused_and_the_server_goes_on():
 
     with served(make_server(MINI).streamable_http_app()) as host:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        run(test)  # starts what stays
+        before = held()
         for content in (b"garbage", b"[]", b'{"jsonrpc": "2.0"}', b"\xff" * 10_000_000):
             refused = httpx.post(f"http://{host}/mcp", content=content, headers=headers)
             assert 400 <= refused.status_code < 500, content[:20]
         run(test)
+        assert freed(before), (before, held())
 
 
 def test_a_client_starts_it_as_a_command():

@@ -1,14 +1,18 @@
 """OpenEnv: its server on loopback, and its own client."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
 from gymnasium.envs.registration import EnvSpec
-from serving import served
+from serving import freed, held, served
 from toys import Note, TownEnv
 
 from arpo_envs.forking import ForkLevel
@@ -92,31 +96,88 @@ def test_another_session_goes_on_from_a_fork_any_number_of_times():
     assert settled(child_processes, before) == before
 
 
-def test_32_sessions_at_once_one_of_which_is_killed():
-    expert = recorded(MINI)
+PLAYER = """
+import asyncio, sys
+from arpo_envs.hubs.openenv import ArpoAction, ArpoClient
 
-    async def play(host: str, number: int) -> Any:
+async def play():
+    async with ArpoClient(base_url=sys.argv[1]) as env:
+        await env.reset(seed=1)
+        await env.step(ArpoAction(text="<python>x = 1</python>"))
+        print("in the middle", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(play())
+"""
+
+
+@contextmanager
+def killed_player(host: str) -> Iterator[None]:
+    """Lets a process of its own begin an episode, and kills it in the middle at the end."""
+    with subprocess.Popen([sys.executable, "-c", PLAYER, f"ws://{host}"], stdout=subprocess.PIPE, text=True) as player:
+        assert player.stdout.readline() == "in the middle\n"
+        yield
+        player.kill()
+    assert player.returncode == -signal.SIGKILL
+
+
+def test_32_sessions_at_once_one_of_which_is_killed():
+    expert, waiting = recorded(MINI), []
+
+    async def play(host: str, go_on: asyncio.Event | None = None) -> tuple[str, ...]:
         async with client(host) as env:
             observations = [(await env.reset(seed=SEED)).observation.text]
-            for action in expert.actions:
-                if number == 7:
-                    env._ws.transport.abort()  # what a killed process leaves: no closing handshake
-                    return None
+            for number, action in enumerate(expert.actions):
+                if number == 1 and go_on is not None:
+                    waiting.append(host)
+                    await go_on.wait()
                 observations.append((await env.step(say(action))).observation.text)
             return tuple(observations)
 
     async def test(host: str) -> None:
-        played = await asyncio.gather(*(play(host, number) for number in range(32)))
-        assert played[:7] + played[8:] == [expert.observations] * 31
-        again = await asyncio.gather(*(play(host, 100 + number) for number in range(32)))  # the killed one's place is free
+        go_on = asyncio.Event()
+        with killed_player(host):
+            players = [asyncio.create_task(play(host, go_on)) for _ in range(31)]
+            while len(waiting) < 31:
+                await asyncio.sleep(0.01)
+            async with client(host) as another:
+                with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
+                    await another.reset()
+        go_on.set()
+        assert await asyncio.gather(*players) == [expert.observations] * 31
+        again = await asyncio.gather(*(play(host) for _ in range(32)))  # the killed one's place is free
         assert again == [expert.observations] * 32
 
     with served(app(limits=Limits(sessions=32))) as host:
         asyncio.run(test(host))
 
 
+def test_a_client_that_is_killed_leaves_nothing_and_disturbs_nobody():
+    """Its session's interpreter is a process, its connection a descriptor, and its place one of two."""
+
+    async def test(host: str) -> None:
+        async with client(host) as other:
+            await other.reset(seed=SEED)
+            await other.step(say("<python>y = 2</python>"))
+            before = held()
+            with killed_player(host):
+                async with client(host) as third:
+                    with pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
+                        await third.reset()
+            assert await asyncio.to_thread(freed, before)
+            async with client(host) as third:
+                await third.reset(seed=SEED)
+            assert (await other.step(say("<python>y</python>"))).observation.text == "<result>2</result>"
+
+    with served(app("ARPO/Python-v0", limits=Limits(sessions=2))) as host:
+        asyncio.run(test(host))
+
+
 def test_what_a_client_gets_wrong_is_refused_in_words(mini):
     async def test() -> None:
+        async with client(mini) as env:  # starts what stays
+            await env.reset(seed=SEED)
+        before = held()
         async with client(mini) as env, client(mini) as other:
             with pytest.raises(RuntimeError, match="No episode has begun"):
                 await env.step(fork())
@@ -151,6 +212,7 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
             await env.step(say("<answer>x</answer>"))
             with pytest.raises(RuntimeError, match="The episode is over"):
                 await env.step(say("<answer>x</answer>"))
+        assert await asyncio.to_thread(freed, before)
 
     asyncio.run(test())
 
@@ -180,16 +242,22 @@ class Closing(TownEnv):
 
 
 def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
-    async def test(host: str) -> None:
+    async def test(host: str) -> str:
         async with client(host) as env:
             await env.reset(seed=SEED)
-            await env.step(fork())
+            return (await env.step(fork())).observation.handle
+
+    async def too_late(host: str, handle: str) -> None:
+        async with client(host) as env:
+            with pytest.raises(RuntimeError, match="No session has that handle"):
+                await env.reset(handle=handle)
 
     monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
     Closing.closed.clear()
     with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
-        asyncio.run(test(host))
+        handle = asyncio.run(test(host))
         assert settled(lambda: 2 - len(Closing.closed), 0) == 0  # the session and its copy
+        asyncio.run(too_late(host, handle))
 
 
 class Secretive(Note):
