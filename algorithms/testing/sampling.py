@@ -154,5 +154,5 @@ def _ratios(logp_TV: Array, p_TV: Array, drawn_T: Array) -> Mapping[str, Array]:
     least_TN = np.stack(list(least.values()), axis=1)
     rows = zip(rising_TV, least_TN, strict=True)
     last_TN = np.stack([np.searchsorted(rising_V, -least_N, side="right") - 1 for rising_V, least_N in rows])
-    kept_TN = np.where(drawn_T[:, None] >= least_TN, 1.0 / np.take_along_axis(mass_TV, last_TN, axis=1), 0.0)
-    return found | dict(zip(least, kept_TN.T, strict=True))
+    ratio_TN = np.where(drawn_T[:, None] >= least_TN, 1.0 / np.take_along_axis(mass_TV, last_TN, axis=1), 0.0)
+    return found | dict(zip(least, ratio_TN.T, strict=True))

@@ -143,7 +143,7 @@ class Ranks:
             assert ends[-1] == -signal.SIGKILL
             return []
         logs = [folder / f"log-{rank}.txt" for rank in range(ranks)]
-        assert not any(ends), "\n".join(log.read_text()[-3000:] for log in logs)
+        assert ends == [0] * ranks, "\n".join(log.read_text()[-3000:] for log in logs)
         return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in range(ranks)]
 
 
@@ -291,7 +291,10 @@ def _ends(folder: Path, size: int) -> list[int | None]:
 
 
 def _main() -> None:
-    """Forks ranks for each line of input, a folder and how many they are, and writes how they ended."""
+    """Forks ranks for each line of input, a folder and how many they are, and writes how they ended.
+
+    Nothing may be computed here: threads would not be there in the forks.
+    """
     for name in ("algorithms.learner.sharded", "algorithms.models.sharded_loading"):
         importlib.import_module(name)
     torch.set_num_threads(1)
