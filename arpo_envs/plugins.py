@@ -5,8 +5,11 @@ A package offers a part in its `pyproject.toml`, under the group of its kind (`a
 """
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -54,13 +57,7 @@ class Registry:
 
     def plugins(self) -> list[Plugin]:
         """Returns what installed packages offer, by name, without importing any of it."""
-        from importlib.metadata import entry_points  # it is slow to import, and rarely needed
-
-        found = {
-            Plugin(one.name, one.value.partition("[")[0].strip(), f"{one.dist.name} {one.dist.version}" if one.dist else "?")
-            for one in entry_points(group=self.group)
-        }
-        return sorted(found, key=lambda plugin: (plugin.name, plugin.package, plugin.reference))
+        return list(_offered(self.group, tuple((path, _changed(path)) for path in sys.path)))
 
     def names(self) -> list[str]:
         """Returns every name that `find` knows."""
@@ -97,6 +94,26 @@ class Registry:
             ConfigError: it cannot be imported.
         """
         return imported(plugin.reference, f"The {self.kind} {plugin.name!r} of {plugin.package} ({plugin.reference})")
+
+
+@lru_cache(maxsize=32)
+def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
+    """Looks through all that is installed, once for as long as the folders are the same: a command asks a dozen times."""
+    from importlib.metadata import entry_points  # it is slow to import, and rarely needed
+
+    found = {
+        Plugin(one.name, one.value.partition("[")[0].strip(), f"{one.dist.name} {one.dist.version}" if one.dist else "?")
+        for one in entry_points(group=group)
+    }
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package, plugin.reference)))
+
+
+def _changed(folder: str) -> int:
+    """Returns when something was last put into a folder that is searched for modules, ns; 0 if it is not there."""
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def is_reference(name: str) -> bool:

@@ -1,5 +1,8 @@
 """Parts of other packages, by name and by reference: what is found, what is refused and in which words."""
 
+import importlib.metadata
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -81,6 +84,21 @@ def test_a_name_of_two_packages_is_refused_with_both(install: Install) -> None:
     with pytest.raises(ConfigError, match=r"'square' is offered by good 1.5 \(good:SQUARE\) and rival 1.5 \(rival:SQUARE\)"):
         SHAPES.find("square")
     assert SHAPES.find("rival:SQUARE") == 5
+
+
+def test_what_is_installed_is_looked_through_again_only_when_something_was_added(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, real = [], importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **group: looked.append(group) or real(**group))
+    install("good", {"arpo.shapes": {"square": "good:SQUARE"}}, "SQUARE = 4")
+    os.utime(tmp_path / "good", ns=(0, 0))  # clocks of files are coarse
+    assert [SHAPES.knows(name) for name in ("square", "circle", "square", "oval")] == [True, False, True, False]
+    assert len(looked) == 1
+    shutil.copytree(tmp_path / "good" / "good-1.5.dist-info", tmp_path / "good" / "good_too-1.5.dist-info")
+    metadata = tmp_path / "good" / "good_too-1.5.dist-info" / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: good_too\nVersion: 1.5\n", encoding="utf-8")
+    assert [plugin.package for plugin in SHAPES.plugins()] == ["good 1.5", "good_too 1.5"]
 
 
 @pytest.mark.parametrize(

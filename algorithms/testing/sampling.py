@@ -144,14 +144,15 @@ def _ratios(logp_TV: Array, p_TV: Array, drawn_T: Array) -> Mapping[str, Array]:
     for factor in _FACTORS:
         whole_T = np.log(np.exp(logp_TV / factor).sum(axis=1))
         found[f"{factor:g} times the temperature"] = np.exp(log_drawn_T / factor - whole_T - log_drawn_T)
-    ordered_TV = -np.sort(-p_TV, axis=1)
-    mass_TV = ordered_TV.cumsum(axis=1)
+    rising_TV = np.sort(-p_TV, axis=1)
+    ordered_TV, mass_TV = -rising_TV, -rising_TV.cumsum(axis=1)
     least = {f"top_k={k}": ordered_TV[:, k - 1] for k in _TOP_K if k < p_TV.shape[1]}
     for share in _TOP_P:
         last_T1 = np.minimum((mass_TV < share).sum(axis=1, keepdims=True), p_TV.shape[1] - 1)
         least[f"top_p={share:g}"] = np.take_along_axis(ordered_TV, last_T1, axis=1)[:, 0]
     least |= {f"min_p={share:g}": share * ordered_TV[:, 0] for share in _MIN_P}
-    for name, least_T in least.items():
-        kept_T = np.where(p_TV >= least_T[:, None], p_TV, 0.0).sum(axis=1)
-        found[name] = np.where(drawn_T >= least_T, 1.0 / kept_T, 0.0)
-    return found
+    least_TN = np.stack(list(least.values()), axis=1)
+    rows = zip(rising_TV, least_TN, strict=True)
+    last_TN = np.stack([np.searchsorted(rising_V, -least_N, side="right") - 1 for rising_V, least_N in rows])
+    ratio_TN = np.where(drawn_T[:, None] >= least_TN, 1.0 / np.take_along_axis(mass_TV, last_TN, axis=1), 0.0)
+    return found | dict(zip(least, ratio_TN.T, strict=True))

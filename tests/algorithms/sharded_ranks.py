@@ -1,13 +1,16 @@
-"""What ranks compute in tests, and the one process they are compared with; run as a program, this file is one of the ranks."""
+"""What ranks compute in tests, and the one process they are compared with; run as a program, this file is what forks ranks."""
 
+import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -106,39 +109,42 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 # --- ranks ---------------------------------------------------------------------------------------------------------
 
 
-def on_ranks(ranks: int, folder: Path, work: str, given: Any, *, killed: bool = False) -> list[Any]:
-    """Runs a function of this file in as many processes as there are ranks, and returns what each of them returned.
+class Ranks:
+    """Processes that compute together, forked from one that has imported what they need: this takes longer than their work."""
 
-    Args:
-        ranks: how many.
-        folder: for what they exchange; it is empty.
-        work: name of the function, from a mesh and `given`.
-        given: what `torch.save` can store.
-        killed: whether the last rank is, so that none of them returns anything.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save((work, ranks, given), folder / "given.pt")
-    path = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-W", "ignore", str(HERE / "sharded_ranks.py"), str(folder)]
-    logs = [folder / f"log-{rank}.txt" for rank in range(ranks)]
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank, log in enumerate(logs):
-            with log.open("wb") as file:
-                started.append(subprocess.Popen([*words, str(rank)], env=environment, stdout=file, stderr=file))
-        ends = [one.wait(timeout=240) for one in started]
-    finally:
-        for one in started:
-            with suppress(ProcessLookupError):
-                one.kill()
-            one.wait()
-    if killed:
-        assert all(ends)
-        assert ends[-1] == -signal.SIGKILL
-        return []
-    assert not any(ends), "\n".join(log.read_text()[-3000:] for log in logs)
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in range(ranks)]
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        words = [sys.executable, "-W", "ignore", str(HERE / "sharded_ranks.py")]
+        self._parent = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def close(self) -> None:
+        self._parent.communicate()
+
+    def __call__(self, ranks: int, folder: Path, work: str, given: Any, *, killed: bool = False) -> list[Any]:
+        """Runs a function of this file in as many processes as there are ranks, and returns what each of them returned.
+
+        Args:
+            ranks: how many.
+            folder: for what they exchange; it is empty.
+            work: name of the function, from a mesh and `given`.
+            given: what `torch.save` can store.
+            killed: whether the last rank is, so that none of them returns anything.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save((work, ranks, given), folder / "given.pt")
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(f"{json.dumps([str(folder), ranks])}\n")
+        self._parent.stdin.flush()
+        ends = json.loads(self._parent.stdout.readline())
+        if killed:
+            assert all(ends)
+            assert ends[-1] == -signal.SIGKILL
+            return []
+        logs = [folder / f"log-{rank}.txt" for rank in range(ranks)]
+        assert ends == [0] * ranks, "\n".join(log.read_text()[-3000:] for log in logs)
+        return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in range(ranks)]
 
 
 def updates(mesh: Any, cases: Sequence[Case]) -> dict[str, Numbers]:
@@ -254,18 +260,49 @@ def final(learner: TorchLearner) -> Numbers:
     return {name: it.detach().clone() for name, it in learner.weights().items()} | head
 
 
-def _main(folder: Path, rank: int) -> None:
+def _rank(folder: Path, rank: int) -> None:
     import torch.distributed as dist
 
     from algorithms.learner.sharded import ranks
 
+    with (folder / f"log-{rank}.txt").open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     work, size, given = torch.load(folder / "given.pt", weights_only=False)
-    torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), size)
     with ranks("cpu", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120)) as mesh:
         found = globals()[work](mesh, given)
     torch.save(found, folder / f"found-{rank}.pt")
 
 
+def _ends(folder: Path, size: int) -> list[int | None]:
+    """Returns the exit codes of some ranks, None for one that has not ended after four minutes."""
+    forked = [get_context("fork").Process(target=_rank, args=(folder, rank)) for rank in range(size)]
+    try:
+        for one in forked:
+            one.start()
+        until = time.monotonic() + 240
+        for one in forked:
+            one.join(max(0.0, until - time.monotonic()))
+        return [one.exitcode for one in forked]
+    finally:
+        for one in forked:
+            one.kill()
+
+
+def _main() -> None:
+    """Forks ranks for each line of input, a folder and how many they are, and writes how they ended.
+
+    Nothing may be computed here: threads would not be there in the forks.
+    """
+    for name in ("algorithms.learner.sharded", "algorithms.models.sharded_loading"):
+        importlib.import_module(name)
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        folder, size = json.loads(line)
+        sys.stdout.write(f"{json.dumps(_ends(Path(folder), size))}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), int(sys.argv[2]))
+    _main()

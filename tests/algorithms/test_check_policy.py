@@ -119,6 +119,7 @@ def test_the_local_policy_conforms(family: str) -> None:
         other=other.state_dict(),
         other_reference=other,
         promises=Promises(**slack(toy_nats(family))),
+        draws=ENOUGH,
     )
     assert set(report.passed) | {Law.SIBLINGS, Law.BITS} == set(Law), str(report)
 

@@ -1,11 +1,12 @@
 """Several ranks learn what one process learns: gradients, weights and metrics, whatever is trained, and on whatever trees.
 
-Ranks are processes that talk through gloo. They start slowly, so those of a size compute all cases one after another.
+Ranks are processes that talk through gloo.
 """
 
 import copy
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from made_once import made_once
 from model_toys import byte_tokenizer, tiny_model
 from rounding import check_equal, rounding
-from sharded_ranks import TREES, Case, Leg, Numbers, compute, final, on_ranks, one_step
+from sharded_ranks import TREES, Case, Leg, Numbers, Ranks, compute, final, one_step
 from torch.distributed import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -71,7 +72,13 @@ def check_ranks(found: list[dict[str, Numbers]], cases: list[Case]) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Numbers]]:
+def on_ranks() -> Iterator[Ranks]:
+    with closing(Ranks()) as ranks:
+        yield ranks
+
+
+@pytest.fixture(scope="module")
+def two(on_ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Numbers]]:
     return on_ranks(2, tmp_path_factory.mktemp("two"), "updates", CASES)
 
 
@@ -88,13 +95,13 @@ def test_a_gradient_that_is_infinite_is_skipped_by_all(two: list[dict[str, Numbe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_any_number_of_ranks_learns_what_one_does(ranks: int, tmp_path: Path) -> None:
+def test_any_number_of_ranks_learns_what_one_does(ranks: int, tmp_path: Path, on_ranks: Ranks) -> None:
     cases = MORE if ranks == 2 else CASES + MORE
     check_ranks(on_ranks(ranks, tmp_path / "ranks", "updates", cases), cases)
 
 
 @pytest.mark.slow
-def test_in_mixed_precision_ranks_differ_by_as_much_as_micro_batches(tmp_path: Path) -> None:
+def test_in_mixed_precision_ranks_differ_by_as_much_as_micro_batches(tmp_path: Path, on_ranks: Ranks) -> None:
     """Both add up the same gradients, rounded to bfloat16 in other groups."""
     budgets = [1, 60, 120, 10**6]
     cases = [Case(str(n), "float32", steps=1, config=(("autocast", "bfloat16"), ("micro_batch_tokens", n))) for n in budgets]
@@ -129,7 +136,7 @@ def test_the_studys_trees_are_dealt_evenly(ranks: int, study: list[RolloutTree])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_on_the_studys_trees_too(ranks: int, study: list[RolloutTree], tmp_path: Path) -> None:
+def test_on_the_studys_trees_too(ranks: int, study: list[RolloutTree], tmp_path: Path, on_ranks: Ranks) -> None:
     trees = tuple(tree.to_json() for tree in study[:5])
     cases = [
         Case("sgd", dtype="float32", trees=trees, loss="kl", model=TIED),
@@ -142,7 +149,7 @@ def test_on_the_studys_trees_too(ranks: int, study: list[RolloutTree], tmp_path:
 
 
 @pytest.mark.slow
-def test_a_rank_holds_its_part_and_gathers_one_or_two_blocks_at_a_time(tmp_path: Path) -> None:
+def test_a_rank_holds_its_part_and_gathers_one_or_two_blocks_at_a_time(tmp_path: Path, on_ranks: Ranks) -> None:
     case = Case("deep", model=(("num_hidden_layers", 8), *TIED), config=(SMALL, ("gradient_checkpointing", True)))
     for rank in on_ranks(2, tmp_path / "ranks", "most_gathered", case):
         assert rank["seen"] > 16
@@ -152,7 +159,7 @@ def test_a_rank_holds_its_part_and_gathers_one_or_two_blocks_at_a_time(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
-def test_weights_that_no_rank_ever_held_as_a_whole(tied: bool, tmp_path: Path) -> None:
+def test_weights_that_no_rank_ever_held_as_a_whole(tied: bool, tmp_path: Path, on_ranks: Ranks) -> None:
     folder = tmp_path / "policy"
     save_policy(folder, tiny_model(tie_word_embeddings=tied), byte_tokenizer())
     cases, model = [Case(loss, dtype="float32", loss=loss) for loss in ("kl", "value")], load_policy(folder)[0]
@@ -197,7 +204,9 @@ def undisturbed(case: Case, steps: int, model: Any) -> Numbers:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_run_goes_on_with_another_number_of_ranks_even_if_one_is_killed_while_they_save(tmp_path: Path) -> None:
+def test_a_run_goes_on_with_another_number_of_ranks_even_if_one_is_killed_while_they_save(
+    tmp_path: Path, on_ranks: Ranks
+) -> None:
     case, run, start = Case("resumed", trees=TREES[:3]), tmp_path / "run", tmp_path / "run" / "start"
     model = tiny_model(tie_word_embeddings=True)
     save_policy(start, model, byte_tokenizer())
@@ -222,7 +231,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_even_if_one_is_killed_while_
 
 
 @pytest.mark.slow
-def test_all_ranks_give_up_alike(tmp_path: Path) -> None:
+def test_all_ranks_give_up_alike(tmp_path: Path, on_ranks: Ranks) -> None:
     case = Case("diverged", dtype="float32", huge_at=1, config=(("bad_steps", 1),))
     said = on_ranks(2, tmp_path / "ranks", "diverged", case)
     assert said[0] == said[1]

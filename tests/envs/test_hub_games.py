@@ -18,8 +18,13 @@ from arpo_envs.hubs import gem, textarena, textworld
 from arpo_envs.hubs.own_random import OwnRandom
 from arpo_envs.testing import Law, check_forkable_env
 
-pytest.importorskip("textarena")
-pytest.importorskip("gem")
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries() -> None:
+    """Both are here; imported by who runs these tests, since all processes collect them."""
+    pytest.importorskip("textarena")
+    pytest.importorskip("gem")
+
 
 SLIDES = ["[Up]", "[Left]", "[Down]", "[Right]", "[Up]", "up"]
 BOXED = [rf"\boxed{{{where}}}" for where in ("up", "left", "down", "right", "up")] + ["nonsense"]

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("textarena")
-
 from pettingzoo.test import api_test, seed_test
 
 import arpo_envs
@@ -18,6 +15,12 @@ from arpo_envs import ConfigError, ForkLevel, NotForkable, SnapshotMismatch
 from arpo_envs.hubs import textarena_players
 
 ABOUT_ARRAYS = re.compile("Observation is not a NumPy array|(Observation|Action) space for each agent probably should be")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """It is here; imported by who runs these tests, since all processes collect them."""
+    pytest.importorskip("textarena")
 
 
 @pytest.mark.parametrize("game", ["Nim-v0", "KuhnPoker-v0"])
