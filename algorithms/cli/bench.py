@@ -31,6 +31,8 @@ BENCHMARKS = {
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
+    "machine": "How long the parts of a step take on this machine: the constants of `arpo plan`.",
+    "plan": "What `arpo plan` says beforehand of real configurations, compared with what they take.",
 }
 ALL, CHECK = "all", "--check"
 
