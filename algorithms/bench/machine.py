@@ -22,14 +22,18 @@ from ..cli.config import TrainConfig
 from ..cli.parts import Parts, assemble, starting_policy
 from ..cli.results import Value
 from ..cli.words import parse_arguments
-from ..cluster.fit import Taken, fitted
+from ..cluster.fit import Taken, fitted, unexplained
 from ..cluster.machine import Machine, Tools
 from ..cluster.work import shape_of
 from ..models.devices import device_name, find_device
 from ..models.embedded.cold_start import silent as quiet
 from ..rollout import Limits, try_collect
 from ..tree import RolloutTree
+from .bounds import Bound
 from .check import Benchmark, Say, silent
+
+BOUNDS = {"fit_error": Bound("≤", 0.25)}
+"""The median, over the steps that constants are fitted to, of what they leave unexplained of a step's seconds."""
 
 
 @dataclass(frozen=True)
@@ -192,11 +196,13 @@ def measure(config: MachineBench, say: Say = silent) -> dict[str, Value]:
     device = find_device(config.device)
     given = {"device": config.device, **parse_arguments(config.train)}
     runs = asyncio.run(taken({name: case.having(given) for name, case in SMALL.items()}, config.steps, config.threads, say))
-    machine = fitted([step for run in runs.values() for step in run.taken("wall")])
+    steps = [step for run in runs.values() for step in run.taken("wall")]
+    machine = fitted(steps)
     load = median(seconds for run in runs.values() for seconds in run.loads[1:])
     found: dict[str, Value] = {"device": device_name(device), "torch": torch.__version__, "threads": config.threads}
     model = given.get("policy", "embedded")
-    return found | {"model": str(model), "measured": "all"} | asdict(replace(machine, load_seconds=load))
+    found |= {"model": str(model), "measured": "all", "fit_error": median(unexplained(step, machine) for step in steps)}
+    return found | asdict(replace(machine, load_seconds=load))
 
 
 def table(record: Mapping[str, Value]) -> Table:
@@ -212,4 +218,6 @@ def table(record: Mapping[str, Value]) -> Table:
     return shown
 
 
-BENCHMARK = Benchmark(MachineBench, measure, table, {}, check=MachineBench(steps=1))
+BENCHMARK = Benchmark(
+    MachineBench, measure, table, BOUNDS, check=MachineBench(steps=1), check_bounds={"fit_error": Bound("≤", 0.4)}
+)

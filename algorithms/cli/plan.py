@@ -30,12 +30,14 @@ class PlanConfig:
     """Say what a run will cost."""
 
     run: tuple[Path, ...] = ()
-    """Folders of finished runs. Their trees say how long paths are, the first one's configuration is what is planned, and without
-    --machine what their steps took says how fast this machine is; several runs of different size and algorithm say it better."""
+    """Folders of finished runs. Their trees say how long paths are, and the first one's configuration is what is planned.
+    Without --machine, what their steps took says how fast this machine is; several runs of different size and algorithm say
+    it better."""
     machine: Path | None = None
-    """File with the constants of a machine, as `arpo bench machine --json FILE` writes it (default: fitted to --run)."""
+    """File with the constants of a machine, as arpo bench machine --json FILE writes it (default: fitted to --run)."""
     against: tuple[Path, ...] = ()
-    """Folders of finished runs to predict from --run and --machine, and to compare with what they took; nothing else is printed."""
+    """Folders of finished runs to predict from --run and --machine, and to compare with what they took. Nothing else is
+    printed."""
     steps: int | None = None
     """Steps of the run (default: those of the first --run, or 100)."""
     prompts: int | None = None

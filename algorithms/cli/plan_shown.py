@@ -98,7 +98,7 @@ def _of_a_step(planned: Planned) -> Table:
         share = f"{mean / step.seconds:.0%}" if step.seconds else ""
         table.add_row(label, _seconds(mean), f"{_seconds(min(values))} – {_seconds(max(values))}", share)
     table.caption = Text(
-        f"In the rollouts, engines work {step.engines_busy:.0%} of the time, the controlling process {step.controller_busy:.0%}."
+        f"During rollouts, engines work {step.engines_busy:.0%} of the time, the controlling process {step.controller_busy:.0%}"
     )
     table.caption_justify = "left"
     return table

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError
 
 from .machine import Layout, Machine
-from .simulate import learned, roll_out
+from .simulate import learned, roll_out, update_seconds
 from .work import Shape
 
 Array = NDArray[np.float64]
@@ -19,6 +20,8 @@ Array = NDArray[np.float64]
 _PASSES = 3
 """In free mode the number of rounds depends a little on the constants, so they are found more than once."""
 _ROBUST = 8
+_DOUBT = 0.1
+"""How much it counts that an amount costs another share of a step than all others, beside one step's error."""
 _PRICED = ("round_seconds", "row_seconds", "prefill_seconds", "request_seconds", "turn_seconds", "fork_seconds")
 
 
@@ -36,14 +39,14 @@ class Taken:
     shapes: tuple[Shape, ...]
     rollout: float
     update: float
-    mode: str = "deterministic"
+    mode: Literal["deterministic", "free"] = "deterministic"
 
 
 def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0) -> Machine:
     """Returns the constants that explain the seconds of steps best.
 
-    Relative errors count, and none of them more than in proportion, so that a step that something else disturbed does not decide.
-    Steps that are all alike cannot tell the constants apart: they then predict steps like these only.
+    Relative errors count, and in proportion, so that a step that something else disturbed does not decide. Steps that are all
+    alike cannot tell the constants apart: they then predict steps like these only.
 
     Args:
         taken: at least one step.
@@ -62,11 +65,13 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0
         prices = _priced(np.array([_amounts(step, machine) for step in taken]), seconds)
         machine = Machine(token_seconds=0.0, rows=rows, **dict(zip(_PRICED, prices.tolist(), strict=True)))
     work = np.array([[1.0, *map(sum, learned(step.shapes, machine.packs_from))] for step in taken])
-    fixed, plain, packed = _priced(work, np.array([step.update for step in taken])).tolist()
-    either = packed or plain  # of what no step did, the other kind of row says the most
+    done = work.any(axis=0)
+    found = np.zeros(3)
+    found[done] = _priced(work[:, done], np.array([step.update for step in taken]))
+    fixed, plain, packed = found.tolist()
     return Machine(
-        token_seconds=plain or either,
-        packed_seconds=either,
+        token_seconds=plain or packed,  # of what no step did, the other kind of row says the most
+        packed_seconds=packed or plain,
         update_seconds=fixed,
         rows=rows,
         load_seconds=load_seconds,
@@ -74,25 +79,32 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0
     )
 
 
+def unexplained(step: Taken, machine: Machine) -> float:
+    """Returns the share of a step's seconds by which they differ from what a machine's constants make of it."""
+    rollout = roll_out(step.shapes, machine, Layout(mode=step.mode)).seconds
+    return abs((rollout + update_seconds(step.shapes, machine, 1)) / (step.rollout + step.update) - 1.0)
+
+
 def _amounts(step: Taken, machine: Machine) -> list[float]:
     """Returns how much of each of `_PRICED` a step needs."""
-    mode = "deterministic" if step.mode == "deterministic" else "free"
-    rolled = roll_out(step.shapes, machine, Layout(mode=mode))  # type: ignore[arg-type]
+    rolled = roll_out(step.shapes, machine, Layout(mode=step.mode))
     spent = rolled.spent
     return [spent.rounds, spent.drawn, spent.prefilled, spent.requests, rolled.turns, rolled.begun]
 
 
 def _priced(amounts: Array, seconds: Array) -> Array:
-    """Returns prices that are not negative, such that amounts times prices are the seconds, with the least absolute relative error.
+    """Returns prices that are not negative and explain seconds by amounts, with about the least sum of relative errors.
 
     Args:
         amounts: [N, U], what each of N steps needs.
         seconds: [N], what it took.
     """
     left, right = amounts / seconds[:, None], np.ones(len(seconds))
+    usual = np.diag(_DOUBT * left.mean(axis=0))  # as long as steps do not tell them apart, all amounts cost the same
+    share = np.full(len(usual), _DOUBT / len(usual))
     weight = np.ones(len(seconds))
     for _ in range(_ROBUST):
-        prices = not_negative(left * weight[:, None], right * weight)
+        prices = not_negative(np.vstack([left * weight[:, None], usual]), np.concatenate([right * weight, share]))
         error = np.abs(left @ prices - right)
         weight = 1.0 / np.sqrt(np.maximum(error, max(1e-9, 0.1 * median(error.tolist()))))
     return prices

@@ -82,7 +82,7 @@ class Machine:
         return cls(**{name: value for name, value in record.items() if name in known})
 
 
-ABOUT = ("device", "model", "measured", "assumed", "torch", "threads", "note")
+ABOUT = ("device", "model", "measured", "assumed", "fit_error", "torch", "threads")
 """What a record may say besides its constants: where they are from, and which of them are assumed."""
 
 

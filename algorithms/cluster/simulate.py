@@ -219,9 +219,10 @@ class _Step:
                 if after_call and not part:
                     yield self._tick
                     yield from self._fork(tree, number, at)
-            yield self._tick
-            yield partial(self._act, tree, number, at, turn.calls)
-            yield self._tick
+            if turn.sampled:
+                yield self._tick
+                yield partial(self._act, tree, number, at, turn.calls)
+                yield self._tick
             context, unread, after_call = context + turn.result, turn.result, turn.calls
         tree.running -= 1
         if not tree.running and tree.quiet is not None:

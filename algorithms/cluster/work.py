@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, takewhile
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class Path(NamedTuple):
         reward: at its end.
         parent: number of the path that it forked off; -1 if it began at the prompt.
         at: how many own turns of its parent lie before the fork.
+        inside: tokens of the parent's next action that it inherited, too, if it forked inside one.
         wave: 0 for what grows at once; a path of wave n begins when no path of its tree runs any more for the nth time.
     """
 
@@ -43,6 +44,7 @@ class Path(NamedTuple):
     reward: float = 0.0
     parent: int = -1
     at: int = 0
+    inside: int = 0
     wave: int = 0
 
 
@@ -103,7 +105,8 @@ class Shape:
         if path.parent < 0:
             return self.prompt
         parent = self.paths[path.parent]
-        return self.inherited_length(parent) + sum(turn.sampled + turn.result for turn in parent.turns[: path.at])
+        before = sum(turn.sampled + turn.result for turn in parent.turns[: path.at])
+        return self.inherited_length(parent) + before + path.inside
 
     def length(self, path: Path) -> int:
         """Returns the tokens of a path from the prompt to its end."""
@@ -131,7 +134,7 @@ def shape_of(tree: RolloutTree, *, probe: int = 0) -> Shape:
     owner: dict[int, int] = {}
     for number, leaf in enumerate(leaves):
         mine, index = [leaf], leaf
-        while not nodes[index].origin and nodes[index].parent > 0:
+        while not nodes[index].origin and nodes[index].parent > 0 and nodes[index].parent not in owner:
             index = nodes[index].parent
             mine.append(index)
         own[number] = mine[::-1]
@@ -149,8 +152,9 @@ def shape_of(tree: RolloutTree, *, probe: int = 0) -> Shape:
         parent, decision = owner[first.parent], nodes[first.parent].decision
         above = own[parent][: own[parent].index(first.parent) + 1]
         at = sum(nodes[index].kind == "observation" for index in above)
+        inside = sum(len(nodes[index].tokens) for index in takewhile(lambda i: nodes[i].kind == "action", reversed(above)))
         is_late = decision is None or not decision.granted
-        paths.append(Path(turns, reward, new[parent], at, paths[new[parent]].wave + is_late))
+        paths.append(Path(turns, reward, new[parent], at, inside, paths[new[parent]].wave + is_late))
     return Shape(len(nodes[0].tokens) if nodes else 0, tuple(paths), probe)
 
 
@@ -182,13 +186,22 @@ class Episode(NamedTuple):
 def episode_of(shape: Shape) -> Episode:
     """Returns the whole paths of a tree, each with what it inherited."""
 
-    def whole(path: Path) -> tuple[Turn, ...]:
-        return path.turns if path.parent < 0 else (*whole_before(path), *path.turns)
+    def begun(path: Path) -> int:
+        """Returns how many tokens a path inherited of the action that it continues."""
+        if path.parent < 0 or not path.inside:
+            return 0
+        return path.inside + (0 if path.at else begun(shape.paths[path.parent]))
 
-    def whole_before(path: Path) -> tuple[Turn, ...]:
+    def whole(path: Path) -> tuple[Turn, ...]:
+        own = path.turns
+        if already := begun(path):
+            first, *others = own or (Turn(0, 0, False),)
+            own = (first._replace(sampled=first.sampled + already), *others)
+        if path.parent < 0:
+            return own
         parent = shape.paths[path.parent]
-        inherited = len(whole(parent)) - len(parent.turns)
-        return whole(parent)[: inherited + path.at]
+        above = whole(parent)
+        return (*above[: len(above) - len(parent.turns) + path.at], *own)
 
     return Episode(shape.prompt, tuple(Path(whole(path), path.reward) for path in shape.paths))
 
@@ -259,7 +272,7 @@ class Workload:
                     longer = [path for path in episode.paths if len(path.turns) > depth]
                     for _ in range(min(self.siblings, left)):
                         like = longer[int(rng.integers(len(longer)))]
-                        paths.append(Path(like.turns[depth:], like.reward, number, at))
+                        paths.append(Path(like.turns[depth:], like.reward, number, at, 0))
                         above.append(depth)
                         left -= 1
         paths += [next(deck)._replace(wave=1) for _ in range(left)]
