@@ -16,10 +16,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
-from ..cluster.fit import fitted
-from ..cluster.machine import Layout, Machine, Tools
-from ..cluster.plan import Setting, predict
-from ..cluster.work import Workload, workload_of
+from ..cluster import Layout, Machine, Setting, Tools, Workload, fitted, predict, workload_of
 from ..models.devices import device_name, find_device
 from .bounds import Bound
 from .check import Benchmark, Say, silent
@@ -99,7 +96,7 @@ def _compared(
     measured = [median(column) for column in zip(*seconds[1:], strict=True)]
     for part, predicted, took in zip(("rollout", "update"), (step.rollout, step.update), measured, strict=True):
         found |= {f"{name}: {part} predicted": round(predicted, 4), f"{name}: {part} measured": round(took, 4)}
-    error = (step.rollout + step.update) / sum(measured) - 1.0
+    error: float = (step.rollout + step.update) / sum(measured) - 1.0
     found[f"{name}: error"] = round(error, 4)
     return error
 

@@ -11,9 +11,7 @@ from rich.console import Console
 
 from arpo_envs import ConfigError
 
-from ..cluster.machine import Deaths, Layout, Machine, Tools
-from ..cluster.plan import Setting, gains, losses, predict_each, splits
-from ..cluster.work import Workload, made_up
+from ..cluster import Deaths, Layout, Machine, Setting, Tools, Workload, gains, losses, made_up, predict_each, splits
 from .docstrings import with_help
 from .plan_shown import Planned, flat, print_comparisons, print_plan
 from .planned import Comparison, Finished, compared, machine_of_runs
@@ -98,8 +96,11 @@ class PlanConfig:
                 "A plan needs to know how fast things are: give --run RUN, or --machine FILE with the constants that "
                 "`arpo bench machine --json FILE` measures."
             )
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"steps must be at least 1, got {self.steps}.")
+        for name in ("steps", "prompts", "rollouts", "roots", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.death_engines < 0:
+            raise ConfigError(f"death_engines must not be negative, got {self.death_engines}.")
         lengths = ("turns", "action_tokens", "result_tokens", "prompt_tokens")
         if given := [name for name in lengths if self.run and getattr(self, name) is not None]:
             raise ConfigError(
@@ -206,9 +207,13 @@ def _workload(config: PlanConfig, runs: Sequence[Finished]) -> Workload:
             probe=20,
         )
     rollouts = config.rollouts or base.rollouts
-    roots = config.roots or max(1, rollouts * base.roots // base.rollouts)
-    given = {"prompts": config.prompts, "fork": config.fork, "rollouts": rollouts, "roots": roots}
-    return replace(base, **{name: value for name, value in given.items() if value is not None})
+    return replace(
+        base,
+        prompts=config.prompts or base.prompts,
+        rollouts=rollouts,
+        roots=config.roots or max(1, rollouts * base.roots // base.rollouts),
+        fork=base.fork if config.fork is None else config.fork,
+    )
 
 
 def _layout(config: PlanConfig, first: Finished | None) -> Layout:

@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..cluster.machine import Deaths, Layout
-from ..cluster.plan import Losses, Setting, Split, Step, mean_step
+from ..cluster import Deaths, Layout, Losses, Setting, Split, Step, mean_step
 from .planned import Comparison
 from .results import Value
 
@@ -97,9 +96,7 @@ def _of_a_step(planned: Planned) -> Table:
             table.add_section()
         share = f"{mean / step.seconds:.0%}" if step.seconds else ""
         table.add_row(label, _seconds(mean), f"{_seconds(min(values))} – {_seconds(max(values))}", share)
-    table.caption = Text(
-        f"During rollouts, engines work {step.engines_busy:.0%} of the time, the controlling process {step.controller_busy:.0%}"
-    )
+    table.caption = f"Engines work {step.engines_busy:.0%} of the rollouts, the controlling process {step.controller_busy:.0%}."
     table.caption_justify = "left"
     return table
 

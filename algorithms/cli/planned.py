@@ -9,10 +9,7 @@ from statistics import median
 
 from arpo_envs import ConfigError
 
-from ..cluster.fit import Taken, fitted
-from ..cluster.machine import Layout, Machine, Tools
-from ..cluster.plan import Setting, predict
-from ..cluster.work import Workload, shape_of, workload_of
+from ..cluster import Layout, Machine, Setting, Taken, Tools, Workload, fitted, predict, shape_of, workload_of
 from ..rollout import Limits
 from ..tree import RolloutTree
 from .config import TrainConfig
