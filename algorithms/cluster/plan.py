@@ -122,24 +122,27 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "the update": ("update_seconds", "token_seconds", "packed_seconds", "join_seconds"),
     "loading weights": ("load_seconds",),
 }
-"""What can be made faster, and the constants that say how fast it is; "tools" is there, too."""
-TOOLS = "waiting for tools"
+"""What can be made faster, and the constants that say how fast it is."""
+TOOLS, THREADS = "waiting for tools", "waiting for a tool thread"
 
 
 def gains(setting: Setting) -> dict[str, float]:
     """Returns the share of a step that would be saved if each part were twice as fast, the largest first.
 
     The first one is the bottleneck: seconds cannot be divided among things that happen at the same time, but each can be
-    made faster in turn.
+    made faster in turn. Tool threads count as twice as fast if there are twice as many.
     """
-    base = predict(setting).seconds
-    found = {}
+    tools, layout = setting.tools, setting.layout
+    faster = {
+        THREADS: replace(setting, layout=replace(layout, threads=2 * layout.threads)),
+        TOOLS: replace(setting, tools=replace(tools, latency=tools.latency / 2)),
+    }
     for name, constants in PARTS.items():
         known = {one: getattr(setting.machine, one) for one in constants}
-        faster = replace(setting.machine, **{one: value / 2 for one, value in known.items() if value})
-        found[name] = 1.0 - predict(replace(setting, machine=faster)).seconds / base
-    tools = replace(setting.tools, latency=setting.tools.latency / 2)
-    found[TOOLS] = 1.0 - predict(replace(setting, tools=tools)).seconds / base
+        halves = {one: value / 2 for one, value in known.items() if value}
+        faster[name] = replace(setting, machine=replace(setting.machine, **halves))
+    base = predict(setting).seconds
+    found = {name: 1.0 - predict(one).seconds / base for name, one in faster.items()}
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 

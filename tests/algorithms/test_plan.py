@@ -302,6 +302,12 @@ def test_the_bottleneck_is_what_takes_the_longest(change, name: str) -> None:
     assert 0.4 < first[1] <= 0.5
 
 
+def test_too_few_tool_threads_are_noticed() -> None:
+    slow = replace(SETTING, tools=Tools(60.0))
+    assert gains(slow)["waiting for a tool thread"] == 0.0
+    assert gains(replace(slow, layout=Layout(threads=1)))["waiting for a tool thread"] > 0.4
+
+
 def test_splits_use_all_devices_and_the_fastest_comes_first() -> None:
     found = splits(replace(SETTING, layout=Layout(engine_devices=2)), 8)
     assert [split.step.seconds for split in found] == sorted(split.step.seconds for split in found)
