@@ -6,7 +6,7 @@ What is written with `--json` is what `arpo plan --machine` reads.
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
@@ -195,12 +195,18 @@ def measure(config: MachineBench, say: Say = silent) -> dict[str, Value]:
     given = {"device": config.device, **parse_arguments(config.train)}
     runs = asyncio.run(taken({name: case.having(given) for name, case in SMALL.items()}, config.steps, config.threads, say))
     steps = [step for run in runs.values() for step in run.taken("wall")]
-    machine = fitted(steps)
+    machine = fitted(steps, micro_batch_tokens=micro_batch_tokens(runs.values()))
     load = median(seconds for run in runs.values() for seconds in run.loads[1:])
     found: dict[str, Value] = {"device": device_name(device), "torch": torch.__version__, "threads": config.threads}
     model = given.get("policy", "embedded")
     found |= {"model": str(model), "measured": "all", "fit_error": median(unexplained(step, machine) for step in steps)}
     return found | asdict(replace(machine, load_seconds=load))
+
+
+def micro_batch_tokens(runs: Iterable[Running]) -> int:
+    """Returns how large a micro-batch of configurations is; it is the same for all of them."""
+    (found,) = {run.parts.learner.config.micro_batch_tokens for run in runs}
+    return found
 
 
 def table(record: Mapping[str, Value]) -> Table:

@@ -20,7 +20,7 @@ from ..cluster import Layout, Machine, Setting, Tools, Workload, fitted, predict
 from ..models.devices import device_name, find_device
 from .bounds import Bound
 from .check import Benchmark, Say, silent
-from .machine import SMALL, Case, Running, taken
+from .machine import SMALL, Case, Running, micro_batch_tokens, taken
 
 BOUNDS = {"plan_error": Bound("≤", 0.2)}
 """The largest error of a configuration's whole step."""
@@ -68,8 +68,9 @@ def measure(config: PlanBench, say: Say = silent) -> dict[str, Value]:
     runs = asyncio.run(taken(cases, config.steps, config.threads, say))
     found: dict[str, Value] = {"device": device_name(find_device("cpu")), "steps": config.steps, "threads": config.threads}
     small = [runs[name] for name in SMALL]
-    by_wall = fitted([step for run in small for step in run.taken("wall")])
-    by_cpu = fitted([step for run in small for step in run.taken("cpu")])
+    size = micro_batch_tokens(small)
+    by_wall = fitted([step for run in small for step in run.taken("wall")], micro_batch_tokens=size)
+    by_cpu = fitted([step for run in small for step in run.taken("cpu")], micro_batch_tokens=size)
     seen = [tree for run in small for trees in run.trees for tree in trees]
     errors = []
     for name in config.cases:

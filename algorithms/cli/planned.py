@@ -1,6 +1,5 @@
 """What `arpo plan` reads of finished runs: their trees, their seconds, and what their configuration says of a step."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +9,13 @@ from statistics import median
 from arpo_envs import ConfigError
 
 from ..cluster import Layout, Machine, Setting, Taken, Tools, Workload, fitted, predict, shape_of, workload_of
+from ..learner import LearnerConfig
 from ..rollout import Limits
 from ..tree import RolloutTree
+from .budget import logged
 from .config import TrainConfig
 from .stored import stored
+from .tracked import METRICS
 
 _MOST_STEPS = 12
 """How many of a run's last steps are read: those of the policy that the next ones begin with."""
@@ -49,12 +51,10 @@ class Finished:
         Raises:
             ConfigError: the run has no step.
         """
-        file = self.folder / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        found = {}
-        for record in map(json.loads, lines):
-            if {"rollout_seconds", "update_seconds"} <= record.keys():
-                found[int(record["step"])] = (float(record["rollout_seconds"]), float(record["update_seconds"]))
+        found = {
+            int(record["step"]): (float(record["rollout_seconds"]), float(record["update_seconds"]))
+            for record in logged(self.folder / METRICS)
+        }
         if not found:
             raise ConfigError(f"{self.folder} has taken no step yet: its metrics.jsonl says of none what it took.")
         steps = sorted(found)[len(found) > 1 :]
@@ -62,13 +62,14 @@ class Finished:
 
     @cached_property
     def trees(self) -> dict[int, list[RolloutTree]]:
-        """The trees of the same steps.
+        """The trees of the same steps, as far as they were kept.
 
         Raises:
-            ConfigError: the run has kept none.
+            ConfigError: none were.
         """
         kept = stored(self.folder)
-        return {step: [kept.tree(number) for number in kept.of_step(step)] for step in self.seconds}
+        first = kept.step_of(0)
+        return {step: [kept.tree(number) for number in kept.of_step(step)] for step in self.seconds if step >= first}
 
     @property
     def limits(self) -> Limits:
@@ -84,8 +85,8 @@ class Finished:
         """Returns its steps, for constants to be fitted to them."""
         probe = self.config.make_algorithm().branching.probe
         return [
-            Taken(tuple(shape_of(tree, probe=probe) for tree in self.trees[step]), rollout, update, self.limits.mode)
-            for step, (rollout, update) in self.seconds.items()
+            Taken(tuple(shape_of(tree, probe=probe) for tree in trees), *self.seconds[step], self.limits.mode)
+            for step, trees in self.trees.items()
         ]
 
     def workload(self, others: "Sequence[Finished]" = ()) -> Workload:
@@ -100,8 +101,15 @@ class Finished:
 
 
 def machine_of_runs(runs: Sequence[Finished]) -> Machine:
-    """Returns the constants that explain what the steps of some runs took; tools must have answered at once."""
-    return fitted([step for run in runs for step in run.taken()])
+    """Returns the constants that explain what the steps of some runs took; tools must have answered at once.
+
+    Raises:
+        ConfigError: their micro-batches differ in size.
+    """
+    sizes = {(run.config.learner or LearnerConfig()).micro_batch_tokens for run in runs}
+    if len(sizes) > 1:
+        raise ConfigError(f"Runs with different --micro-batch-tokens do not tell the same constants: {sorted(sizes)}.")
+    return fitted([step for run in runs for step in run.taken()], micro_batch_tokens=sizes.pop())
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError
 
 from .machine import Layout, Machine
-from .simulate import learned, roll_out, update_seconds
+from .simulate import padded, roll_out, update_seconds
 from .work import Shape
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Taken:
     mode: Literal["deterministic", "free"] = "deterministic"
 
 
-def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0) -> Machine:
+def fitted(taken: Sequence[Taken], *, rows: int = 256, micro_batch_tokens: int = 16384, load_seconds: float = 0.0) -> Machine:
     """Returns the constants that explain the seconds of steps best.
 
     Relative errors count, and in proportion, so that a step that something else disturbed does not decide. Steps that are all
@@ -50,7 +50,8 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0
 
     Args:
         taken: at least one step.
-        rows: see `Machine`.
+        rows: see `Machine`, as for the next one.
+        micro_batch_tokens: with which the steps were learned.
         load_seconds: see `Machine`; steps do not tell.
 
     Raises:
@@ -59,12 +60,13 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0
     if not taken or min(min(step.rollout, step.update) for step in taken) <= 0:
         raise ConfigError("Constants are fitted to steps whose rollouts and updates took time; there are none here.")
     total = sum(step.rollout for step in taken) / sum(shape.sampled for step in taken for shape in step.shapes)
-    machine = Machine(total / 2, total / 2, total / 10, 0.0, rows=rows)
+    known: dict[str, Any] = {"rows": rows, "micro_batch_tokens": micro_batch_tokens}
+    machine = Machine(total / 2, total / 2, total / 10, 0.0, **known)
     seconds = np.array([step.rollout for step in taken])
     for _ in range(_PASSES):
         prices = _priced(np.array([_amounts(step, machine) for step in taken]), seconds)
-        machine = Machine(token_seconds=0.0, rows=rows, **dict(zip(_PRICED, prices.tolist(), strict=True)))
-    work = np.array([[1.0, *map(sum, learned(step.shapes, machine.packs_from))] for step in taken])
+        machine = Machine(token_seconds=0.0, **dict(zip(_PRICED, prices.tolist(), strict=True)), **known)
+    work = np.array([[1.0, *padded(step.shapes, machine)] for step in taken])
     done = work.any(axis=0)
     found = np.zeros(3)
     found[done] = _priced(work[:, done], np.array([step.update for step in taken]))
@@ -73,9 +75,9 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, load_seconds: float = 0.0
         token_seconds=plain or packed,  # of what no step did, the other kind of row says the most
         packed_seconds=packed or plain,
         update_seconds=fixed,
-        rows=rows,
         load_seconds=load_seconds,
         **dict(zip(_PRICED, prices.tolist(), strict=True)),
+        **known,
     )
 
 

@@ -24,8 +24,9 @@ class Machine:
         turn_seconds: CPU time of the controlling process per turn: parsing, environment, bookkeeping. One turn at a time.
         fork_seconds: the same per path that is begun: its clone of the environment.
         update_seconds: of an update, whatever its tokens.
-        token_seconds: that a learner takes per token of a plain row, forward and backward.
+        token_seconds: that a learner takes per token of a plain row, forward and backward, padding included.
         packed_seconds: the same per token of a row that holds several paths of a tree; None if it is the same.
+        micro_batch_tokens: most padded tokens that a learner computes at once.
         packs_from: trees are packed if their paths have at least so many tokens for each one of the tree.
         join_seconds: that an update takes longer because several learners add up their gradients.
         load_seconds: to give engines new weights.
@@ -39,6 +40,7 @@ class Machine:
     prefill_seconds: float
     token_seconds: float
     packed_seconds: float | None = None
+    micro_batch_tokens: int = 16384
     packs_from: float = 1.3
     request_seconds: float = 0.0
     rows: int = 256
@@ -55,8 +57,9 @@ class Machine:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
                 raise ConfigError(f"{name} must be a number that is not negative, got {value!r}.")
-        if self.rows < 1:
-            raise ConfigError(f"rows must be at least 1, got {self.rows}.")
+        for name in ("rows", "micro_batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.round_seconds + self.row_seconds <= 0:
             raise ConfigError("round_seconds and row_seconds must not both be 0: drawing a token takes time.")
 

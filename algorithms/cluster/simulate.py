@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import seeds
+from ..packing import batches
 from .engine import Engine, Events, Request, Spent
 from .machine import Deaths, Layout, Machine, Tools
 from .work import Shape
@@ -332,19 +333,38 @@ class _Step:
         self.events.at(self.events.now + self.deaths.notice_seconds, partial(self._send, tree, again))
 
 
-def learned(shapes: Sequence[Shape], packs_from: float) -> tuple[list[int], list[int]]:
-    """Returns the tokens that learners compute of each tree that has a gradient, in plain rows and in packed ones.
+def padded(shapes: Sequence[Shape], machine: Machine) -> tuple[int, int]:
+    """Returns the tokens that a learner computes in plain rows and in packed ones, padding included.
 
     Args:
-        shapes: P trees; those whose paths all earned the same are not computed.
-        packs_from: see `Machine`.
+        shapes: trees; those whose paths all earned the same have no gradient and are not computed.
+        machine: says which trees are packed, and how large a micro-batch is.
     """
     useful = [shape for shape in shapes if shape.teaches]
-    packed = [shape.path_tokens >= packs_from * shape.tokens for shape in useful]
-    return (
-        [0 if it else shape.path_tokens for shape, it in zip(useful, packed, strict=True)],
-        [shape.tokens if it else 0 for shape, it in zip(useful, packed, strict=True)],
-    )
+    packed = [shape.path_tokens >= machine.packs_from * shape.tokens for shape in useful]
+    plain_N = [shape.length(path) for shape, it in zip(useful, packed, strict=True) if not it for path in shape.paths]
+    packed_N = [shape.tokens for shape, it in zip(useful, packed, strict=True) if it]
+    return _padded(plain_N, machine.micro_batch_tokens), _padded(packed_N, machine.micro_batch_tokens)
+
+
+def _padded(length_N: Sequence[int], budget: int) -> int:
+    """Returns the tokens of the micro-batches of rows, each row as long as the longest beside it."""
+    return sum(max(length_N[row] for row in batch) * len(batch) for batch in batches(length_N, budget))
+
+
+def dealt(shapes: Sequence[Shape], learners: int) -> list[list[Shape]]:
+    """Returns the trees of each learner: the largest goes to the one with the fewest tokens so far.
+
+    >>> [[tree.prompt for tree in own] for own in dealt([Shape(size, ()) for size in (5, 3, 3, 2)], 2)]
+    [[5, 2], [3, 3]]
+    """
+    shares: list[list[Shape]] = [[] for _ in range(learners)]
+    loads = [0] * learners
+    for shape in sorted(shapes, key=lambda shape: -shape.tokens):
+        least = loads.index(min(loads))
+        shares[least].append(shape)
+        loads[least] += shape.tokens
+    return shares
 
 
 def update_seconds(shapes: Sequence[Shape], machine: Machine, learners: int) -> float:
@@ -353,12 +373,9 @@ def update_seconds(shapes: Sequence[Shape], machine: Machine, learners: int) -> 
     Args:
         shapes: P trees.
         machine: the constants.
-        learners: that share the update, a whole tree each at a time; the largest goes to the one with the least so far.
+        learners: that share the update, whole trees each.
     """
     each = machine.token_seconds if machine.packed_seconds is None else machine.packed_seconds
-    plain_P, packed_P = learned(shapes, machine.packs_from)
-    costs = [machine.token_seconds * plain + each * packed for plain, packed in zip(plain_P, packed_P, strict=True)]
-    loads = [0.0] * learners
-    for cost in sorted(costs, reverse=True):
-        loads[loads.index(min(loads))] += cost
-    return machine.update_seconds + max(loads) + (machine.join_seconds if learners > 1 else 0.0)
+    shares = [padded(own, machine) for own in dealt([shape for shape in shapes if shape.teaches], learners)]
+    longest = max(machine.token_seconds * plain + each * packed for plain, packed in shares)
+    return machine.update_seconds + longest + (machine.join_seconds if learners > 1 else 0.0)
