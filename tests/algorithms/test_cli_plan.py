@@ -9,7 +9,7 @@ import pytest
 from algorithms.bench import machine as machine_bench
 from algorithms.bench import plan as plan_bench
 from algorithms.cli import main
-from algorithms.cluster.machine import Machine
+from algorithms.cluster.planning.machine import Machine
 from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_toys import Coin, Plan, build, calls_then_answer, grow, node, varied
 
-from algorithms.cluster.fit import Taken, fitted, not_negative
-from algorithms.cluster.machine import Deaths, Layout, Machine, Tools
-from algorithms.cluster.plan import Setting, gains, losses, predict, splits
-from algorithms.cluster.simulate import padded, roll_out, update_seconds
-from algorithms.cluster.work import Episode, Path, Shape, Turn, Workload, episode_of, made_up, shape_of, workload_of
+from algorithms.cluster.planning.fit import Taken, fitted, not_negative
+from algorithms.cluster.planning.machine import Deaths, Layout, Machine, Tools
+from algorithms.cluster.planning.plan import Setting, gains, losses, predict, splits
+from algorithms.cluster.planning.simulate import padded, roll_out, update_seconds
+from algorithms.cluster.planning.work import Episode, Path, Shape, Turn, Workload, episode_of, made_up, shape_of, workload_of
 from algorithms.recipes import make
 from algorithms.tree import Decision, Status
 from arpo_envs import ConfigError

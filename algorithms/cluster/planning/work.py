@@ -9,9 +9,9 @@ import numpy as np
 
 from arpo_envs import ConfigError
 
-from .. import seeds
-from ..branching.strategy import BranchingStrategy
-from ..tree import Node, RolloutTree
+from ... import seeds
+from ...branching.strategy import BranchingStrategy
+from ...tree import Node, RolloutTree
 
 
 class Turn(NamedTuple):

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from arpo_envs import ConfigError
 
-from .. import seeds
+from ... import seeds
 from .machine import Deaths, Layout, Machine, Tools
 from .simulate import Rolled, roll_out, update_seconds
 from .work import Shape, Workload

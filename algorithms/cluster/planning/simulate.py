@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import seeds
-from ..packing import batches
+from ... import seeds
+from ...packing import batches
 from .engine import Engine, Events, Request, Spent
 from .machine import Deaths, Layout, Machine, Tools
 from .work import Shape
@@ -70,7 +70,7 @@ def roll_out(
         seed: of latencies and deaths; a latency depends on it and on its place in its tree only.
 
     >>> one = Machine(round_seconds=0.5, row_seconds=0.5, prefill_seconds=0.25, token_seconds=0.0)
-    >>> from algorithms.cluster.work import Path, Turn
+    >>> from algorithms.cluster.planning.work import Path, Turn
     >>> path = Path((Turn(sampled=3, result=4, calls=True), Turn(sampled=2, result=0, calls=False)))
     >>> roll_out([Shape(8, (path,))], one).seconds  # 8 + 4 tokens read, 3 + 2 drawn
     8.0
