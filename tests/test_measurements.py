@@ -137,6 +137,7 @@ def test_the_page_of_the_cold_start_says_what_was_measured() -> None:
 def test_the_page_of_plans_shows_what_was_predicted_and_measured() -> None:
     record, said = kept("plan"), page("docs/planning.md")
     assert f"medians of {record['steps']} steps" in said
+    assert f"the largest error is {record['plan_error']:.0%}." in said.replace("\n", " ")
     names = [key.removesuffix(": error") for key in record if key.endswith(": error")]
     assert sum(not name.endswith(": cpu") for name in names) == 5
     for name in names:
