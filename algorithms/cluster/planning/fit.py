@@ -65,6 +65,7 @@ def fitted(taken: Sequence[Taken], *, rows: int = 256, micro_batch_tokens: int =
     seconds = np.array([step.rollout for step in taken])
     for _ in range(_PASSES):
         prices = _priced(np.array([_amounts(step, machine) for step in taken]), seconds)
+        prices[1] = max(prices[1], 1e-3 * total)  # a token that takes no time would end before it began
         machine = Machine(token_seconds=0.0, **dict(zip(_PRICED, prices.tolist(), strict=True)), **known)
     work = np.array([[1.0, *padded(step.shapes, machine)] for step in taken])
     done = work.any(axis=0)
