@@ -27,6 +27,8 @@ QUOTED = {
     "gpu-pack": "docs/training.md",
     "gpu-sharing": "docs/training.md",
     "gpu-agreement": "docs/models.md",
+    "gpu-machine": "docs/planning.md",
+    "plan": "docs/planning.md",
 }
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
@@ -127,6 +129,23 @@ def test_the_page_of_the_cold_start_says_what_was_measured() -> None:
         numbers = [found[f"{of}_per_rollout"] for of in ("tool_calls", "malformed_calls")] + [found["truncated"]]
         success = f"{found['success']:.3f} ({found['success_low']:.3f} – {found['success_high']:.3f})"
         assert f"| {' | '.join([title, success, *(f'{number:.2f}' for number in numbers)])} |" in said
+
+
+# --- the page of plans --------------------------------------------------------------------------------------
+
+
+def test_the_page_of_plans_shows_what_was_predicted_and_measured() -> None:
+    record, said = kept("plan"), page("docs/planning.md")
+    assert f"medians of {record['steps']} steps" in said
+    assert f"the largest error is {record['plan_error']:.0%}." in said.replace("\n", " ")
+    names = [key.removesuffix(": error") for key in record if key.endswith(": error")]
+    assert sum(not name.endswith(": cpu") for name in names) == 5
+    for name in names:
+        cells = [
+            f"{record[f'{name}: {part} {what}']:.2f}" for part in ("rollout", "update") for what in ("predicted", "measured")
+        ]
+        row = [name.replace(": cpu", ", CPU time"), *cells, f"{record[f'{name}: error']:+.0%}"]
+        assert f"| {' | '.join(row)} |\n" in said
 
 
 # --- on a GPU -----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ COMMANDS = {
     "algorithms": "List the algorithms.",
     "new": "Write a package with an environment, as the beginning of your own.",
     "compare": "Train several algorithms at equal cost, and say what is shown.",
+    "plan": "Say what a run will cost, where its time will go, and how to use devices best.",
     "study": "Repeat the main run over seeds and controls, and write its table.",
     "serve-search": "Serve documents to trainers that search over HTTP.",
     "bench": "Measure the time and memory of each part, and what sharing saves.",

@@ -32,6 +32,8 @@ BENCHMARKS = {
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "weights": "Seconds and bytes of a weight update, through each transport.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
+    "machine": "How long the parts of a step take on this machine: the constants of `arpo plan`.",
+    "plan": "What `arpo plan` says beforehand of real configurations, compared with what they take.",
 }
 ALL, CHECK = "all", "--check"
 

@@ -8,6 +8,7 @@ paths share a row.
 from .batch import PackedBatch
 from .flat import Row, rows_of, sampled_rows, without_faults
 from .forward import Edges, Scorer, edges_of, score
+from .layout import batches
 from .packer import Packer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Packer",
     "Row",
     "Scorer",
+    "batches",
     "edges_of",
     "rows_of",
     "sampled_rows",

@@ -76,6 +76,7 @@ def test_help_names_every_command(words, capsys):
         "envs",
         "algorithms",
         "study",
+        "plan",
         "serve-search",
         "new",
         "bench env",
@@ -92,8 +93,8 @@ def test_every_command_explains_itself(command, capsys):
     [
         (
             "trian",
-            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, export, new, play, report, serve-search, sft, "
-            "show, study, train, view. Did you mean 'train'?",
+            "Known: algorithms, bench, compare, doctor, entropy, envs, eval, export, new, plan, play, report, serve-search, "
+            "sft, show, study, train, view. Did you mean 'train'?",
         ),
         ("bench shraing", "Did you mean 'sharing'?"),
         ("envs ARPO/Serch-v0", "Did you mean 'ARPO/Search-v0'?"),

@@ -30,7 +30,7 @@ def helps(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("command", "least"), [("train", 50), ("sft", 30), ("eval", 15), ("bench sharing", 10), ("bench pack", 10)]
+    ("command", "least"), [("train", 50), ("sft", 30), ("eval", 15), ("plan", 25), ("bench sharing", 10), ("bench pack", 10)]
 )
 def test_help_is_in_whole_sentences_and_tells_what_happens_by_default(command, least, capsys, monkeypatch):
     """tyro would keep the line breaks of docstrings, and say "None" where something else is meant."""

@@ -1,0 +1,119 @@
+"""`arpo plan` and its benchmarks: what they print, what they write, and what they refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithms.bench import machine as machine_bench
+from algorithms.bench import plan as plan_bench
+from algorithms.cli import main
+from algorithms.cluster.planning.machine import Machine
+from arpo_envs import ConfigError
+
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+
+H200 = Path(__file__).parents[2] / "docs" / "measurements" / "gpu-machine.json"
+QUICK = ["--simulate", "1", "--prompts", "2", "--death-engines", "4"]
+
+
+def planned(capsys: Any, tmp_path: Path, *words: str) -> tuple[str, dict[str, Any]]:
+    """Returns what a plan prints, and what it writes."""
+    file = tmp_path / "plan.json"
+    assert main(["plan", *words, "--json", str(file)]) == 0
+    return " ".join(capsys.readouterr().out.split()), json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_plan_for_a_machine_that_is_not_here(tmp_path: Path, capsys: Any) -> None:
+    text, record = planned(capsys, tmp_path, "--machine", str(H200), *QUICK, "--steps", "30", "--devices", "4", "--apart")
+    assert "2 prompts × 16 rollouts, 8 from the prompt, forks after 50% of results" in text
+    assert "constants of NVIDIA H200" in text
+    assert "assumed, not measured: all other constants" in text
+    assert "The bottleneck is" in text
+    assert "The fastest ways to use 4 devices" in text
+    assert "If 0.01 of 4 engines died per hour (0.0 deaths)" in text
+    assert record["hours"] == pytest.approx(record["step seconds"] * 30 / 3600)
+    assert record["device_hours"] == pytest.approx(2 * record["hours"])
+    assert record["step seconds"] == pytest.approx(record["step rollout"] + record["step update"] + record["step load"])
+    assert record["layout 1 seconds"] <= record["layout 2 seconds"]
+    assert Machine.of(json.loads(H200.read_text(encoding="utf-8"))).row_seconds == record["constant row_seconds"]
+
+
+def test_a_plan_from_a_run(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
+    words = ["--run", str(finished), "--simulate", "1", "--death-engines", "0"]
+    text, record = planned(capsys, tmp_path, *words)
+    assert f"{config['prompts']} prompts × {config['rollouts']} rollouts, {config['roots']} from the prompt" in text
+    assert f"The run of {config['steps']} steps" in text
+    assert "constants fitted to the steps of finished" in text
+    assert "died" not in text
+    _, slower = planned(capsys, tmp_path, *words, "--tool-latency", "60")
+    assert slower["step rollout"] > record["step rollout"] + 60
+    assert next(name for name in slower if name.startswith("gain ")) == "gain waiting for tools"
+
+
+def test_a_finished_run_is_held_against_its_prediction(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    text, record = planned(capsys, tmp_path, "--run", str(finished), "--against", str(finished), "--simulate", "1")
+    both = {
+        what: record[f"finished: rollout {what}"] + record[f"finished: update {what}"] for what in ("predicted", "measured")
+    }
+    assert record["finished: error"] == pytest.approx(both["predicted"] / both["measured"] - 1.0)
+    assert f"Largest error: {abs(record['finished: error']):.0%}." in text
+    assert "its own" not in text
+    text, _ = planned(capsys, tmp_path, "--machine", str(H200), "--against", str(finished), "--simulate", "1")
+    assert "finished *" in text
+    assert "The lengths of its paths are its own" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ([], "give --run RUN, or --machine FILE"),
+        (["--run", "."], "is not the folder of a run"),
+        (["--machine", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--machine", "text.json"], "text.json is not JSON"),
+        (["--machine", "list.json"], "must hold an object"),
+        (["--machine", "other.json"], "Did you mean 'round_seconds'"),
+        (["--run", ".", "--turns", "3"], "--turns would have no effect"),
+        (["--machine", str(H200), "--steps", "0"], "steps must be at least 1"),
+        (["--machine", str(H200), "--ahead", "1"], "devices of its own"),
+        (["--machine", str(H200), "--devices", "1", "--engine-devices", "2", "--prompts", "1"], "1 devices are too few"),
+    ],
+)
+def test_a_mistake_is_explained(words: list[str], hint: str, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("text", "no"), ("list", "[]"), ("other", '{"round_secs": 1}')):
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    try:
+        status = main(["plan", *words])
+    except SystemExit as end:  # the parser of the arguments ends the program itself
+        status = end.code
+    assert status == 2
+    assert hint in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_without_a_step_says_so(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    assert main(["plan", "--run", str(tmp_path)]) == 2
+    assert "has taken no step yet" in " ".join(capsys.readouterr().err.split())
+
+
+# --- benchmarks -------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_configuration_is_refused() -> None:
+    with pytest.raises(ConfigError, match="There is no configuration 'more'"):
+        plan_bench.PlanBench(cases=("more",))
+    with pytest.raises(ConfigError, match="prompts differs between the configurations"):
+        machine_bench.SMALL["arpo, 4 prompts"].having({"prompts": 3})
+
+
+@pytest.mark.slow
+def test_constants_are_measured_and_a_configuration_is_predicted(tmp_path: Path) -> None:
+    file = tmp_path / "machine.json"
+    assert main(["bench", "machine", "--steps", "1", "--json", str(file)]) == 0
+    assert Machine.of(json.loads(file.read_text(encoding="utf-8"))).load_seconds > 0
+    record = plan_bench.measure(plan_bench.PlanBench(steps=1, cases=("arpo, 24 prompts × 16",)))
+    assert record["arpo, 24 prompts × 16: rollout predicted"] > 0
+    assert plan_bench.table(record).row_count == 2
