@@ -18,6 +18,7 @@ from ..durable import write_text
 from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
+from .elsewhere import Placement
 from .environments import env_maker
 from .flat import Option, changed, nested, options_of, read, unknown
 from .mixtures import env_arguments, members_in
@@ -102,6 +103,8 @@ class TrainConfig:
     and kept in tools.sqlite in the run's folder. replay: --recording alone; no such call is made."""
     recording: Path | None = None
     """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
+    placement: Placement = Placement()
+    """Where rollouts run."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
@@ -164,6 +167,8 @@ class TrainConfig:
         self.prompting.require_live(self.tools)
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
+        if self.placement.is_elsewhere and self.tools != "live":
+            raise ConfigError(f"--tools {self.tools} needs --cluster none: one process writes or reads a recording.")
         if self.track_gated and self.track == "none":
             raise ConfigError("--track-gated would have no effect without --track.")
         if self.wandb_mode is not None and self.track != "wandb":
@@ -335,7 +340,7 @@ OPTIONS: Mapping[str, Option] = _options()
 def _versions() -> dict[str, str]:
     """Returns the versions of the installed packages that a run's results depend on."""
     found = {}
-    for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm"):
+    for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm", "ray"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from arpo_envs import members
 
 from .. import seeds
+from ..cluster import collect_elsewhere
 from ..learner import LearnerConfig, TorchLearner
 from ..models.built_in import MARK
 from ..models.devices import find_device
@@ -18,9 +19,10 @@ from ..models.named import make_model
 from ..policies import Policy
 from ..rendering.chat import ChatRenderer
 from ..rendering.text import TextRenderer
-from ..rollout import Failures, MakeEnv, Start
+from ..rollout import Failures, MakeEnv, Start, try_collect
 from ..trainer import Trainer
 from .config import TrainConfig
+from .elsewhere import Told, engines_for
 from .ends import end_ids, keep_ends
 from .policy_source import policy_folder
 from .tools import ToolAnswers
@@ -97,6 +99,7 @@ def assemble(
     weights: Path | None = None,
     failures: Failures | None = None,
     tools: ToolAnswers = ToolAnswers(),
+    told: Told = Told(),
 ) -> Parts:
     """Returns the parts of a run.
 
@@ -106,16 +109,18 @@ def assemble(
         weights: folder of the policy it continues from.
         failures: is told what fails.
         tools: answers the calls of tools.
+        told: is told of engines in other processes.
     """
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters need the model they were made for; in a policy folder they are merged into it
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = tools.before(config.make_env(*config.train_args), "training")
-    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    dialect, elsewhere = dialect_of(make_env), config.placement.is_elsewhere
+    renderer = renderer_for(folder, tokenizer, dialect)
     config.prompting.require_read(renderer.with_instructions)
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
-    policy = sampler(config, folder, model, tokenizer)
+    policy = engines_for(config, folder, dialect, told) if elsewhere else sampler(config, folder, model, tokenizer)
     learner = TorchLearner(
         model,
         how,
@@ -136,6 +141,7 @@ def assemble(
         limits=config.limits,
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
+        collect=collect_elsewhere if elsewhere else try_collect,
     )
     return Parts(model, tokenizer, renderer, policy, learner, trainer, tools)
 
@@ -153,11 +159,12 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
-    """Returns the policy that samples the actions, from a model that is already loaded."""
+    """Returns the policy that samples the actions, from a model that may be loaded already."""
+    model = {} if model is None else {"model": model}
     return config.source.make(
         folder=folder,
         tokenizer=tokenizer,
-        model=model,
+        **model,
         context_length=config.context_length or 4096,
         device=config.device,
         weights_folder=config.weights_folder or (config.output or Path()) / "weights",

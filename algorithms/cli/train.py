@@ -130,7 +130,7 @@ async def _train(
         progress.note(_answerable(config, *config.train_args))
     start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase, tools))
     with _nothing_left_of_what_is_refused(config, run):
-        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
+        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools, progress.told)
     if done is not None:
         parts.learner.load(done.learner)
         parts.trainer.adaptation.memory = done.state.get("branching")
@@ -286,6 +286,7 @@ def _check(config: TrainConfig) -> None:
         folder = policy_folder(source.model, weights=False)
         renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
     source.require()
+    config.placement.require()
     config.make_env(*config.eval_args)
     if config.tools != "live":
         for arguments in (config.train_args, config.eval_args):
@@ -311,9 +312,9 @@ async def _rehearse(config: TrainConfig) -> Agreement:
         config = replace(config, output=Path(folder))
         parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
         try:
+            await parts.policy.load(parts.learner.weights(), 0)
             for make_env in config.make_members(*config.train_args):
                 require_prompts(make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
-            await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
             await parts.policy.close()
@@ -364,6 +365,7 @@ async def _ask(
         limits=parts.trainer.limits,
         temperature=temperature,
         failures=failures,
+        collect=parts.trainer.collect,
     )
 
 

@@ -11,7 +11,7 @@ actors of a Ray cluster, and nothing else knows where a worker runs. Trees trave
 
 from .collector import COUNTS, collect_elsewhere
 from .engines import Engines, NoEngines, Patience, Standing
-from .launcher import Launcher, Lost, MakeEquipment, launcher_for
+from .launcher import Launcher, Lost, MakeEquipment, launcher_for, require_ray
 from .policy import ClusterPolicy
 from .worker import Equipment
 
@@ -28,4 +28,5 @@ __all__ = [
     "Standing",
     "collect_elsewhere",
     "launcher_for",
+    "require_ray",
 ]

@@ -176,5 +176,5 @@ class _Batch:
         return Collected(unpacked(found.trees), found.troubles, found.clone_seconds)
 
     def _show(self) -> None:
-        engines, waiting = self.policy.engines, sum(map(len, self._waiting))
-        engines.show(Standing(engines.alive, len(engines.all), waiting, self._open - waiting, self.retried))
+        engines, waiting, done = self.policy.engines, sum(map(len, self._waiting)), len(self.tasks) - self._open
+        engines.show(Standing(engines.alive, len(engines.all), done, self._open - waiting, waiting, self.retried))

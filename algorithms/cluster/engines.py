@@ -37,12 +37,13 @@ class Patience:
 
 
 class Standing(NamedTuple):
-    """How far a batch is: engines alive, of how many; prompts that wait, that engines work on, and that were asked again."""
+    """How far a batch is: engines alive, of how many; prompts done, under way, waiting; and how many were asked again."""
 
     alive: int
     engines: int
-    waiting: int
+    done: int
     under_way: int
+    waiting: int
     retried: int
 
 

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +23,24 @@ _AT_ONCE = 8
 """Calls that an actor takes at the same time: its work, and whether it is alive."""
 
 
-def require_ray() -> None:
-    """Refuses to go on without Ray.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if find_spec("ray") is None:
-        raise ConfigError("--cluster ray needs Ray: pip install 'arpo-envs[cluster]'.")
-
-
 class RayLauncher:
     """Starts workers as actors.
 
     If `RAY_ADDRESS` names a running cluster, it is used; this package must be installed on its nodes, and they must see the
     run's folder and the model's by the same paths. Otherwise a cluster is started on this machine for this run. It talks
-    over the loopback address, and to those only who know its token; it has no dashboard, and what it writes lies in a
-    folder of its own, because the paths of its sockets may have no more than 107 bytes. The folder's name is recorded in the
-    run's folder. Nothing of the environment's variables or of the working directory is sent to the nodes.
+    over the loopback address alone, and to those only who know its token; it has no dashboard. What it writes lies in a folder
+    of its own, because the paths of its sockets may have no more than 107 bytes; the run's folder holds its name. Nothing of
+    the environment's variables or of the working directory is sent to the nodes.
 
     Args:
         folder: of the run.
         gpus: for each worker.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster cannot be reached.
+        ConfigError: the cluster cannot be reached.
     """
 
     def __init__(self, folder: Path, gpus: float = 0.0) -> None:
-        require_ray()
         self._record, self._own = folder / _RECORD, None
         _remove(self._record)  # what a run that was killed has left
         self._began = _begin(os.environ.get("RAY_ADDRESS"), self._record)
@@ -129,7 +117,7 @@ def _begin(address: str | None, record: Path) -> bool:
     Raises:
         ConfigError: it cannot be reached.
     """
-    _before_ray()
+    _before_ray(fresh=not address)
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -144,16 +132,19 @@ def _begin(address: str | None, record: Path) -> bool:
     own = Path(tempfile.mkdtemp(prefix=_PREFIX))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(str(own), encoding="utf-8")
-    ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=str(own), **quiet)
+    ray.init(address="local", include_dashboard=False, _temp_dir=str(own), **quiet)
     return True
 
 
-def _before_ray() -> None:
+def _before_ray(*, fresh: bool) -> None:
     """Sets what Ray reads when it is imported or started; what the user has set stays."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not os.environ.get("RAY_ADDRESS") and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if fresh:
+        # Only so do its servers listen on the loopback address; given that address as the node's, Ray takes another one.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _remove(record: Path) -> None:
