@@ -4,18 +4,20 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rollout_toys import Coin, CountEnv, CountTool, History, Plan, varied
 
-from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Patience, collect_elsewhere
+from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Lost, Patience, collect_elsewhere
 from algorithms.cluster.local import LocalLauncher
+from algorithms.cluster.worker import Answer, Worker
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
-from algorithms.rollout import Collected, Failures, Limits, Start, try_collect
+from algorithms.rollout import Collected, Start, try_collect
 from arpo_envs import ConfigError
 from arpo_envs.tools import ToolResult
 
@@ -88,6 +90,57 @@ class Weightless(LocalLauncher):
         assert published == {}
 
 
+@dataclass
+class InProcess:
+    """Keeps workers in this process, and loses them as told: what engines do about it is tested without starting any.
+
+    Args:
+        fates: of the calls of a method, in order: "" as usual, "before" or "after" the work is done, "mute" for none at all.
+        method: that is struck.
+    """
+
+    fates: Iterator[str]
+    method: str = "collect"
+    made: int = 0
+    alive: list[Worker] = field(default_factory=list)
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    def create(self, make: Any) -> Worker:
+        self.made += 1
+        self.alive.append(Worker(make))
+        return self.alive[-1]
+
+    async def call(self, worker: Worker, method: str, *arguments: Any) -> Answer:
+        assert worker in self.alive, "it was killed"
+        fate = next(self.fates, "") if method == self.method else ""
+        if fate == "before":
+            raise Lost("Struck before.")
+        if fate == "mute":
+            await asyncio.sleep(60.0)
+        answer = await worker.answer(method, *arguments)
+        if fate == "after":
+            raise Lost("Struck after.")
+        if method == "collect" and answer.error is None:
+            self.seen += [(start.seed, arguments[3]) for start in arguments[1]]
+        return answer
+
+    async def health(self, worker: Worker, within: float) -> bool:
+        return False  # whoever takes long here is mute
+
+    def kill(self, worker: Worker) -> None:
+        if worker in self.alive:
+            self.alive.remove(worker)
+
+    def publish(self, weights: Mapping[str, Any], version: int) -> Any:
+        return {}
+
+    def withdraw(self, published: Any) -> None:
+        assert published == {}
+
+    async def close(self) -> None:
+        self.alive.clear()
+
+
 PLAN = Plan(Coin(roots=2, probability=0.5), rollouts=4)
 
 
@@ -109,16 +162,20 @@ async def alone(make_env: Callable[[], Any], count: int, **told: Any) -> Collect
     return await try_collect(make_env, starts(count), policy, renderer, PLAN, **({"seed": 3, "step": 5} | told))
 
 
-async def elsewhere(
-    launcher: Launcher, make_env: Callable[[], Any], count: int, *, make: Any = Scripted(), engines: int = 2, **told: Any
-) -> tuple[Collected, list[str]]:
-    """Returns what several engines collect, and what was told of them."""
+@asynccontextmanager
+async def engines(launcher: Launcher, make: Any = Scripted(), count: int = 2, patience: Patience = HASTY) -> AsyncIterator[Any]:
+    """Gives the stand-in of engines, with the lines told of them as `lines`; ends them afterwards."""
     lines: list[str] = []
-    patience = told.pop("patience", HASTY)
-    policy = ClusterPolicy(Engines(launcher, make, engines, patience, lines.append))
+    policy = ClusterPolicy(Engines(launcher, make, count, patience, lines.append))
+    policy.lines = lines  # type: ignore[attr-defined]
     try:
         await policy.load({}, 7)
-        told = {"seed": 3, "step": 5} | told
-        return await collect_elsewhere(make_env, starts(count), policy, ScriptedRenderer(), PLAN, **told), lines
+        yield policy
     finally:
         await policy.close()
+
+
+async def elsewhere(policy: ClusterPolicy, make_env: Callable[[], Any], count: int, plan: Plan = PLAN, **told: Any) -> Collected:
+    """Returns what engines collect."""
+    told = {"seed": 3, "step": 5} | told
+    return await collect_elsewhere(make_env, starts(count), policy, ScriptedRenderer(), plan, **told)
