@@ -45,7 +45,6 @@ class RayLauncher:
         _remove(self._record)  # what a run that was killed has left
         self._began = _begin(os.environ.get("RAY_ADDRESS"), self._record)
         self._gpus = gpus
-        self._weights: dict[Any, Any] = {}
 
     def create(self, make: MakeEquipment) -> Any:
         """Starts an actor; see `Launcher`, as for the rest."""
@@ -88,11 +87,7 @@ class RayLauncher:
         return ray.put(as_numbers(weights))
 
     def withdraw(self, published: Any) -> None:
-        """Lets the store drop them."""
-        import ray
-
-        with suppress(ray.exceptions.RayError, ValueError):
-            ray.internal.free([published])
+        """Does nothing: the store drops them with the last reference to them."""
 
     async def close(self) -> None:
         """Leaves the cluster, which ends the actors; ends it if it was started for this run."""
@@ -137,12 +132,12 @@ def _begin(address: str | None, record: Path) -> bool:
 
 
 def _before_ray(*, fresh: bool) -> None:
-    """Sets what Ray reads when it is imported or started; what the user has set stays."""
+    """Sets what Ray reads when it is imported or started; what the user has set stays, and a running cluster has its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     if fresh:
         # Only so do its servers listen on the loopback address; given that address as the node's, Ray takes another one.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 

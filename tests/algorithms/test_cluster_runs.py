@@ -144,13 +144,14 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) 
     workers = [int(pid) for pid in done.stdout.split()]
     assert len(workers) == 2
     for _ in range(600):
-        if not any(map(_lives, workers)):
+        if not any(map(lives, workers)):
             return
         time.sleep(0.1)
     pytest.fail(f"{workers} outlive the process that started them")
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
