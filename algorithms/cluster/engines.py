@@ -94,7 +94,7 @@ class Engines:
         self.patience, self.tell, self.show = patience, tell, show
         self.version = 0
         self.described: tuple[int, int] | None = None
-        """How long contexts may be, and how many tokens the policy knows; None before a worker has said so."""
+        """What `Worker.prepare` returns; None before a worker has done so."""
         self.lost = 0
         """Workers lost so far."""
         self._launcher, self._make = launcher, make
@@ -105,8 +105,8 @@ class Engines:
         """How many workers there are."""
         return sum(engine.is_alive for engine in self.all)
 
-    async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Gives all workers new weights; starts those that are missing.
+    async def load(self, weights: Mapping[str, Any], version: int) -> tuple[int, int]:
+        """Gives all workers new weights, and starts those that are missing; returns what `Worker.prepare` returns.
 
         Raises:
             ConfigError: the parts of the run do not fit together.
@@ -120,9 +120,10 @@ class Engines:
         finally:
             if before is not None:
                 self._launcher.withdraw(before)
-        if not self.alive:
+        if self.described is None or not self.alive:
             why = f" {reason(faults[0])}" if faults[0] is not None else ""
             raise NoEngines(f"None of {len(self.all)} engines could be started.{why}") from faults[0]
+        return self.described
 
     async def call(self, engine: Engine, method: str, *arguments: Any) -> Any:
         """Returns what a worker's method returns; see `Worker`.
@@ -183,9 +184,10 @@ class Engines:
         once = (self.patience.start, 0.0)  # while it imports and reads a model, there is nothing to be seen of it
         found = await self._watched(engine, *once, "prepare")
         if self.described is not None and found != self.described:
+            (length, known), (other, others) = found, self.described
             raise ConfigError(
-                f"Engine {engine.number} has contexts of {found[0]} and {found[1]} tokens, the others of {self.described[0]} and "
-                f"{self.described[1]}."
+                f"Engine {engine.number} has contexts of up to {length} tokens and knows {known}; the others have {other} and "
+                f"know {others}. Give all machines the same model and versions."
             )
         self.described = found
         await self.call(engine, "load", self._published, self.version)
@@ -218,7 +220,6 @@ class Engines:
             self._launcher.kill(engine.worker)
             self.lost += self.described is not None
             engine.worker = None
-
 
 
 async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

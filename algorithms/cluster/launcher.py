@@ -11,7 +11,7 @@ from arpo_envs import ArpoError, ConfigError
 from .worker import Answer, Equipment
 
 MakeEquipment = Callable[[], Equipment]
-"""Makes what a worker works with, in the worker itself; it is pickled, so it holds a description of the run and nothing live."""
+"""Makes what a worker works with, in the worker itself; it is pickled, so it holds a description of the run, nothing live."""
 
 
 class Lost(ArpoError):

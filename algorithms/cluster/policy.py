@@ -21,23 +21,11 @@ class ClusterPolicy:
 
     def __init__(self, engines: Engines) -> None:
         self.engines = engines
+        self.version = 0
+        self.context_length, self.vocabulary_size = 0, 0
+        """The engines' own, as soon as they are started."""
         self._asked: list[tuple[Drawing, asyncio.Future[Generation]]] = []
         self._sending: asyncio.Task[None] | None = None
-
-    @property
-    def version(self) -> int:
-        """Of the weights that were loaded last."""
-        return self.engines.version
-
-    @property
-    def context_length(self) -> int:
-        """The engines' own; 0 before they are started."""
-        return self.engines.described[0] if self.engines.described is not None else 0
-
-    @property
-    def vocabulary_size(self) -> int:
-        """The engines' own; 0 before they are started."""
-        return self.engines.described[1] if self.engines.described is not None else 0
 
     async def generate(
         self, context: Sequence[int], params: Sampling, *, seed: int, offset: int = 0, tail: str = ""
@@ -57,7 +45,8 @@ class ClusterPolicy:
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Gives all engines new weights; see `Engines.load`."""
-        await self.engines.load(weights, version)
+        self.context_length, self.vocabulary_size = await self.engines.load(weights, version)
+        self.version = version
 
     async def forget(self) -> None:
         """Drops what the engines remember of contexts."""

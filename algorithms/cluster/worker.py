@@ -137,12 +137,21 @@ class Worker:
         """
         policy, renderer = self._equipment.policy, self._equipment.renderer
         if policy.version != version:
-            raise OtherWeights(f"These rollouts want weights of version {version}, and the policy has version {policy.version}.")
-        wanted: Plan = pickle.loads(plan)  # noqa: S301  # from the process that started this one
+            raise OtherWeights(
+                f"These rollouts want weights of version {version}, and the policy has version {policy.version}."
+            )
+        wanted: Plan = pickle.loads(plan)  # from the process that started this one
         remembered = _Remembered()
         told = {"seed": wanted.seed, "step": wanted.step, "limits": wanted.limits}
         found = await try_collect(
-            wanted.make_env, starts, policy, renderer, wanted, first=first, failures=remembered, **told  # type: ignore[arg-type]
+            wanted.make_env,
+            starts,
+            policy,
+            renderer,
+            wanted,
+            first=first,
+            failures=remembered,
+            **told,  # type: ignore[arg-type]
         )
         return Gathered(packed(found.trees), [_portable(one) for one in found.troubles], found.clone_seconds, remembered.noted)
 
@@ -196,7 +205,7 @@ def portable(error: Any) -> Any:
     (ValueError('no'), UnicodeDecodeError('utf-8', b'', 0, 1, 'bad'))
     """
     try:
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+        again = pickle.loads(pickle.dumps(error))  # our own bytes
     except Exception:  # noqa: BLE001  # an error of a tool may hold anything
         again = None
     if type(again) is type(error) and reason(again) == reason(error):

@@ -225,7 +225,9 @@ async def try_collect(
         for growth in growths:
             growth.environments.close_leftovers()
     troubles = [Trouble(growth.failure, growth.mistake, growth.environments.unforkable) for growth in growths]
-    return Collected([growth.tree for growth in growths], troubles, sum(growth.environments.clone_seconds for growth in growths))
+    return Collected(
+        [growth.tree for growth in growths], troubles, sum(growth.environments.clone_seconds for growth in growths)
+    )
 
 
 def never_grown(tasks: Sequence[Start], rollouts: int, error: Exception, *, step: int = 0) -> Collected:

@@ -175,7 +175,9 @@ async def engines(launcher: Launcher, make: Any = Scripted(), count: int = 2, pa
         await policy.close()
 
 
-async def elsewhere(policy: ClusterPolicy, make_env: Callable[[], Any], count: int, plan: Plan = PLAN, **told: Any) -> Collected:
+async def elsewhere(
+    policy: ClusterPolicy, make_env: Callable[[], Any], count: int, plan: Plan = PLAN, **told: Any
+) -> Collected:
     """Returns what engines collect."""
     told = {"seed": 3, "step": 5} | told
     return await collect_elsewhere(make_env, starts(count), policy, ScriptedRenderer(), plan, **told)

@@ -1,20 +1,15 @@
 """`arpo train --cluster`: runs whose rollouts are elsewhere are, bit for bit, the run of one process; and what is refused."""
 
-import asyncio
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cluster_toys import PLAN, Weightless, alone, disaster, elsewhere, engines
 from made_once import made_once
-from rollout_toys import CountEnv
 from test_cli_train import SMALL, exit_status, logged, said
 
 from algorithms.cli import main
