@@ -18,11 +18,11 @@ from ..durable import write_text
 from ..learner import LearnerConfig, LoRA
 from ..recipes import make, recipe
 from ..rollout import Limits, MakeEnv
-from .elsewhere import Placement
 from .environments import env_maker
 from .flat import Option, changed, nested, options_of, read, unknown
 from .mixtures import env_arguments, members_in
 from .paths import from_the_root
+from .placement import Placement
 from .policy_source import Source, source_of
 from .prompting import Prompting
 from .tools import Mode

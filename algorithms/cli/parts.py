@@ -1,7 +1,7 @@
 """The parts of a run, built from its configuration: policy, renderer, learner, trainer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from ..rendering.text import TextRenderer
 from ..rollout import Failures, MakeEnv, Start, try_collect
 from ..trainer import Trainer
 from .config import TrainConfig
-from .elsewhere import Told, engines_for
 from .ends import end_ids, keep_ends
 from .policy_source import policy_folder
 from .tools import ToolAnswers
@@ -99,7 +98,7 @@ def assemble(
     weights: Path | None = None,
     failures: Failures | None = None,
     tools: ToolAnswers = ToolAnswers(),
-    told: Told = Told(),
+    engines: Callable[[TrainConfig, Path, str], Policy] | None = None,
 ) -> Parts:
     """Returns the parts of a run.
 
@@ -109,18 +108,22 @@ def assemble(
         weights: folder of the policy it continues from.
         failures: is told what fails.
         tools: answers the calls of tools.
-        told: is told of engines in other processes.
+        engines: makes the stand-in of engines in other processes, given configuration, folder and dialect; without it,
+            rollouts run in this process.
     """
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters need the model they were made for; in a policy folder they are merged into it
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = tools.before(config.make_env(*config.train_args), "training")
-    dialect, elsewhere = dialect_of(make_env), config.placement.is_elsewhere
+    dialect = dialect_of(make_env)
     renderer = renderer_for(folder, tokenizer, dialect)
     config.prompting.require_read(renderer.with_instructions)
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
-    policy = engines_for(config, folder, dialect, told) if elsewhere else sampler(config, folder, model, tokenizer)
+    if engines is not None and config.placement.is_elsewhere:
+        policy, collect = engines(config, folder, dialect), collect_elsewhere
+    else:
+        policy, collect = sampler(config, folder, model, tokenizer), try_collect
     learner = TorchLearner(
         model,
         how,
@@ -141,7 +144,7 @@ def assemble(
         limits=config.limits,
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
-        collect=collect_elsewhere if elsewhere else try_collect,
+        collect=collect,
     )
     return Parts(model, tokenizer, renderer, policy, learner, trainer, tools)
 

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from ..cluster import Standing
+from ..cluster import Listener, Standing
 from ..rollout import Failures, place, reason
-from .elsewhere import Told
 
 _PHASE_LINES = 4
 _STEP_LINES = 20
@@ -41,7 +40,7 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.told = Told(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing)
+        self.listener = Listener(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing)
         """Of engines in other processes."""
         self._tasks: dict[str, int] = {}
         self._began = self._noted = time.perf_counter()

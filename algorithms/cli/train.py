@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .budget import CallBudget
 from .config import OPTIONS, TrainConfig, describe_algorithm
+from .elsewhere import engines_for
 from .evaluations import Evaluations, Record, brief
 from .flat import parsed
 from .groups import GROUPS
@@ -129,8 +131,9 @@ async def _train(
     if config.tools != "live":
         progress.note(_answerable(config, *config.train_args))
     start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase, tools))
+    engines = partial(engines_for, listener=progress.listener)
     with _nothing_left_of_what_is_refused(config, run):
-        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools, progress.told)
+        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools, engines)
     if done is not None:
         parts.learner.load(done.learner)
         parts.trainer.adaptation.memory = done.state.get("branching")
@@ -310,7 +313,7 @@ async def _rehearse(config: TrainConfig) -> Agreement:
     """
     with tempfile.TemporaryDirectory(prefix="arpo-dry-run-") as folder:
         config = replace(config, output=Path(folder))
-        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
+        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"), engines=engines_for)
         try:
             await parts.policy.load(parts.learner.weights(), 0)
             for make_env in config.make_members(*config.train_args):

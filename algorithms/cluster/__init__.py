@@ -10,8 +10,9 @@ weights as `published.py` lays them out.
 """
 
 from .collector import COUNTS, collect_elsewhere
-from .engines import Engines, NoEngines, Patience, Standing
-from .launcher import Launcher, Lost, MakeEquipment, launcher_for, require_ray
+from .engines import Engines, Listener, NoEngines, Patience, Standing
+from .launcher import Launcher, Lost, MakeEquipment
+from .launchers import launcher_for, require_ray
 from .policy import ClusterPolicy
 from .worker import Equipment
 
@@ -21,6 +22,7 @@ __all__ = [
     "Engines",
     "Equipment",
     "Launcher",
+    "Listener",
     "Lost",
     "MakeEquipment",
     "NoEngines",

@@ -114,7 +114,7 @@ class _Batch:
             try:
                 found = await engines.call(engine, "collect", self.plan, starts, self.first + run.start, self.policy.version)
             except Lost as error:
-                engines.tell(f"engine {engine.number} was lost: {error}")
+                engines.listener.tell(f"engine {engine.number} was lost: {error}")
                 await self._again(run, error)
             else:
                 self._finish(run, self._unpacked(found))
@@ -177,4 +177,4 @@ class _Batch:
 
     def _show(self) -> None:
         engines, waiting, done = self.policy.engines, sum(map(len, self._waiting)), len(self.tasks) - self._open
-        engines.show(Standing(engines.alive, len(engines.all), done, self._open - waiting, waiting, self.retried))
+        engines.listener.show(Standing(engines.alive, len(engines.all), done, self._open - waiting, waiting, self.retried))

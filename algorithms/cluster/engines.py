@@ -47,6 +47,14 @@ class Standing(NamedTuple):
     retried: int
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Is told what happens to engines, in a line, and shown how far a batch is whenever that changes."""
+
+    tell: Callable[[str], None] = lambda line: None
+    show: Callable[[Standing], None] = lambda standing: None
+
+
 class NoEngines(ArpoError):
     """No worker could be started."""
 
@@ -77,8 +85,7 @@ class Engines:
         make: makes what a worker works with, in the worker.
         count: how many there should be.
         patience: how long to wait for them.
-        tell: is told what happens to them, in a line.
-        show: is shown how far a batch is, whenever that changes.
+        listener: is told of them.
     """
 
     def __init__(
@@ -87,11 +94,10 @@ class Engines:
         make: MakeEquipment,
         count: int,
         patience: Patience = Patience(),
-        tell: Callable[[str], None] = lambda line: None,
-        show: Callable[[Standing], None] = lambda standing: None,
+        listener: Listener = Listener(),
     ) -> None:
         self.all = [Engine(number) for number in range(1, count + 1)]
-        self.patience, self.tell, self.show = patience, tell, show
+        self.patience, self.listener = patience, listener
         self.version = 0
         self.described: tuple[int, int] | None = None
         """What `Worker.prepare` returns; None before a worker has done so."""
@@ -151,7 +157,7 @@ class Engines:
             except Exception as error:  # noqa: BLE001  # a driver, a disk, a lack of memory: what fails now may work later
                 self._lose(engine)
                 fault = error
-        self.tell(f"engine {engine.number} could not be started: {reason(fault) if fault else ''}")
+        self.listener.tell(f"engine {engine.number} could not be started: {reason(fault) if fault else ''}")
         return fault
 
     async def pause(self, attempt: int) -> None:
@@ -173,9 +179,9 @@ class Engines:
                 await self.call(engine, "load", self._published, self.version)
                 return None
             except Lost as error:
-                self.tell(f"engine {engine.number} was lost: {error}")
+                self.listener.tell(f"engine {engine.number} was lost: {error}")
             except Exception as error:  # noqa: BLE001  # half-loaded weights are never used
-                self.tell(f"engine {engine.number} took no weights: {reason(error)}")
+                self.listener.tell(f"engine {engine.number} took no weights: {reason(error)}")
                 self._lose(engine)
         return await self.revive(engine)
 
@@ -196,7 +202,7 @@ class Engines:
         try:
             await self.call(engine, method)
         except Lost as error:
-            self.tell(f"engine {engine.number} was lost: {error}")
+            self.listener.tell(f"engine {engine.number} was lost: {error}")
 
     async def _watched(self, engine: Engine, look: float, silence: float, method: str, *arguments: Any) -> Any:
         told: list[float] = []
@@ -204,7 +210,7 @@ class Engines:
         def tell(seconds: float) -> None:
             if seconds >= self.patience.slow and not told:
                 told.append(seconds)
-                self.tell(f"engine {engine.number} is slow: {seconds:.0f} s so far")
+                self.listener.tell(f"engine {engine.number} is slow: {seconds:.0f} s so far")
 
         limits: dict[str, Any] = {"look": look, "silence": silence, "tell": tell}
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rollout_toys import Coin, CountEnv, CountTool, History, Plan, varied
 
-from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Lost, Patience, collect_elsewhere
+from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Listener, Lost, Patience, collect_elsewhere
 from algorithms.cluster.local import LocalLauncher
 from algorithms.cluster.worker import Answer, Worker
 from algorithms.policies.scripted import ScriptedPolicy
@@ -104,6 +104,7 @@ class InProcess:
     made: int = 0
     alive: list[Worker] = field(default_factory=list)
     seen: list[tuple[int, int]] = field(default_factory=list)
+    silent: list[Worker] = field(default_factory=list)
 
     def create(self, make: Any) -> Worker:
         self.made += 1
@@ -116,6 +117,7 @@ class InProcess:
         if fate == "before":
             raise Lost("Struck before.")
         if fate == "mute":
+            self.silent.append(worker)
             await asyncio.sleep(60.0)
         answer = await worker.answer(method, *arguments)
         if fate == "after":
@@ -125,7 +127,7 @@ class InProcess:
         return answer
 
     async def health(self, worker: Worker, within: float) -> bool:
-        return False  # whoever takes long here is mute
+        return worker not in self.silent
 
     def kill(self, worker: Worker) -> None:
         if worker in self.alive:
@@ -166,7 +168,7 @@ async def alone(make_env: Callable[[], Any], count: int, **told: Any) -> Collect
 async def engines(launcher: Launcher, make: Any = Scripted(), count: int = 2, patience: Patience = HASTY) -> AsyncIterator[Any]:
     """Gives the stand-in of engines, with the lines told of them as `lines`; ends them afterwards."""
     lines: list[str] = []
-    policy = ClusterPolicy(Engines(launcher, make, count, patience, lines.append))
+    policy = ClusterPolicy(Engines(launcher, make, count, patience, Listener(lines.append)))
     policy.lines = lines  # type: ignore[attr-defined]
     try:
         await policy.load({}, 7)

@@ -19,6 +19,7 @@ from rollout_toys import CountEnv
 from test_cluster_runs import HERE, arguments, assert_same, lives, one_process
 
 from algorithms.cli import main
+from algorithms.cluster import Listener
 from algorithms.cluster.ray_actors import RayLauncher
 from algorithms.rollout import Collected
 
@@ -79,7 +80,7 @@ def test_trees_are_those_of_one_process_whatever_happens_to_three_nodes(nodes: A
                     node = nodes.list_all_nodes()[-1]
                     gone.append(asyncio.ensure_future(asyncio.to_thread(nodes.remove_node, node, allow_graceful=False)))
 
-            policy.engines.show = remove
+            policy.engines.listener = Listener(show=remove)
             found["a node"] = await elsewhere(policy, slow, PROMPTS)
             await gone[0]
             found["two nodes"] = await elsewhere(policy, CountEnv, PROMPTS)

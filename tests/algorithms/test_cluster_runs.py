@@ -14,7 +14,7 @@ from test_cli_train import SMALL, exit_status, logged, said
 
 from algorithms.cli import main
 from algorithms.cli.config import TrainConfig
-from algorithms.cli.elsewhere import Placement
+from algorithms.cli.placement import Placement
 from algorithms.cli.progress import Progress
 from algorithms.cluster import COUNTS, Standing
 from algorithms.tracking.trees import read_trees
@@ -46,7 +46,7 @@ def test_options_that_do_not_fit_are_refused_by_name(words: list[str], why: str,
 
 
 def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algorithms.cluster.launcher.find_spec", lambda name: None)
+    monkeypatch.setattr("algorithms.cluster.launchers.find_spec", lambda name: None)
     with pytest.raises(Exception, match=r"pip install 'arpo-envs\[cluster\]'"):
         Placement("ray").require()
 
@@ -66,9 +66,9 @@ def test_progress_shows_engines_prompts_and_retries(capsys: pytest.CaptureFixtur
     from rich.console import Console
 
     with Progress(Console()) as progress:
-        progress.told.tell("engine 1 was lost: Its process ended.")
+        progress.listener.tell("engine 1 was lost: Its process ended.")
         progress._noted = -1e9  # nothing was printed for long
-        progress.told.show(Standing(alive=1, engines=2, done=3, under_way=2, waiting=4, retried=1))
+        progress.listener.show(Standing(alive=1, engines=2, done=3, under_way=2, waiting=4, retried=1))
     text = said(capsys)
     assert "engine 1 was lost: Its process ended." in text
     assert "3 of 9 prompts done: 1 of 2 engines alive, 4 prompts waiting, 1 asked again" in text
