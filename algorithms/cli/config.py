@@ -167,6 +167,11 @@ class TrainConfig:
         self.prompting.require_live(self.tools)
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
+        if self.placement.is_elsewhere and self.source.urls is not None:
+            raise ConfigError(
+                f"--cluster {self.placement.cluster} would start engines, and {self.policy} is a server, which has its own. "
+                "Leave it out; to share the work, give the URLs of several replicas."
+            )
         if self.placement.is_elsewhere and self.tools != "live":
             raise ConfigError(f"--tools {self.tools} needs --cluster none: one process writes or reads a recording.")
         if self.track_gated and self.track == "none":

@@ -224,3 +224,10 @@ def test_weights_arrive_bit_for_bit_tied_ones_once(tied: bool, tmp_path: Path) -
         assert arrived.keys() == weights.keys()
         assert all(torch.equal(arrived[name], weights[name]) for name in weights)
         assert (arrived["lm_head.weight"].data_ptr() == arrived["model.embed_tokens.weight"].data_ptr()) == tied
+
+
+def test_the_store_takes_weights_from_where_the_learner_has_them() -> None:
+    """A second copy in the process that trains would cost as much memory as the model."""
+    weights = tiny_model().state_dict()
+    numbers = as_numbers(WeightSource(weights))
+    assert all(one.bytes_N.ctypes.data == weights[name].data_ptr() for name, one in numbers.items())  # type: ignore[union-attr]

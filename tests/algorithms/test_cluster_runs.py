@@ -18,6 +18,7 @@ from algorithms.cli.placement import Placement
 from algorithms.cli.progress import Progress
 from algorithms.cluster import COUNTS, Standing
 from algorithms.tracking.trees import read_trees
+from arpo_envs import ConfigError
 
 HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 INVARIANT = ["--engine-args", "batch_invariant=True", "--threads", "1"]
@@ -45,9 +46,14 @@ def test_options_that_do_not_fit_are_refused_by_name(words: list[str], why: str,
     assert why in said(capsys)
 
 
+def test_engines_in_front_of_a_server_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 is a server, which has its own\."):
+        TrainConfig(policy="http://127.0.0.1:9", placement=Placement("ray"))
+
+
 def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("algorithms.cluster.launchers.find_spec", lambda name: None)
-    with pytest.raises(Exception, match=r"pip install 'arpo-envs\[cluster\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'arpo-envs\[cluster\]'"):
         Placement("ray").require()
 
 
