@@ -17,7 +17,7 @@ from .metrics import failed_by_status, summarise, summarise_costs, summarise_env
 from .policies import SLEEP, Policy
 from .rendering.renderer import REWRITES, Renderer
 from .rewards import shuffle_rewards
-from .rollout import Failures, Limits, MakeEnv, Start, all_failed, try_collect
+from .rollout import Collector, Failures, Limits, MakeEnv, Start, all_failed, try_collect
 from .tree import RolloutTree
 
 Starts = Callable[[int, int], Sequence[Start]]
@@ -81,6 +81,7 @@ class Trainer:
         shuffled_rewards: the control in which rewards tell nothing; see `rewards.shuffle_rewards`.
         failures: reports and counts what fails in rollouts.
         adaptation: what an adapting branching strategy remembers; a checkpoint must hold its `memory`.
+        collect: grows the trees: in this process, or in others with the same result.
 
     Raises:
         ConfigError: the renderer's chat template rewrites earlier turns.
@@ -97,6 +98,7 @@ class Trainer:
     shuffled_rewards: bool = False
     failures: Failures = field(default_factory=Failures)
     adaptation: Adaptation = field(default_factory=Adaptation)
+    collect: Collector = try_collect
 
     def __post_init__(self) -> None:
         """Refuses a renderer with which a policy may be evaluated, but not trained."""
@@ -126,7 +128,7 @@ class Trainer:
         """
         began = time.perf_counter()
         algorithm = self.algorithm
-        grown, trees, error, clone_seconds = await self._collected(step)
+        grown, trees, error, costs = await self._collected(step)
         collected = time.perf_counter()
         if self.shuffled_rewards:
             trees = shuffle_rewards(trees, seeds.generator(self.seed, step, "shuffle"))
@@ -142,14 +144,14 @@ class Trainer:
             "kept_prompts": float(len(trees)),
             "lost_steps": float(all_failed(grown)),
             "rollout_seconds": collected - began,
-            "clone_seconds_per_prompt": clone_seconds / max(1, len(grown)),
+            "clone_seconds_per_prompt": costs.pop("clone_seconds") / max(1, len(grown)),
             "update_seconds": ended - collected,
             "tokens_per_second": metrics["sampled_tokens"] / max(1e-9, collected - began),
         }
-        return StepResult(grown, metrics, error)
+        return StepResult(grown, metrics | costs, error)
 
-    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None, float]:
-        """Returns all trees of a step, those to train on (at most as many as it has episodes), what went wrong, clone seconds.
+    async def _collected(self, step: int) -> tuple[list[RolloutTree], list[RolloutTree], Exception | None, dict[str, float]]:
+        """Returns all trees of a step, those to train on (at most as many as it has episodes), what went wrong, what it cost.
 
         Where `keep` drops some, fresh episodes are collected in their place, up to `refills` times. Those may fail; what
         was kept before is still used.
@@ -158,11 +160,11 @@ class Trainer:
         growing = replace(algorithm, branching=self.adaptation.adapted(algorithm.branching, algorithm.rollouts))
         grown: list[RolloutTree] = []
         kept: list[RolloutTree] = []
-        wanted, error, clone_seconds = 0, None, 0.0
+        wanted, error, costs = 0, None, {"clone_seconds": 0.0}
         for refill in range(1 + algorithm.refills):
             starts = self.starts(step, refill)
             wanted = wanted or len(starts)
-            found = await try_collect(
+            found = await self.collect(
                 self.make_env,
                 starts[: None if refill == 0 else wanted - len(kept)],
                 self.policy,
@@ -174,9 +176,10 @@ class Trainer:
                 failures=self.failures,
             )
             error = found.error if refill == 0 else error
-            clone_seconds += found.clone_seconds
+            for name, cost in {"clone_seconds": found.clone_seconds, **found.counts}.items():
+                costs[name] = costs.get(name, 0.0) + cost
             grown += found.trees
             kept += [tree for tree in found.trees if algorithm.keep is None or algorithm.keep(tree)]
             if len(kept) >= wanted:
                 break
-        return grown, kept, error, clone_seconds
+        return grown, kept, error, costs

@@ -161,7 +161,7 @@ def test_importing_the_environments_imports_no_package_but_gymnasium_and_what_it
 
 
 WORKSHOPS = (
-    *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "evaluation", "cli.viewer")),
+    *(f"algorithms.{room}" for room in ("tree", "rollout", "packing", "learner", "cluster", "evaluation", "cli.viewer")),
     *(
         f"arpo_envs.{room}"
         for room in (

@@ -22,6 +22,7 @@ from .environments import env_maker
 from .flat import Option, changed, nested, options_of, read, unknown
 from .mixtures import env_arguments, members_in
 from .paths import from_the_root
+from .placement import Placement
 from .policy_source import Source, source_of
 from .prompting import Prompting
 from .tools import Mode
@@ -104,6 +105,8 @@ class TrainConfig:
     verify_every: int = 10
     """Steps between checks that new weights arrive at the engine, by its log-probabilities; the first update is always checked.
     A run whose weights do not arrive is saved, and ends. 0 for none. They change nothing of what is learned."""
+    placement: Placement = Placement()
+    """Where rollouts run."""
     shuffle_rewards: bool = False
     """Control run: shuffle the rewards, so that there is nothing to learn from them."""
     eval_questions: int = 300
@@ -167,6 +170,13 @@ class TrainConfig:
         self.prompting.require_live(self.tools)
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
+        if self.placement.is_elsewhere and self.source.urls is not None:
+            raise ConfigError(
+                f"--cluster {self.placement.cluster} would start engines, and {self.policy} is a server, which has its own. "
+                "Leave it out; to share the work, give the URLs of several replicas."
+            )
+        if self.placement.is_elsewhere and self.tools != "live":
+            raise ConfigError(f"--tools {self.tools} needs --cluster none: one process writes or reads a recording.")
         if self.track_gated and self.track == "none":
             raise ConfigError("--track-gated would have no effect without --track.")
         if self.wandb_mode is not None and self.track != "wandb":
@@ -338,7 +348,7 @@ OPTIONS: Mapping[str, Option] = _options()
 def _versions() -> dict[str, str]:
     """Returns the versions of the installed packages that a run's results depend on."""
     found = {}
-    for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm"):
+    for package in ("arpo-envs", "gymnasium", "numpy", "torch", "transformers", "peft", "vllm", "ray"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

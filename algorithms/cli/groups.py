@@ -61,6 +61,11 @@ GROUPS = (
         ),
     ),
     Group(
+        "rollouts elsewhere",
+        "Whether rollouts run in other processes, on this machine or on others.",
+        ("cluster", "engines"),
+    ),
+    Group(
         "memory and speed",
         "What a step costs. None of these options changes what is learned, apart from rounding.",
         ("device", "threads", "micro_batch_tokens", "packing", "attention", "autocast", "gradient_checkpointing"),

@@ -1,7 +1,7 @@
 """The parts of a run, built from its configuration: policy, renderer, learner, trainer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from arpo_envs import members
 
 from .. import seeds
+from ..cluster import collect_elsewhere
 from ..learner import LearnerConfig, TorchLearner
 from ..models.built_in import MARK
 from ..models.devices import find_device
@@ -18,7 +19,7 @@ from ..models.named import make_model
 from ..policies import Policy
 from ..rendering.chat import ChatRenderer
 from ..rendering.text import TextRenderer
-from ..rollout import Failures, MakeEnv, Start
+from ..rollout import Failures, MakeEnv, Start, try_collect
 from ..trainer import Trainer
 from .config import TrainConfig
 from .ends import end_ids, keep_ends
@@ -98,6 +99,7 @@ def assemble(
     weights: Path | None = None,
     failures: Failures | None = None,
     tools: ToolAnswers = ToolAnswers(),
+    engines: Callable[[TrainConfig, Path, str], Policy] | None = None,
 ) -> Parts:
     """Returns the parts of a run.
 
@@ -107,16 +109,22 @@ def assemble(
         weights: folder of the policy it continues from.
         failures: is told what fails.
         tools: answers the calls of tools.
+        engines: makes the stand-in of engines in other processes, given configuration, folder and dialect; without it,
+            rollouts run in this process.
     """
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters need the model they were made for; in a policy folder they are merged into it
     model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
     make_env = tools.before(config.make_env(*config.train_args), "training")
-    renderer = renderer_for(folder, tokenizer, dialect_of(make_env))
+    dialect = dialect_of(make_env)
+    renderer = renderer_for(folder, tokenizer, dialect)
     config.prompting.require_read(renderer.with_instructions)
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
-    policy = sampler(config, folder, model, tokenizer)
+    if engines is not None and config.placement.is_elsewhere:
+        policy, collect = engines(config, folder, dialect), collect_elsewhere
+    else:
+        policy, collect = sampler(config, folder, model, tokenizer), try_collect
     learner = TorchLearner(
         model,
         how,
@@ -137,6 +145,7 @@ def assemble(
         limits=config.limits,
         shuffled_rewards=config.shuffle_rewards,
         failures=failures or Failures(),
+        collect=collect,
     )
     held_out = config.make_env(*config.eval_args)  # once, as worked examples are played for it
     return Parts(model, tokenizer, renderer, policy, learner, trainer, tools, held_out)
@@ -155,11 +164,12 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:
-    """Returns the policy that samples the actions, from a model that is already loaded."""
+    """Returns the policy that samples the actions, from a model that may be loaded already."""
+    model = {} if model is None else {"model": model}
     return config.source.make(
         folder=folder,
         tokenizer=tokenizer,
-        model=model,
+        **model,
         context_length=config.context_length or 4096,
         device=config.device,
         weights_folder=config.weights_folder or (config.output or Path()) / "weights",

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from ..cluster import Listener, Standing
 from ..rollout import Failures, place, reason
 
 _PHASE_LINES = 4
@@ -39,6 +40,8 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
+        self.listener = Listener(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing)
+        """Of engines in other processes."""
         self._tasks: dict[str, int] = {}
         self._began = self._noted = time.perf_counter()
         self._first_step: tuple[int, float] | None = None
@@ -77,6 +80,14 @@ class Progress:
         self._advance("asking", done, total, reached)
         if self._is_due(done, total, 0) and 0 < done < total:
             self.note(f"{done:,} of {total:,} questions{reached and ', '}{reached}")
+
+    def _standing(self, now: Standing) -> None:
+        """Reports how many prompts the engines have done; a line only if it takes long."""
+        total = now.done + now.under_way + now.waiting
+        text = f"{now.alive} of {now.engines} engines alive, {now.waiting:,} prompts waiting, {now.retried:,} asked again"
+        self._advance("rollouts", now.done, total, text)
+        if self._is_due(now.done, total, 0) and 0 < now.done < total:
+            self.note(f"{now.done:,} of {total:,} prompts done: {text}")
 
     def _is_due(self, done: int, total: int, lines: int) -> bool:
         """Whether to print a line: about `lines` times in all, and whenever nothing has been printed for long."""

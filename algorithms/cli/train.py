@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
 from .budget import CallBudget
 from .config import OPTIONS, TrainConfig, describe_algorithm
+from .elsewhere import engines_for
 from .evaluations import Evaluations, Record, brief
 from .flat import parsed
 from .groups import GROUPS
@@ -130,8 +132,9 @@ async def _train(
     if config.tools != "live":
         progress.note(_answerable(config, *config.train_args))
     start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase, tools))
+    engines = partial(engines_for, listener=progress.listener)
     with _nothing_left_of_what_is_refused(config, run):
-        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools)
+        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools, engines)
     if done is not None:
         parts.learner.load(done.learner)
         parts.trainer.adaptation.memory = done.state.get("branching")
@@ -291,6 +294,7 @@ def _check(config: TrainConfig) -> None:
         folder = policy_folder(source.model, weights=False)
         renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
     source.require()
+    config.placement.require()
     config.make_env(*config.eval_args)
     if config.tools != "live":
         for arguments in (config.train_args, config.eval_args):
@@ -314,11 +318,11 @@ async def _rehearse(config: TrainConfig) -> Agreement:
     """
     with tempfile.TemporaryDirectory(prefix="arpo-dry-run-") as folder:
         config = replace(config, output=Path(folder))
-        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"))
+        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"), engines=engines_for)
         try:
+            await parts.policy.load(parts.learner.weights(), 0)
             for make_env in config.make_members(*config.train_args):
                 require_prompts(make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
-            await parts.policy.load(parts.learner.weights(), 0)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
             await parts.policy.close()
@@ -369,6 +373,7 @@ async def _ask(
         limits=parts.trainer.limits,
         temperature=temperature,
         failures=failures,
+        collect=parts.trainer.collect,
     )
 
 

@@ -8,7 +8,7 @@ from ..branching.none import NoBranching
 from ..metrics import by_env, measures, summarise
 from ..policies import Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Collected, Failures, Limits, MakeEnv, Start, try_collect
+from ..rollout import Collected, Collector, Failures, Limits, MakeEnv, Start, try_collect
 from ..tree import RolloutTree
 from .intervals import mean_interval, wilson
 
@@ -53,6 +53,7 @@ async def evaluate(
     temperature: float = 1.0,
     samples: int = 1,
     failures: Failures | None = None,
+    collect: Collector = try_collect,
 ) -> Evaluation:
     """Answers every question `samples` times.
 
@@ -65,13 +66,15 @@ async def evaluate(
         limits: as in training; its temperature is replaced.
         temperature: 0 for greedy.
         samples: rollouts per question.
-        failures: reports and counts what fails; see `collect`.
+        failures: reports and counts what fails; see `rollout.collect`.
+        collect: grows the trees: in this process, or in others.
 
     Raises:
         ConfigError: the parts do not fit together.
-        RolloutError: every single path failed; see `collect`.
+        RolloutError: every single path failed; see `rollout.collect`.
     """
     told: dict[str, Any] = {"limits": limits, "temperature": temperature, "samples": samples, "failures": failures}
+    told["collect"] = collect
     found = await ask(make_env, starts, policy, renderer, seed=seed, **told)
     if found.error is not None:
         raise found.error
@@ -90,6 +93,7 @@ async def ask(
     temperature: float = 1.0,
     samples: int = 1,
     failures: Failures | None = None,
+    collect: Collector = try_collect,
 ) -> Collected:
     """Answers questions that may be a part of an evaluation, and returns the trees even if every path failed.
 
@@ -104,13 +108,14 @@ async def ask(
         temperature: 0 for greedy.
         samples: rollouts per question.
         failures: reports and counts what fails.
+        collect: see `evaluate`.
 
     Raises:
         ConfigError: the parts do not fit together.
     """
     limits, plan = replace(limits, temperature=temperature), _Chains(samples)
     told: dict[str, Any] = {"seed": seed, "step": -1, "first": first, "limits": limits, "failures": failures}
-    return await try_collect(make_env, starts, policy, renderer, plan, **told)
+    return await collect(make_env, starts, policy, renderer, plan, **told)
 
 
 def _judged(trees: list[RolloutTree]) -> Evaluation:

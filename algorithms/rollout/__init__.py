@@ -9,7 +9,7 @@ the door where everything that enters a tree is checked; and `partner.py`, a pol
 trained. All of it works without the trainer.
 """
 
-from .batch import Collected, RolloutError, Rollouts, all_failed, collect, try_collect
+from .batch import Collected, Collector, RolloutError, Rollouts, Trouble, all_failed, collect, never_grown, try_collect
 from .door import MISTAKE
 from .failures import Failures, place, reason
 from .partner import PolicyPartner
@@ -19,6 +19,7 @@ from .run import Limits, MakeEnv, Start, TextEnv
 __all__ = [
     "MISTAKE",
     "Collected",
+    "Collector",
     "Failures",
     "Limits",
     "MakeEnv",
@@ -27,8 +28,10 @@ __all__ = [
     "Rollouts",
     "Start",
     "TextEnv",
+    "Trouble",
     "all_failed",
     "collect",
+    "never_grown",
     "place",
     "reason",
     "require_prompts",

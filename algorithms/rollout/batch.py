@@ -4,10 +4,10 @@ It works without the trainer.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Protocol
 
 import gymnasium as gym
 
@@ -16,10 +16,10 @@ from arpo_envs import ArpoError, ConfigError, NotForkable
 from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
 from ..rendering.renderer import Renderer
-from ..tree import RolloutTree, Status
+from ..tree import NO_PARENT, Node, RolloutTree, Status
 from .clock import FreeClock, LogicalClock
 from .environments import close_late
-from .failures import Failures
+from .failures import Failures, reason
 from .growth import Growth
 from .planting import grow
 from .run import Limits, MakeEnv, Run, Start
@@ -31,19 +31,62 @@ class RolloutError(ArpoError):
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """What went wrong in one tree.
+
+    Args:
+        failure: the first failure of one of its paths.
+        mistake: the first error that the user must fix in the strategy.
+        unforkable: why no fork of its environment can ever be made.
+    """
+
+    failure: Exception | None = None
+    mistake: Exception | None = None
+    unforkable: Exception | None = None
+
+
+@dataclass(frozen=True)
 class Collected:
     """The result of a batch of tasks.
 
     Args:
         trees: P frozen trees in the order of the tasks, each with exactly M leaves unless its strategy stopped early.
-        error: what is wrong with the batch as a whole: every path failed, or the strategy asked for something impossible.
-            None otherwise, however many single paths failed.
+        troubles: P, what went wrong in each.
         clone_seconds: what cloning environments and taking snapshots took, added up over threads.
+        counts: what else is worth recording of how they were collected, by name.
     """
 
     trees: list[RolloutTree]
-    error: Exception | None
+    troubles: Sequence[Trouble]
     clone_seconds: float
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def error(self) -> Exception | None:
+        """What is wrong with the batch as a whole: every path failed, or the strategy asked for something impossible.
+
+        None otherwise, however many single paths failed.
+        """
+        return self._mistake() or (self._lost() if all_failed(self.trees) else None)
+
+    def _mistake(self) -> Exception | None:
+        """Returns the error that the user must fix, even though some paths did not fail."""
+        if (mistake := next((one.mistake for one in self.troubles if one.mistake is not None), None)) is not None:
+            return mistake
+        forks = [node for tree in self.trees for node in tree.nodes if node.origin == "branch"]
+        if any(fork.status is not Status.CLONE_FAILED for fork in forks):
+            return None
+        return next((one.unforkable for one in self.troubles if one.unforkable is not None), None)
+
+    def _lost(self) -> Exception:
+        """Returns the error of a batch in which every path failed."""
+        failure = next((one.failure for one in self.troubles if one.failure is not None), None)
+        if isinstance(failure, ConfigError | NotForkable | gym.error.Error):
+            return failure
+        paths = sum(len(tree.leaves()) for tree in self.trees)
+        error = RolloutError(f"All {paths} paths failed; the first because of: {failure!r}.")
+        error.__cause__ = failure
+        return error
 
 
 def all_failed(trees: Sequence[RolloutTree]) -> bool:
@@ -63,6 +106,27 @@ class Rollouts(Protocol):
     @property
     def rollouts(self) -> int:
         """M, leaves per prompt."""
+        ...
+
+
+class Collector(Protocol):
+    """Grows trees as `try_collect` does, here or elsewhere."""
+
+    def __call__(
+        self,
+        make_env: MakeEnv,
+        tasks: Sequence[Start],
+        policy: Policy,
+        renderer: Renderer,
+        algorithm: Rollouts,
+        *,
+        seed: int,
+        step: int = 0,
+        first: int = 0,
+        limits: Limits = Limits(),
+        failures: Failures | None = None,
+    ) -> Awaitable[Collected]:
+        """Returns the trees of the tasks; see `collect`."""
         ...
 
 
@@ -160,29 +224,30 @@ async def try_collect(
         threads.close()
         for growth in growths:
             growth.environments.close_leftovers()
-    trees = [growth.tree for growth in growths]
-    error = _mistake(growths) or (_lost(growths, trees) if all_failed(trees) else None)
-    return Collected(trees, error, sum(growth.environments.clone_seconds for growth in growths))
+    troubles = [Trouble(growth.failure, growth.mistake, growth.environments.unforkable) for growth in growths]
+    return Collected(
+        [growth.tree for growth in growths], troubles, sum(growth.environments.clone_seconds for growth in growths)
+    )
 
 
-def _mistake(growths: Sequence[Growth]) -> Exception | None:
-    """Returns the error that the user must fix, even though some paths did not fail."""
-    if (mistake := next((growth.mistake for growth in growths if growth.mistake is not None), None)) is not None:
-        return mistake
-    forks = [node for growth in growths for node in growth.tree.nodes if node.origin == "branch"]
-    if any(fork.status is not Status.CLONE_FAILED for fork in forks):
-        return None
-    return next((growth.environments.unforkable for growth in growths if growth.environments.unforkable is not None), None)
+def never_grown(tasks: Sequence[Start], rollouts: int, error: Exception, *, step: int = 0) -> Collected:
+    """Returns the trees of tasks that could not even be begun, each with M failed leaves.
 
-
-def _lost(growths: Sequence[Growth], trees: Sequence[RolloutTree]) -> Exception:
-    """Returns the error of a batch in which every path failed."""
-    failure = next((growth.failure for growth in growths if growth.failure is not None), None)
-    if isinstance(failure, ConfigError | NotForkable | gym.error.Error):
-        return failure
-    error = RolloutError(f"All {sum(len(tree.leaves()) for tree in trees)} paths failed; the first because of: {failure!r}.")
-    error.__cause__ = failure
-    return error
+    Args:
+        tasks: P episodes.
+        rollouts: M, leaves per tree.
+        error: why.
+        step: of the run.
+    """
+    trees = []
+    for start in tasks:
+        tree = RolloutTree(meta={"seed": start.seed, "step": step})
+        tree.add(Node((), NO_PARENT, 0, "prompt", (), (), (), ()))
+        fields: dict[str, Any] = {"origin": "root", "status": Status.POLICY_FAULT, "fault": reason(error)}
+        for ordinal in range(rollouts):
+            tree.add(Node((ordinal,), 0, 0, "action", (), (), (), (), **fields))
+        trees.append(tree.freeze())
+    return Collected(trees, [Trouble(failure=error)] * len(trees), 0.0)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -313,7 +313,8 @@ def test_24_there_is_one_copy_of_the_agent() -> None:
     home = Path(algorithms.__file__).parent
     text = (home / "evaluation" / "held_out.py").read_text(encoding="utf-8")
     assert "from ..rollout import" in text
-    assert "await try_collect(" in text
+    assert text.count("collect: Collector = try_collect") == 2
+    assert "await collect(" in text
     assert "renderer.observation" not in text
 
 

@@ -1,0 +1,173 @@
+"""Rollouts as actors of Ray: on a cluster of three nodes, and on one that is started for a run."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_toys import HASTY, alone, disaster, elsewhere, engines
+from rollout_toys import CountEnv
+from test_cluster_runs import HERE, arguments, assert_same, lives, one_process
+
+from algorithms.cli import main
+from algorithms.cluster import Listener
+from algorithms.cluster.ray_actors import RayLauncher
+from algorithms.rollout import Collected
+
+__all__ = ["one_process"]
+
+PROMPTS = 9
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Weightless(RayLauncher):
+    """Starts actors whose policies have no weights."""
+
+    def publish(self, weights: Any, version: int) -> Any:
+        return {}
+
+    def withdraw(self, published: Any) -> None:
+        assert published == {}
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Gives a real Ray cluster of three nodes on this machine."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*HERE, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    own = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=own)
+    try:
+        for _ in range(2):
+            cluster.add_node(**{name: own[name] for name in ("num_cpus", "object_store_memory")})
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_trees_are_those_of_one_process_whatever_happens_to_three_nodes(nodes: Any, tmp_path: Path) -> None:
+    one = asyncio.run(alone(CountEnv, PROMPTS))
+    disasters = {"undisturbed": 0, "killed": 1, "killed together": 2, "stopped": 1}
+
+    async def run() -> dict[str, Collected]:
+        import ray
+
+        found = {}
+        async with engines(Weightless(tmp_path / "run"), count=3, patience=replace(HASTY, silence=5.0)) as policy:
+            places = [engine.worker.__ray_call__.remote(_node) for engine in policy.engines.all]
+            assert len(set(ray.get(places))) == 3, "one on each node"
+            for what, times in disasters.items():
+                make_env = disaster(tmp_path / what, what.partition(" ")[0], times)
+                found[what] = await elsewhere(policy, make_env, PROMPTS)
+            slow, gone = disaster(tmp_path / "slow", "slow", PROMPTS), list[Any]()
+
+            def remove(standing: Any) -> None:
+                if not gone:
+                    node = nodes.list_all_nodes()[-1]
+                    gone.append(asyncio.ensure_future(asyncio.to_thread(nodes.remove_node, node, allow_graceful=False)))
+
+            policy.engines.listener = Listener(show=remove)
+            found["a node"] = await elsewhere(policy, slow, PROMPTS)
+            await gone[0]
+            found["two nodes"] = await elsewhere(policy, CountEnv, PROMPTS)
+        return found
+
+    found = asyncio.run(run())
+    for what, batch in found.items():
+        assert [tree.to_json() for tree in batch.trees] == [tree.to_json() for tree in one.trees], what
+    assert [found[what].counts["engines_lost"] for what in disasters] == [0, 1, 2, 1]
+    assert found["a node"].counts["engines_lost"] + found["two nodes"].counts["engines_lost"] >= 1
+
+
+def _node(worker: Any) -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def test_a_run_on_three_nodes_is_that_of_one_process_bit_for_bit(
+    nodes: Any, tiny_policy: Path, one_process: Path, tmp_path: Path
+) -> None:
+    assert main(arguments(tiny_policy, tmp_path / "run", "--cluster", "ray", "--engines", "3")) == 0
+    assert_same(tmp_path / "run", one_process)
+
+
+FRESH = """
+import asyncio, json, os, signal, sys
+sys.path[:0] = {here!r}
+from pathlib import Path
+from test_cluster_ray import Weightless, below, engines, wide_open
+
+async def run():
+    async with engines(Weightless(Path(sys.argv[1]))) as policy:
+        own = (Path(sys.argv[1]) / "ray-folder").read_text(encoding="utf-8")
+        print(json.dumps([own, wide_open(), below()]), flush=True)
+        if sys.argv[2] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    asyncio.run(run())
+"""
+
+
+def test_a_cluster_of_its_own_listens_to_this_machine_only_and_leaves_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    script, folders = tmp_path / "fresh.py", []
+    script.write_text(FRESH.format(here=HERE), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["PYTHONPATH"] = os.pathsep.join([*HERE, os.environ.get("PYTHONPATH", "")])
+    for how, status in (("killed", -signal.SIGKILL), ("closed", 0)):
+        words = [sys.executable, "-W", "error", str(script), str(tmp_path / "run"), how]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == status, done.stderr
+        own, wide, processes = json.loads(done.stdout)
+        assert wide == []
+        assert len(processes) > 4, "those of Ray and two workers"
+        for _ in range(1800):
+            if not any(map(lives, processes)):
+                break
+            time.sleep(0.1)
+        assert [process for process in processes if lives(process)] == [], how
+        folders.append(Path(own))
+        assert folders[-1].exists() == (how == "killed")
+    assert not folders[0].exists(), "the next start removes what a killed one has left"
+    assert not (tmp_path / "run" / "ray-folder").exists()
+
+
+def below() -> list[int]:
+    """Returns the processes that this one has started, directly or not."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(file.parent.name)] = int(file.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    found = [os.getpid()]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process]
+    return found[1:]
+
+
+def wide_open() -> list[str]:
+    """Returns the addresses, other than the loopback's, on which this process and those below it listen."""
+    inodes = set()
+    for process in [os.getpid(), *below()]:
+        for descriptor in Path(f"/proc/{process}/fd").glob("*"):
+            with suppress(OSError):
+                inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = [line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes]
+    assert len(listening) > 4, "there is something to see"
+    return [address for address in listening if not address.endswith("0100007F")]
