@@ -22,6 +22,7 @@ RECORDS = ROOT / "docs" / "measurements"
 QUOTED = {
     "study": "README.md",
     "python": "docs/python-environment.md",
+    "browser-train": "docs/browser-environment.md",
     "cold-start": "docs/cold-start.md",
     "gpu-train": "docs/training.md",
     "gpu-pack": "docs/training.md",
@@ -89,26 +90,35 @@ def test_a_third_fewer_tool_calls_is_what_the_study_measured() -> None:
         assert mean(run[after] for run in branching) == pytest.approx(mean(run[after] for run in grpo), abs=0.01)
 
 
-# --- the page of the Python environment --------------------------------------------------------------------
+# --- the pages of environments that the embedded policy learns on -------------------------------------------
+
+TRAINED = {"python": "ARPO/Python-v0", "browser-train": "ARPO/Browser-v0"}
+"""Records of runs with three seeds and their shuffled controls."""
 
 
+@pytest.mark.parametrize("record", TRAINED)
 @pytest.mark.parametrize(("name", "title"), [("arpo", "arpo"), ("arpo-shuffled", "arpo, rewards shuffled")])
-def test_the_table_of_the_python_environment_shows_the_runs_that_are_kept(name: str, title: str) -> None:
-    runs = arm("python", name)
+def test_the_table_of_an_environment_shows_the_runs_that_are_kept(record: str, name: str, title: str) -> None:
+    runs = arm(record, name)
     success = [spread(runs, f"success_{when}_{how}") for how in ("sampled", "greedy") for when in ("before", "after")]
     numbers = [f"{calls(runs, 'executed'):.1f}", f"{calls(runs, 'inherited'):.1f}"]
-    assert f"| {' | '.join([title, *success, *numbers])} |\n" in page("docs/python-environment.md")
+    assert f"| {' | '.join([title, *success, *numbers])} |\n" in page(QUOTED[record])
 
 
-def test_the_rise_on_the_python_environment_is_that_of_the_runs_that_are_kept() -> None:
-    rises = [run["success_after_sampled"] - run["success_before_sampled"] for run in arm("python", "arpo")]
+@pytest.mark.parametrize("record", TRAINED)
+def test_the_rise_on_an_environment_is_that_of_the_runs_that_are_kept(record: str) -> None:
+    rises = [run["success_after_sampled"] - run["success_before_sampled"] for run in arm(record, "arpo")]
     margin = STUDENT_T * stdev(rises) / math.sqrt(len(rises))
-    assert f"The rise is {mean(rises):.3f} ± {margin:.3f} (95%, over seeds)" in page("docs/python-environment.md")
+    assert f"The rise is {mean(rises):.3f} ± {margin:.3f} (95%, over seeds)" in page(QUOTED[record])
 
 
-def test_the_changelog_says_what_the_runs_on_the_python_environment_showed() -> None:
-    before, after = (mean(run[f"success_{when}_sampled"] for run in arm("python", "arpo")) for when in ("before", "after"))
-    assert f"held-out success {before:.2f} to {after:.2f} sampled, flat with shuffled rewards" in page("CHANGELOG.md")
+@pytest.mark.parametrize("record", TRAINED)
+def test_the_changelog_says_what_the_runs_on_an_environment_showed(record: str) -> None:
+    before, after = (mean(run[f"success_{when}_sampled"] for run in arm(record, "arpo")) for when in ("before", "after"))
+    said = (
+        f"- The embedded policy learns on `{TRAINED[record]}`: held-out success {before:.2f} to {after:.2f} sampled, flat with"
+    )
+    assert said in page("CHANGELOG.md")
 
 
 # --- the page of the cold start ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ..cli.config import TrainConfig
 from ..cli.parts import Parts, assemble, starting_policy
 from ..cli.results import Value
 from ..cli.words import parse_arguments
-from ..cluster import Machine, Taken, Tools, fitted, shape_of, unexplained
+from ..cluster.planning import Machine, Taken, Tools, fitted, shape_of, unexplained
 from ..models.devices import device_name, find_device
 from ..models.embedded.cold_start import silent as quiet
 from ..rollout import Limits, try_collect

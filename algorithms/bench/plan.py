@@ -16,7 +16,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
-from ..cluster import Layout, Machine, Setting, Tools, Workload, fitted, predict, workload_of
+from ..cluster.planning import Layout, Machine, Setting, Tools, Workload, fitted, predict, workload_of
 from ..models.devices import device_name, find_device
 from .bounds import Bound
 from .check import Benchmark, Say, silent

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from arpo_envs import ConfigError
 
-from ..cluster import Deaths, Layout, Machine, Setting, Tools, Workload, gains, losses, made_up, predict_each, splits
+from ..cluster.planning import Deaths, Layout, Machine, Setting, Tools, Workload, gains, losses, made_up, predict_each, splits
 from .docstrings import with_help
 from .plan_shown import Planned, flat, print_comparisons, print_plan
 from .planned import Comparison, Finished, compared, machine_of_runs

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..cluster import Deaths, Layout, Losses, Setting, Split, Step, mean_step
+from ..cluster.planning import Deaths, Layout, Losses, Setting, Split, Step, mean_step
 from .planned import Comparison
 from .results import Value
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from arpo_envs import ConfigError
 
-from ..cluster import Layout, Machine, Setting, Taken, Tools, Workload, fitted, predict, shape_of, workload_of
+from ..cluster.planning import Layout, Machine, Setting, Taken, Tools, Workload, fitted, predict, shape_of, workload_of
 from ..learner import LearnerConfig
 from ..rollout import Limits
 from ..tree import RolloutTree
