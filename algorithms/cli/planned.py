@@ -65,11 +65,12 @@ class Finished:
         """The trees of the same steps, as far as they were kept.
 
         Raises:
-            ConfigError: none were.
+            ConfigError: none were, or the run has no step.
         """
+        steps = self.seconds  # first: a run without a step has no trees either
         kept = stored(self.folder)
         first = kept.step_of(0)
-        return {step: [kept.tree(number) for number in kept.of_step(step)] for step in self.seconds if step >= first}
+        return {step: [kept.tree(number) for number in kept.of_step(step)] for step in steps if step >= first}
 
     @property
     def limits(self) -> Limits:
