@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,8 @@ _RECORD = "ray-folder"
 """File in the run's folder that names the folder of its own cluster."""
 _AT_ONCE = 8
 """Calls that an actor takes at the same time: its work, and whether it is alive."""
+_SHARE = 0.001
+"""Processors that an actor asks for: as good as none, but Ray deals actors that ask for nothing to nodes at random."""
 
 
 class RayLauncher:
@@ -46,30 +47,14 @@ class RayLauncher:
         _remove(self._record)  # what a run that was killed has left
         self._began = _begin(os.environ.get("RAY_ADDRESS"), self._record)
         self._gpus = gpus
-        self._nodes: dict[Any, str] = {}
 
     def create(self, make: MakeEquipment) -> Any:
         """Starts an actor; see `Launcher`, as for the rest."""
         import ray
 
-        options = {"num_cpus": 0, "num_gpus": self._gpus, "max_concurrency": _AT_ONCE, "max_restarts": 0, "max_task_retries": 0}
-        node = self._emptiest()
-        strategy: Any = "SPREAD"
-        if not self._gpus:  # Ray spreads by what is asked for, and nothing is; any place will do if the node has gone by then
-            strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
-        worker = ray.remote(_Actor).options(scheduling_strategy=strategy, **options).remote(make)
-        self._nodes[worker] = node
-        return worker
-
-    def _emptiest(self) -> str:
-        """Returns the node that has fewest of these workers."""
-        import ray
-
-        taken = Counter(self._nodes.values())
-        alive = [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-        if not alive:
-            raise Lost("The cluster has no node left.")
-        return min(alive, key=lambda node: (taken[node], node))
+        limits = {"max_concurrency": _AT_ONCE, "max_restarts": 0, "max_task_retries": 0}
+        where = {"num_cpus": _SHARE, "num_gpus": self._gpus, "scheduling_strategy": "SPREAD"}
+        return ray.remote(_Actor).options(**limits, **where).remote(make)
 
     async def call(self, worker: Any, method: str, *arguments: Any) -> Answer:
         """Has it do something."""
@@ -95,7 +80,6 @@ class RayLauncher:
         """Kills the actor's process."""
         import ray
 
-        self._nodes.pop(worker, None)
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(worker, no_restart=True)
 
