@@ -52,8 +52,8 @@ def as_numbers(weights: Mapping[str, Any]) -> dict[str, Numbers | str]:
 
     >>> import torch
     >>> weights = {"a": torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16), "b": torch.tensor(3)}
-    >>> weights_in(as_numbers(weights)) == weights
-    True
+    >>> weights_in(as_numbers(weights))
+    {'a': tensor([[1., 2.]], dtype=torch.bfloat16), 'b': tensor(3)}
     """
     import torch
 

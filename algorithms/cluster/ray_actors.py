@@ -21,6 +21,8 @@ _RECORD = "ray-folder"
 """File in the run's folder that names the folder of its own cluster."""
 _AT_ONCE = 8
 """Calls that an actor takes at the same time: its work, and whether it is alive."""
+_SHARE = 0.001
+"""Processors that an actor asks for: as good as none, but Ray deals actors that ask for nothing to nodes at random."""
 
 
 class RayLauncher:
@@ -41,7 +43,7 @@ class RayLauncher:
     """
 
     def __init__(self, folder: Path, gpus: float = 0.0) -> None:
-        self._record, self._own = folder / _RECORD, None
+        self._record = folder / _RECORD
         _remove(self._record)  # what a run that was killed has left
         self._began = _begin(os.environ.get("RAY_ADDRESS"), self._record)
         self._gpus = gpus
@@ -50,8 +52,9 @@ class RayLauncher:
         """Starts an actor; see `Launcher`, as for the rest."""
         import ray
 
-        options = {"num_cpus": 0, "num_gpus": self._gpus, "max_concurrency": _AT_ONCE, "max_restarts": 0, "max_task_retries": 0}
-        return ray.remote(_Actor).options(scheduling_strategy="SPREAD", **options).remote(make)
+        limits = {"max_concurrency": _AT_ONCE, "max_restarts": 0, "max_task_retries": 0}
+        where = {"num_cpus": _SHARE, "num_gpus": self._gpus, "scheduling_strategy": "SPREAD"}
+        return ray.remote(_Actor).options(**limits, **where).remote(make)
 
     async def call(self, worker: Any, method: str, *arguments: Any) -> Answer:
         """Has it do something."""
