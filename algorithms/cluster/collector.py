@@ -63,11 +63,11 @@ async def collect_elsewhere(
     if not isinstance(policy, ClusterPolicy):
         raise ConfigError(f"Rollouts elsewhere need a ClusterPolicy, which knows the engines, got {policy!r}.")
     plan = _pickled(Plan(make_env, algorithm.branching, algorithm.rollouts, seed, step, limits))
-    lost = policy.engines.lost
+    lost = policy.fleet.lost
     batch = _Batch(policy, plan, tasks, first, step, algorithm.rollouts, failures or Failures())
-    await together(batch.serve(engine) for engine in policy.engines.all)
+    await together(batch.serve(engine) for engine in policy.fleet.all)
     found = batch.collected()
-    counts = (policy.engines.lost - lost, batch.retried)
+    counts = (policy.fleet.lost - lost, batch.retried)
     return Collected(found.trees, found.troubles, found.clone_seconds, dict(zip(COUNTS, map(float, counts), strict=True)))
 
 
@@ -104,11 +104,13 @@ class _Batch:
 
     async def serve(self, engine: Engine) -> None:
         """Gives an engine prompts whenever it has room, until all are done or it cannot be made anew any more."""
-        engines = self.policy.engines
-        while (run := await self._take()) is not None:
+        engines = self.policy.fleet
+        while self._open:
+            # Before it takes prompts: the others work on these while it is started.
             if not engine.is_alive and (fault := await engines.revive(engine)) is not None:
                 self._fault = fault
-                self._put_back([run])
+                return
+            if (run := await self._take()) is None:
                 return
             starts = self.tasks[run.start : run.stop]
             try:
@@ -136,7 +138,7 @@ class _Batch:
         if not self._open:
             return None
         run = self._waiting.popleft()
-        size = max(1, (len(run) + sum(map(len, self._waiting))) // (2 * len(self.policy.engines.all)))
+        size = max(1, (len(run) + sum(map(len, self._waiting))) // (2 * len(self.policy.fleet.all)))
         if size < len(run):
             self._waiting.appendleft(run[size:])
         self._show()
@@ -156,10 +158,10 @@ class _Batch:
         """Puts prompts back one by one, as one of them may be what killed the engine; gives up those tried often enough."""
         self._tries.update(run)
         tries = max(self._tries[position] for position in run)
-        await self.policy.engines.pause(tries)
+        await self.policy.fleet.pause(tries)
         for position in run:
             one = range(position, position + 1)
-            if self._tries[position] < self.policy.engines.patience.attempts:
+            if self._tries[position] < self.policy.fleet.patience.attempts:
                 self.retried += 1
                 self._put_back([one])
             else:
@@ -176,5 +178,5 @@ class _Batch:
         return Collected(unpacked(found.trees), found.troubles, found.clone_seconds)
 
     def _show(self) -> None:
-        engines, waiting, done = self.policy.engines, sum(map(len, self._waiting)), len(self.tasks) - self._open
+        engines, waiting, done = self.policy.fleet, sum(map(len, self._waiting)), len(self.tasks) - self._open
         engines.listener.show(Standing(engines.alive, len(engines.all), done, self._open - waiting, waiting, self.retried))

@@ -116,7 +116,7 @@ class Engines:
 
         Raises:
             ConfigError: the parts of the run do not fit together.
-            NoEngines: no worker takes them.
+            NoEngines: no worker has ever been started. Later, rollouts fail where there is none, and the next step tries again.
         """
         before = self._published
         self._published = await asyncio.to_thread(self._launcher.publish, weights, version)
@@ -126,7 +126,7 @@ class Engines:
         finally:
             if before is not None:
                 self._launcher.withdraw(before)
-        if self.described is None or not self.alive:
+        if self.described is None:
             why = f" {reason(faults[0])}" if faults[0] is not None else ""
             raise NoEngines(f"None of {len(self.all)} engines could be started.{why}") from faults[0]
         return self.described

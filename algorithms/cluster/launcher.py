@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from arpo_envs import ArpoError
-
+from ..policies.served import ServerFault
 from .worker import Answer, Equipment
 
 MakeEquipment = Callable[[], Equipment]
 """Makes what a worker works with, in the worker itself; it is pickled, so it holds a description of the run, nothing live."""
 
 
-class Lost(ArpoError):
+class Lost(ServerFault):
     """The machinery failed, not the work: a process died, hangs or cannot be reached. The same work may succeed elsewhere."""
 
 

@@ -4,9 +4,11 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,15 @@ class RayLauncher:
     def __init__(self, folder: Path, gpus: float = 0.0) -> None:
         self._record = folder / _RECORD
         _remove(self._record)  # what a run that was killed has left
-        self._began = _begin(os.environ.get("RAY_ADDRESS"), self._record)
+        address = os.environ.get("RAY_ADDRESS")
+        self._own: Path | None = None
+        """The folder of a cluster that was started for this run."""
+        with _signals_kept():
+            if address and address != "local":
+                self._began = _join(address)
+            else:
+                self._own = _start(self._record)
+                self._began = self._own is not None
         self._gpus = gpus
 
     def create(self, make: MakeEquipment) -> Any:
@@ -99,7 +109,9 @@ class RayLauncher:
         if self._began:
             self._began = False
             await asyncio.to_thread(ray.shutdown)
-            _remove(self._record)
+            if self._own is not None:  # the run's folder, and the record with it, may be gone
+                shutil.rmtree(self._own, ignore_errors=True)
+                self._record.unlink(missing_ok=True)
 
 
 class _Actor(Worker):
@@ -109,34 +121,56 @@ class _Actor(Worker):
         """Returns as soon as the event loop comes to it."""
 
 
-def _begin(address: str | None, record: Path) -> bool:
-    """Connects to a cluster, or starts one; returns whether it is this process's to leave.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+
+
+def _join(address: str) -> bool:
+    """Connects to a cluster; returns whether the connection is this process's to end.
 
     Raises:
         ConfigError: it cannot be reached.
     """
-    _before_ray(fresh=not address)
+    _before_ray(fresh=False)
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if ray.is_initialized():
         return False
-    if address:
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise ConfigError(f"The Ray cluster at RAY_ADDRESS={address} cannot be reached: {error}") from error
-        return True
+    try:
+        ray.init(address=address, **_QUIET)
+    except ConnectionError as error:
+        raise ConfigError(f"The Ray cluster at RAY_ADDRESS={address} cannot be reached: {error}") from error
+    return True
+
+
+def _start(record: Path) -> Path | None:
+    """Starts a cluster on this machine; returns its folder, None if this process has a cluster already."""
+    _before_ray(fresh=True)
+    import ray
+
+    if ray.is_initialized():
+        return None
     own = Path(tempfile.mkdtemp(prefix=_PREFIX))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(str(own), encoding="utf-8")
-    ray.init(address="local", include_dashboard=False, _temp_dir=str(own), **quiet)
-    return True
+    ray.init(address="local", include_dashboard=False, _temp_dir=str(own), **_QUIET)
+    return own
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keeps what this process does on SIGTERM: Ray would exit at once, in the middle of an update."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _before_ray(*, fresh: bool) -> None:
     """Sets what Ray reads when it is imported or started; what the user has set stays, and a running cluster has its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # under `uv run` it would send the working directory
     if fresh:
         # Only so do its servers listen on the loopback address; given that address as the node's, Ray takes another one.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -22,6 +22,7 @@ from algorithms.cluster.worker import OtherWeights, Worker
 from algorithms.learner import WeightSource
 from algorithms.policies import Sampling
 from algorithms.policies.scripted import ScriptedPolicy
+from algorithms.policies.served import ServerFault
 from algorithms.rollout import Collected, Failures, RolloutError
 from algorithms.tree import Status
 from arpo_envs import ConfigError
@@ -108,13 +109,34 @@ def test_engines_that_cannot_be_started_end_a_run_at_its_beginning_only() -> Non
 
     async def run() -> Collected:
         async with engines(launcher) as policy:
-            for engine in policy.engines.all:
-                policy.engines._lose(engine)
-            policy.engines._make = Scripted("broken")
+            for engine in policy.fleet.all:
+                policy.fleet._lose(engine)
+            policy.fleet._make = Scripted("broken")
+            await policy.load({}, 1)
             return await elsewhere(policy, CountEnv, 2, failures=Failures(lambda what, error: None))
 
     found = asyncio.run(run())
     assert {tree.nodes[1].fault for tree in found.trees} == {"OSError: no such device"}
+
+
+def test_each_engine_can_be_asked_alone_and_another_one_draws_for_one_that_is_lost() -> None:
+    launcher = InProcess(iter(["", "", "before"]), method="draw")
+
+    async def run() -> list[Any]:
+        async with engines(launcher) as policy:
+            found = policy.engines()
+            assert list(found) == ["place 1", "place 2"]
+            drawn = [await generate([60], Sampling(max_tokens=9), seed=1) for generate in found.values()]
+            drawn.append(await policy.generate([60], Sampling(max_tokens=9), seed=1))
+            assert [engine.is_alive for engine in policy.fleet.all] == [False, True], "the second one was asked instead"
+            assert list(policy.engines()) == ["place 2"]
+            with pytest.raises(ServerFault, match="It is not there"):
+                await found["place 1"]([60], Sampling(max_tokens=9), seed=1)
+            return drawn
+
+    one, two, other = asyncio.run(run())
+    assert one.tokens == two.tokens == other.tokens
+    assert launcher.made == 2, "none was made anew to answer"
 
 
 def test_a_mistake_is_raised_as_itself() -> None:

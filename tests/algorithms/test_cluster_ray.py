@@ -68,7 +68,7 @@ def test_trees_are_those_of_one_process_whatever_happens_to_three_nodes(nodes: A
 
         found = {}
         async with engines(Weightless(tmp_path / "run"), count=3, patience=replace(HASTY, silence=5.0)) as policy:
-            places = [engine.worker.__ray_call__.remote(_node) for engine in policy.engines.all]
+            places = [engine.worker.__ray_call__.remote(_node) for engine in policy.fleet.all]
             assert len(set(ray.get(places))) == 3, "one on each node"
             for what, times in disasters.items():
                 make_env = disaster(tmp_path / what, what.partition(" ")[0], times)
@@ -80,7 +80,7 @@ def test_trees_are_those_of_one_process_whatever_happens_to_three_nodes(nodes: A
                     node = nodes.list_all_nodes()[-1]
                     gone.append(asyncio.ensure_future(asyncio.to_thread(nodes.remove_node, node, allow_graceful=False)))
 
-            policy.engines.listener = Listener(show=remove)
+            policy.fleet.listener = Listener(show=remove)
             found["a node"] = await elsewhere(policy, slow, PROMPTS)
             await gone[0]
             found["two nodes"] = await elsewhere(policy, CountEnv, PROMPTS)
@@ -115,11 +115,13 @@ from test_cluster_ray import Weightless, below, engines, wide_open
 async def run():
     async with engines(Weightless(Path(sys.argv[1]))) as policy:
         own = (Path(sys.argv[1]) / "ray-folder").read_text(encoding="utf-8")
-        print(json.dumps([own, wide_open(), below()]), flush=True)
+        kept = signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        print(json.dumps([own, wide_open(), below(), kept]), flush=True)
         if sys.argv[2] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asyncio.run(run())
 """
 
@@ -134,8 +136,9 @@ def test_a_cluster_of_its_own_listens_to_this_machine_only_and_leaves_nothing(tm
         words = [sys.executable, "-W", "error", str(script), str(tmp_path / "run"), how]
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == status, done.stderr
-        own, wide, processes = json.loads(done.stdout)
+        own, wide, processes, kept = json.loads(done.stdout)
         assert wide == []
+        assert kept, "what SIGTERM does is up to the run"
         assert len(processes) > 4, "those of Ray and two workers"
         for _ in range(1800):
             if not any(map(lives, processes)):

@@ -128,7 +128,7 @@ from pathlib import Path
 
 async def run():
     async with engines(Weightless(Path(sys.argv[1]))) as policy:
-        print(*(engine.worker.process.pid for engine in policy.engines.all), flush=True)
+        print(*(engine.worker.process.pid for engine in policy.fleet.all), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
