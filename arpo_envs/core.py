@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
+from .copies import ATOMS, copied
 from .dialects import RESERVED, Answer, Call, Mistake, make_dialect
 from .errors import ConfigError
 from .forking import ForkLevel, reseeded
@@ -133,7 +134,7 @@ class ToolEnv(gym.Env[str, str]):
             options: `{"task": id}` asks for one task instead of a random one.
 
         Raises:
-            ConfigError: an option is unknown, or no task has that id.
+            ConfigError: an option is unknown, or no task has that id; the running episode goes on.
         """
         super().reset(seed=seed)
         options = options or {}
@@ -142,10 +143,14 @@ class ToolEnv(gym.Env[str, str]):
         task = self.tasks.get(options["task"]) if "task" in options else self.tasks.draw(self.np_random)
         self.release()
         self._begin(task)
-        for index, tool in enumerate(self.tools):
-            # a separate generator: a session that kept the environment's would no longer share it once cloned
-            entropy = self.np_random.integers(0, 2**32, size=4)
-            self.sessions[index] = tool.open(task, reseeded(self.np_random, [int(word) for word in entropy]))
+        try:
+            for index, tool in enumerate(self.tools):
+                # a separate generator: a session that kept the environment's would no longer share it once cloned
+                entropy = self.np_random.integers(0, 2**32, size=4)
+                self.sessions[index] = tool.open(task, reseeded(self.np_random, [int(word) for word in entropy]))
+        except BaseException:
+            self.close()  # an episode without its tools has not begun
+            raise
         return self._observe(task.question, "reset")
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -273,8 +278,12 @@ class ToolEnv(gym.Env[str, str]):
         """
         state: dict[str, Any] = {}
         for name, value in vars(self).items():
-            if name in self.shared:
+            if name in self.shared or type(value) in ATOMS:  # no call for what would come back as it is
                 state[name] = value
+            elif name == "_transcript":
+                state[name] = value.copy()  # of pairs of strings, which never change
+            elif name == "_last_info":
+                state[name] = copied(value, memo)
             elif name != "sessions":
                 state[name] = copy.deepcopy(value, memo)
         state["sessions"] = cloned_sessions(self.sessions, memo)  # last: nothing can fail after them and leak them

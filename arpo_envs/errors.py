@@ -37,6 +37,10 @@ class ToolFault(ArpoError):
     """A tool itself failed (a lost sandbox, a broken index): not the model's doing."""
 
 
+class ToolLost(ToolFault):
+    """What a tool works with has died, hangs or cannot be reached: the same episode may succeed when it is tried again."""
+
+
 class NotRecorded(ToolFault):
     """A run is replayed, and its recording has no answer to a call; the call was not made."""
 

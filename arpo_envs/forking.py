@@ -8,6 +8,7 @@ custom methods and keep counters of their own, hence functions on the stack rath
 import copy
 import enum
 import pickle
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +19,7 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from .errors import ArpoError, CloneError, SnapshotMismatch
-from .members import IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS
+from .members import IDENTITY, PARK, RELEASE, REPLAYED_CALLS, RESEED, SESSIONS, TABLE
 
 _FORMAT = 1
 
@@ -42,10 +43,13 @@ class ForkLevel(enum.Enum):
 
 
 def layers(env: "gym.Env[Any, Any]") -> "list[gym.Env[Any, Any]]":
-    """Returns the wrappers from the outside in, and the base environment last."""
+    """Returns the wrappers from the outside in, Gymnasium's or PettingZoo's, and the base environment last."""
+    kinds: Any = (gym.Wrapper,)
+    if (games := sys.modules.get("pettingzoo.utils.wrappers")) is not None:  # not imported for those who have no game
+        kinds += (games.BaseWrapper, games.BaseParallelWrapper)
     stack = [env]
-    while isinstance(stack[-1], gym.Wrapper):
-        stack.append(stack[-1].env)
+    while isinstance(stack[-1], kinds):
+        stack.append(getattr(stack[-1], "env"))  # noqa: B009  # no type says that both kinds have it
     return stack
 
 
@@ -152,9 +156,9 @@ def reseed(env: "gym.Env[Any, Any]", seed: int) -> None:
     A layer with a `reseed` method is asked; in any other layer, every attribute that is a
     `numpy.random.Generator` is replaced.
     """
-    _ = env.unwrapped.np_random  # Gymnasium makes it when first used, from the machine's entropy
+    _ = getattr(env.unwrapped, "np_random", None)  # Gymnasium makes it when first used, from the machine's entropy
     for depth, layer in enumerate(layers(env)):
-        own = RESEED.of(layer)
+        own = RESEED.own(layer)
         if own is not None:
             own(int(np.random.SeedSequence([seed, depth]).generate_state(1)[0]))
             continue
@@ -329,6 +333,8 @@ def _require_forkable(env: "gym.Env[Any, Any]") -> None:
                 raise refusals.copied_by_reset(layer)
             if layer is not stack[-1] and _declared(layer) is ForkLevel.NONE:
                 raise refusals.declared_none(layer)
+        if (game := TABLE.of(stack[-1])) is not None:
+            _require_forkable(game)
         raise refusals.undeclared(stack[-1], describe(env))
 
 

@@ -37,6 +37,10 @@ class Member(Generic[T]):
         found = getattr(owner, self.name, self.usual)
         return found if callable(found) or not self.method else self.usual
 
+    def own(self, layer: object) -> T:
+        """Returns the member of a layer itself, or what holds without it: PettingZoo's wrappers forward what they lack."""
+        return self.of(layer) if hasattr(type(layer), self.name) or self.name in vars(layer) else self.usual
+
     def through(self, env: "gym.Env[Any, Any]") -> T:
         """Returns the member of the outermost layer of a stack that has it, or what holds without it."""
         found: T = env.get_wrapper_attr(self.name) if env.has_wrapper_attr(self.name) else self.usual
@@ -56,6 +60,8 @@ def _unknown(_: Any) -> Mapping[str, Any]:
 
 AGENT: Member[str] = Member("agent", "")
 """The name of the agent whose side of a game it is; the nodes of its trees say so."""
+TABLE: Member[Any] = Member("table", None)
+"""The game of which it is one side; its layers say why it cannot be forked."""
 ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=True)
 """Returns a name of the state, for step-level credit; None where each state is its own."""
 FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)

@@ -80,7 +80,7 @@ def _seen_through(
 
 def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
     """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
-    copied = COPIED_STATE.of(layer)
+    copied = COPIED_STATE.own(layer)
     if copied is not None:
         return dict(copied(memo))
     if hasattr(type(layer), "__deepcopy__"):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Space
 
+from .copies import copied
+
 MAX_TEXT = 1 << 20
 """Characters in the longest text of any environment here: one number, so that spaces stay equal."""
 
@@ -68,6 +70,13 @@ class TextSpace(Space[str]):
     def from_jsonable(self, sample_n: list[Any]) -> list[str]:
         """Strings are JSON already."""
         return [str(text) for text in sample_n]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TextSpace":
+        """A clone of an environment copies two spaces, whose only state is a generator, if one was asked for."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(copied(vars(self), memo))
+        return twin
 
     def __eq__(self, other: object) -> bool:
         """Spaces are equal when they hold the same texts."""

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -25,6 +26,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _ONEDNN = {"default": "SSE41", "avx2": "AVX2"}
 if os.environ.get("ATEN_CPU_CAPABILITY") in _ONEDNN:
     os.environ.setdefault("DNNL_MAX_CPU_ISA", _ONEDNN[os.environ["ATEN_CPU_CAPABILITY"]])
+
+# An example may take as long as a loaded machine makes it: a time is never an assertion.
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
 
 TOGETHER = {
     "attacks": ("tests/envs/python/test_attacks.py",),  # programs of their own, which mostly wait

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import ROOT, blocks, check_layout, run_page
+from pages import ELSEWHERE, ROOT, blocks, blocks_here, check_layout, run_page
 
 from arpo_envs.tasks.world.corpus import SPLITS
 from arpo_envs.tasks.world.questions import QuestionSource
@@ -19,6 +19,7 @@ def test_layout(page: Path) -> None:
 
 
 # A quick page in `make test`, beside the README; the others, whose blocks train, with the slow tests.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, marks=[] if page.stem == "answers" else pytest.mark.slow) for page in PAGES],
@@ -26,8 +27,17 @@ def test_layout(page: Path) -> None:
 )
 def test_blocks_run(page: Path, sample_plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", sample_plugin)  # pages show commands with the parts of that package
-    runnable = [block for block in blocks(page) if block.language in ("python", "sh", "console")]
-    assert run_page(page, tmp_path, monkeypatch) == len(runnable)
+    run_page(page, tmp_path, monkeypatch)
+
+
+def test_what_runs_elsewhere_is_all_that_does_not_run_here() -> None:
+    elsewhere = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "hubs").glob("test_*.py"))
+    for name, sections in ELSEWHERE.items():
+        page = ROOT / "docs" / f"{name}.md"
+        left = {block.section for block in blocks(page) if block.runs} - {block.section for block in blocks_here(page)}
+        assert left == sections
+        for section in sections:
+            assert f'section("{name}", "{section}"' in elsewhere, f"no test runs {section} of {page.name}"
 
 
 def test_pages_with_an_example_have_one() -> None:

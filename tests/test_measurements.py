@@ -15,21 +15,28 @@ import pytest
 from pages import ROOT
 
 from algorithms.bench.pack import RATIOS
-from algorithms.cli.bench import BENCHMARKS
+from algorithms.cli.bench import BENCHMARKS, GPU
+from algorithms.cli.compare import CompareConfig
+from algorithms.cli.compare_words import sentence
 from algorithms.cli.study import ARMS, insert, markdown
+from algorithms.evaluation import Contrast
 
 RECORDS = ROOT / "docs" / "measurements"
 QUOTED = {
     "study": "README.md",
+    "compare": "README.md",
     "python": "docs/python-environment.md",
     "browser-train": "docs/browser-environment.md",
+    "deep-search-train": "docs/deep-search-environment.md",
     "cold-start": "docs/cold-start.md",
+    "smollm2-train": "docs/cold-start.md",
     "gpu-train": "docs/training.md",
     "gpu-pack": "docs/training.md",
     "gpu-sharing": "docs/training.md",
     "gpu-agreement": "docs/models.md",
     "gpu-machine": "docs/planning.md",
     "plan": "docs/planning.md",
+    "hubs": "docs/hubs.md",
 }
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
@@ -65,7 +72,7 @@ def calls(runs: Sequence[Record], kind: str) -> float:
 
 def test_every_record_is_quoted_or_that_of_a_benchmark() -> None:
     names = {path.stem for path in RECORDS.glob("*.json")}
-    assert names <= QUOTED.keys() | BENCHMARKS.keys()
+    assert names <= QUOTED.keys() | BENCHMARKS.keys() | {GPU}
     assert names >= QUOTED.keys()
     every = [page(str(path.relative_to(ROOT))) for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]]
     linked = {name for text in every for name in re.findall(r"measurements/([\w-]+)\.json", text)}
@@ -90,9 +97,19 @@ def test_a_third_fewer_tool_calls_is_what_the_study_measured() -> None:
         assert mean(run[after] for run in branching) == pytest.approx(mean(run[after] for run in grpo), abs=0.01)
 
 
+@pytest.mark.parametrize("measure", ["success", "reward_by_calls"])
+def test_the_readme_says_what_the_comparison_found(measure: str) -> None:
+    record, said = kept("compare"), page("README.md").splitlines()
+    assert f"arpo compare {' '.join(record['arms'])} --budget-calls {record['budget_calls']}" in said
+    assert (record["seeds"], record["runs_alone"]) == (list(CompareConfig.seeds), False), "seconds are not compared"
+    sentences = [f"- {sentence(Contrast(**one))}" for one in record["contrasts"][measure]]
+    first = said.index(sentences[0])
+    assert said[first : first + len(sentences)] == sentences
+
+
 # --- the pages of environments that the embedded policy learns on -------------------------------------------
 
-TRAINED = {"python": "ARPO/Python-v0", "browser-train": "ARPO/Browser-v0"}
+TRAINED = {"python": "ARPO/Python-v0", "browser-train": "ARPO/Browser-v0", "deep-search-train": "ARPO/DeepSearch-v0"}
 """Records of runs with three seeds and their shuffled controls."""
 
 
@@ -139,6 +156,52 @@ def test_the_page_of_the_cold_start_says_what_was_measured() -> None:
         numbers = [found[f"{of}_per_rollout"] for of in ("tool_calls", "malformed_calls")] + [found["truncated"]]
         success = f"{found['success']:.3f} ({found['success_low']:.3f} – {found['success_high']:.3f})"
         assert f"| {' | '.join([title, success, *(f'{number:.2f}' for number in numbers)])} |" in said
+
+
+def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
+    record, said = kept("smollm2-train"), page("docs/cold-start.md")
+    settings, taught = record["settings"], record["cold_start"]
+    assert f"--episodes {taught['episodes']} --steps {taught['steps']} --batch {taught['batch']} " in said
+    for option in ("budget_calls", "prompts", "rollouts", "action_tokens", "context_length", "eval_questions"):
+        assert f"--{option.replace('_', '-')} {settings[option]} " in said.replace("\n", " ")
+    first = record["runs"][0]
+    assert [run["algorithm"] for run in record["runs"]] == ["arpo", "grpo"]
+    trained = [(f"then {run['algorithm'].upper()}", run, "after") for run in record["runs"]]
+    for title, run, when in [("after `arpo sft`", first, "before"), *trained]:
+        spent = [f"{run[name]:,}" if when == "after" else "0" for name in ("steps", "executed_calls", "sampled_tokens")]
+        success = [
+            f"{run[f'{when}_{how}']:.3f} ({run[f'{when}_{how}_interval'][0]:.3f} – {run[f'{when}_{how}_interval'][1]:.3f})"
+            for how in ("sampled", "greedy")
+        ]
+        assert f"| {' | '.join([title, *spent, *success])} |" in said
+    for run in record["runs"]:
+        assert settings["budget_calls"] <= run["executed_calls"] < 1.05 * settings["budget_calls"]
+        assert (run["before_sampled"], run["without_tools"]) == (first["before_sampled"], 0.0)
+    found = [f"{number:.2f}" for number in (first["before_sampled"], *(run["after_sampled"] for run in record["runs"]))]
+    assert "held-out success {} to {} (with GRPO, {})".format(*found) in page("CHANGELOG.md")
+
+
+# --- the page of hubs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("TRL | a method call", ("trl",)),
+        ("SkyRL-gym | a method call", ("skyrl",)),
+        ("verifiers | a turn of our `Env`, which calls the environment in a thread; without the model", ("verifiers",)),
+        ("Model Context Protocol | its client and server, in one process", ("mcp",)),
+        ("OpenEnv | its client and server, on loopback", ("openenv",)),
+        ("copied and replayed | a move, 8 µs in the library", ("textarena_copied", "textarena_replayed")),
+        ("turn by turn | a move, 8 µs in the library", ("players_copied",)),
+        ("copied and replayed | a move of each side, 16 µs in the library", ("seat_copied", "seat_replayed")),
+        ("copied and replayed | a move, 2 µs in the library", ("gem_copied", "gem_replayed")),
+        ("copied and replayed | a command, 435 µs in the library", ("textworld_copied", "textworld_replayed")),
+    ],
+)
+def test_the_page_of_hubs_shows_what_a_step_was_measured_to_cost(row: str, names: tuple[str, ...]) -> None:
+    ratios = ", ".join(f"{kept('hubs')[f'{name}_over_bare']:.1f}×" for name in names)
+    assert f"{row} | {ratios} |\n" in page("docs/hubs.md")
 
 
 # --- the page of plans --------------------------------------------------------------------------------------

@@ -1,38 +1,61 @@
-"""Variants of a law take turns: each law is always tested in one of them, and in the others with what is slow."""
+"""Variants of a law take turns: each is always tested in some, in more with what is slow, and in all by what is thorough."""
 
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import pytest
 
 
-def take_turns(items: Iterable[pytest.Item], variant: Callable[[pytest.Item], tuple[str, int] | None]) -> None:
-    """Marks all but some variants of each case as slow: the first ones in a test's first case, the next in its second.
+class Turns(NamedTuple):
+    """What `pytest.mark.turns` says: the parameter whose values are variants of the same, and how many are tested when.
+
+    Args:
+        parameter: its name.
+        always: how many are tested in each case by `make test`.
+        often: how many more `make test-slow` tests; the rest is left to `make test-thorough`. None for all.
+    """
+
+    parameter: str
+    always: int = 1
+    often: int | None = None
+
+
+def take_turns(items: Iterable[pytest.Item], turns: Callable[[pytest.Item], Turns | None]) -> None:
+    """Marks all but some variants of each case as slow or thorough: the first are kept in a test's first case, then the next.
 
     Args:
         items: what was collected.
-        variant: returns the parameter whose values are variants of the same, if a test has one, and how many are always tested.
+        turns: returns which of its parameters takes turns, if one does.
     """
     tests: dict[str, dict[tuple[tuple[str, int], ...], list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
-    always: dict[str, int] = {}
+    said: dict[str, Turns] = {}
     for item in items:
-        found = variant(item)
+        found = turns(item)
         if found is not None:
-            parameter, count = found
-            others = ((name, id(value)) for name, value in item.callspec.params.items() if name != parameter)
+            others = ((name, id(value)) for name, value in item.callspec.params.items() if name != found.parameter)
             test = item.nodeid.partition("[")[0]
-            always[test] = count
+            said[test] = found
             tests[test][tuple(sorted(others))].append(item)
     for test, cases in tests.items():
         for number, variants in enumerate(cases.values(), zlib.crc32(test.encode())):
-            apart = max(1, round(len(variants) / always[test]))
-            for place, item in enumerate(variants):
-                if place % apart != number % apart:
-                    item.add_marker(pytest.mark.slow)
+            rest = _without(variants, said[test].always, number)
+            often = said[test].often
+            thorough = [] if often is None else _without(rest, often, number)
+            for item in rest:
+                item.add_marker(pytest.mark.thorough if item in thorough else pytest.mark.slow)
 
 
-def marked(item: pytest.Item) -> tuple[str, int] | None:
-    """Returns the parameter that `pytest.mark.turns` names, and how many of its values are always tested."""
+def _without(variants: list[pytest.Item], some: int, number: int) -> list[pytest.Item]:
+    """Returns the variants whose turn it is not in the case of that number: about so many are left out, evenly."""
+    if not some:
+        return variants
+    apart = max(1, round(len(variants) / some))
+    return [item for place, item in enumerate(variants) if place % apart != number % apart]
+
+
+def marked(item: pytest.Item) -> Turns | None:
+    """Returns what `pytest.mark.turns` says of a test."""
     mark = item.get_closest_marker("turns")
-    return (mark.args[0], mark.kwargs.get("always", 1)) if mark is not None else None
+    return Turns(*mark.args, **mark.kwargs) if mark is not None else None

@@ -8,7 +8,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from arpo_envs import ConfigError
 
-from .remembering import Remembering, imported
+from .remembering import Remembering, copied_but_for, imported
 
 Menu: TypeAlias = Callable[[gym.Env[str, str], str], Sequence[str]]
 """Given the environment (for its task and dialect) and the last observation, returns the actions to choose from."""
@@ -24,8 +24,8 @@ class ActionMenu(Remembering[str, int], RecordConstructorArgs):
         env: a text environment.
         size: how many numbers there are, at least 1.
         menu: see `Menu`; a function, or its import path "package.module:name", which keeps the environment's spec
-            serialisable. `menus.phrases` searches for, or answers, what the last observation says. It must not change the
-            environment.
+            serialisable. `menus.phrases` searches for, or answers, what the last observation says. It is shared by
+            clones, never copied, and must not change the environment.
 
     Raises:
         ConfigError: the size is below 1, or the import path leads nowhere.
@@ -57,6 +57,10 @@ class ActionMenu(Remembering[str, int], RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(self._menu[int(action)])
         observation, info = self._offered(observation, info)
         return observation, reward, terminated, truncated, info
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ActionMenu":
+        """Copies everything but the function that makes menus."""
+        return copied_but_for(self._menu_of, self, memo)
 
     def _offered(self, observation: str, info: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         actions = self._menu_of(self.env, observation) or [""]

@@ -4,7 +4,10 @@ from typing import Any, TypedDict
 
 import gymnasium as gym
 
-from arpo_envs import members
+from arpo_envs import TextSpace, members
+
+_LONGEST = TextSpace().max_length
+"""Characters of a message."""
 
 
 class Message(TypedDict):
@@ -46,7 +49,8 @@ class Conversation:
 
     def add(self, action: str, observation: str) -> None:
         """Adds what a model did, and what came back."""
-        self._messages.append({"role": "assistant", "content": action})
+        text = action.encode("utf-8", "replace").decode("utf-8")[:_LONGEST]  # what no message can hold is not shown as it was
+        self._messages.append({"role": "assistant", "content": text})
         self._say(self._observation_role, observation)
 
     def _say(self, role: str, content: str) -> None:

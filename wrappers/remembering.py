@@ -11,6 +11,7 @@ from arpo_envs import ConfigError, ForkLevel, ToolResult, members
 
 ObservationT = TypeVar("ObservationT")
 ActionT = TypeVar("ActionT")
+WrapperT = TypeVar("WrapperT", bound="gym.Wrapper[Any, Any, Any, Any]")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
@@ -30,8 +31,20 @@ class Remembering(gym.Wrapper[ObservationT, ActionT, str, str], Generic[Observat
 
     def _returned(self, observation: ObservationT, info: dict[str, Any]) -> tuple[ObservationT, dict[str, Any]]:
         """Remembers a copy of what is about to be returned, which belongs to the user."""
-        self._last = copy.deepcopy((observation, info))
+        memo: dict[int, Any] = {}
+        plain = (str, int, float, bool, type(None))  # what most of info is: copies of these are themselves
+        kept = {name: value if type(value) in plain else copy.deepcopy(value, memo) for name, value in info.items()}
+        self._last = (copy.deepcopy(observation, memo), kept)
         return observation, info
+
+
+def copied_but_for(shared: object, wrapper: WrapperT, memo: dict[int, Any]) -> WrapperT:
+    """Returns a deep copy of a wrapper, for its `__deepcopy__`, that shares an object which should not or cannot be copied."""
+    memo[id(shared)] = shared
+    twin = object.__new__(type(wrapper))
+    memo[id(wrapper)] = twin
+    vars(twin).update(copy.deepcopy(vars(wrapper), memo))
+    return twin
 
 
 def imported(given: FunctionT | str, argument: str) -> FunctionT:

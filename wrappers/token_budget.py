@@ -1,6 +1,5 @@
 """`TokenBudget`: ends an episode when its conversation has used up a number of tokens."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from arpo_envs import ConfigError, members
 
-from .remembering import Remembering, imported
+from .remembering import Remembering, copied_but_for, imported
 
 
 class TokenBudget(Remembering[str, str], RecordConstructorArgs):
@@ -72,11 +71,7 @@ class TokenBudget(Remembering[str, str], RecordConstructorArgs):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TokenBudget":
         """Copies everything but the token counter, which is read-only."""
-        memo[id(self._count_tokens)] = self._count_tokens
-        twin = object.__new__(type(self))
-        memo[id(self)] = twin
-        vars(twin).update(copy.deepcopy(vars(self), memo))
-        return twin
+        return copied_but_for(self._count_tokens, self, memo)
 
     def _spent(self, observation: str, info: dict[str, Any], *, over: bool) -> tuple[str, dict[str, Any]]:
         """Counts an observation, adds the notice where one is due, and keeps what is returned."""

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from .remembering import Remembering, imported
+from .remembering import Remembering, copied_but_for, imported
 
 Ids: TypeAlias = NDArray[np.int64]
 
@@ -82,11 +82,7 @@ class TokenIds(Remembering[Ids, Sequence[int]], RecordConstructorArgs):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TokenIds":
         """Copies everything but the tokenizer, which is read-only."""
-        memo[id(self._tokenizer)] = self._tokenizer
-        twin = object.__new__(type(self))
-        memo[id(self)] = twin
-        vars(twin).update(copy.deepcopy(vars(self), memo))
-        return twin
+        return copied_but_for(self._tokenizer, self, memo)
 
     def _encoded(self, text: str) -> Ids:
         parts = re.split(self._inside, text) if self._inside else [text]

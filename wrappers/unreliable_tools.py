@@ -10,7 +10,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from arpo_envs import Call, ConfigError, ToolResult, members
 
-from .remembering import Remembering, imported, withholder
+from .remembering import Remembering, copied_but_for, imported, withholder
 
 
 class UnreliableTools(Remembering[str, str], RecordConstructorArgs):
@@ -28,7 +28,8 @@ class UnreliableTools(Remembering[str, str], RecordConstructorArgs):
         latency: median delay of a call, in seconds.
         spread: standard deviation of the delay's natural logarithm; 0 for equal delays.
         seed: of what is drawn.
-        sleep: waits for a number of seconds; a function or its import path "package.module:name".
+        sleep: waits for a number of seconds; a function, or its import path "package.module:name". It is shared by clones,
+            never copied.
 
     Raises:
         ConfigError: the environment cannot withhold a tool, a number makes no sense, or the import path leads nowhere.
@@ -90,6 +91,10 @@ class UnreliableTools(Remembering[str, str], RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         observation, info = self._returned(observation, {**info, "delay": delay})
         return observation, reward, terminated, truncated, info
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UnreliableTools":
+        """Copies everything but `sleep`: clones wait by the same clock."""
+        return copied_but_for(self._sleep, self, memo)
 
     def _disturbed(self, tool: str) -> float:
         """Draws what happens to a call, sees to it, and returns the delay in seconds."""

@@ -19,6 +19,7 @@ from rich.text import Text
 from arpo_envs import ArpoError
 from arpo_envs.tools.python import SandboxUnavailable
 
+from ..cli.progress import saying
 from ..cli.results import Value
 from .bounds import Bound
 
@@ -107,8 +108,8 @@ def compare_all(names: Sequence[str], console: Console) -> int:
         The exit status: 1 unless all ratios were compared and keep within their bounds.
     """
     began = time.monotonic()
-    with console.status("measuring …") as status:
-        found = [comparison for name in names for comparison in compare(name, status.update)]
+    with saying(console, "measuring …") as say:
+        found = [comparison for name in names for comparison in compare(name, say)]
     console.print(_table(found))
     compared = sum(one.outcome in ("met", "missed") for one in found)
     console.print(f"{compared} ratio{'s' * (compared != 1)} compared in {time.monotonic() - began:.0f} s.")

@@ -48,6 +48,11 @@ class Shape:
         """Tokens of a whole episode."""
         return self.prompt + self.turns * (self.action + self.observation)
 
+    @property
+    def drawn(self) -> int:
+        """Tokens that all paths draw together."""
+        return self.paths * self.turns * self.action
+
 
 @dataclass(frozen=True)
 class Independent:
@@ -201,38 +206,76 @@ async def generate_bare_vllm(engine: Any, lists: Sequence[Sequence[Sequence[int]
     return time.perf_counter() - began
 
 
-async def local_over_generate(shape: Shape, *, rounds: int, width: int, layers: int, device: str) -> list[float]:
-    """Returns for each round the local engine's tokens per second, through `collect`, over those of `model.generate`."""
+@dataclass(frozen=True)
+class Beside:
+    """One round of an engine, and the same generation without a rollout.
+
+    Args:
+        tokens: drawn by each.
+        ours: seconds through `collect`.
+        bare: seconds of the model's, or the engine's, own generation.
+    """
+
+    tokens: int
+    ours: float
+    bare: float
+
+    @property
+    def ratio(self) -> float:
+        """Tokens per second through `collect` over those of bare generation."""
+        return self.bare / self.ours
+
+
+async def local_beside_generate(shape: Shape, model: Any, *, rounds: int) -> list[Beside]:
+    """Returns for each round what the local engine takes, beside `model.generate`."""
     from ..policies.local import LocalPolicy
 
-    model = small_model(2048, shape.context_length, width=width, layers=layers).to(device)
-    policy = LocalPolicy(model, tokenizer=None, device=device, context_length=shape.context_length)
-    ratios = []
+    policy = LocalPolicy(model, tokenizer=None, device=str(model.device), context_length=shape.context_length)
+    found = []
     for number in range(rounds + 1):
         trees, ours = await through(policy, shape, seed=number)
-        ratios.append(generate_bare(model, contexts(trees), shape.action) / ours)
+        found.append(Beside(shape.drawn, ours, generate_bare(model, contexts(trees), shape.action)))
     await policy.close()
-    return ratios[1:]  # the first warms up
+    return found[1:]  # the first warms up
 
 
-async def vllm_over_generate(shape: Shape, *, rounds: int, width: int, layers: int) -> list[float] | None:
-    """Returns the same for vLLM, over its own engine's bare generation; None where it is not installed."""
-    from ..policies.vllm import VLLMPolicy, require_vllm
+def has_vllm() -> bool:
+    """Returns whether vLLM is installed, and can be imported."""
+    from ..policies.vllm import require_vllm
 
     try:
         require_vllm()
     except ConfigError:
-        return None
-    model = small_model(2048, shape.context_length, width=width, layers=layers)
+        return False
+    return True
+
+
+async def vllm_beside_generate(shape: Shape, model: Any, *, rounds: int, **options: Any) -> list[Beside]:
+    """Returns the same for vLLM, beside its own engine's bare generation.
+
+    Args:
+        shape: of the episodes.
+        model: a small one, which is saved for vLLM to load.
+        rounds: that count.
+        options: further arguments of `VLLMPolicy`.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+    """
+    from ..policies.vllm import VLLMPolicy
+
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        policy = VLLMPolicy(Path(folder), None, context_length=shape.context_length)
-        ratios = []
-        for number in range(rounds + 1):
-            trees, ours = await through(policy, shape, seed=number)
-            ratios.append(await generate_bare_vllm(policy.engine, contexts(trees), shape.action) / ours)
-        await policy.close()
-    return ratios[1:]  # the first warms up
+        policy = VLLMPolicy(Path(folder), None, context_length=shape.context_length, **options)
+        found = []
+        try:
+            for number in range(rounds + 1):
+                trees, ours = await through(policy, shape, seed=number)
+                bare = await generate_bare_vllm(policy.engine, contexts(trees), shape.action)
+                found.append(Beside(shape.drawn, ours, bare))
+        finally:
+            await policy.close()
+    return found[1:]  # the first warms up
 
 
 async def prefill_over_unique(shape: Shape, *, seed: int) -> Mapping[str, float]:

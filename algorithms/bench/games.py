@@ -36,9 +36,9 @@ BOUNDS = {
 
 _STORY: dict[str, Any] = {"rooms": 1, "objects": 2, "quest_length": 1, "games": 1}
 _LONG = {"textarena": {"num_turns": 10_000}, "gem": {"max_turns": 10_000}}
-_MOVES = {"textarena": ["[red]", "[blue]"], "gem": [r"\boxed{7}", r"\boxed{99}"], "textworld": ["look", "inventory"]}
+MOVES = {"textarena": ["[red]", "[blue]"], "gem": [r"\boxed{7}", r"\boxed{99}"], "textworld": ["look", "inventory"]}
 """That do not end the game, however often they are made."""
-_PACKAGES = {"textarena": "textarena", "gem": "gem-llm", "textworld": "textworld"}
+PACKAGES = {"textarena": "textarena", "gem": "gem-llm", "textworld": "textworld"}
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,21 @@ class GamesBench:
 
 def measure(config: GamesBench, say: Say = silent) -> dict[str, Value]:
     """Returns microseconds per step and per fork, medians over rounds, and medians of the rounds' ratios, flat."""
-    absent = [package for hub, package in _PACKAGES.items() if importlib.util.find_spec(hub) is None]
-    found: dict[str, Value] = {f"{hub}_copied_over_bare": None for hub in _PACKAGES}
-    for hub in (hub for hub, package in _PACKAGES.items() if package not in absent):
+    absent = [package for hub, package in PACKAGES.items() if importlib.util.find_spec(hub) is None]
+    found: dict[str, Value] = {f"{hub}_copied_over_bare": None for hub in PACKAGES}
+    for hub in (hub for hub, package in PACKAGES.items() if package not in absent):
         say(f"{hub} …")
-        moves = [_MOVES[hub][number % len(_MOVES[hub])] for number in range(config.steps)]
-        with closing(_made(hub, "auto")) as copied, closing(_made(hub, "replay")) as replayed:
-            rounds = [dict(_round(_bare(hub), copied, replayed, moves)) for _ in range(config.rounds + 1)][1:]
+        moves = [MOVES[hub][number % len(MOVES[hub])] for number in range(config.steps)]
+        with closing(made(hub, "auto")) as copied, closing(made(hub, "replay")) as replayed:
+            rounds = [dict(_round(bare(hub), copied, replayed, moves)) for _ in range(config.rounds + 1)][1:]
         found |= {f"{hub}_{name}_us": round(median(times[name] for times in rounds), 1) for name in rounds[0]}
         for name in ("copied", "replayed"):
             found[f"{hub}_{name}_over_bare"] = round(median(times[name] / times["bare"] for times in rounds), 3)
     return found | {"steps": config.steps, "absent": ", ".join(absent)}
 
 
-def _made(hub: str, fork: str) -> "gym.Env[Any, Any]":
+def made(hub: str, fork: str) -> "gym.Env[Any, Any]":
+    """Returns a library's game here."""
     if hub == "textarena":
         return textarena.make("Bandit-v0", fork=fork, **_LONG[hub])
     if hub == "gem":
@@ -82,7 +83,7 @@ def _made(hub: str, fork: str) -> "gym.Env[Any, Any]":
     return textworld.make(fork=fork, **_STORY)
 
 
-def _bare(hub: str) -> Callable[[str], Any]:
+def bare(hub: str) -> Callable[[str], Any]:
     """Begins a game as its library has it, and returns what makes a move and reads what comes of it."""
     if hub == "textarena":
         game = importlib.import_module("textarena").make("Bandit-v0", **_LONG[hub])
@@ -125,7 +126,7 @@ def table(record: Mapping[str, Value]) -> Table:
     shown = Table(title="Microseconds, medians", title_justify="left", caption_justify="left")
     for heading in ("", "own", "copied", "replayed", "ratio", "bound", "fork", "by replay"):
         shown.add_column(heading, justify="left" if not heading else "right")
-    for hub in _PACKAGES:
+    for hub in PACKAGES:
         times = [record.get(f"{hub}_{name}_us") for name in ("bare", "copied", "replayed", "copied_fork", "replayed_fork")]
         ratio, bound = record[f"{hub}_copied_over_bare"], BOUNDS[f"{hub}_copied_over_bare"]
         step, fork = [("–" if time_ is None else f"{time_:,.0f}") for time_ in times[:3]], times[3:]

@@ -1,52 +1,55 @@
 """`arpo bench hubs`: microseconds that one step takes in each hub, beside the bare environment.
 
-All play the same episodes of `ARPO/Search-v0` in turns. Measured is from an action to its observation, as the hub's own client
-sees it: TRL and SkyRL-gym call a method; of verifiers, a model and what leads to it is left out; the Model Context Protocol's
-client is in the process of its server, and OpenEnv's speaks to its server on loopback. "And back" is an id that comes back from
-verifiers, whose whole loop runs. Hubs that are not installed are left out. OpenEnv cannot be installed beside the Model Context
-Protocol.
+Our environments in other hands play the same episodes of one id; others' games here play the moves of their own library. Hubs
+that cannot be installed together are measured in one run all the same: what is not installed here plays in processes of the
+environment that `make test-hubs` makes, each beside a bare environment of its own, and all take turns.
 """
 
-import asyncio
-import importlib
-import socket
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import json
+import os
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
-from typing import Any
+from tempfile import TemporaryFile
 
-import gymnasium as gym
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ConfigError
-from arpo_envs.hubs import from_verifiers, trl
+from arpo_envs import ConfigError, ToolFault
+from arpo_envs.errors import unknown_name
 
 from ..cli.results import Value
 from .bounds import Bound
 from .check import Benchmark, Say, silent
+from .hub_plays import ENV_ID, found, played
 
 BOUNDS = {"trl_over_bare": Bound("≤", 3.0), "skyrl_over_bare": Bound("≤", 3.0)}
 
-_ID = "ARPO/Search-v0"
-_ARGUMENTS: Mapping[str, Any] = {"cities_per_country": 2}
-_QUERY = "Adamstown"
-_ACTION = f"<search>{_QUERY}</search>"
-_STEPS = 5
-LABELS = {
-    "bare": "the bare environment",
+OUTWARD = {
     "trl": "TRL",
     "skyrl": "SkyRL-gym",
     "verifiers": "verifiers, without the model",
-    "back": "verifiers and back, its whole loop",
     "mcp": "Model Context Protocol, one process",
     "openenv": "OpenEnv, loopback",
 }
+INWARD = {
+    "back": "an id back from verifiers, its whole loop",
+    "textarena_copied": "a game of TextArena, copied",
+    "textarena_replayed": "a game of TextArena, replayed",
+    "players_copied": "one of TextArena for two, turn by turn",
+    "seat_copied": "one side of it, copied",
+    "seat_replayed": "one side of it, replayed",
+    "gem_copied": "a game of GEM, copied",
+    "gem_replayed": "a game of GEM, replayed",
+    "textworld_copied": "a game of TextWorld, copied",
+    "textworld_replayed": "a game of TextWorld, replayed",
+}
+LABELS = {**OUTWARD, **INWARD}
+"""What each row of the table is."""
 
 
 @dataclass(frozen=True)
@@ -57,191 +60,124 @@ class HubsBench:
     """Rounds, in each of which all take their turns; medians count."""
     episodes: int = 20
     """Episodes per round."""
+    hubs: tuple[str, ...] = ()
+    """Which of them; without any, all."""
+    environment: Path = Path(".venv-hubs")
+    """What `make test-hubs` has made: hubs that are not installed here play there, if it exists."""
     json: Path | None = None
     """File for the result as one flat object."""
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Checks the numbers and names."""
         for name in ("rounds", "episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for hub in self.hubs:
+            if hub not in LABELS:
+                raise unknown_name("hub", hub, LABELS)
 
 
-Play = Callable[[int], float]
-"""Plays so many episodes and returns the seconds that a step took in the median one: others use the machine, too."""
+Round = Callable[[int], Mapping[str, float]]
+"""Plays so many episodes in each hub of one process and returns the microseconds of a step in each, the bare ones included."""
+Place = Callable[[Collection[str]], AbstractContextManager[tuple[Collection[str], Round]]]
+"""Makes what plays in those of these hubs that it has; names them."""
 
 
 def measure(config: HubsBench, say: Say = silent) -> dict[str, Value]:
     """Returns microseconds per step, medians over rounds, and the median of the rounds' ratios, flat."""
-    plays: dict[str, Play] = {}
-    absent = []
-    makers = {"bare": _bare, "trl": _trl, "skyrl": _skyrl, "verifiers": _verifiers, "back": _back}
-    makers |= {"mcp": _mcp, "openenv": _openenv}
-    for name, make in makers.items():
+    left = [hub for hub in LABELS if hub in config.hubs or not config.hubs]
+    rounds: dict[str, list[tuple[float, float]]] = {}
+    with ExitStack() as stack:
+        places: list[Round] = []
+        for place in (_here, *_places(config.environment)):
+            if not left:
+                break
+            say("beginning …")
+            names, play = stack.enter_context(place([*dict.fromkeys(map(_bare, left)), *left]))
+            mine = [hub for hub in left if hub in names and _bare(hub) in names]
+            if mine:
+                places.append(play)
+                rounds |= {hub: [] for hub in mine}
+                left = [hub for hub in left if hub not in mine]
+        for number in range(config.rounds + 1):
+            say(f"round {number} of {config.rounds} …")
+            for times in [play(config.episodes) for play in places]:
+                for hub in times.keys() & rounds.keys():
+                    rounds[hub].append((times[hub], times[_bare(hub)]))
+    record: dict[str, Value] = {}
+    for hub, (_, *pairs) in rounds.items():  # the first round warms up
+        record[f"{hub}_us"] = round(median(time for time, _ in pairs), 1)
+        record[f"{hub}_bare_us"] = round(median(bare for _, bare in pairs), 1)
+        record[f"{hub}_over_bare"] = round(median(time / bare for time, bare in pairs), 2)
+    return dict.fromkeys(BOUNDS) | record | {"absent": ", ".join(left)}
+
+
+def _bare(hub: str) -> str:
+    """Returns beside what a hub is measured: our id, or the library's own game."""
+    game = hub.rpartition("_")[0]
+    return f"{game}_bare" if game else "bare"
+
+
+@contextmanager
+def _here(names: Collection[str]) -> Iterator[tuple[Collection[str], Round]]:
+    plays = found(names)
+    yield plays, partial(played, plays)
+
+
+def _places(environment: Path) -> Sequence[Place]:
+    """Returns what begins a process without and with OpenEnv, which cannot be installed beside the Model Context Protocol."""
+    python = environment / "bin" / "python"
+    return [partial(_there, python, path) for path in ("", environment / "openenv")] if python.exists() else []
+
+
+@contextmanager
+def _there(python: Path, path: Path | str, names: Collection[str]) -> Iterator[tuple[Collection[str], Round]]:
+    """Plays in a process of another environment, with a folder first on its path."""
+    ours = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (ours, str(path))))}
+    command = [str(python), "-m", "algorithms.bench.hub_plays", *names]
+    pipe = subprocess.PIPE
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True, bufsize=1) as process,
+    ):
+
+        def said() -> str:
+            assert process.stdout is not None
+            if not (line := process.stdout.readline()):
+                errors.seek(0)
+                raise ToolFault(f"{python} failed to play in other hubs: {errors.read().strip().rpartition(chr(10))[2]}")
+            return line
+
+        def play(episodes: int) -> Mapping[str, float]:
+            print(episodes, file=process.stdin)
+            times: Mapping[str, float] = json.loads(said())
+            return times
+
         try:
-            plays[name] = make()
-        except (ImportError, AttributeError, ConfigError):
-            absent.append(name)
-    rounds = []
-    for number in range(config.rounds + 1):
-        say(f"round {number} of {config.rounds} …")
-        rounds.append({name: 1e6 * play(config.episodes) for name, play in plays.items()})
-    rounds = rounds[1:]  # the first one warms up
-    found: dict[str, Value] = {f"{name}_us": round(median(times[name] for times in rounds), 1) for name in plays}
-    for name in LABELS:
-        ratio = None if name in absent else round(median(times[name] / times["bare"] for times in rounds), 2)
-        if name != "bare" and (ratio is not None or f"{name}_over_bare" in BOUNDS):
-            found[f"{name}_over_bare"] = ratio
-    return found | {"absent": ", ".join(absent)}
-
-
-def _timed(reset: Callable[[], Any], step: Callable[[], Any]) -> Play:
-    """Returns what plays an environment whose calls return what they have to say."""
-
-    def play(episodes: int) -> float:
-        spent = []
-        for _ in range(episodes):
-            reset()
-            began = time.perf_counter()
-            for _ in range(_STEPS):
-                step()
-            spent.append(time.perf_counter() - began)
-        return median(spent) / _STEPS
-
-    return play
-
-
-def _bare() -> Play:
-    env = gym.make(_ID, **_ARGUMENTS)
-    return _timed(lambda: env.reset(seed=0), lambda: env.step(_ACTION))
-
-
-def _trl() -> Play:
-    env = trl.environment_factory(_ID, **_ARGUMENTS)()
-    return _timed(lambda: env.reset(seed=0), lambda: env.search(query=_QUERY))
-
-
-def _skyrl() -> Play:
-    skyrl = importlib.import_module("arpo_envs.hubs.skyrl")
-    env = skyrl.ArpoTextEnv(_ID, _ARGUMENTS, extras={"seed": 0})
-    return _timed(lambda: env.init([]), lambda: env.step(_ACTION))
-
-
-def _verifiers() -> Play:
-    hub = importlib.import_module("arpo_envs.hubs.verifiers")
-    task = SimpleNamespace(data=SimpleNamespace(env=_ID, arguments=_ARGUMENTS, seed=0))
-    says = SimpleNamespace(terminated=False, last_reply=_ACTION)
-    ends = SimpleNamespace(terminated=True, last_reply="")
-
-    def play(episodes: int) -> float:
-        moments: list[float] = []
-
-        async def turn(message: str | None = None) -> Any:
-            moments.append(time.perf_counter())
-            return says if len(moments) % (_STEPS + 1) else ends
-
-        @asynccontextmanager
-        async def interaction(task: Any) -> Any:
-            trace = SimpleNamespace(record_reward=lambda *_: None, record_metrics=lambda *_: None)
-            yield SimpleNamespace(turn=turn, trace=trace)
-
-        agents = SimpleNamespace(player=SimpleNamespace(interaction=interaction))
-        for _ in range(episodes):
-            asyncio.run(hub.ArpoEnv.run(None, task, agents))
-        return median(moments[i + _STEPS] - moments[i] for i in range(0, len(moments), _STEPS + 1)) / _STEPS
-
-    return play
-
-
-def _back() -> Play:
-    config = {"taskset": {"env": _ID, "arguments": _ARGUMENTS}}
-    env = from_verifiers.make("arpo-envs-verifiers", config=config, tasks=1, fork="replay")
-    timed = _timed(lambda: env.reset(seed=0), lambda: env.step(_ACTION))
-
-    def play(episodes: int) -> float:
-        try:
-            return timed(episodes)
+            yield json.loads(said()), play
         finally:
-            env.close()
-
-    return play
-
-
-async def _timed_async(episodes: int, begin: Callable[[], Awaitable[Callable[[], Awaitable[Any]]]]) -> float:
-    spent = []
-    for _ in range(episodes):
-        step = await begin()
-        began = time.perf_counter()
-        for _ in range(_STEPS):
-            await step()
-        spent.append(time.perf_counter() - began)
-    return median(spent) / _STEPS
-
-
-def _mcp() -> Play:
-    client_class = importlib.import_module("mcp").Client  # an AttributeError with version 1
-    server = importlib.import_module("arpo_envs.hubs.mcp").make_server(_ID, **_ARGUMENTS)
-
-    async def run(episodes: int) -> float:
-        async with client_class(server) as client:
-
-            async def begin() -> Callable[[], Awaitable[Any]]:
-                begun = await client.call_tool("reset", {"seed": 0})
-                arguments = {"session": begun.structured_content["session"], "query": _QUERY}
-                return lambda: client.call_tool("search", arguments)
-
-            return await _timed_async(episodes, begin)
-
-    return lambda episodes: asyncio.run(run(episodes))
-
-
-def _openenv() -> Play:
-    hub = importlib.import_module("arpo_envs.hubs.openenv")
-    uvicorn = importlib.import_module("uvicorn")
-    action = hub.ArpoAction(text=_ACTION)
-
-    async def run(episodes: int, host: str) -> float:
-        async with hub.ArpoClient(base_url=f"ws://{host}") as client:
-
-            async def begin() -> Callable[[], Awaitable[Any]]:
-                await client.reset(seed=0)
-                return lambda: client.step(action)
-
-            return await _timed_async(episodes, begin)
-
-    @contextmanager
-    def served() -> Iterator[str]:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = uvicorn.Server(uvicorn.Config(hub.make_app(_ID, **_ARGUMENTS), log_level="error"))
-            thread = threading.Thread(target=server.run, args=([listening],))
-            thread.start()
-            try:
-                yield f"127.0.0.1:{listening.getsockname()[1]}"
-            finally:
-                server.should_exit = True
-                thread.join()
-
-    def play(episodes: int) -> float:
-        with served() as host:
-            return asyncio.run(run(episodes, host))
-
-    return play
+            process.communicate()  # which ends its input
 
 
 def table(record: Mapping[str, Value]) -> Table:
     """Returns the table of a measurement."""
     shown = Table(title="Microseconds per step, medians", title_justify="left", caption_justify="left")
-    for heading in ("", "µs", "over the bare environment", "bound"):
+    for heading in ("", "µs", "bare", "ratio", "bound"):
         shown.add_column(heading, justify="left" if not heading else "right")
-    for name, label in LABELS.items():
-        time_, ratio, bound = record.get(f"{name}_us"), record.get(f"{name}_over_bare"), BOUNDS.get(f"{name}_over_bare")
-        if bound is not None and ratio is not None:
-            shown.add_row(label, f"{time_:.1f}", *bound.cells(float(ratio), "×"))
-        else:
-            shown.add_row(label, *(["–", ""] if time_ is None else [f"{time_:.1f}", f"{ratio:.1f}×" if ratio else ""]), "")
-    missing = f" Not installed: {record['absent']}." if record["absent"] else ""
-    shown.caption = Text(f"A step is one search of {_ID}; beginning and end are not measured.{missing}")
+    for hubs in (OUTWARD, INWARD):
+        for hub, label in hubs.items():
+            times, ratio = [record.get(f"{hub}_us"), record.get(f"{hub}_bare_us")], record.get(f"{hub}_over_bare")
+            bound = BOUNDS.get(f"{hub}_over_bare")
+            compared = ("–", "") if ratio is None else bound.cells(float(ratio), "×") if bound else (f"{ratio:.1f}×", "")
+            shown.add_row(label, *("–" if time is None else f"{time:,.1f}" for time in times), *compared)
+        shown.add_section()
+    missing = f" Not measured: {record['absent']}." if record["absent"] else ""
+    shown.caption = Text(
+        f"A step is one search of {ENV_ID}, or a move of a game in its own library and here; beginning and end are not "
+        f"measured.{missing}"
+    )
     return shown
 
 
-BENCHMARK = Benchmark(HubsBench, measure, table, BOUNDS, check=HubsBench(rounds=5))
+BENCHMARK = Benchmark(HubsBench, measure, table, BOUNDS, check=HubsBench(rounds=5, hubs=("trl", "skyrl")))

@@ -161,7 +161,7 @@ async def taken(cases: Mapping[str, Case], steps: int, threads: int, say: Say) -
     try:
         with tempfile.TemporaryDirectory(prefix="arpo-bench-") as folder:
             for number, (name, case) in enumerate(cases.items()):
-                runs[name] = running(case, Path(folder) / str(number))
+                runs[name] = await running(case, Path(folder) / str(number))
             for number in range(steps + 1):
                 for name, run in runs.items():
                     say(f"step {number} of {steps}: {name} …")
@@ -173,10 +173,10 @@ async def taken(cases: Mapping[str, Case], steps: int, threads: int, say: Say) -
     return runs
 
 
-def running(case: Case, folder: Path) -> Running:
+async def running(case: Case, folder: Path) -> Running:
     """Returns a configuration that is ready to take its first step, in a folder for its policy."""
     config = replace(TrainConfig.of(case.options).resolved(), output=folder)
-    parts = assemble(config, starting_policy(config, folder, quiet))
+    parts = await assemble(config, starting_policy(config, folder, quiet))
     tools = case.tools
 
     def slow() -> UnreliableTools:

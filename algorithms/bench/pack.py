@@ -106,22 +106,9 @@ def _measure(config: PackBench, say: Say) -> dict[str, Value]:
     errors = []
     for ratio in RATIOS:
         say(f"sharing ratio {ratio} …")
-        trees = [
-            shared_tree(ratio, seed, config.path, config.vocabulary)
-            for seed in range(config.trees if ratio > 1.0 else config.trees * LEAVES)
-        ]
-        ways = {packing: _Update(config, trees, packing) for packing in ("flat", "auto")}
-        for way in ways.values():
-            way.once()  # the first one checks the model, and warms up
-        times = [{name: way.once() for name, way in ways.items()} for _ in range(config.rounds)]
-        found[f"sharing_ratio_at_{ratio}"] = ways["auto"].sharing
-        found[f"speedup_at_{ratio}"] = median(one["flat"] / one["auto"] for one in times)
-        found[f"flat_seconds_at_{ratio}"] = median(one["flat"] for one in times)
-        memory = {name: way.memory() for name, way in ways.items()}
-        found[f"memory_ratio_at_{ratio}"] = memory["flat"] / memory["auto"]
-        found[f"flat_megabytes_at_{ratio}"] = memory["flat"] / 2**20
-        found[f"path_tokens_at_{ratio}"] = sum(len(tree.tokens(leaf)) for tree in trees for leaf in tree.leaves())
-        errors.append(_gradient_error(ways["flat"].gradients(), ways["auto"].gradients()))
+        numbers, error = at_ratio(config, ratio)
+        found |= {f"{name}_at_{ratio}": value for name, value in numbers.items()}
+        errors.append(error)
     found["max_relative_gradient_error"] = max(errors)
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
     return rounded | {
@@ -137,7 +124,32 @@ def _measure(config: PackBench, say: Say) -> dict[str, Value]:
     }
 
 
-def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutTree:
+def at_ratio(config: PackBench, ratio: float) -> tuple[dict[str, float], float]:
+    """Returns the numbers of both ways at one sharing ratio, as in `measure`, and the gradient error."""
+    trees = trees_of(config, ratio)
+    ways = {packing: Update(config, trees, packing) for packing in ("flat", "auto")}
+    for way in ways.values():
+        way.once()  # the first one checks the model, and warms up
+    times = [{name: way.once() for name, way in ways.items()} for _ in range(config.rounds)]
+    memory = {name: way.memory() for name, way in ways.items()}
+    numbers = {
+        "sharing_ratio": ways["auto"].sharing,
+        "speedup": median(one["flat"] / one["auto"] for one in times),
+        "flat_seconds": median(one["flat"] for one in times),
+        "memory_ratio": memory["flat"] / memory["auto"],
+        "flat_megabytes": memory["flat"] / 2**20,
+        "path_tokens": sum(len(tree.tokens(leaf)) for tree in trees for leaf in tree.leaves()),
+    }
+    return numbers, _gradient_error(ways["flat"].gradients(), ways["auto"].gradients())
+
+
+def trees_of(config: PackBench, ratio: float) -> list[RolloutTree]:
+    """Returns the trees of a measurement, whose paths together have the same number of tokens at every ratio."""
+    count = config.trees if ratio > 1.0 else config.trees * LEAVES
+    return [shared_tree(ratio, seed, config.path, config.vocabulary) for seed in range(count)]
+
+
+def shared_tree(ratio: float, seed: int, path: int, vocabulary: int, *, entropies: bool = False) -> RolloutTree:
     """Returns a tree whose paths together have `ratio` times as many tokens as the tree has unique ones.
 
     A prompt, four calls with their results, and four answers to each; at ratio 1 a single path.
@@ -147,6 +159,7 @@ def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutT
         seed: of the tokens and rewards.
         path: tokens of each path.
         vocabulary: ids are below this.
+        entropies: whether each sampled token has one of its own; an update does not read them.
 
     >>> [round(sum(len(tree.tokens(leaf)) for leaf in tree.leaves()) / sum(len(node.tokens) for node in tree.nodes), 1)
     ...  for tree in (shared_tree(ratio, 0, 256, 2048) for ratio in RATIOS)]
@@ -161,7 +174,8 @@ def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutT
         sampled = kind == "action"
         tokens = tuple(rng.integers(vocabulary, size=count).tolist())
         logprobs = tuple((rng.normal(-math.log(vocabulary), 0.1, size=count) * sampled).tolist())
-        return tree.add(Node(key, parent, at, kind, tokens, (sampled,) * count, logprobs, (0.0,) * count, **fields))
+        spread = tuple((rng.exponential(size=count) * sampled).tolist()) if entropies else (0.0,) * count
+        return tree.add(Node(key, parent, at, kind, tokens, (sampled,) * count, logprobs, spread, **fields))
 
     if ratio == 1.0:
         prompt = add((), NO_PARENT, "prompt", path // 2)
@@ -177,10 +191,17 @@ def shared_tree(ratio: float, seed: int, path: int, vocabulary: int) -> RolloutT
     return tree.freeze()
 
 
-class _Update:
-    """One way of computing the update, on its own model; the learning rate is 0, so that every round is the same."""
+class Update:
+    """One way of computing the update, on its own model; the learning rate is 0, so that every round is the same.
 
-    def __init__(self, config: PackBench, trees: Sequence[RolloutTree], packing: Any) -> None:
+    Args:
+        config: the sizes, and where to compute.
+        trees: to train on.
+        packing: "auto" or "flat", as in `LearnerConfig`.
+        model: by default that of the sizes.
+    """
+
+    def __init__(self, config: PackBench, trees: Sequence[RolloutTree], packing: Any, *, model: Any = None) -> None:
         self.cuda = config.device.startswith("cuda")
         settings = LearnerConfig(
             learning_rate=0.0,
@@ -189,7 +210,7 @@ class _Update:
             packing=packing,
             attention=config.attention,
         )
-        self.learner = TorchLearner(_model(config), settings, device=config.device)
+        self.learner = TorchLearner(random_model(config) if model is None else model, settings, device=config.device)
         self.trees, self.sharing = trees, 1.0
         self.credit = Credit(tuple(map(_rewards, trees)), tuple(map(sampled_weights, trees)))
 
@@ -237,7 +258,8 @@ def _rewards(tree: RolloutTree) -> tuple[Array, ...]:
     return tuple(np.full(len(tree.tokens(leaf)), tree.total_reward(leaf)) for leaf in tree.leaves())
 
 
-def _model(config: PackBench) -> Any:
+def random_model(config: PackBench) -> Any:
+    """Returns an untrained model of these sizes; the same at every call."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     with torch.random.fork_rng(devices=[]):

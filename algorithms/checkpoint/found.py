@@ -14,13 +14,14 @@ import torch
 
 from arpo_envs import ConfigError
 
+from ..cluster import StoredWeights
 from ..durable import checksums
 from ..models.loading import load_tokenizer
 from .writing import point, recover
 
 log = logging.getLogger(__name__)
 
-MANIFEST, STATE, LEARNER = "manifest.json", "state.json", "learner"
+MANIFEST, STATE, LEARNER, PREVIOUS = "manifest.json", "state.json", "learner", "previous"
 """Names in the folder of a checkpoint."""
 _OLDER = "learner.pt"
 
@@ -48,6 +49,10 @@ class Checkpoint:
     def learner(self) -> Path:
         """Where the learner's state is, for `Learner.load`."""
         return self.path / LEARNER
+
+    def previous(self) -> StoredWeights | None:
+        """Returns the weights of the step before; None if they were not stored."""
+        return StoredWeights(self.path / PREVIOUS) if (self.path / PREVIOUS).is_dir() else None
 
 
 def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint | None:

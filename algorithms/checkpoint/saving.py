@@ -2,17 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..cluster import write_published
 from ..durable import checksums, sync_all
-from ..learner import write_weights
-from .found import LEARNER, MANIFEST, STATE, Checkpoint, numbered
-from .writing import copy, point, replace, save_policy, written
+from .found import LEARNER, MANIFEST, PREVIOUS, STATE, Checkpoint, numbered
+from .writing import copy, fresh_name, point, replace, save_policy, written
 
 if TYPE_CHECKING:
-    from ..learner import ShardedLearner
+    from ..learner import ShardedLearner, ShardedSnapshot
 
 
 class Stateful(Protocol):
@@ -33,6 +33,7 @@ def save(
     *,
     weights: Mapping[str, Any] | None = None,
     beside: Sequence[Path] = (),
+    previous: Mapping[str, Any] | None = None,
     keep: int = 2,
     command: str = "arpo train",
 ) -> Checkpoint:
@@ -47,6 +48,7 @@ def save(
         state: JSON values.
         weights: the model's, where they differ from its state dict (adapters are merged into them).
         beside: files to copy into the model folder, where they exist.
+        previous: weights of the step before, which a run that collects ahead needs to continue.
         keep: how many checkpoints stay.
         command: what continues the run, for messages.
 
@@ -57,9 +59,11 @@ def save(
     with written(run, _described(step), command) as temporary:
         save_policy(temporary / "policy", model, tokenizer, weights)
         learner.save(temporary / LEARNER)
+        if previous is not None:
+            write_published(previous, temporary / PREVIOUS)
         _finish(run, temporary, final, {"step": step, **state}, beside)
     for old in numbered(final.parent)[:-keep]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)  # what somebody still reads goes with the next one
     return Checkpoint(final, step, dict(state))
 
 
@@ -67,7 +71,7 @@ def save_together(
     run: Path,
     step: int,
     tokenizer: Any,
-    learner: "ShardedLearner",
+    learner: "ShardedLearner | ShardedSnapshot",
     state: Mapping[str, Any],
     *,
     beside: Sequence[Path] = (),
@@ -82,7 +86,7 @@ def save_together(
         run: as for `save`.
         step: as for `save`.
         tokenizer: as for `save`.
-        learner: holds the model.
+        learner: holds the model, or a copy of it.
         state: as for `save`; that of the first rank is stored.
         beside: as for `save`.
         keep: as for `save`.
@@ -93,36 +97,18 @@ def save_together(
     """
     final = run / "checkpoints" / _name(step)
 
-    def only_first(work: Callable[[], None]) -> None:
-        learner.agree(_error_of(work) if learner.is_first else None)
-
-    def describe() -> None:
-        policy.mkdir(parents=True)
-        learner.model.config.save_pretrained(policy)
-        if learner.model.can_generate():
-            learner.model.generation_config.save_pretrained(policy)
-        tokenizer.save_pretrained(policy)
-
     def forget() -> None:
         for old in numbered(final.parent)[:-keep]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
 
-    with written(run, _described(step), command, writes=learner.is_first) as temporary:
-        policy = temporary / "policy"
-        only_first(describe)
-        learner.agree(_error_of(lambda: write_weights(policy, learner.weights(), writes=learner.is_first)))
+    name = learner.of_first(fresh_name())
+    with written(run, _described(step), command, name=name, writes=learner.is_first) as temporary:
+        learner.save_pretrained(temporary / "policy")
+        learner.together(lambda: tokenizer.save_pretrained(temporary / "policy"), only_first=True)
         learner.save(temporary / LEARNER)
-        only_first(lambda: _finish(run, temporary, final, {"step": step, **state}, beside))
-    only_first(forget)
+        learner.together(lambda: _finish(run, temporary, final, {"step": step, **state}, beside), only_first=True)
+    learner.together(forget, only_first=True)
     return Checkpoint(final, step, dict(state))
-
-
-def _error_of(work: Callable[[], None]) -> Exception | None:
-    try:
-        work()
-    except Exception as error:  # noqa: BLE001  # it is raised again, on all ranks
-        return error
-    return None
 
 
 def _finish(run: Path, temporary: Path, final: Path, state: Mapping[str, Any], beside: Sequence[Path]) -> None:

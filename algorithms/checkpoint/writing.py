@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,24 +20,42 @@ _FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up",
 
 
 class Unsaved(ArpoError, OSError):
-    """A checkpoint could not be written; earlier ones are intact."""
+    """A checkpoint could not be written; earlier ones are intact.
+
+    Args:
+        what: happened, in a sentence.
+        advice: what to do about it, if the run ends.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what} {advice}".rstrip())
+        self.what = what
+
+
+def fresh_name() -> str:
+    """Returns a name for a folder that is being written, which nobody else has.
+
+    Ranks of a run whose main process was killed may live for minutes, and keep writing into the folder they were told.
+    """
+    return f".new-{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager
-def written(run: Path, what: str, command: str, *, writes: bool = True) -> Iterator[Path]:
-    """Gives the name of a folder beside the checkpoints, to be filled and renamed; nothing is left of it if this fails.
+def written(run: Path, what: str, command: str, *, name: str | None = None, writes: bool = True) -> Iterator[Path]:
+    """Gives a folder beside the checkpoints, to be filled and renamed; nothing is left of it if this fails.
 
     Args:
         run: folder of the run.
         what: is written, for messages.
         command: what continues the run, for messages.
+        name: of the folder, where ranks have to agree on it; see `fresh_name`.
         writes: whether this rank makes the folder and removes what is left of it; others only write into it.
 
     Raises:
         Unsaved: there is no room, or no permission.
     """
     home = run / "checkpoints"
-    temporary = home / ".new.tmp"
+    temporary = home / (name or fresh_name())
     try:
         if writes:
             home.mkdir(parents=True, exist_ok=True)
@@ -50,8 +69,8 @@ def written(run: Path, what: str, command: str, *, writes: bool = True) -> Itera
         if reason is None:
             raise
         raise Unsaved(
-            f"{reason}: {what} could not be written to {home}. Older ones are intact. Make room, and continue with: "
-            f"{command} --resume {run}"
+            f"{reason}: {what} could not be written to {home}. Older ones are intact.",
+            f"Make room, and continue with: {command} --resume {run}",
         ) from error
 
 

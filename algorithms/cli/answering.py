@@ -1,8 +1,9 @@
 """The rollouts of an evaluation: the parts that training would use, asked block by block."""
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from ..models.agreement import require_engine
 from ..models.loading import load_tokenizer
 from ..policies import FORGET, MODEL, Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Collected, Failures, Limits, MakeEnv, Start
+from ..rollout import GROWN_AGAIN, Collected, Failures, Limits, MakeEnv, Start
 from ..tree import RolloutTree
+from .alone import alone
 from .asked import Asked, asked, chosen
 from .config import TrainConfig
 from .environments import env_maker
@@ -97,9 +99,14 @@ async def answering(
 
 
 async def trees_of(
-    config: EvalConfig, folder: Path, starts: Sequence[Start], made: MakeEnv, look: Callable[[Sequence[RolloutTree]], None]
+    config: EvalConfig,
+    folder: Path,
+    starts: Sequence[Start],
+    made: MakeEnv,
+    look: Callable[[Sequence[RolloutTree]], None],
+    say: Callable[[str], None],
 ) -> list[RolloutTree]:
-    """Returns the trees of all questions: the first is asked by itself, then the others at once.
+    """Returns the trees of all questions: the first is asked by itself, then the others in blocks.
 
     Args:
         config: of the evaluation, as for `answering`.
@@ -107,6 +114,7 @@ async def trees_of(
         starts: one per question.
         made: makes the environments.
         look: is shown the first tree before the long work; what it raises ends it.
+        say: is told how many questions were asked.
 
     Raises:
         RolloutError: every single path failed; see `collect`.
@@ -114,10 +122,12 @@ async def trees_of(
     async with answering(config, folder, made, ToolAnswers()) as answer:
         found = [await answer(starts[:1])]
         look(found[0].trees)
-        if len(starts) > 1:
-            found.append(await answer(starts[1:], 1))
-    if found[-1].error is not None:
-        raise found[-1].error
+        for first in range(1, len(starts), config.block):
+            say(f"{first:,} of {len(starts):,} questions asked")
+            found.append(await answer(starts[first : first + config.block], first))
+    errors = [part.error for part in found if part.error is not None]
+    if len(errors) == len(found):
+        raise errors[0]
     return [tree for part in found for tree in part.trees]
 
 
@@ -156,11 +166,13 @@ class Answers:
         attempts: in order of questions and samples.
         file: they are written to; None for none.
         trees: to show.
+        lost: what growing trees again has cost, by the names in `rollout.GROWN_AGAIN`; of earlier calls it is not known.
     """
 
     attempts: list[Attempt]
     file: AttemptFile | None = None
     trees: list[RolloutTree] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
 
     async def complete(
         self, config: EvalConfig, folder: Path, sitting: Sitting, tools: ToolAnswers, progress: Progress
@@ -178,29 +190,35 @@ class Answers:
             RolloutError: every path of the first questions failed; see `collect`.
         """
         starts, made = sitting.questions.starts, sitting.make_env
-        answered = len(self.attempts) // config.samples
-        if answered == len(starts):
+        answered = {one.question for one in self.attempts}
+        blocks = [first for first in range(0, len(starts), config.block) if first not in answered]
+        if not blocks:
             return
-        progress.asked(answered, len(starts), None)
+        progress.asked(len(answered), len(starts), None)
         async with answering(config, folder, made, tools, progress.failures) as answer:
             benchmark = chosen(config)
             grade = Grader.of(made, answer.renderer, benchmark.name if benchmark is not None else None)
-            for first in range(answered, len(starts), config.block):
+            for first in blocks:
                 found = await answer(starts[first : first + config.block], first)
                 new = attempts_of(found.trees, grade, first=first)
                 if self.file is not None:
                     self.file.append(new)
                 self.attempts += new
+                self.lost.update({name: int(found.counts[name]) for name in GROWN_AGAIN})
                 self.trees += found.trees[: max(0, config.show - len(self.trees))]
-                tried = min(len(starts), first + config.block)
+                tried = len({one.question for one in self.attempts})
                 right = [one.success for one in self.attempts if one.success is not None]
                 progress.asked(tried, len(starts), sum(right) / len(right) if right else None)
                 is_hopeless = tried >= min(len(starts), _HOPELESS) and not any(one.counts for one in self.attempts)
                 if found.error is not None and is_hopeless:
                     raise found.error
+        if blocks[0] < max(answered, default=0):  # between blocks that were finished before
+            self.attempts.sort(key=lambda one: (one.question, one.sample))
+            if self.file is not None:
+                self.file.put_in_order()
 
 
-def begun(config: EvalConfig, sitting: Sitting, folder: Path, records: Path | None) -> Answers:
+def begun(config: EvalConfig, sitting: Sitting, folder: Path, records: Path | None, held: ExitStack) -> Answers:
     """Returns the answers that an earlier call has written, or begins their file; none if they are not kept.
 
     Args:
@@ -208,18 +226,20 @@ def begun(config: EvalConfig, sitting: Sitting, folder: Path, records: Path | No
         sitting: what is asked.
         folder: of the model.
         records: the file; None for none.
+        held: keeps other commands away from the file until it is closed.
 
     Raises:
-        ConfigError: the file cannot be begun, or not be continued.
+        ConfigError: the file cannot be begun, or not be continued, or another command is at work on it.
     """
     if records is None:
         return Answers([])
     file = AttemptFile(records, len(sitting.questions.starts), config.samples, config.block)
     settings = settings_of(config, sitting, folder)
-    if config.resume and (records == config.records or records.exists()):
-        return Answers(file.resume(settings), file)
-    file.begin(settings)
-    return Answers([], file)
+    is_old = config.resume and (records == config.records or records.exists())
+    if not is_old:
+        file.begin(settings)
+    held.enter_context(alone(file.settings, records))  # the file itself is replaced when lines are dropped
+    return Answers(file.resume(settings) if is_old else [], file)
 
 
 def sizes(config: EvalConfig, folder: Path) -> TrainConfig:

@@ -58,7 +58,7 @@ def arm_of(word: str) -> Arm:
     try:
         parse_arguments(split)
     except ConfigError as error:
-        raise ConfigError(f"{word!r} is no arm: {error} Write ALGORITHM, or ALGORITHM:NAME=VALUE,NAME=VALUE.") from error
+        raise ConfigError(f"{word!r} is not an arm: {error} Write ALGORITHM, or ALGORITHM:NAME=VALUE,NAME=VALUE.") from error
     return Arm(word, algorithm, split)
 
 

@@ -13,6 +13,8 @@ from arpo_envs import ConfigError
 from arpo_envs.errors import unknown_name
 
 from .docstrings import with_help
+from .outputs import require_file
+from .progress import saying
 from .results import write_json
 
 if TYPE_CHECKING:
@@ -29,13 +31,15 @@ BENCHMARKS = {
     "fork": "Time and memory of a clone of a live Python interpreter, compared with the alternatives.",
     "browser": "Time and memory to open pages, to index a site, and to clone a session of the browser.",
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
+    "ahead": "A step that is collected while the learner updates, beside one that waits for it.",
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
     "weights": "Seconds and bytes of a weight update, through each transport.",
+    "trees": "What rollout trees take in memory, on disk, and in time to write and to open one.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
     "machine": "How long the parts of a step take on this machine: the constants of `arpo plan`.",
     "plan": "What `arpo plan` says beforehand of real configurations, compared with what they take.",
 }
-ALL, CHECK = "all", "--check"
+ALL, GPU, CHECK = "all", "gpu", "--check"
 
 _explained = cache(with_help)
 """Gives the options of a benchmark their help, once: they are changed in place."""
@@ -52,8 +56,10 @@ def main(arguments: Sequence[str]) -> int:
         _print_help()
         return 0
     name, rest = words[0], words[1:]
-    if name not in (ALL, *BENCHMARKS):
-        raise unknown_name("benchmark", name, [ALL, *BENCHMARKS])
+    if name not in (ALL, GPU, *BENCHMARKS):
+        raise unknown_name("benchmark", name, [ALL, GPU, *BENCHMARKS])
+    if name == GPU:
+        return _run_gpu(rest)
     names = list(BENCHMARKS) if name == ALL else [name]
     if CHECK in rest:
         if len(rest) > 1:
@@ -74,12 +80,26 @@ def _run(name: str, words: Sequence[str]) -> None:
     benchmark: Benchmark[Options] = load(name)
     about = f"{benchmark.options.__doc__} Only {CHECK}: small sizes, whose ratios are compared with bounds."
     config = tyro.cli(_explained(benchmark.options), args=list(words), prog=f"arpo bench {name}", description=about)
+    require_file(config.json, "--json")
     console = Console(highlight=False)
-    with console.status("measuring …") as status:
-        record = benchmark.measure(config, status.update)
+    with saying(console, "measuring …") as say:
+        record = benchmark.measure(config, lambda text: say(f"{name}: {text}"))
     console.print(benchmark.table(record))
     if config.json is not None:
         write_json(config.json, record)
+
+
+def _run_gpu(words: Sequence[str]) -> int:
+    """Runs what has a record of its own and an exit status, and is no part of `all`."""
+    from ..bench.gpu import GpuBench, run
+
+    about = (
+        f"{GpuBench.__doc__} What is missing here is skipped, and named. The exit status is 1 if what must hold does not, if a "
+        "measure fails, or if there was nothing to measure."
+    )
+    config = tyro.cli(_explained(GpuBench), args=list(words), prog=f"arpo bench {GPU}", description=about)
+    require_file(config.json, "--json")
+    return run(config, Console(highlight=False))
 
 
 def _print_help() -> None:
@@ -91,6 +111,7 @@ def _print_help() -> None:
         f"[bold cyan]arpo bench {ALL} {CHECK}[/]",
         "All benchmarks at small sizes, to see whether their ratios stay within bounds; takes two minutes.",
     )
+    table.add_row(f"[bold cyan]arpo bench {GPU}[/]", "What only a GPU can show, in less than eight minutes; no part of all.")
     console = Console()
     console.print("Benchmarks. Each prints a table; with --json FILE it also writes a flat JSON object.\n")
     console.print(table)

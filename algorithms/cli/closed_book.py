@@ -39,7 +39,8 @@ def of_closed_book(attempts: Sequence[Attempt], closed: Sequence[Attempt]) -> di
 
     Returns:
         Each score with its interval, and `right_without_tools`: of the questions that are right with tools at least once, the
-        share that is right without them at least once; None if no question is.
+        share that is right without them at least once; None if no question is. Questions that were not answered without tools,
+        through no fault of the model, do not count.
     """
     if not closed:
         return {}
@@ -49,4 +50,5 @@ def of_closed_book(attempts: Sequence[Attempt], closed: Sequence[Attempt]) -> di
             key = f"{PREFIX}{name}"
             record |= {key: found.mean, f"{key}_low": found.low, f"{key}_high": found.high}
     right, remembered = ({one.key for one in some if one.success == 1.0} for some in (attempts, closed))
+    right &= {one.key for one in closed if one.counts}
     return record | {"right_without_tools": len(right & remembered) / len(right) if right else None}

@@ -1,7 +1,6 @@
 """`arpo compare`: several algorithms on the same tasks, seeds and starts, at equal executed tool calls, and what that shows."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -19,6 +18,7 @@ from arpo_envs import ConfigError
 
 from ..durable import write_text
 from ..metrics import as_json
+from .alone import taken
 from .arms import Arm, arms_of
 from .compare_plot import plot
 from .compare_progress import CompareProgress
@@ -27,8 +27,10 @@ from .compare_settings import common, settled
 from .compare_words import markdown, too_few
 from .config import OPTIONS, TrainConfig
 from .docstrings import with_help
+from .environments import folder_of
 from .flat import parsed
 from .groups import GROUPS
+from .outputs import require_folder
 from .runs import Run, train_all
 
 _OURS = (
@@ -96,6 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     about = "Train several algorithms on the same tasks and seeds at equal executed tool calls, and compare them."
     config = tyro.cli(CompareConfig, args=words[:own], prog="arpo compare", description=about)
     config = replace(config, train=(*config.train, *words[own + 1 :]))
+    require_folder(config.output)
     arms, console = arms_of(config.arms), Console()
     runs = runs_of(config, arms)
     if warning := too_few(len(arms) - 1, len(config.seeds) * len(config.envs)):
@@ -127,7 +130,7 @@ def runs_of(config: CompareConfig, arms: Sequence[Arm]) -> list[Run]:
     """
     found = []
     for env in config.envs:
-        place = config.output / env.rpartition("/")[2].replace("=", "-").replace(",", "-").replace(":", "-")
+        place = config.output / folder_of(env)
         for seed in config.seeds:
             words = [*config.train, "--env", env, "--seed", str(seed), "--threads", str(config.threads)]
             start, first = _start(config, words, place / f"start-seed{seed}"), list[str]()
@@ -177,7 +180,7 @@ def _alone(folder: Path, console: Console) -> Iterator[int]:
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         deadline, has_told = time.monotonic() + _PATIENCE, False
-        while not _taken(lock):
+        while not taken(lock):
             if time.monotonic() > deadline:
                 raise ConfigError(f"Another `arpo compare`, or a run that it left behind, is at work in {folder}: wait for it.")
             if not has_told:
@@ -187,11 +190,3 @@ def _alone(folder: Path, console: Console) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -42,7 +42,7 @@ def plot(file: Path, found: Comparison) -> None:
                 axes.legend(frameon=False, loc="best", fontsize=9)
     _differences(figure.add_subplot(panels[rows, :]), found)
     seeds = f"{len(found.seeds)} seed{'s' * (len(found.seeds) > 1)}"
-    title = f"{' · '.join(found.arms)}: equal cost, {seeds}, interquartile means with 95% bands"
+    title = f"Equal cost: interquartile means of {seeds}, with 95% bands"  # the arms, however many, are in the legend
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     figure.savefig(file, dpi=130)
 

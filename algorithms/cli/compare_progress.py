@@ -58,7 +58,9 @@ class CompareProgress:
             self._task, completed=self._spent() + sum(own.values()), text=", ".join(run.folder.name for run in busy)
         )
         if not self._console.is_terminal and time.monotonic() - self._noted > _QUIET:
-            self._note("; ".join(f"{name}: {calls:,.0f} of {self._budget:,} tool calls" for name, calls in own.items()))
+            told = [f"{name}: {calls:,.0f} of {self._budget:,} tool calls" for name, calls in own.items()]
+            told += [f"{run.folder.name}: being made" for run in busy if run not in self._runs]
+            self._note("; ".join(told))
 
     def done(self, run: Run) -> None:
         """Prints a line about a run that has finished."""

@@ -144,7 +144,9 @@ class Comparison:
             "common_cost": {env: {cost: self.common(env, cost) for cost in self.costs} for env in self.envs},
             "runs": list(self._rows()),
             "contrasts": {name: [asdict(one) for one in found] for name, found in self.contrasts().items()},
-            "curves": {env: {cost: self._curve(env, cost) for cost in self.costs} for env in self.envs},
+            "curves": {
+                env: {cost: self._curve(env, cost) for cost in self.costs if self.common(env, cost) > 0} for env in self.envs
+            },
         }
 
     def _rows(self) -> Iterator[dict[str, Any]]:

@@ -33,8 +33,11 @@ def sentence(one: Contrast) -> str:
     >>> sentence(Contrast("arpo", "grpo", 0.02, 0.01, 0.03, 0.0156, 0.0312, 7))
     'arpo is above grpo by 0.020 (95% interval 0.010 to 0.030, p = 0.031 after Holm).'
     """
-    if np.isinf(one.high):
+    if one.pairs == 1:
         return f"{one.first} less {one.other} is {_signed(one.difference)} in the only pair of runs, which shows nothing."
+    if np.isinf(one.high):
+        why = f"one pair of runs in some environment, so no interval; p = {one.adjusted:.3f} after Holm over {one.pairs} pairs"
+        return f"{one.first} less {one.other} is {_signed(one.difference)} ({why})."
     if one.adjusted <= LEVEL and not one.low <= 0.0 <= one.high:
         above = one.difference > 0
         ends = sorted(abs(end) for end in (one.low, one.high))

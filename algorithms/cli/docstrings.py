@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Options = TypeVar("Options", bound=type)
 
@@ -93,9 +93,19 @@ def shown(hint: Any, text: str, default: object, usual: str | None = None) -> An
 
     text, said = _split_default(text)
     said = usual or said or ("(default: none)" if default in (None, ()) else None)
+    return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint=said, metavar=_metavar(hint))]
+
+
+def _metavar(hint: Any) -> str | None:
+    """Returns what stands for the value of an option that may be left out; None for tyro's own choice, where it has no "None".
+
+    >>> _metavar(int | None), _metavar(Literal["on", "off"] | None), _metavar(int)
+    ('INT', '{on,off}', None)
+    """
     plain = [part for part in get_args(hint) if part is not type(None)]
-    metavar = plain[0].__name__.upper() if type(None) in get_args(hint) and len(plain) == 1 else None
-    return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint=said, metavar=metavar)]
+    if type(None) not in get_args(hint) or len(plain) != 1:
+        return None
+    return f"{{{','.join(get_args(plain[0]))}}}" if get_origin(plain[0]) is Literal else str(plain[0].__name__.upper())
 
 
 def _split_default(text: str) -> tuple[str, str | None]:

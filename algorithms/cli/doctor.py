@@ -18,6 +18,7 @@ from arpo_envs.tools.python import IsolationReport, probe_isolation
 from ..models.named import MODELS
 from ..policies.named import POLICIES
 from ..recipes import ALGORITHMS
+from .docstrings import with_help
 
 WEAKER = (
     "the size of a working directory is only checked a few times a second, so a cell can exceed the limit",
@@ -41,16 +42,32 @@ EXTRAS = {
 """Optional packages: the extra that installs each, and what it is for."""
 
 
+@with_help
 @dataclass(frozen=True)
 class DoctorConfig:
     """Show what this machine offers."""
 
+    cluster: bool = False
+    """Show what each node of a Ray cluster has instead: the one that RAY_ADDRESS names, or else one that is started here."""
+    nodes: int | None = None
+    """With --cluster: wait for so many nodes, five minutes at most (default: those that are there)."""
+
+    def __post_init__(self) -> None:
+        """Refuses an option without an effect."""
+        if self.nodes is not None and not self.cluster:
+            raise ConfigError("--nodes would have no effect without --cluster.")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo doctor`; the exit status is 1 if Python sessions cannot start here, or do not keep every promise."""
-    tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description="Show what works on this machine.")
-    report = probe_isolation()
+    description = "Show what works on this machine, or on the machines of a cluster."
+    config = tyro.cli(DoctorConfig, args=list(arguments), prog="arpo doctor", description=description)
     console = Console()
+    if config.cluster:
+        from .doctor_cluster import doctor_cluster  # it needs Ray
+
+        return doctor_cluster(console, config.nodes or 1)
+    report = probe_isolation()
     console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)
     return 1 if report.missing_minimum() or report.unkept() else 0
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from ..durable import write_text
 from ..evaluation import EntropyProfile, entropy_profile
 from ..metrics import as_json
 from ..models.devices import find_device
-from ..models.embedded.cold_start import silent
 from ..tracking.trees import read_trees
 from ..tree import RolloutTree
 from .answering import trees_of
@@ -26,11 +25,13 @@ from .asked import asked
 from .config import TrainConfig
 from .docstrings import with_help
 from .entropy_shown import draw, table, written
-from .environments import env_maker
+from .environments import env_maker, folder_of
 from .eval_config import EvalConfig
 from .mixtures import env_arguments
+from .outputs import require_folder
 from .parts import starting_policy
 from .policy_source import Source, source_of
+from .progress import saying
 
 _TREES = "trees.jsonl.zst"
 _OF_A_POLICY = (
@@ -136,9 +137,10 @@ def main(arguments: Sequence[str]) -> int:
     """Runs `arpo entropy`."""
     about = "Plot the entropy of a policy around tool results."
     config = tyro.cli(EntropyConfig, args=list(arguments), prog="arpo entropy", description=about)
+    require_folder(config.output)
     console = Console(highlight=False)
-    with console.status("Collecting rollouts …" if config.run is None else "Reading trees …"):
-        trees, title, estimate = _kept(config.run) if config.run is not None else _sampled(config)
+    with saying(console, "collecting rollouts …" if config.run is None else "reading trees …") as say:
+        trees, title, estimate = _kept(config.run, say) if config.run is not None else _sampled(config, say)
         profile = profile_of(trees, config.tokens, config.seed)
     for line in table(profile, title):
         console.print(line)
@@ -189,13 +191,16 @@ def require_entropies(trees: Sequence[RolloutTree], policy: str) -> None:
         raise ConfigError(f"There is nothing to plot: every entropy is 0. {policy} gives none, or it was greedy.")
 
 
-def _kept(run: Path) -> tuple[list[RolloutTree], str, str]:
+def _kept(run: Path, say: Callable[[str], None]) -> tuple[list[RolloutTree], str, str]:
     """Returns the trees of a run or of a file, a title, and how the entropies were estimated."""
     file = run / _TREES if run.is_dir() else run
     if not file.is_file():
         raise ConfigError(f"There is no file {file}: --run takes the folder of a run that kept its trees, or a file of trees.")
     try:
-        trees = list(read_trees(file))
+        trees = []
+        for number, tree in enumerate(read_trees(file)):
+            say(f"{number:,} trees read")
+            trees.append(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} does not hold trees, or is damaged: {error}") from error
     if (file.parent / "config.json").is_file():
@@ -203,20 +208,21 @@ def _kept(run: Path) -> tuple[list[RolloutTree], str, str]:
     return trees, str(run), "The file does not say whether the entropies are of the full vocabulary."
 
 
-def _sampled(config: EntropyConfig) -> tuple[list[RolloutTree], str, str]:
+def _sampled(config: EntropyConfig, say: Callable[[str], None]) -> tuple[list[RolloutTree], str, str]:
     """Returns trees of a policy, a title, and how the entropies are estimated."""
     policy, env = str(config.policy), config.env or "ARPO/SearchMini-v0"
     find_device(config.device)
     if policy == "embedded":
         made = TrainConfig(policy=policy, env=env, output=config.output).resolved()
         env_maker(env, env_arguments(env, config.args or ("split=test",)))  # finds mistakes before the model is made
-        policy = str(starting_policy(made, config.output, silent))
+        told = lambda name, done, total, _: say(f"cold start, {name}: step {done} of {total}")  # noqa: E731
+        policy = str(starting_policy(made, config.output / folder_of(env), told))
     evaluation = config.evaluated(policy)
     folder, env, words = evaluation.resolved()
     questions = asked(evaluation, env, words)
     made_env = env_maker(env, dict(questions.options), evaluation.prompting)
     look = partial(require_entropies, policy=f"The policy {config.policy}")
-    trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env, look))
+    trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env, look, say))
     source = source_of(evaluation, usual=None)
     return trees, f"{config.policy} on {env} {' '.join(words)}", estimate_of(source)
 

@@ -1,6 +1,8 @@
 """Environments as the commands name them, by an id and NAME=VALUE arguments, with errors that say what is wrong."""
 
+import hashlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,3 +74,13 @@ def require_text(env: TextEnv) -> None:
         if not isinstance(space.sample(), str):
             name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
             raise ConfigError(f"{name} {what} are {space}. `arpo envs` lists environments that do.")
+
+
+def folder_of(env: str) -> str:
+    """Returns the name of an environment's folder: the last part of its own, and of others than ours a digest of it all.
+
+    >>> folder_of("ARPO/Search-v0"), folder_of("ARPO/Search-v0=3,ARPO/Python-v0=1")
+    ('Search-v0', 'Python-v0-1-8252ed')
+    """
+    short = re.sub(r"[^\w.-]", "-", env.rpartition("/")[2])
+    return short if env == f"ARPO/{short}" else f"{short}-{hashlib.sha256(env.encode()).hexdigest()[:6]}"

@@ -74,7 +74,7 @@ def listed() -> Table:
         if preset := gym.registry[name].kwargs:
             about.append("\n" + ", ".join(f"{key}={_short(value)}" for key, value in preset.items()), style="dim")
         specs = members.TOOL_SPECS.through(env)
-        tools = ", ".join(spec.name for spec in specs)
+        tools = Text(", ".join(spec.name for spec in specs))
         table.add_row(Text(name, style="bold cyan"), about, tools, arpo_envs.fork_level(env).value)
         env.close()
     return table
@@ -101,12 +101,12 @@ def _explained(name: str, env: TextEnv) -> Group:
     tools = Table(title="Tools", title_justify="left", show_header=False, box=None, padding=(0, 2))
     for tool in specs:
         parameters = ", ".join(tool.parameters.get("properties", {}))
-        tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), tool.description)
+        tools.add_row(Text(f"{tool.name}({parameters})", style="bold"), Text(tool.description))
     table = Table(title="Arguments", title_justify="left")
     for heading in ("argument", "default", "meaning"):
         table.add_column(heading, overflow="fold")
     for argument, default, meaning in _arguments(kind, spec.kwargs if spec is not None else {}):
-        table.add_row(Text(argument, style="bold"), default, Text(meaning))
+        table.add_row(Text(argument, style="bold"), Text(default), Text(meaning))
     task = members.TASK.through(env)
     answer = Text(f"\n→ {task.answers[0]}", style="green") if task is not None and task.answers else Text("")
     return Group(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from rich.text import Text
 
 from arpo_envs import ConfigError
 
-from ..evaluation import Attempt, compared, read_attempts
+from ..evaluation import Attempt, compared, read_attempts, require_new
 from ..models.devices import find_device
-from ..rollout import Limits, RolloutError, reason
+from ..rollout import Limits, reason
 from ..tree import RolloutTree
 from .answering import Answers, Sitting, begun
 from .closed_book import closed_file, of_closed_book, without_tools
 from .eval_config import EvalConfig
 from .evaluated import differences, of_differences, summary, table
-from .judged import judged, require_judge, tasks_of
-from .progress import Progress
+from .judged import asks_secrets, has_secrets, judged, judged_file, require_judge, tasks_of
+from .outputs import require_file
+from .progress import Progress, saying
 from .results import Value, write_json
 from .tools import ToolAnswers, require_answerable
 from .transcript import transcript
@@ -32,6 +34,13 @@ from .transcript import transcript
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo eval`."""
     config = tyro.cli(EvalConfig, args=list(arguments), prog="arpo eval", description="Measure a policy on held-out tasks.")
+    with ExitStack() as held:
+        return _evaluate(config, held)
+
+
+def _evaluate(config: EvalConfig, held: ExitStack) -> int:
+    """Evaluates, and returns the exit status; `held` keeps other commands away from the files of answers."""
+    _require_outputs(config)
     folder, env, words = config.resolved()
     find_device(config.device)
     sitting = Sitting.of(config, env, words)  # finds mistakes before the model is loaded
@@ -43,20 +52,27 @@ def main(arguments: Sequence[str]) -> int:
     if config.judge is not None:
         require_judge(config)
     console, began = Console(highlight=False), time.perf_counter()
+    is_told = tasks is not None and asks_secrets(tasks, sitting.questions.starts)
+    if is_told:
+        _warn_of_secrets(console, config)
     for why in sitting.questions.malformed:
         console.print(Text(f"Left out: {why}", style="yellow"))
-    closed = begun(config, without, folder, closed_file(config.records)) if without is not None else Answers([])
-    answers = begun(config, sitting, folder, config.records)
+    answers = begun(config, sitting, folder, config.records, held)  # first: without it, none is begun without tools
+    closed = begun(config, without, folder, closed_file(config.records), held) if without is not None else Answers([])
     with Progress(console) as progress, ToolAnswers.of(config.tools, config.recording) as tools:
         asyncio.run(answers.complete(config, folder, sitting, tools, progress))
         if without is not None:
             _ask_without_tools(config, folder, without, closed, progress)
-    verdicts = partial(_judged, console, config, tasks)
+    if tasks is not None and not is_told and has_secrets(tasks, [*answers.attempts, *closed.attempts, *(other or [])]):
+        _warn_of_secrets(console, config)  # a source that draws its questions shows only now which they are
+    failed: list[ConfigError] = []
+    verdicts = partial(_judged, console, config, tasks, failed)
     attempts, judge = verdicts(answers.attempts, config.records)
     remembered, _ = verdicts(closed.attempts, closed_file(config.records))
     record = summary(config, env, words, attempts, time.perf_counter() - began)
     record |= {"prompt": config.prompting.prompt, "examples": config.prompting.examples}
     record |= {**sitting.questions.record, **judge, **of_closed_book(attempts, remembered)}
+    record |= {name: count for name, count in answers.lost.items() if count}
     _transcripts(console, answers.trees, config.show)
     console.print(table(record))
     if told := tools.told():
@@ -68,7 +84,29 @@ def main(arguments: Sequence[str]) -> int:
         if config.json is not None:
             write_json(config.json, record)
             console.print(Text(f"Written to {config.json}", style="dim"))
+    if failed:  # and even if it cannot be judged any more
+        raise failed[0]
     return 0
+
+
+def _require_outputs(config: EvalConfig) -> None:
+    """Checks that the result and the answers can be written, before one of the files is begun.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    require_file(config.json, "--json")
+    require_file(config.records, "--records")
+    if config.records is not None:  # what lies beside them has longer names
+        require_file(config.records.with_name(f"{config.records.name}.closed.settings"), "--records")
+    for file in (config.records, closed_file(config.records) if config.closed_book else None):
+        if file is not None and not config.resume:
+            require_new(file)
+
+
+def _warn_of_secrets(console: Console, config: EvalConfig) -> None:
+    told = f"The judge at {config.judge} is sent questions that must not be passed on: it should be a server of your own."
+    console.print(Text(told, style="yellow"))
 
 
 def _ask_without_tools(config: EvalConfig, folder: Path, sitting: Sitting, answers: Answers, progress: Progress) -> None:
@@ -76,7 +114,7 @@ def _ask_without_tools(config: EvalConfig, folder: Path, sitting: Sitting, answe
     progress.note(f"asking {len(sitting.questions.starts):,} questions without tools")
     try:
         asyncio.run(answers.complete(config, folder, sitting, ToolAnswers(), progress))
-    except RolloutError as error:
+    except Exception as error:  # noqa: BLE001  # some figures among others; the evaluation is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
 
 
@@ -93,16 +131,28 @@ def _other(against: Path | None, questions: int) -> list[Attempt] | None:
 
 
 def _judged(
-    console: Console, config: EvalConfig, tasks: Any, attempts: Sequence[Attempt], records: Path | None
+    console: Console,
+    config: EvalConfig,
+    tasks: Any,
+    failed: list[ConfigError],
+    attempts: Sequence[Attempt],
+    records: Path | None,
 ) -> tuple[list[Attempt], dict[str, str | int]]:
     """Returns answers with a judge's verdicts, and what the result says of these; without a judge the answers alone."""
     if config.judge is None or records is None or not attempts:
         return list(attempts), {}
-    with console.status(f"{len(attempts)} answers are judged …"):
-        found = judged(config, attempts, tasks, records)
+    try:
+        with saying(console, f"{len(attempts):,} answers are judged …") as say:
+            found = judged(config, attempts, tasks, records, say)
+    except ConfigError as error:
+        failed.append(error)
+        return list(attempts), {}
     if found.missing:
         told = f"The judge gave no verdict on {found.missing} of {len(attempts)} answers; its score leaves them out"
         console.print(Text(f"{told}: {found.failure}.", style="yellow"))
+    if found.unkept:
+        told = f"Verdicts could not be kept in {judged_file(records)}, and another call will ask for them again"
+        console.print(Text(f"{told}: {found.unkept}", style="yellow"))
     return found.attempts, found.record
 
 

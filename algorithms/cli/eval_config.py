@@ -68,8 +68,8 @@ class EvalConfig:
     """End an episode as stalled after this many turns in a row without a call or an answer; 0: never (default: the run's, or
     that of `arpo train`)."""
     tools: Mode = "live"
-    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: the tools, once for
-    equal calls; results are saved in --recording. replay: only --recording; no such call is made."""
+    """Who answers calls of tools that declare themselves pure, such as search. live: the tools. record: the tools, but
+    identical calls run only once; results are saved in --recording. replay: the recording; pure tools are not called."""
     recording: Path | None = None
     """File to record into, which must not exist yet, or to replay."""
     device: str = "cpu"

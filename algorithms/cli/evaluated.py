@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluation import COSTS, Attempt, Difference, Estimate, Prices, estimates
+from ..rollout import GROWN_AGAIN
 from .results import Value
 
 _NAMES = {"em": "exact match", "f1": "F1"}
@@ -125,6 +126,9 @@ def table(record: Mapping[str, Value]) -> Table:
     for name in COSTS:
         if name in record:
             shown.add_row(name.replace("_", " "), f"{record[name]:.{1 if name.startswith('sampled') else 2}f}")
+    for name in GROWN_AGAIN:
+        if name in record:
+            shown.add_row(name.replace("_", " "), str(record[name]))
     if "cost" in record:
         shown.add_row("cost", f"{record['cost']:.4g}   {record['cost_per_rollout']:.3g} per rollout")
     shown.add_section()

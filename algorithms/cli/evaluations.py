@@ -1,5 +1,6 @@
 """Evaluations while a run trains (`--eval-every`), and the best policy that they found."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from .progress import Progress
 
 Record = Mapping[str, Any]
 """Held-out results, as in before.json."""
+_INTERVAL = re.compile(r"_interval(?=/|$)")
 
 
 class Evaluations:
@@ -90,12 +92,14 @@ def as_metrics(record: Record) -> dict[str, float]:
 
     >>> as_metrics({"sampled": 0.5, "sampled_interval/Toy-v0": [0.25, 0.75]})
     {'held_out/sampled': 0.5, 'held_out/sampled_low/Toy-v0': 0.25, 'held_out/sampled_high/Toy-v0': 0.75}
+    >>> as_metrics({"greedy_env/interval_interval": [0.25, 0.75]})
+    {'held_out/greedy_env/interval_low': 0.25, 'held_out/greedy_env/interval_high': 0.75}
     """
     found: dict[str, float] = {}
     for name, value in record.items():
-        if "_interval" in name:
-            ends = zip(("_low", "_high"), value, strict=True)
-            found |= {f"held_out/{name.replace('_interval', end)}": number for end, number in ends}
+        if isinstance(value, list | tuple):
+            for end, number in zip(("_low", "_high"), value, strict=True):
+                found[f"held_out/{_INTERVAL.sub(end, name, count=1)}"] = number
         else:
             found[f"held_out/{name}"] = value
     return found

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from ..tree import RolloutTree, Status
 from .config import TrainConfig
 from .docstrings import with_help
 from .gating import Gate
+from .outputs import require_folder
+from .progress import saying
 from .stored import Stored, Wanted, stored
 
 if TYPE_CHECKING:
@@ -60,18 +62,21 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(ExportConfig, args=list(arguments), prog="arpo export", description=about)
     if config.status is not None and config.status not in list(Status):
         raise unknown_name("status", config.status, [str(status) for status in Status])
+    require_folder(config.output)
     _require_atif()
     folder = config.run if config.run.is_dir() else config.run.parent
     gate = Gate.of_folder(folder, include_gated=config.include_gated)
     trees = stored(config.run)
-    if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
+    if config.output.exists() and any(config.output.iterdir()):
         raise ConfigError(f"{config.output} exists and is not an empty folder. Name another one, or remove it.")
+    console = Console(highlight=False)
     try:
-        count, numbers = _write(config, trees, Provenance(folder), gate)
+        with saying(console, "reading trees …") as say:
+            count, numbers = _write(config, trees, Provenance(folder), gate, say)
     except OSError as error:
         raise ConfigError(f"{config.output} cannot be written: {error.strerror}. Nothing is left of it.") from error
     said = [f"{readable(str(config.output))}: {count} documents of {numbers} trees", gate.left_out(), gate.doubt()]
-    Console(highlight=False).print(Text("\n".join(filter(None, said))), soft_wrap=True)
+    console.print(Text("\n".join(filter(None, said))), soft_wrap=True)
     return 0
 
 
@@ -128,7 +133,7 @@ class Provenance:
         return None if dialect is None else Spoken(dialect, tuple(members.TOOL_SPECS.through(env)))
 
 
-def _write(config: ExportConfig, trees: Stored, where: Provenance, gate: Gate) -> tuple[int, int]:
+def _write(config: ExportConfig, trees: Stored, where: Provenance, gate: Gate, say: Callable[[str], None]) -> tuple[int, int]:
     """Writes the folder whole or not at all; returns how many documents it has, and of how many trees.
 
     Raises:
@@ -139,11 +144,12 @@ def _write(config: ExportConfig, trees: Stored, where: Provenance, gate: Gate) -
     shutil.rmtree(temporary, ignore_errors=True)
     count, numbers = 0, set()
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         for number, name, document in _documents(config, trees, where, gate):
             (temporary / f"{name}.json").write_text(document, encoding="utf-8", newline="\n")
             count += 1
             numbers.add(number)
+            say(f"{count:,} documents of {len(numbers):,} trees")
         if not count:
             raise ConfigError(f"No leaf of {trees.path} is as asked for. {gate.left_out()}".strip())
         sync_all(temporary)

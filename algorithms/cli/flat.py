@@ -42,6 +42,10 @@ class Option:
         """Returns its value in a record."""
         return reduce(getattr, self.path, record)
 
+    def has(self, record: object, written: Any) -> bool:
+        """Whether what was written for it is its value in a record."""
+        return bool(self.value(record) == (None if written is None else self.read(written)))
+
 
 def options_of(record: type, unlisted: Collection[str], written: Written, path: tuple[str, ...] = ()) -> dict[str, Option]:
     """Returns the options of a record and of the records in it, by name.
@@ -99,6 +103,17 @@ def _column(name: str, option: Option) -> tuple[str, Any, Any]:
     hint = option.hint if option.usual is None else option.hint | None
     text = documented(option.owner)[option.path[-1]]
     return name, shown(hint, text, option.default, option.usual), option.default
+
+
+def is_given(words: Sequence[str], name: str) -> bool:
+    """Whether a command line gives an option, be it with its default.
+
+    >>> words = ["--env-args", "hops=1", "--no-dry_run", "--steps=3"]
+    >>> [is_given(words, name) for name in ("env_args", "dry_run", "steps", "env")]
+    [True, True, True, False]
+    """
+    option = name.replace("_", "-")
+    return any(word.partition("=")[0].replace("_", "-") in (f"--{option}", f"--no-{option}") for word in words)
 
 
 def nested(options: Mapping[str, Option], written: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Nothing here reads or prints; `play.py` does. Forks are `arpo_envs.clone`, going
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,8 @@ class Game:
     def limit(self, name: str) -> int | None:
         """Returns a limit of the environment by its name, None if it has no such limit."""
         env = self.current.env
-        return int(env.get_wrapper_attr(name)) if env.has_wrapper_attr(name) else None
+        found = env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else math.inf
+        return int(found) if found < math.inf else None
 
     def answers(self) -> tuple[str, ...]:
         """Returns the accepted answers; empty if the environment does not reveal them."""

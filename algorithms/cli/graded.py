@@ -48,9 +48,12 @@ class Grader:
         return cls(dialect, tasks, renderer, RULES.get(benchmark or "", "squad"))
 
     def __call__(self, tree: RolloutTree, leaf: int) -> Graded:
-        """Returns the answer at the end of a path, and its scores if the question asks for a short text; without it, 0."""
+        """Returns the answer at the end of a path, and its scores if the question asks for a short text; without it, 0.
+
+        Where no dialect says which part of an action is the answer, there are no such scores.
+        """
         answer, accepted = self._answer(tree, leaf), self._accepted(tree.task)
-        if not accepted:
+        if not accepted or self.dialect is None:
             return Graded(answer)
         if answer is None:
             return Graded(None, {"em": 0.0, "f1": 0.0})

@@ -26,7 +26,7 @@ GROUPS = (
     ),
     Group(
         "tools",
-        "Whether tools are really called, or their answers come from a file.",
+        "Whether tools run, or their results come from a recording.",
         ("tools", "recording"),
     ),
     Group(
@@ -41,12 +41,12 @@ GROUPS = (
     ),
     Group(
         "run",
-        "How long to train. A run can also be continued, or only checked.",
+        "How long to train, and whether to resume an earlier run or only check the options.",
         ("steps", "budget_calls", "prompts", "seed", "resume", "dry_run"),
     ),
     Group(
         "sampling",
-        "How actions are sampled, and how long they and their episodes may be.",
+        "How actions are sampled, and how long actions and episodes may be.",
         (
             *("temperature", "action_tokens", "context_length", "idle_turns", "mode"),
             *("engine", "engine_args", "engine_tolerance", "verify_every"),
@@ -61,9 +61,9 @@ GROUPS = (
         ),
     ),
     Group(
-        "rollouts elsewhere",
-        "Whether rollouts run in other processes, on this machine or on others.",
-        ("cluster", "engines"),
+        "distribution",
+        "How many processes collect rollouts and train, where they run, and whether collecting and training overlap.",
+        ("cluster", "engines", "learners", "ahead"),
     ),
     Group(
         "memory and speed",
@@ -73,7 +73,10 @@ GROUPS = (
     Group(
         "output and tracking",
         "What a run writes, and where.",
-        ("output", "checkpoint_every", "keep_trees", "track", "track_gated", "wandb_project", "wandb_mode"),
+        (
+            *("output", "checkpoint_every", "wait_for_checkpoints", "keep_trees"),
+            *("track", "track_gated", "wandb_project", "wandb_mode"),
+        ),
     ),
 )
 """Each option of `arpo train` stands in exactly one of them."""

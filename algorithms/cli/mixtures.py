@@ -69,7 +69,7 @@ def env_arguments(env: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def members_in(env: str, words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Returns the keyword arguments of each environment alone; of the only one, if it is no mixture."""
+    """Returns the keyword arguments of each environment alone; of the only one, unless it is a mixture."""
     given = env_arguments(env, words)
     weights = weights_in(env)
     if weights is None:

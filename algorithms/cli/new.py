@@ -6,13 +6,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from arpo_envs import ConfigError
+
+from .outputs import require_folder
 
 _SKELETON = resources.files(__package__) / "skeleton"
 _PLACES = {
@@ -45,12 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     project = write(config.name, config.folder)
     names = _names(config.name)
     console = Console()
-    console.print(f"Wrote [bold]{project}[/]:", highlight=False)
+    console.print(Text.assemble("Wrote ", (str(project), "bold"), ":"))
     for place in _PLACES.values():
-        console.print(f"  {_filled(place, names)}", highlight=False)
-    console.print(
-        f"\nNext:\n  pip install -e {project}\n  arpo play {names['ENV_ID']} --seed 1\n  pytest {project}", highlight=False
-    )
+        console.print(Text(f"  {_filled(place, names)}"))
+    console.print(Text(f"\nNext:\n  pip install -e {project}\n  arpo play {names['ENV_ID']} --seed 1\n  pytest {project}"))
     return 0
 
 
@@ -62,6 +64,7 @@ def write(name: str, folder: Path) -> Path:
     """
     names = _names(name)
     project = folder / names["PROJECT"]
+    require_folder(project, "--folder")
     if project.exists():
         raise ConfigError(f"{project} exists already. Choose another name or --folder.")
     try:
@@ -76,15 +79,12 @@ def write(name: str, folder: Path) -> Path:
 
 def _names(name: str) -> dict[str, str]:
     """Returns what stands for each word of the skeleton."""
-    package = re.sub(r"[-.\s]+", "_", name.strip()).lower()
+    package = re.sub(r"[-.\s]+", "_", name).strip("_").lower()
     if not package.isascii() or not package.isidentifier() or keyword.iskeyword(package):
         raise ConfigError(f"{name!r} cannot be the name of a Python package. Use letters, digits and hyphens, a letter first.")
-    if package in (*sys.stdlib_module_names, "arpo_envs", "algorithms", "wrappers", "tests"):
+    if package == "tests" or package in sys.stdlib_module_names or find_spec(package) is not None:
         raise ConfigError(f"A package named {package!r} exists already. Choose another name.")
-    words = [word.capitalize() for word in package.split("_") if word]
-    if not words:
-        raise ConfigError(f"{name!r} has no letters.")
-    title = "".join(words)
+    title = "".join(word.capitalize() for word in package.split("_"))
     return {"PROJECT": package.replace("_", "-"), "PACKAGE": package, "CLASS": title, "ENV_ID": f"{title}/Guess-v0"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 from arpo_envs import members
 
 from .. import seeds
-from ..cluster import collect_elsewhere
+from ..cluster import Ahead, RankedLearner, collect_elsewhere
 from ..learner import LearnerConfig, TorchLearner
 from ..models.built_in import MARK
 from ..models.devices import find_device
 from ..models.embedded.cold_start import Report, silent
-from ..models.loading import load_policy
+from ..models.loading import load_policy, load_tokenizer
 from ..models.named import make_model
 from ..policies import Policy
 from ..rendering.chat import ChatRenderer
@@ -29,16 +30,27 @@ from .tools import ToolAnswers
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a run works with; `held_out` makes the environments of its evaluations."""
+    """Everything a run works with; `held_out` makes the environments of its evaluations.
+
+    The model is what writes its folder: itself, or a learner that lies elsewhere.
+    """
 
     model: Any
     tokenizer: Any
     renderer: TextRenderer
     policy: Policy
-    learner: TorchLearner
+    learner: TorchLearner | RankedLearner
     trainer: Trainer
     tools: ToolAnswers
     held_out: MakeEnv
+
+    async def close(self) -> None:
+        """Ends what runs elsewhere."""
+        try:
+            await self.trainer.close()
+        finally:
+            if isinstance(self.learner, RankedLearner):
+                self.learner.close()  # last, as engines may live on the Ray cluster that was started for it
 
 
 def starting_policy(config: TrainConfig, run: Path, report: Report, tools: ToolAnswers = ToolAnswers()) -> Path:
@@ -93,13 +105,14 @@ def dialect_of(make_env: MakeEnv) -> str:
     return str(name)
 
 
-def assemble(
+async def assemble(
     config: TrainConfig,
     folder: Path,
     weights: Path | None = None,
     failures: Failures | None = None,
     tools: ToolAnswers = ToolAnswers(),
     engines: Callable[[TrainConfig, Path, str], Policy] | None = None,
+    ranks: Callable[[TrainConfig, Path, Path], RankedLearner] | None = None,
 ) -> Parts:
     """Returns the parts of a run.
 
@@ -111,43 +124,52 @@ def assemble(
         tools: answers the calls of tools.
         engines: makes the stand-in of engines in other processes, given configuration, folder and dialect; without it,
             rollouts run in this process.
+        ranks: makes the stand-in of a learner in other processes, given configuration and the folders of the policies to start
+            and to continue from; without it, the learner is in this process.
     """
     assert config.limits is not None, "assemble() takes a resolved configuration"
     algorithm, how = config.make_algorithm(), learner_config(config)
     # adapters need the model they were made for; in a policy folder they are merged into it
-    model, tokenizer = load_policy(folder if weights is None or how.lora is not None else weights)
+    whole = folder if weights is None or how.lora is not None else weights
+    is_sharded = ranks is not None and config.placement.learners > 1
+    model, tokenizer = (None, load_tokenizer(whole)) if is_sharded else load_policy(whole)
     make_env = tools.before(config.make_env(*config.train_args), "training")
     dialect = dialect_of(make_env)
     renderer = renderer_for(folder, tokenizer, dialect)
     config.prompting.require_read(renderer.with_instructions)
     keep_ends(model, end_ids(folder, tokenizer))  # so that the trained model still ends its turns like this
-    if engines is not None and config.placement.is_elsewhere:
-        policy, collect = engines(config, folder, dialect), collect_elsewhere
-    else:
-        policy, collect = sampler(config, folder, model, tokenizer), try_collect
-    learner = TorchLearner(
-        model,
-        how,
-        temperature=config.limits.temperature,
-        device=find_device(config.device),
-        reference="reference" in algorithm.needs,
-        values="values" in algorithm.needs,
-        seed=config.seed,
-    )
-    trainer = Trainer(
-        make_env=make_env,
-        starts=lambda step, refill: training_starts(config, step, refill),
-        policy=policy,
-        renderer=renderer,
-        algorithm=algorithm,
-        learner=learner,
-        seed=config.seed,
-        limits=config.limits,
-        shuffled_rewards=config.shuffle_rewards,
-        failures=failures or Failures(),
-        collect=collect,
-    )
+    is_elsewhere = engines is not None and config.placement.is_elsewhere
     held_out = config.make_env(*config.eval_args)  # once, as worked examples are played for it
+    async with AsyncExitStack() as refused:  # what was opened before something else is refused, the last one first
+        learner: TorchLearner | RankedLearner
+        if not is_elsewhere:
+            policy = sampler(config, folder, model, tokenizer)
+            refused.push_async_callback(policy.close)
+        if is_sharded:
+            assert ranks is not None
+            model = learner = ranks(config, folder, whole)
+            refused.callback(learner.close)
+        else:
+            learner = TorchLearner(model, how, device=find_device(config.device), **learner_options(config))
+        if is_elsewhere:
+            assert engines is not None
+            policy = engines(config, folder, dialect)
+            refused.push_async_callback(policy.close)
+        trainer = Trainer(
+            make_env=make_env,
+            starts=lambda step, refill: training_starts(config, step, refill),
+            policy=policy,
+            renderer=renderer,
+            algorithm=algorithm,
+            learner=learner,
+            seed=config.seed,
+            limits=config.limits,
+            shuffled_rewards=config.shuffle_rewards,
+            failures=failures or Failures(),
+            collect=collect_elsewhere if is_elsewhere else try_collect,
+            ahead=Ahead(config.steps) if config.placement.ahead else None,
+        )
+        refused.pop_all()
     return Parts(model, tokenizer, renderer, policy, learner, trainer, tools, held_out)
 
 
@@ -161,6 +183,14 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
     found = config.learner.over(config.steps)
     found.require_device(find_device(config.device))
     return found
+
+
+def learner_options(config: TrainConfig) -> dict[str, Any]:
+    """Returns what a learner needs to know of a resolved configuration besides its own options."""
+    assert config.limits is not None, "learner_options() takes a resolved configuration"
+    needs = config.make_algorithm().needs
+    wanted = {"reference": "reference" in needs, "values": "values" in needs}
+    return {"temperature": config.limits.temperature, "seed": config.seed, **wanted}
 
 
 def sampler(config: TrainConfig, folder: Path, model: Any, tokenizer: Any) -> Policy:

@@ -13,6 +13,7 @@ from arpo_envs import ConfigError
 
 from ..cluster.planning import Deaths, Layout, Machine, Setting, Tools, Workload, gains, losses, made_up, predict_each, splits
 from .docstrings import with_help
+from .outputs import require_file
 from .plan_shown import Planned, flat, print_comparisons, print_plan
 from .planned import Comparison, Finished, compared, machine_of_runs
 from .results import write_json
@@ -111,6 +112,7 @@ class PlanConfig:
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo plan`."""
     config = tyro.cli(PlanConfig, args=list(arguments), prog="arpo plan", description="Say what a run will cost, and why.")
+    require_file(config.json, "--json")
     console = Console(highlight=False)
     runs = [Finished.of(folder) for folder in config.run]
     machine, about = _machine(config, runs)
@@ -172,7 +174,7 @@ def _planned(config: PlanConfig, machine: Machine, about: str, runs: Sequence[Fi
         config.simulate,
     )
     deaths = Deaths(config.dead_per_hour, restart_seconds=config.restart_seconds)
-    trees = min(_MOST_TREES, setting.workload.prompts * config.death_engines // setting.layout.engines)
+    trees = max(1, min(_MOST_TREES, setting.workload.prompts * config.death_engines // setting.layout.engines))
     return Planned(
         about=about,
         setting=setting,

@@ -69,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.suppress(ImportError):  # where it exists, it gives input() history and line editing
             import readline  # noqa: F401
     try:
-        console.print(f"[bold cyan]{config.env}[/]  [dim]seed {seed} · task {game.current.info.get('task', '')}[/]")
+        drawn = f"  seed {seed} · task {game.current.info.get('task', '')}"
+        console.print(Text.assemble((config.env, "bold cyan"), (drawn, "dim")))
         _Table(game, console).play()
     finally:
         game.close()

@@ -1,7 +1,8 @@
 """What a person sees while a run or an evaluation is under way: a live bar on a terminal, plain lines otherwise."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +43,8 @@ class Progress:
         )
         self.listener = Listener(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing)
         """Of engines in other processes."""
+        self._engines = ""
+        """How many of them were alive when they last reported; shown until the next batch."""
         self._tasks: dict[str, int] = {}
         self._began = self._noted = time.perf_counter()
         self._first_step: tuple[int, float] | None = None
@@ -83,8 +86,8 @@ class Progress:
 
     def _standing(self, now: Standing) -> None:
         """Reports how many prompts the engines have done; a line only if it takes long."""
-        total = now.done + now.under_way + now.waiting
-        text = f"{now.alive} of {now.engines} engines alive, {now.waiting:,} prompts waiting, {now.retried:,} asked again"
+        total, text = now.done + now.under_way + now.waiting, ", ".join(in_words(now))
+        self._engines = in_words(now)[0]
         self._advance("rollouts", now.done, total, text)
         if self._is_due(now.done, total, 0) and 0 < now.done < total:
             self.note(f"{now.done:,} of {total:,} prompts done: {text}")
@@ -102,7 +105,8 @@ class Progress:
             self.note(_columns("step", "reward", "success", "calls", "forks", "entropy", "tokens/s", "left"))
         before, began = self._first_step
         left = (now - began) / (done - before) * (total - done)
-        self._advance("training", done, total, f"reward {metrics['reward']:.2f}  success {metrics['success']:.2f}")
+        learned = [f"reward {metrics['reward']:.2f}", f"success {metrics['success']:.2f}", self._engines]
+        self._advance("training", done, total, "  ".join(filter(None, learned)))
         if done == before + 1 or self._is_due(done, total, _STEP_LINES):
             line = _columns(
                 f"{done}/{total}",
@@ -121,7 +125,49 @@ class Progress:
             self._bar.update(task, visible=other == name)  # type: ignore[arg-type]  # rich's TaskID is an int
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=total, text=text)
-        self._bar.update(self._tasks[name], completed=done, text=text)  # type: ignore[arg-type]
+        self._bar.update(self._tasks[name], completed=done, total=total, text=text)  # type: ignore[arg-type]
+
+
+@contextmanager
+def saying(console: Console, begun: str) -> Iterator[Callable[[str], None]]:
+    """Shows what a command is at: beside a spinner on a terminal, and elsewhere in plain lines, one in ten seconds at most.
+
+    Args:
+        console: where.
+        begun: what is shown first on a terminal.
+
+    Yields:
+        What says how far it is.
+    """
+    began = noted = time.perf_counter()
+    with console.status(escape(begun)) as status:
+
+        def say(text: str) -> None:
+            nonlocal noted
+            status.update(escape(text))
+            now = time.perf_counter()
+            if not console.is_terminal and now - noted > _QUIET:
+                noted = now
+                console.print(f"[dim]{now - began:6.0f} s[/]  {escape(text)}", highlight=False)
+
+        yield say
+
+
+def in_words(now: Standing) -> list[str]:
+    """Returns what is shown of engines in other processes, each thing in a few words, first whether they are alive.
+
+    Args:
+        now: how far a batch is.
+
+    >>> in_words(Standing(alive=3, engines=4, done=10, under_way=6, waiting=8, retried=1))
+    ['3 of 4 engines alive', '6 prompts under way', '8 waiting', '1 asked again']
+    """
+    return [
+        f"{now.alive} of {now.engines} engines alive",
+        f"{now.under_way:,} prompts under way",
+        f"{now.waiting:,} waiting",
+        f"{now.retried:,} asked again",
+    ]
 
 
 def _words(what: str) -> str:

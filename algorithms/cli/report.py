@@ -1,6 +1,6 @@
 """`arpo report`: a run's curves and trees as one HTML file that needs no network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,9 @@ from arpo_envs.screen import readable
 
 from .docstrings import with_help
 from .gating import Gate, in_words
+from .outputs import require_file
 from .paged import Curves, Words
+from .progress import saying
 from .stored import Stored, stored
 from .viewer import BYTES, Page, block, record, spread, summary, write_page
 
@@ -39,24 +41,25 @@ class ReportConfig:
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo report`."""
     config = tyro.cli(ReportConfig, args=list(arguments), prog="arpo report", description="Write a run's page: one HTML file.")
+    require_file(config.output, "--output")
     folder = config.run if config.run.is_dir() else config.run.parent
     gate = Gate.of_folder(folder, include_gated=config.include_gated)
-    page = _page(stored(config.run), folder, config.megabytes * _MEGA, gate)
+    console = Console(highlight=False)
+    with saying(console, "reading trees …") as say:
+        page = _page(stored(config.run), folder, config.megabytes * _MEGA, gate, say)
     try:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
         write_page(page, config.output)
     except OSError as error:
-        raise ConfigError(
-            f"{config.output} cannot be written: {error.strerror}. Expected a file in a folder that exists."
-        ) from error
+        raise ConfigError(f"{config.output} cannot be written: {error.strerror}.") from error
     size = config.output.stat().st_size / _MEGA
-    console = Console(highlight=False)
     console.print(Text(f"{readable(str(config.output))}: {page.selection} ({size:.1f} MB)"), soft_wrap=True)
     if doubt := gate.doubt():
         console.print(Text(doubt, style="yellow"), soft_wrap=True)
     return 0
 
 
-def _page(trees: Stored, folder: Path, most: float, gate: Gate) -> Page:
+def _page(trees: Stored, folder: Path, most: float, gate: Gate, say: Callable[[str], None]) -> Page:
     """Reads as many trees as fit.
 
     Raises:
@@ -66,7 +69,8 @@ def _page(trees: Stored, folder: Path, most: float, gate: Gate) -> Page:
     firsts: dict[int, int] = {}
     ids: set[int] = set()
     size, is_cut = 0, False
-    for number in spread(trees.count):
+    for read, number in enumerate(spread(trees.count)):
+        say(f"{read:,} of {trees.count:,} trees read, {size / _MEGA:.1f} MB")
         tree = trees.tree(number)
         if gate.keeps_back(tree):
             continue

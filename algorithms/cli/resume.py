@@ -1,44 +1,53 @@
 """Resuming a run: where it is, and which of its options may change."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from arpo_envs import ConfigError
 
-from ..checkpoint import Checkpoint, newest_step
+from ..checkpoint import Checkpoint, newest_step, point
 from ..durable import fingerprint, write_text
+from .alone import alone
 from .config import OPTIONS, TrainConfig
+from .flat import is_given
 
-_CHANGEABLE = ("resume", "steps", "policy", "model_folder", "dry_run")
+_PLACES = ("cluster", "engines", "learners")
+_COUNTING = ("resume", "steps", "dry_run", *_PLACES)
+"""Options that count even if they are given with their default."""
+_CHANGEABLE = ("policy", "model_folder", *_COUNTING)
 
 
-def resumed(asked: Mapping[str, Any], words: Sequence[str]) -> TrainConfig:
+def resumed(asked: Mapping[str, Any], words: Sequence[str], held: ExitStack) -> TrainConfig:
     """Returns the configuration of the run to continue.
 
     Args:
-        asked: the options of the command; only `resume`, more `steps`, and where the model is now (`policy`, `model_folder`)
-            have an effect.
-        words: of the command line, which tell whether --steps was given.
+        asked: the options of the command; only `resume`, more `steps`, where the model is now (`policy`, `model_folder`) and
+            where the run's parts run (`cluster`, `engines`, `learners`) have an effect.
+        words: of the command line, which tell what was given that is a default.
+        held: keeps other commands away from the run until it is closed.
 
     Raises:
-        ConfigError: there is no such run, or other options were given, which would have no effect.
+        ConfigError: there is no such run, another command is at work on it, or other options were given, which would have no
+            effect.
     """
     given = {name for name, option in OPTIONS.items() if asked[name] != option.default}
-    if idle := given.difference(_CHANGEABLE):
-        named = [name for name in OPTIONS if name in idle or (name == "steps" and _has_steps(words))]
-        names = ", ".join("--" + name.replace("_", "-") for name in named)
-        raise ConfigError(
-            f"{names} would have no effect with --resume: a resumed run keeps its own configuration. To extend it, give a "
-            "larger --steps and nothing else."
-        )
+    _require_effect(given.difference(_CHANGEABLE), words)
     run = run_of(asked["resume"])
+    if not asked["dry_run"]:  # which changes nothing
+        held.enter_context(alone(run))
     config = TrainConfig.load(run)
+    usual = {name for name in OPTIONS if is_given(words, name)}.difference(given, _COUNTING)
+    _require_effect({name for name in usual if not OPTIONS[name].has(config, asked[name])}, words)
     moved = {name: asked[name] for name in ("policy", "model_folder") if name in given}
-    changed = replace(config, **moved, dry_run=asked["dry_run"])
-    if _has_steps(words):
+    placed = {name: asked[name] for name in _PLACES if is_given(words, name)}
+    if placed.get("cluster") == "none":
+        placed = {"engines": None, "learners": 1} | placed
+    changed = replace(config, **moved, placement=replace(config.placement, **placed), dry_run=asked["dry_run"])
+    if is_given(words, "steps"):
         changed = _extended(changed, asked["steps"])
     if changed != config and not asked["dry_run"]:
         if changed.steps != config.steps:  # first: these were measured at the end of the shorter run
@@ -48,8 +57,15 @@ def resumed(asked: Mapping[str, Any], words: Sequence[str]) -> TrainConfig:
     return changed
 
 
-def _has_steps(words: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] == "--steps" for word in words)
+def _require_effect(idle: Collection[str], words: Sequence[str]) -> None:
+    """Refuses options that a resumed run would not heed."""
+    if idle:
+        named = [name for name in OPTIONS if name in idle or (name == "steps" and is_given(words, name))]
+        names = ", ".join("--" + name.replace("_", "-") for name in named)
+        raise ConfigError(
+            f"{names} would have no effect with --resume: a resumed run keeps its own configuration. To extend it, give a "
+            "larger --steps; besides, only where it runs may change (--cluster, --engines, --learners)."
+        )
 
 
 def _extended(config: TrainConfig, steps: int) -> TrainConfig:
@@ -93,7 +109,9 @@ def run_of(path: Path) -> Path:
 def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Callable[[], Path]) -> Path:
     """Returns the folder of the policy that a run starts from, or that of its newest checkpoint if the first one is gone.
 
-    A run with adapters always needs the first one: adapters belong to the model they were made for.
+    This one is returned as the link `run/policy`, which stays: checkpoints are dropped in time, and an engine that is lost then
+    is made anew from this folder. A run with adapters always needs the first one: adapters belong to the model they were made
+    for.
 
     Args:
         config: of the run.
@@ -111,7 +129,9 @@ def start_of(config: TrainConfig, run: Path, done: Checkpoint | None, usual: Cal
         if config.resume is None:
             raise
         if done is not None and config.learner is not None and config.learner.lora is None:
-            return done.policy
+            if not (run / "policy").is_dir():  # the run was killed before it pointed there
+                point(run / "policy", done.policy)
+            return run / "policy"
         raise ConfigError(
             f"{error} The run needs the model it began with. If it was moved, say where it is now: "
             f"arpo train --resume {run} --policy FOLDER"

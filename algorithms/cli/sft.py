@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from ..models.demonstrations.lesson import Lesson, load_lessons, save_lessons, t
 from ..models.devices import find_device
 from ..models.loading import load_policy
 from ..tracking import JsonlTracker, keep_steps_before
+from .alone import alone
 from .ends import end_ids, keep_ends
-from .flat import parsed
+from .flat import is_given, parsed
+from .outputs import require_folder
 from .policy_source import policy_folder
 from .progress import Progress
 from .results import write_json
@@ -37,12 +40,19 @@ _METRICS, _START = "metrics.jsonl", "start.json"
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo sft`."""
     given = parsed(arguments, OPTIONS, GROUPS, prog="arpo sft", description="Train a policy on demonstrations.")
-    config = SftConfig.of(given).resolved() if given["resume"] is None else _resumed(given)
+    with ExitStack() as held:
+        config = SftConfig.of(given).resolved() if given["resume"] is None else _resumed(given, arguments, held)
+        return _obey(config, held)
+
+
+def _obey(config: SftConfig, held: ExitStack) -> int:
+    """Trains, and returns the exit status."""
     run, console = config.output, Console()
     assert run is not None, "a resolved configuration has an output"
+    require_folder(run)
     try:
         with Signals():
-            return sft(config, run, console)
+            return sft(config, run, console, held)
     except KeyboardInterrupt as error:
         if not (run / FILE).is_file():
             raise
@@ -55,13 +65,14 @@ def main(arguments: Sequence[str]) -> int:
         raise Unsaved(f"{reason} ({error}). Make room, then continue with: arpo sft --resume {run}") from error
 
 
-def sft(config: SftConfig, run: Path, console: Console) -> int:
+def sft(config: SftConfig, run: Path, console: Console, held: ExitStack) -> int:
     """Trains, and returns the exit status 0.
 
     Args:
         config: resolved.
         run: its folder.
         console: where to report.
+        held: keeps other commands away from a new run until it is closed.
     """
     torch.set_num_threads(config.threads or torch.get_num_threads())
     with Progress(console) as progress:
@@ -69,7 +80,7 @@ def sft(config: SftConfig, run: Path, console: Console) -> int:
         if config.resume is not None:
             done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
         start = _start(config, run, done)
-        lessons = load_lessons(run / LESSONS) if config.resume is not None else _begin(config, run, start, progress)
+        lessons = load_lessons(run / LESSONS) if config.resume is not None else _begin(config, run, start, progress, held)
         learned, held_out = split(lessons, config.held_out, config.seed)
         progress.note(f"{len(learned)} demonstrations to learn from, {len(held_out)} held out")
         learner, tokenizer = _learner(config, start, done)
@@ -84,26 +95,35 @@ def sft(config: SftConfig, run: Path, console: Console) -> int:
     return 0
 
 
-def _resumed(given: dict[str, Any]) -> SftConfig:
-    """Returns the configuration of the run to continue.
+def _resumed(asked: dict[str, Any], words: Sequence[str], held: ExitStack) -> SftConfig:
+    """Returns the configuration of the run to continue, from which `held` then keeps other commands away.
 
     Raises:
-        ConfigError: there is no such run, or other options were given, which would have no effect.
+        ConfigError: there is no such run, another command is at work on it, or other options were given, which would have no
+            effect.
     """
-    if idle := [name for name, option in OPTIONS.items() if name != "resume" and given[name] != option.default]:
+    given = [name for name in OPTIONS if name != "resume" and is_given(words, name)]
+    _require_effect([name for name in given if asked[name] != OPTIONS[name].default])
+    config = SftConfig.load(asked["resume"])
+    _require_effect([name for name in given if not OPTIONS[name].has(config, asked[name])])
+    held.enter_context(alone(asked["resume"]))
+    return config
+
+
+def _require_effect(idle: Sequence[str]) -> None:
+    """Refuses options that a resumed run would not heed."""
+    if idle:
         names = ", ".join("--" + name.replace("_", "-") for name in idle)
         raise ConfigError(f"{names} would have no effect with --resume: a resumed run keeps its own configuration.")
-    return SftConfig.load(given["resume"])
 
 
-def _begin(config: SftConfig, run: Path, start: Path, progress: Progress) -> list[Lesson]:
+def _begin(config: SftConfig, run: Path, start: Path, progress: Progress, held: ExitStack) -> list[Lesson]:
     """Makes the folder of a run, with its configuration and its demonstrations.
 
     Raises:
         ConfigError: there is something in it already, or there are no demonstrations.
     """
-    if run.exists() and any(run.iterdir()):
-        raise ConfigError(f"{run} is not empty. Continue with `arpo sft --resume {run}`, or choose another --output.")
+    _require_empty(run)
     if config.learner.lora is not None:
         require_peft()
     find_device(config.device)
@@ -114,10 +134,18 @@ def _begin(config: SftConfig, run: Path, start: Path, progress: Progress) -> lis
         lambda line: progress.note(f"[yellow]{escape(line)}[/]"),
     )
     run.mkdir(parents=True, exist_ok=True)
+    held.enter_context(alone(run))
+    _require_empty(run)
     save_lessons(run / LESSONS, lessons)
     write_text(run / _START, json.dumps(fingerprint(start)))
     config.save(run)  # last: it says that the rest is there
     return lessons
+
+
+def _require_empty(run: Path) -> None:
+    """Refuses to begin a run where something is."""
+    if run.exists() and any(run.iterdir()):
+        raise ConfigError(f"{run} is not empty. Continue with `arpo sft --resume {run}`, or choose another --output.")
 
 
 def _start(config: SftConfig, run: Path, done: Checkpoint | None) -> Path:

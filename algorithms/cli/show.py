@@ -144,7 +144,7 @@ def _show_step(console: Console, trees: Stored, wanted: Wanted, config: ShowConf
 def _show_run(console: Console, trees: Stored, wanted: Wanted, config: ShowConfig) -> None:
     """Lists the steps of a run; of a long one some, of a large step some of its prompts."""
     rows, first, last = [], trees.step_of(0), trees.step_of(-1)
-    for step in _some(range(first, last + 1), _MOST_STEPS):
+    for step in sorted({trees.step_from(step) for step in _some(range(first, last + 1), _MOST_STEPS)}):
         numbers = trees.of_step(step)
         read = [trees.tree(number) for number in _some(numbers, _MOST_PROMPTS)]
         found = [row(tree, leaves) for tree in read if (leaves := wanted.leaves(tree))]

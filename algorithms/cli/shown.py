@@ -71,14 +71,17 @@ def _of_run(run: Path, least: float, tokenizer: Any) -> list[Lesson]:
     """Returns the best rollouts of a run.
 
     Raises:
-        ConfigError: there are none, or their tokens are not those of this tokenizer.
+        ConfigError: there are none, they cannot be read, or their tokens are not those of this tokenizer.
     """
     files = [file for name in ("trees.jsonl.zst", "trees.jsonl") if (file := run / name).is_file()]
     if not files:
         raise ConfigError(f"{run} has no rollouts: there is no trees.jsonl.zst in it. Was it run with --keep-trees none?")
     if load_tokenizer(model_in(run)).get_vocab() != tokenizer.get_vocab():
         raise ConfigError(f"The rollouts of {run} are tokens of another tokenizer. Train its own policy: --policy {run}")
-    return best_paths(read_trees(files[0]), least)
+    try:
+        return best_paths(read_trees(files[0]), least)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{files[0]} cannot be read: {error}") from error
 
 
 def split(lessons: Sequence[Lesson], share: float, seed: int) -> tuple[list[Lesson], list[Lesson]]:

@@ -35,14 +35,15 @@ class BrokenOff(Exception):
 class Signals:
     """Listens for SIGTERM, SIGHUP and Ctrl-C.
 
-    During the steps, the first Ctrl-C ends the run after the current step; a second one, SIGTERM and SIGHUP break the step
-    off. An update or a checkpoint that has begun is still finished. At all other times, each of them ends the run at once. A
-    signal that is ignored, as under nohup, stays ignored.
+    During the steps, the first Ctrl-C ends the run after the current step, without what would come next; a second one, SIGTERM
+    and SIGHUP break the step off. An update or a checkpoint that has begun is still finished. At all other times, each of them
+    ends the run at once. A signal that is ignored, as under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         """The signal that asked to stop."""
+        self._wish: asyncio.Event | None = None
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._urgent = False
@@ -66,12 +67,13 @@ class Signals:
     @contextmanager
     def during_steps(self) -> Iterator[None]:
         """Lets the current step be finished, or broken off cleanly."""
-        self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wish, self._stop, self._loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
         interrupt: Handler = signal.SIG_DFL
 
         def wish(number: int, frame: FrameType | None) -> None:
             if self.asked is None:
                 self.asked = number
+                self._set(self._wish)
             else:  # the second one; a third one goes to the previous handler
                 signal.signal(signal.SIGINT, interrupt)
                 self._break()
@@ -80,7 +82,7 @@ class Signals:
         try:
             yield
         finally:
-            self._stop = None
+            self._wish = self._stop = None
             signal.signal(signal.SIGINT, interrupt)
 
     @property
@@ -88,21 +90,38 @@ class Signals:
         """Whether a signal came that does not wait for the end of a step."""
         return self._urgent
 
-    async def breaking_off(self, work: Coroutine[Any, Any, T]) -> T:
+    async def breaking_off(self, work: Coroutine[Any, Any, T], whole: Callable[[], bool] = lambda: False) -> T:
         """Returns the result of some work, unless a signal comes that does not wait for it.
+
+        Args:
+            work: to be done.
+            whole: says whether it is at something that must be finished, in another thread; the work ends with that.
 
         Raises:
             BrokenOff: one came; `tidy` ends the work.
         """
-        assert self._stop is not None, "only while steps are taken"
+        return await self._until(self._stop, work, whole)
+
+    async def unless_asked(self, work: Coroutine[Any, Any, T]) -> T:
+        """Returns the result of some work after a step, unless any signal comes or has come.
+
+        Raises:
+            BrokenOff: one came; `tidy` ends the work.
+        """
+        return await self._until(self._wish, work, lambda: False)
+
+    async def _until(self, event: asyncio.Event | None, work: Coroutine[Any, Any, T], whole: Callable[[], bool]) -> T:
+        assert event is not None, "only while steps are taken"
         found: list[T] = []
 
         async def run() -> None:
             found.append(await work)
 
-        task, stop = asyncio.ensure_future(run()), asyncio.ensure_future(self._stop.wait())
+        task, stop = asyncio.ensure_future(run()), asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            if whole():
+                await asyncio.wait([task])
         except asyncio.CancelledError:
             self._left = task
             raise
@@ -126,8 +145,12 @@ class Signals:
 
     def _break(self) -> None:
         self._urgent = True
-        if self._stop is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)  # the loop may be asleep until something happens
+        self._set(self._wish)
+        self._set(self._stop)
+
+    def _set(self, event: asyncio.Event | None) -> None:
+        if event is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(event.set)  # the loop may be asleep until something happens
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._stop is None:

@@ -52,6 +52,10 @@ class Stored:
         """Returns the step that a tree belongs to."""
         return int(self.tree(number).meta.get("step", 0))
 
+    def step_from(self, step: int) -> int:
+        """Returns a step that has trees: this one, or the next one that has some; at most that of the last tree."""
+        return self.step_of(bisect.bisect_left(range(self.count - 1), step, key=self.step_of))
+
     def of_step(self, step: int) -> range:
         """Returns the numbers of a step's trees; steps are in order, so that a few trees are read to find them.
 

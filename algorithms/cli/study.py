@@ -15,6 +15,7 @@ from rich.console import Console
 from arpo_envs import ConfigError
 
 from .docstrings import with_help
+from .outputs import require_file, require_folder
 from .runs import Run
 
 BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
@@ -56,8 +57,11 @@ def main(arguments: Sequence[str]) -> int:
     own = words.index("--train") if "--train" in words else len(words)  # tyro would take what follows as its own options
     config = tyro.cli(StudyConfig, args=words[:own], prog="arpo study", description="Repeat the main run with its controls.")
     config = replace(config, train=(*config.train, *words[own + 1 :]))
+    require_folder(config.output)  # finds mistakes before the hours of training
+    require_file(config.results, "--results")
     if config.readme is not None:
-        _page(config.readme)  # finds mistakes before the hours of training
+        _page(config.readme)
+        require_file(config.readme, "--readme")
     console = Console()
     summaries = []
     for seed in config.seeds:

@@ -59,11 +59,10 @@ class Tracked:
         if config.track != "none":
             self._trackers.append(Guarded(config.track, _maker(config, run, first), tell))
 
-    def step(self, step: int, result: StepResult) -> None:
+    def step(self, step: int, result: StepResult, *, is_last: bool) -> None:
         """Records a step; the first, the last, and those with a checkpoint with tables of their rollouts, too."""
         log_all(self._trackers, step, result.metrics)
-        done = step + 1
-        if step == self._first or done == self._config.steps or done % self._config.checkpoint_every == 0:
+        if step == self._first or is_last or (step + 1) % self._config.checkpoint_every == 0:
             self._table("rollouts", lambda: rollout_rows(step, result.trees, withheld=self._gate.keeps_back))
             self._table("entropy_around_results", lambda: entropy_rows(step, result.trees))
 

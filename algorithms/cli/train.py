@@ -4,10 +4,9 @@ import asyncio
 import json
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,61 +18,63 @@ from rich.markup import escape
 
 from arpo_envs import ConfigError
 
-from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save, save_best
-from ..durable import sync
+from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save_best
+from ..cluster import clear
 from ..evaluation import Evaluation, evaluate
-from ..learner import require_peft
 from ..models.agreement import Agreement, WeightProbe, check
 from ..models.built_in import MARK
-from ..models.loading import load_tokenizer
-from ..models.named import require_model
 from ..policies import FORGET
-from ..rollout import Failures, MakeEnv, reason, require_prompts
+from ..rollout import Failures, MakeEnv, reason
 from ..tracking import keep_steps_before
 from ..tracking.trees import compress_trees, forget_trees_before, keep_trees_before, write_trees
+from .alone import alone
 from .budget import CallBudget
+from .checkpoints import TREES, Checkpoints, merged
 from .config import OPTIONS, TrainConfig, describe_algorithm
-from .elsewhere import engines_for
+from .elsewhere import engines_for, learner_for
 from .evaluations import Evaluations, Record, brief
 from .flat import parsed
 from .groups import GROUPS
 from .kept import Kept
 from .mixtures import described
+from .outputs import require_folder
 from .parts import (
     Parts,
     assemble,
-    dialect_of,
     evaluation_starts,
-    learner_config,
-    rehearsed_policy,
-    renderer_for,
     starting_policy,
-    training_starts,
 )
 from .patience import Patience
-from .policy_source import policy_folder
 from .progress import Progress
+from .rehearsal import answerable, rehearse, require_fitting
 from .results import write_json
 from .resume import resumed, start_of
 from .signals import BrokenOff, Signals
 from .summary import report
-from .tools import FILE, ToolAnswers, require_answerable
-from .tracked import METRICS, Tracked, require_tracker
-from .verified import Verification
-
-TREES = "trees.jsonl.zst"
-_GROWING = (METRICS, TREES, f"{TREES}.index")
+from .tools import FILE, ToolAnswers
+from .tracked import METRICS, Tracked
+from .verified import Verification, checked
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `arpo train`."""
     description = "Train a policy on an environment with an algorithm."
     given = parsed(arguments, OPTIONS, GROUPS, prog="arpo train", description=description)
-    config = (TrainConfig.of(given) if given["resume"] is None else resumed(given, arguments)).resolved()
+    with ExitStack() as held:
+        config = TrainConfig.of(given) if given["resume"] is None else resumed(given, arguments, held)
+        return _obey(config.resolved())
+
+
+def _obey(config: TrainConfig) -> int:
+    """Trains, or only tries whether everything fits together; returns the exit status."""
+    assert config.output is not None, "a resolved configuration has an output"
+    require_folder(config.output)
+    if config.weights_folder is not None:
+        require_folder(config.weights_folder, "--weights-folder")
     console = Console()
     if config.dry_run:
-        _check(config)
-        agreement = asyncio.run(_rehearse(config))
+        require_fitting(config)
+        agreement = asyncio.run(rehearse(config))
         console.print_json(data=asdict(config), default=str)
         description = escape(f"{described(config.env)}\n{describe_algorithm(config.make_algorithm())}")
         console.print(
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         with Signals() as signals:
             return asyncio.run(train(config, console, signals))
     except KeyboardInterrupt as error:
-        if config.output is None or not (config.output / "config.json").is_file():
+        if not (config.output / "config.json").is_file():
             raise
         console.print(f"Interrupted. Continue with: [bold]arpo train --resume {config.output}[/]", highlight=False)
         return 128 + getattr(error, "number", signal.SIGINT)
@@ -99,21 +100,32 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
     """Trains, and returns the exit status: 0 when done, 128 plus the number of the signal if interrupted and saved."""
     run = config.output
     assert run is not None, "train() takes a resolved configuration"
-    with Progress(console) as progress:
+    with Progress(console) as progress, ExitStack() as held:
         done = None
         if config.resume is not None:
             done = latest(run, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))
         else:
-            if run.exists() and any(run.iterdir()):
-                raise ConfigError(f"{run} is not empty. Continue with `arpo train --resume {run}`, or choose another --output.")
-            _check(config)
+            _require_empty(run)
+            require_fitting(config)
+        for line in await config.placement.same_versions():
+            progress.note(f"[yellow]{escape(line)}[/]")
+        if config.resume is None:
             run.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(run))  # a resumed one is locked already
+            _require_empty(run)
             config.save(run)
+        clear(run)  # what a run that was killed has left, wherever its parts were put then
         torch.set_num_threads(config.threads or torch.get_num_threads())
         if config.tools == "record" and done is not None and not (run / FILE).is_file():
             raise ConfigError(f"The recording {run / FILE} is gone: put it back, or the run could not be replayed.")
         with ToolAnswers.of(config.tools, run if config.tools == "record" else config.recording) as tools:
             return await _train(config, run, done, tools, progress, signals, console)
+
+
+def _require_empty(run: Path) -> None:
+    """Refuses to begin a run where something is."""
+    if run.exists() and any(run.iterdir()):
+        raise ConfigError(f"{run} is not empty. Continue with `arpo train --resume {run}`, or choose another --output.")
 
 
 async def _train(
@@ -130,23 +142,34 @@ async def _train(
     line = f"{described(config.env)} · {describe_algorithm(config.make_algorithm())} · seed {config.seed} · {run}"
     console.print(escape(line), highlight=False)
     if config.tools != "live":
-        progress.note(_answerable(config, *config.train_args))
+        progress.note(answerable(config, *config.train_args))
     start = start_of(config, run, done, lambda: starting_policy(config, run, progress.phase, tools))
-    engines = partial(engines_for, listener=progress.listener)
+    engines, ranks = partial(engines_for, listener=progress.listener), partial(learner_for, listener=progress.listener)
     with _nothing_left_of_what_is_refused(config, run):
-        parts = assemble(config, start, done.policy if done is not None else None, progress.failures, tools, engines)
-    if done is not None:
-        parts.learner.load(done.learner)
-        parts.trainer.adaptation.memory = done.state.get("branching")
+        weights = done.policy if done is not None else None
+        parts = await assemble(config, start, weights, progress.failures, tools, engines, ranks)
     first = done.step if done is not None else 0
     try:
+        if done is not None:
+            parts.learner.load(done.learner)
+            parts.trainer.adaptation.memory = done.state.get("branching")
+            if parts.trainer.ahead is not None and (previous := done.previous()) is not None:
+                several = config.placement.learners > 1  # all of them and the engines see the run's folder
+                parts.trainer.ahead.weights[done.step - 1] = previous if several else previous.read()
+                del previous  # or they would be kept until the run ends
         await _ready(config, run, parts, done, progress)
-        with closing(Tracked(config, run, first, lambda line: progress.note(f"[yellow]{escape(line)}[/]"))) as tracked:
+
+        def tell(line: str) -> None:
+            progress.note(f"[yellow]{escape(line)}[/]")
+
+        with closing(Tracked(config, run, first, tell)) as tracked:
             before = await _measured(run / "before.json", config, parts, progress)
             progress.note(f"before: {brief(before)}")
             tracked.held_out("before", before)
-            evaluations = _evaluations(config, run, start, parts, before, progress)
-            if not await _loop(config, run, start, parts, done, progress, began, tracked, signals, evaluations):
+            with Checkpoints(config, start, parts, began, tell) as checkpoints:
+                evaluations = _evaluations(config, run, start, parts, before, progress, checkpoints)
+                is_done = await _loop(config, run, parts, done, progress, checkpoints, tracked, signals, evaluations)
+            if not is_done:
                 word = "Saved" if (run / "policy").exists() else "Interrupted"
                 console.print(f"{word}. Continue with: [bold]arpo train --resume {run}[/]", highlight=False)
                 return 128 + (signals.asked or signal.SIGINT)
@@ -161,7 +184,7 @@ async def _train(
             report(config, run, before, after, closed, time.perf_counter() - began, console, kept)
             tracked.report()
     finally:
-        await parts.policy.close()
+        await parts.close()
     return 0
 
 
@@ -171,31 +194,39 @@ async def _ready(config: TrainConfig, run: Path, parts: Parts, done: Checkpoint 
     Raises:
         ConfigError: they do not agree; nothing is left of a run that has just begun.
     """
-    await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+
+    async def compare() -> Agreement:
+        await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
+        return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+
     with _nothing_left_of_what_is_refused(config, run):
-        agreement = await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
-    progress.note(f"checked: {agreement}")
+        await checked(compare, progress)
 
 
 @contextmanager
 def _nothing_left_of_what_is_refused(config: TrainConfig, run: Path) -> Iterator[None]:
-    """Removes the folder of a run that cannot begin: the run made it, and there is nothing in it to keep."""
+    """Removes the folder of a run that cannot begin, as the run made it; unless it holds a cold start, which takes long."""
     try:
         yield
-    except ConfigError:
-        if config.resume is None:
-            shutil.rmtree(run)
+    except ConfigError as error:
+        start = run / "cold_start"
+        if config.resume is None and (start / MARK).is_file():
+            error.add_note(
+                f"The cold start is kept. Use it with other options: arpo train --policy {start}; or, if only --cluster, "
+                f"--engines, --learners or the machine has to change: arpo train --resume {run}"
+            )
+        elif config.resume is None:
+            shutil.rmtree(run, ignore_errors=True)  # ranks may still have files open there; the error counts
         raise
 
 
 async def _loop(
     config: TrainConfig,
     run: Path,
-    start: Path,
     parts: Parts,
     done: Checkpoint | None,
     progress: Progress,
-    origin: float,
+    checkpoints: Checkpoints,
     tracked: Tracked,
     signals: Signals,
     evaluations: Evaluations,
@@ -210,14 +241,12 @@ async def _loop(
     verification = Verification(probe, config.verify_every, progress)
     await verification.begin()
 
-    def checkpoint(step: int) -> None:
-        for name in _GROWING:
-            if (run / name).is_file():
-                sync(run / name)
-        state = {"seconds": time.perf_counter() - origin, "branching": parts.trainer.adaptation.memory}
-        save(run, step, parts.model, parts.tokenizer, parts.learner, state, **_more(start, parts))
+    trainer = parts.trainer
 
-    kept = Kept(checkpoint, run, first if done is not None else None)
+    def tell(line: str) -> None:
+        progress.note(f"[yellow]{escape(line)}[/]")
+
+    kept = Kept(checkpoints, run, first if done is not None else None, lambda: trainer.is_updating, tell)
     patience, budget = Patience(progress), CallBudget.of(config.budget_calls, run / "metrics.jsonl")
     with signals.during_steps(), kept.whatever_happens():
         for step in range(first if not budget.is_spent else config.steps, config.steps):
@@ -225,7 +254,7 @@ async def _loop(
             if signals.asked:
                 raise BrokenOff
             with kept.during(step, parts.learner):
-                result = await signals.breaking_off(parts.trainer.learn(step))
+                result = await signals.breaking_off(trainer.learn(step), lambda: trainer.is_updating)
                 budget.spend(result.metrics)
                 is_last = step + 1 == config.steps or budget.is_spent
                 patience.count(step, result, first=done is None and step == first)
@@ -233,32 +262,34 @@ async def _loop(
                     write_trees(run / TREES, result.trees)
                 if isinstance(config.keep_trees, int) and _is_time_to_forget(config.keep_trees, step + 1, is_last):
                     forget_trees_before(run / TREES, step + 1 - config.keep_trees)
-                tracked.step(step, replace(result, metrics=result.metrics | held_out))
-            await signals.breaking_off(parts.trainer.load(step + 1))
-            await signals.breaking_off(verification.due(step + 1))
+                measured = replace(result, metrics=result.metrics | held_out | kept.metrics())
+                tracked.step(step, measured, is_last=is_last)
+            after = signals.breaking_off if is_last else signals.unless_asked  # the last one is followed by an evaluation
+            await after(trainer.load(step + 1))
+            await after(verification.due(step + 1))
             progress.step(step + 1, config.steps, result.metrics)
             if is_last:
                 break
-            if signals.asked or patience.is_over or (step + 1) % config.checkpoint_every == 0:
+            if signals.asked or patience.is_over:
                 kept.save()
+            elif (step + 1) % config.checkpoint_every == 0:
+                kept.begin()
+            else:
+                kept.look()
             if patience.is_over:
                 raise patience.error(run)
             if signals.asked:
                 return False
-            await signals.breaking_off(patience.pause())
+            await signals.unless_asked(patience.pause())
         kept.save()
         return not signals.is_urgent
     await signals.tidy()
     return False
 
 
-def _more(start: Path, parts: Parts) -> dict[str, Any]:
-    """Returns what a saved policy needs besides its model and tokenizer."""
-    weights = parts.learner.weights() if parts.learner.config.lora is not None else None
-    return {"weights": weights, "beside": [start / MARK]}
-
-
-def _evaluations(config: TrainConfig, run: Path, start: Path, parts: Parts, before: Record, progress: Progress) -> Evaluations:
+def _evaluations(
+    config: TrainConfig, run: Path, start: Path, parts: Parts, before: Record, progress: Progress, checkpoints: Checkpoints
+) -> Evaluations:
     """Returns the evaluations of a run while it trains."""
 
     async def measure(part: str) -> Record:
@@ -268,7 +299,8 @@ def _evaluations(config: TrainConfig, run: Path, start: Path, parts: Parts, befo
             await _forget(parts)  # so that the next step is as it would be without
 
     def keep(found: Best) -> None:
-        save_best(run, found, parts.model, parts.tokenizer, **_more(start, parts))
+        checkpoints.rest()
+        save_best(run, found, parts.model, parts.tokenizer, weights=merged(parts), beside=[start / MARK])
 
     return Evaluations(config.eval_every, run, before, measure, keep, progress)
 
@@ -276,56 +308,6 @@ def _evaluations(config: TrainConfig, run: Path, start: Path, parts: Parts, befo
 def _is_time_to_forget(kept: int, done: int, is_last: bool) -> bool:
     """Whether to remove old trees now: at the end, and before that so seldom that each tree is copied about once."""
     return done % kept == 0 or is_last
-
-
-def _check(config: TrainConfig) -> None:
-    """Builds what is quick to build, so that mistakes are found before the long part.
-
-    Raises:
-        ConfigError: something does not fit.
-    """
-    config.make_algorithm()
-    if learner_config(config).lora is not None:
-        require_peft()
-    source, make_env = config.source, config.make_env(*config.train_args)
-    if source.is_made:
-        require_model(source.model, make_env)
-    else:
-        folder = policy_folder(source.model, weights=False)
-        renderer_for(folder, load_tokenizer(folder), dialect_of(make_env))
-    source.require()
-    config.placement.require()
-    config.make_env(*config.eval_args)
-    if config.tools != "live":
-        for arguments in (config.train_args, config.eval_args):
-            _answerable(config, *arguments)
-        with ToolAnswers.of("replay" if config.recording is not None else "live", config.recording):
-            pass  # it can be opened
-    require_tracker(config)
-
-
-def _answerable(config: TrainConfig, *arguments: str) -> str:
-    """Returns which tools' calls are recorded or replayed; see `require_answerable`."""
-    assert config.limits is not None, "it takes a resolved configuration"
-    return require_answerable(config.make_env(*arguments), config.limits)
-
-
-async def _rehearse(config: TrainConfig) -> Agreement:
-    """Builds everything as a run does, and compares sampler, learner and model; the embedded model is left untrained.
-
-    Raises:
-        ConfigError: something does not fit, or they do not agree.
-    """
-    with tempfile.TemporaryDirectory(prefix="arpo-dry-run-") as folder:
-        config = replace(config, output=Path(folder))
-        parts = assemble(config, rehearsed_policy(config, Path(folder) / "policy"), engines=engines_for)
-        try:
-            await parts.policy.load(parts.learner.weights(), 0)
-            for make_env in config.make_members(*config.train_args):
-                require_prompts(make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
-            return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
-        finally:
-            await parts.policy.close()
 
 
 async def _measured(file: Path, config: TrainConfig, parts: Parts, progress: Progress) -> dict[str, Any]:

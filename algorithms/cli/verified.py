@@ -1,7 +1,37 @@
-"""Looks while a run trains whether new weights arrived at the engine (`--verify-every`)."""
+"""Looks whether engine and learner agree: before a run, and while it trains (`--verify-every`)."""
 
-from ..models.agreement import WeightProbe
+from collections.abc import Awaitable, Callable
+
+from rich.markup import escape
+
+from ..cluster import LostForGood
+from ..models.agreement import Agreement, WeightProbe
+from ..policies.served import ServerFault
+from ..rollout import reason
 from .progress import Progress
+
+_ATTEMPTS = 3
+
+
+async def checked(check: Callable[[], Awaitable[Agreement]], progress: Progress) -> None:
+    """Compares engine and learner before a run, anew where an engine is lost meanwhile, and reports the outcome.
+
+    Args:
+        check: gives the engine its weights, and compares; see `agreement.check`.
+        progress: where the outcome is reported.
+
+    Raises:
+        ConfigError: they do not agree.
+        ServerFault: an engine was lost each time, or the learner for good.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            progress.note(f"checked: {await check()}")
+            return
+        except ServerFault as error:
+            if attempt == _ATTEMPTS or isinstance(error, LostForGood):
+                raise
+            progress.note(f"[yellow]checked again, as an engine was lost:[/] {escape(reason(error))}")
 
 
 class Verification:

@@ -8,13 +8,13 @@ import asyncio
 import pickle
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arpo_envs import ConfigError
 
 from ..policies import Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Collected, Failures, Limits, MakeEnv, Rollouts, Start, Trouble, never_grown, reason
+from ..rollout import GROWN_AGAIN, Collected, Failures, Limits, MakeEnv, Rollouts, Start, Trouble, never_grown, reason
 from ..tree import RolloutTree, Status
 from .engines import Engine, Standing, together
 from .launcher import Lost
@@ -23,7 +23,7 @@ from .policy import ClusterPolicy
 from .worker import Gathered, Plan
 
 COUNTS = ("engines_lost", "prompts_retried")
-"""What is recorded of a batch beside its trees."""
+"""What is recorded of a batch beside its trees, and beside what is recorded of one in this process."""
 
 
 async def collect_elsewhere(
@@ -67,8 +67,8 @@ async def collect_elsewhere(
     batch = _Batch(policy, plan, tasks, first, step, algorithm.rollouts, failures or Failures())
     await together(batch.serve(engine) for engine in policy.fleet.all)
     found = batch.collected()
-    counts = (policy.fleet.lost - lost, batch.retried)
-    return Collected(found.trees, found.troubles, found.clone_seconds, dict(zip(COUNTS, map(float, counts), strict=True)))
+    own = zip(COUNTS, (float(policy.fleet.lost - lost), float(batch.retried)), strict=True)
+    return replace(found, counts={**found.counts, **dict(own)})
 
 
 def _pickled(plan: Plan) -> bytes:
@@ -96,6 +96,7 @@ class _Batch:
     retried: int = 0
 
     def __post_init__(self) -> None:
+        self._version = self.policy.version  # of all of them, also of those that are asked again later
         self._waiting = deque([range(len(self.tasks))] if self.tasks else [])
         self._open = len(self.tasks)
         self._tries: Counter[int] = Counter()
@@ -114,7 +115,7 @@ class _Batch:
                 return
             starts = self.tasks[run.start : run.stop]
             try:
-                found = await engines.call(engine, "collect", self.plan, starts, self.first + run.start, self.policy.version)
+                found = await engines.call(engine, "collect", self.plan, starts, self.first + run.start, self._version)
             except Lost as error:
                 engines.listener.tell(f"engine {engine.number} was lost: {error}")
                 await self._again(run, error)
@@ -128,7 +129,8 @@ class _Batch:
         parts = [self.done[start] for start in sorted(self.done)]
         trees: list[RolloutTree] = [tree for part in parts for tree in part.trees]
         troubles: list[Trouble] = [trouble for part in parts for trouble in part.troubles]
-        return Collected(trees, troubles, sum(part.clone_seconds for part in parts))
+        counts = {name: sum((part.counts[name] for part in parts), 0.0) for name in GROWN_AGAIN}
+        return Collected(trees, troubles, sum(part.clone_seconds for part in parts), counts)
 
     async def _take(self) -> range | None:
         """Returns prompts to work on, fewer as fewer are left, so that engines finish together; None when all are done."""
@@ -175,7 +177,7 @@ class _Batch:
     def _unpacked(self, found: Gathered) -> Collected:
         for what, error, count in found.noted:
             self.failures.note(what, error, count)
-        return Collected(unpacked(found.trees), found.troubles, found.clone_seconds)
+        return Collected(unpacked(found.trees), found.troubles, found.clone_seconds, found.counts)
 
     def _show(self) -> None:
         engines, waiting, done = self.policy.fleet, sum(map(len, self._waiting)), len(self.tasks) - self._open

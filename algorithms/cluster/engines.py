@@ -1,6 +1,7 @@
 """The workers of a run: made, given weights, watched, and made anew where one is lost."""
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -9,7 +10,7 @@ from arpo_envs import ArpoError, ConfigError
 
 from ..rollout import reason
 from .launcher import Launcher, Lost, MakeEquipment, watched
-from .worker import OtherWeights
+from .worker import Described, Unfit
 
 T = TypeVar("T")
 
@@ -22,7 +23,8 @@ class Patience:
         start: seconds that a new worker has to be ready.
         look: seconds between two looks at a worker that works.
         silence: seconds without a sign of life after which it counts as stuck and is killed. One that is alive and has not
-            finished is slow, and is waited for: its own limits of time end what it does.
+            finished is slow, and is waited for: the limits of time of its rollouts end what it does.
+        request: seconds for anything but rollouts, such as taking weights, which has no such limits.
         slow: seconds after which a slow worker is reported, once.
         attempts: how often to make a worker anew, and how often to try a prompt.
         pause: seconds before the second attempt; twice as long before each further one.
@@ -31,9 +33,18 @@ class Patience:
     start: float = 600.0
     look: float = 5.0
     silence: float = 60.0
+    request: float = 1800.0
     slow: float = 600.0
     attempts: int = 3
     pause: float = 1.0
+
+
+class _Times(NamedTuple):
+    """Of `watched`, seconds."""
+
+    look: float
+    silence: float
+    longest: float
 
 
 class Standing(NamedTuple):
@@ -66,10 +77,12 @@ class Engine:
     Args:
         number: from 1 on.
         worker: what is in it; None if it was lost, or never started.
+        is_ready: whether it has had weights.
     """
 
     number: int
     worker: Any = None
+    is_ready: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -99,10 +112,10 @@ class Engines:
         self.all = [Engine(number) for number in range(1, count + 1)]
         self.patience, self.listener = patience, listener
         self.version = 0
-        self.described: tuple[int, int] | None = None
+        self.described: Described | None = None
         """What `Worker.prepare` returns; None before a worker has done so."""
         self.lost = 0
-        """Workers lost so far."""
+        """Workers lost so far that had been ready; others are attempts to make one."""
         self._launcher, self._make = launcher, make
         self._published: Any = None
 
@@ -111,7 +124,7 @@ class Engines:
         """How many workers there are."""
         return sum(engine.is_alive for engine in self.all)
 
-    async def load(self, weights: Mapping[str, Any], version: int) -> tuple[int, int]:
+    async def load(self, weights: Mapping[str, Any], version: int) -> Described:
         """Gives all workers new weights, and starts those that are missing; returns what `Worker.prepare` returns.
 
         Raises:
@@ -138,7 +151,8 @@ class Engines:
             Lost: the worker is lost, and its place is empty now.
             Exception: what the method raised.
         """
-        return await self._watched(engine, self.patience.look, self.patience.silence, method, *arguments)
+        longest = math.inf if method == "collect" else self.patience.request
+        return await self._watched(engine, _Times(self.patience.look, self.patience.silence, longest), method, *arguments)
 
     async def call_all(self, method: str) -> None:
         """Calls a method of all workers; one that is lost on this occasion is made anew when it is needed."""
@@ -187,24 +201,28 @@ class Engines:
 
     async def _start(self, engine: Engine) -> None:
         engine.worker = self._launcher.create(self._make)
-        once = (self.patience.start, 0.0)  # while it imports and reads a model, there is nothing to be seen of it
-        found = await self._watched(engine, *once, "prepare")
+        once = _Times(self.patience.start, 0.0, math.inf)  # nothing is seen of it while it imports and reads a model
+        found = await self._watched(engine, once, "prepare")
         if self.described is not None and found != self.described:
-            (length, known), (other, others) = found, self.described
+            (length, known, dtype), (other, others, usual) = found, self.described
             raise ConfigError(
-                f"Engine {engine.number} has contexts of up to {length} tokens and knows {known}; the others have {other} and "
-                f"know {others}. Give all machines the same model and versions."
+                f"Engine {engine.number} has contexts of up to {length} tokens, knows {known} and computes in {dtype}; the "
+                f"others have {other}, know {others} and compute in {usual}. Give all machines the same model and versions."
             )
         self.described = found
         await self.call(engine, "load", self._published, self.version)
+        engine.is_ready = True
 
     async def _try(self, engine: Engine, method: str) -> None:
         try:
             await self.call(engine, method)
         except Lost as error:
             self.listener.tell(f"engine {engine.number} was lost: {error}")
+        except Exception as error:  # noqa: BLE001  # what its engine raises that has died
+            self.listener.tell(f"engine {engine.number} was lost: it did not {method}: {reason(error)}")
+            self._lose(engine)
 
-    async def _watched(self, engine: Engine, look: float, silence: float, method: str, *arguments: Any) -> Any:
+    async def _watched(self, engine: Engine, times: _Times, method: str, *arguments: Any) -> Any:
         told: list[float] = []
 
         def tell(seconds: float) -> None:
@@ -212,20 +230,19 @@ class Engines:
                 told.append(seconds)
                 self.listener.tell(f"engine {engine.number} is slow: {seconds:.0f} s so far")
 
-        limits: dict[str, Any] = {"look": look, "silence": silence, "tell": tell}
         try:
-            return await watched(self._launcher, engine.worker, method, *arguments, **limits)
-        except (Lost, asyncio.CancelledError, OtherWeights) as error:
+            return await watched(self._launcher, engine.worker, method, *arguments, **times._asdict(), tell=tell)
+        except (Lost, asyncio.CancelledError, Unfit) as error:
             self._lose(engine)
-            if isinstance(error, OtherWeights):
+            if isinstance(error, Unfit):
                 raise Lost(str(error)) from error
             raise
 
     def _lose(self, engine: Engine) -> None:
         if engine.worker is not None:
             self._launcher.kill(engine.worker)
-            self.lost += self.described is not None
-            engine.worker = None
+            self.lost += engine.is_ready
+            engine.worker, engine.is_ready = None, False
 
 
 async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

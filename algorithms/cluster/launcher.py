@@ -5,10 +5,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from ..policies.served import ServerFault
-from .worker import Answer, Equipment
+from .worker import Answer, Equipment, Worker
 
 MakeEquipment = Callable[[], Equipment]
 """Makes what a worker works with, in the worker itself; it is pickled, so it holds a description of the run, nothing live."""
+
+
+class Answers(Protocol):
+    """What is in a worker's process: a `Worker`, or a `rank.Rank`."""
+
+    async def answer(self, method: str, *arguments: Any) -> Answer:
+        """Does something; see `Worker.answer`."""
+        ...
+
+
+MakeWorker = Callable[[Any], Answers]
+"""Makes what is in a worker's process, from what is sent there."""
 
 
 class Lost(ServerFault):
@@ -21,8 +33,12 @@ class Launcher(Protocol):
     A worker is what `create` returns; it means something to its launcher only.
     """
 
-    def create(self, make: MakeEquipment) -> Any:
+    def create(self, make: Any, kind: MakeWorker = Worker) -> Any:
         """Returns a new worker, which need not be ready yet; see `worker.Worker`.
+
+        Args:
+            make: is sent to the worker's process; for a `Worker`, what makes its equipment.
+            kind: makes there of it what answers.
 
         Raises:
             Lost: there is no place for it.
@@ -59,7 +75,14 @@ class Launcher(Protocol):
 
 
 async def watched(
-    launcher: Launcher, worker: Any, method: str, *arguments: Any, look: float, silence: float, tell: Callable[[float], None]
+    launcher: Launcher,
+    worker: Any,
+    method: str,
+    *arguments: Any,
+    look: float,
+    silence: float,
+    longest: float,
+    tell: Callable[[float], None],
 ) -> Any:
     """Returns what a worker's method returns, unless the worker dies or falls silent before.
 
@@ -70,10 +93,11 @@ async def watched(
         arguments: of the method.
         look: seconds after which one looks whether it is still alive, again and again.
         silence: seconds without a sign of life after which it counts as stuck.
+        longest: seconds after which it counts as stuck, whatever signs it gives: what it waits for will not come.
         tell: called with the seconds that have passed whenever it is alive and has not finished.
 
     Raises:
-        Lost: it died or fell silent; it is killed. It is also killed if the wait is cancelled, as it would work on.
+        Lost: it died or is stuck; it is killed. It is also killed if the wait is cancelled, as it would work on.
         Exception: what the method raised.
     """
     call = asyncio.ensure_future(launcher.call(worker, method, *arguments))
@@ -83,6 +107,8 @@ async def watched(
             if not await launcher.health(worker, silence) and not call.done():
                 raise Lost(f"It gave no sign of life for {look + silence:g} seconds.")
             waited += look
+            if waited >= longest and not call.done():
+                raise Lost(f"It did not {method} within {longest:g} seconds.")
             if not call.done():
                 tell(waited)
         answer = call.result()

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..policies import Generate, Generation, Sampling, require_request
+from ..rollout import reason
 from .engines import Engine, Engines
 from .launcher import Lost
 from .worker import Drawing
@@ -25,6 +26,8 @@ class ClusterPolicy:
         self.version = 0
         self.context_length, self.vocabulary_size = 0, 0
         """The engines' own, as soon as they are started."""
+        self.dtype: Any = None
+        """See `policies.DTYPE`; the engines' own as well."""
         self._asked: dict[Engine | None, list[tuple[Drawing, asyncio.Future[Generation]]]] = {}
         self._sending: dict[Engine | None, asyncio.Task[None]] = {}
 
@@ -59,7 +62,7 @@ class ClusterPolicy:
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Gives all engines new weights; see `Engines.load`."""
-        self.context_length, self.vocabulary_size = await self.fleet.load(weights, version)
+        self.context_length, self.vocabulary_size, self.dtype = await self.fleet.load(weights, version)
         self.version = version
 
     async def forget(self) -> None:
@@ -100,7 +103,7 @@ class ClusterPolicy:
             engine = next((one for one in self.fleet.all if one.is_alive), self.fleet.all[0])
             try:
                 if not engine.is_alive and (why := await self.fleet.revive(engine)) is not None:
-                    raise why
+                    raise Lost(f"It could not be started: {reason(why)}") from why
                 return await self._drawn_by(engine, drawings)
             except Lost as error:
                 fault = error

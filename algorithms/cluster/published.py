@@ -4,10 +4,14 @@ A weight that is tied to another one is sent once: under its own name there is o
 """
 
 import json
+import os
+import shutil
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,15 +40,114 @@ class Numbers(NamedTuple):
 Published = Path | Mapping[str, Numbers | str]
 
 
-def write_published(weights: Mapping[str, Any], folder: Path) -> Path:
-    """Writes weights into a new folder, and returns it."""
+@runtime_checkable
+class Elsewhere(Protocol):
+    """Weights that this process need not hold: they lie in other processes, which can write them themselves, or in files."""
+
+    def write(self, folder: Path) -> None:
+        """Writes them as `write_published` does, wherever they are."""
+        ...
+
+    def kept(self) -> "StoredWeights":
+        """Returns the weights as they are now, in files."""
+        ...
+
+
+class ReadWhenAsked(Mapping[str, Any]):
+    """Weights that are read into this process only when one of them is asked for; then all are."""
+
+    def _read(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    @cached_property
+    def _here(self) -> Mapping[str, Any]:
+        return self._read()
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns a weight, whole."""
+        return self._here[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names."""
+        return iter(self._here)
+
+    def __len__(self) -> int:
+        """Returns how many weights there are."""
+        return len(self._here)
+
+
+class StoredWeights(ReadWhenAsked):
+    """Weights that `write_published` wrote.
+
+    Args:
+        folder: where they are; it must exist for as long as this object is used.
+        ours: whether the folder is removed as soon as nobody has this object any more: a step that is under way and a
+            checkpoint that is being written may both need it.
+    """
+
+    def __init__(self, folder: Path, *, ours: bool = False) -> None:
+        self._folder = folder
+        if ours:
+            # not at the end of the process, of which there may be forks: the folder lies where leftovers are removed
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True).atexit = False
+
+    def write(self, folder: Path) -> None:
+        """Links the files into a new folder; see `linked`."""
+        linked(self._folder, folder)
+
+    def kept(self) -> "StoredWeights":
+        """Returns itself: files are not changed."""
+        return self
+
+    def read(self) -> "WeightSource":
+        """Returns the weights in memory, as they were before they were written: engines need not see the files."""
+        from ..learner import WeightSource
+
+        return WeightSource(self._here, tied=json.loads((self._folder / _TIED).read_text(encoding="utf-8")))
+
+    def _read(self) -> Mapping[str, Any]:
+        return weights_in(self._folder)
+
+
+def write_published(weights: Mapping[str, Any], folder: Path, *, writes: bool = True) -> Path:
+    """Writes weights into a new folder, and returns it.
+
+    Args:
+        weights: where they lie on several ranks, each of these calls this function.
+        folder: is empty, or does not exist.
+        writes: whether this rank is the one that writes.
+    """
     from ..learner import write_weights
 
+    if isinstance(weights, Elsewhere):
+        weights.write(folder)
+        return folder
     source = _source(weights)
-    folder.mkdir(parents=True)
-    write_weights(folder, source)
-    (folder / _TIED).write_text(json.dumps(_tied(source)), encoding="utf-8")
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder, source, writes=writes)
+    if writes:
+        (folder / _TIED).write_text(json.dumps(source.sharing()), encoding="utf-8")
     return folder
+
+
+def linked(source: Path, folder: Path) -> None:
+    """Gives files that are never changed, only removed, a second name in another folder; copies them where that cannot be.
+
+    Args:
+        source: folder with nothing but files.
+        folder: is empty, or does not exist.
+
+    Raises:
+        FileNotFoundError: they are gone.
+        OSError: there is no room for a copy, or no permission.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        try:
+            os.link(file, folder / file.name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(file, folder / file.name)
 
 
 def as_numbers(weights: Mapping[str, Any]) -> dict[str, Numbers | str]:
@@ -58,7 +161,7 @@ def as_numbers(weights: Mapping[str, Any]) -> dict[str, Numbers | str]:
     import torch
 
     source = _source(weights)
-    found: dict[str, Numbers | str] = dict(_tied(source))
+    found: dict[str, Numbers | str] = dict(source.sharing())
     for name in source:
         if name not in found:
             here = source[name].detach().cpu().contiguous()
@@ -93,11 +196,3 @@ def _source(weights: Mapping[str, Any]) -> "WeightSource":
     from ..learner import WeightSource
 
     return weights if isinstance(weights, WeightSource) else WeightSource(weights)
-
-
-def _tied(source: "WeightSource") -> dict[str, str]:
-    """Returns for each tied weight the name of the one that is sent."""
-    if not source.tied:
-        return {}
-    sent = {source[name].data_ptr(): name for name in source if name not in source.tied}
-    return {name: sent[source[name].data_ptr()] for name in source.tied}

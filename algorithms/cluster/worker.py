@@ -7,22 +7,33 @@ machinery's.
 
 import asyncio
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from arpo_envs import ArpoError
+from arpo_envs import ArpoError, ConfigError
 
 from ..branching.strategy import BranchingStrategy
-from ..policies import FORGET, SLEEP, Generation, Policy, Sampling
+from ..policies import DTYPE, FORGET, SLEEP, Generation, Policy, Sampling
 from ..rendering.renderer import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, Trouble, reason, try_collect
+from ..tree import Status
 from .parcel import packed
 from .published import Published, weights_in
 
+_BY_POLICY = (Status.POLICY_FAULT, Status.POLICY_TIMEOUT)
 
-class OtherWeights(ArpoError):
+
+class Unfit(ArpoError):
+    """A worker cannot do what it was asked for, and one that is made in its place may."""
+
+
+class OtherWeights(Unfit):
     """A worker was asked for rollouts with weights that it does not have."""
+
+
+class EngineFailed(Unfit):
+    """A worker's policy draws nothing any more, whatever it is asked for: its engine has died, or hangs."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,20 @@ class Equipment:
 
     policy: Policy
     renderer: Renderer
+
+
+class Described(NamedTuple):
+    """What the stand-in of workers says of their policies.
+
+    Args:
+        context_length: tokens that a context may have.
+        vocabulary_size: tokens that they know.
+        dtype: see `policies.DTYPE`.
+    """
+
+    context_length: int
+    vocabulary_size: int
+    dtype: Any
 
 
 @dataclass(frozen=True)
@@ -67,12 +92,14 @@ class Gathered:
         trees: as `packed`.
         troubles: what went wrong in each tree.
         clone_seconds: see `rollout.Collected`.
+        counts: the same.
         noted: what failed, why, and how many leaves it cost.
     """
 
     trees: bytes
     troubles: Sequence[Trouble]
     clone_seconds: float
+    counts: Mapping[str, float]
     noted: Sequence[tuple[str, BaseException, int]]
 
 
@@ -113,10 +140,10 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # it is raised where the call came from
             return Answer(error=portable(error))
 
-    async def prepare(self) -> tuple[int, int]:
-        """Makes the equipment; returns how long the policy's contexts may be, and how many tokens it knows."""
+    async def prepare(self) -> Described:
+        """Makes the equipment; returns what is to be known of its policy."""
         policy = self._equipment.policy
-        return policy.context_length, policy.vocabulary_size
+        return Described(policy.context_length, policy.vocabulary_size, DTYPE.of(policy))
 
     async def load(self, published: Published, version: int) -> None:
         """Gives the policy new weights."""
@@ -133,6 +160,7 @@ class Worker:
 
         Raises:
             OtherWeights: the policy has others.
+            EngineFailed: the policy failed in some leaf, and draws nothing any more.
             ConfigError: environment, renderer and strategy do not fit together, whatever the task.
         """
         policy, renderer = self._equipment.policy, self._equipment.renderer
@@ -153,13 +181,22 @@ class Worker:
             failures=remembered,
             **told,  # type: ignore[arg-type]
         )
-        return Gathered(packed(found.trees), [_portable(one) for one in found.troubles], found.clone_seconds, remembered.noted)
+        if any(tree.nodes[leaf].status in _BY_POLICY for tree in found.trees for leaf in tree.leaves()):
+            await self._require_drawing(wanted.limits.policy_timeout)
+        troubles = [_portable(one) for one in found.troubles]
+        return Gathered(packed(found.trees), troubles, found.clone_seconds, found.counts, remembered.noted)
 
     async def draw(self, drawings: Sequence[Drawing]) -> list[Generation | Exception]:
-        """Has the policy draw all of them at the same time."""
+        """Has the policy draw all of them at the same time.
+
+        Raises:
+            EngineFailed: it failed, and draws nothing any more.
+        """
         policy = self._equipment.policy
         asked = [policy.generate(one.context, one.params, seed=one.seed, offset=one.offset, tail=one.tail) for one in drawings]
         drawn = await asyncio.gather(*asked, return_exceptions=True)
+        if any(isinstance(one, Exception) and not isinstance(one, ConfigError) for one in drawn):
+            await self._require_drawing(Limits().policy_timeout)
         return [portable(one) if isinstance(one, Exception) else one for one in drawn]  # type: ignore[misc]
 
     async def forget(self) -> None:
@@ -174,6 +211,14 @@ class Worker:
         """Frees what the policy holds."""
         if self._made is not None:
             await self._made.policy.close()
+
+    async def _require_drawing(self, within: float) -> None:
+        """Checks that the policy draws a token at all, so that what failed before was due to what it was asked for."""
+        try:
+            async with asyncio.timeout(within):
+                await self._equipment.policy.generate([0], Sampling(max_tokens=1), seed=0)
+        except Exception as error:  # an engine may fail in any way
+            raise EngineFailed(f"Its policy draws nothing any more: {reason(error)}") from error
 
     @property
     def _equipment(self) -> Equipment:

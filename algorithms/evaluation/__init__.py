@@ -7,7 +7,7 @@ several algorithms. A `Judge` says whether answers are right.
 
 from .against import compared
 from .around_results import Average, EntropyProfile, ToolProfile, entropy_profile
-from .attempt_file import AttemptFile, read_attempts
+from .attempt_file import AttemptFile, read_attempts, require_new
 from .attempts import Attempt, Grade, Graded, attempts_of
 from .bootstrap import bootstrap_intervals
 from .contrast import Contrast, contrasts, pairs_needed
@@ -56,5 +56,6 @@ __all__ = [
     "pairs_needed",
     "pass_at_k",
     "read_attempts",
+    "require_new",
     "wilson",
 ]

@@ -22,18 +22,25 @@ def compared(own: Sequence[Attempt], other: Sequence[Attempt], *, seed: int = 0)
     Raises:
         ConfigError: the questions differ, or no question has an answer that counts on both sides.
     """
-    _require_same({one.key for one in own}, {one.key for one in other})
+    questions = _asked(own, other)
+    _require_same(questions, _asked(other, own))
     mine, theirs = values_of(own), values_of(other)
-    questions = {one.key for one in own}
+    strata = strata_of(other) | strata_of(own)
     found = {}
     for name in COMPARED:
         if name in mine and name in theirs:
             one, two = ({question: values.get(question, ()) for question in questions} for values in (mine[name], theirs[name]))
             if any(len(one[question]) and len(two[question]) for question in questions):
-                found[name] = paired_difference(one, two, strata_of(own), seed=seed)
+                found[name] = paired_difference(one, two, strata, seed=seed)
     if not found:
         raise ConfigError("Nothing can be compared: no question has an answer that counts in both evaluations.")
     return found
+
+
+def _asked(own: Sequence[Attempt], other: Sequence[Attempt]) -> set[str]:
+    """Returns the questions; one that never began has no id, but the other side may name what was asked in its place."""
+    names = {one.question: one.id for some in (other, own) for one in some if one.id}
+    return {one.id or names.get(one.question, one.key) for one in own}
 
 
 def _require_same(own: set[str], other: set[str]) -> None:

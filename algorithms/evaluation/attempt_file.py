@@ -1,11 +1,13 @@
 """The file of an evaluation: one answer per line, valid at every moment, and continued where a kill cut it off.
 
-Questions are asked in blocks, and a finished block is written line by line. What a kill left of an unfinished one is dropped
-and made anew, so that the same answers are drawn side by side as if nothing had happened: they are the same to the last bit.
+Questions are asked in blocks, and a finished block is written line by line. What a kill or a lost server left of an unfinished
+one is dropped and made anew, so that the same answers are drawn side by side as if nothing had happened: they are the same to
+the last bit.
 """
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,10 @@ from .attempts import Attempt
 Settings = Mapping[str, object]
 """What answers depend on, as plain JSON."""
 
+_Place = tuple[int, int]
+"""Question and sample."""
+_Line = tuple[Attempt, bytes]
+"""What a line says, and the line."""
 _OLDER: Settings = {"prompt": "ours", "examples": 0, "idle_turns": 0}
 """What held for files of versions that did not write these settings."""
 
@@ -49,15 +55,14 @@ class AttemptFile:
         Raises:
             ConfigError: it exists.
         """
-        if self.path.exists():
-            raise ConfigError(f"{self.path} exists. Continue it with --resume, or name another file.")
+        require_new(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         self.path.touch(exist_ok=False)
         sync(self.path.parent)
 
     def resume(self, settings: Settings) -> list[Attempt]:
-        """Returns the answers of all finished blocks, and drops what follows them.
+        """Returns the answers of all finished blocks in order, and drops what else is there.
 
         A block of which no answer says anything about the model counts as unfinished: its server may be back by now.
 
@@ -65,14 +70,21 @@ class AttemptFile:
             ConfigError: there is no such file, or its answers depend on something else.
         """
         self._require(settings)
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        kept: list[Attempt] = []
-        while block := self._finished(lines, len(kept)):
-            kept += block
-        with self.path.open("r+b") as file:
-            file.truncate(sum(map(len, lines[: len(kept)])))
-        sync(self.path)
-        return kept
+        blocks: dict[int, dict[_Place, _Line]] = defaultdict(dict)
+        for place, line in self._lines().items():
+            blocks[place[0] // self.block][place] = line
+        return self._leave(
+            {
+                place: line
+                for number, block in blocks.items()
+                if self._is_finished(number, block)
+                for place, line in block.items()
+            }
+        )
+
+    def put_in_order(self) -> None:
+        """Puts answers in the order of their questions, in which a block that was asked again was not written."""
+        self._leave(self._lines())
 
     def append(self, attempts: Sequence[Attempt]) -> None:
         """Adds answers, each line in one piece."""
@@ -99,15 +111,32 @@ class AttemptFile:
                 f"{self.path} was made with other settings: {told}. Continue it with the same ones, or name another file."
             )
 
-    def _finished(self, lines: Sequence[bytes], start: int) -> list[Attempt]:
-        """Returns the answers of the block that begins at a line; none if it is not finished."""
-        first = start // self.samples
-        asked = range(first, min(first + self.block, self.questions))
-        places = [(question, sample) for question in asked for sample in range(self.samples)]
-        found = [_read(line) for line in lines[start : start + len(places)]]
-        whole = [one for one in found if one is not None]
-        is_finished = [(one.question, one.sample) for one in whole] == places
-        return whole if is_finished and any(one.counts for one in whole) else []
+    def _lines(self) -> dict[_Place, _Line]:
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        return {(one.question, one.sample): (one, line) for line in lines if (one := _read(line)) is not None}
+
+    def _leave(self, lines: Mapping[_Place, _Line]) -> list[Attempt]:
+        """Has these lines and nothing else in the file, in order; returns what they say."""
+        ordered = [lines[place] for place in sorted(lines)]
+        text = b"".join(line for _, line in ordered)
+        if text != self.path.read_bytes():
+            write_text(self.path, text.decode("utf-8"))
+        return [one for one, _ in ordered]
+
+    def _is_finished(self, number: int, block: Mapping[_Place, _Line]) -> bool:
+        asked = range(number * self.block, min((number + 1) * self.block, self.questions))
+        places = {(question, sample) for question in asked for sample in range(self.samples)}
+        return block.keys() == places and any(one.counts for one, _ in block.values())
+
+
+def require_new(path: Path) -> None:
+    """Finds out before the long work whether a file can be begun.
+
+    Raises:
+        ConfigError: it exists.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} exists. Continue it with --resume, or name another file.")
 
 
 def read_attempts(path: Path) -> list[Attempt]:

@@ -3,6 +3,7 @@
 Source: B. Efron (1979), Annals of Statistics 7, p. 1: the percentile bootstrap, here of clusters within strata.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,8 +24,9 @@ def bootstrap_intervals(
     """Returns a 95% interval of the mean over all values of each measure.
 
     Questions are drawn with replacement, the same ones for all measures. Where every question has the same mean, or there is
-    only one, no draw differs from the data and resampling says nothing: then it is `mean_interval` of one value per question.
-    So it is for a measure of zeros and ones with one value per question: Wilson's interval is right near the ends, too.
+    only one, no draw differs from the data and resampling says nothing: then it is `mean_interval` of one mean per question,
+    as wide as if a question's values always agreed. So it is for a measure of zeros and ones with one value per question:
+    Wilson's interval is right near the ends, too.
 
     Args:
         measures: by name, the values of each question; a question may have none.
@@ -41,10 +43,11 @@ def bootstrap_intervals(
     """
     found = percentiles(measures, strata, seed=seed, resamples=resamples)
     for name, values in measures.items():
-        means = [float(np.mean(own)) for own in values.values() if len(own)]
-        are_single = all(len(own) == 1 and own[0] in (0.0, 1.0) for own in values.values() if len(own))
-        if are_single or min(means) == max(means):
-            found[name] = mean_interval(means)
+        answered = [own for own in values.values() if len(own)]
+        means = [float(np.mean(own)) for own in answered]
+        are_single = all(len(own) == 1 and own[0] in (0.0, 1.0) for own in answered)
+        if are_single or math.isclose(min(means), max(means), abs_tol=1e-12):
+            found[name] = mean_interval(means, [value for own in answered for value in own])
     return found
 
 

@@ -8,19 +8,24 @@ _Z = 1.96
 """Of 95%, two-sided."""
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+def mean_interval(values: Sequence[float], parts: Sequence[float] = ()) -> tuple[float, float]:
     """Returns a 95% interval of a mean.
 
     For values that all lie between 0 and 1 it is Wilson's: exactly that of a proportion if they are 0 and 1, and wider than
     need be if they lie between, as no such values vary more than a proportion does. For others it is the normal one, which a
     single value does not bound.
 
+    Args:
+        values: independent of one another.
+        parts: of which `values` are the means, if they are means; where these lie and how they deviate is then what counts.
+
     >>> mean_interval([0.0, 0.0, 0.0])[0], [round(end, 3) for end in mean_interval([2.0, 4.0, 6.0])]
     (0.0, [1.737, 6.263])
     """
-    if all(0.0 <= value <= 1.0 for value in values):
+    parts = parts or values
+    if all(0.0 <= value <= 1.0 for value in parts):
         return wilson(sum(values), len(values))
-    half = _Z * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    half = _Z * stdev(parts) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return mean(values) - half, mean(values) + half
 
 

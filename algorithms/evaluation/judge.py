@@ -62,6 +62,11 @@ class Claim:
         content = json.dumps([self.question, self.accepted, self.answer]).encode()
         return f"VERDICT-{hashlib.blake2b(content, digest_size=4).hexdigest()}"
 
+    @property
+    def digest(self) -> str:
+        """What stands for the prompt where it must not be written down."""
+        return f"blake2b:{hashlib.blake2b(self.prompt.encode('utf-8', 'backslashreplace'), digest_size=16).hexdigest()}"
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -144,13 +149,12 @@ class JudgedFile:
     judge: str
 
     def __post_init__(self) -> None:
-        """Reads what is there; a line that a kill cut off is dropped."""
+        """Reads what is there."""
         self._known: dict[str, Judgement] = {}
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        if lines and not lines[-1].endswith(b"\n"):
-            with self.path.open("r+b") as file:
-                file.truncate(sum(map(len, lines[:-1])))
-            del lines[-1]
+        try:
+            lines = self._lines()
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be read: {error}") from error
         for number, line in enumerate(lines, start=1):
             record = _record(line)
             if record is None:
@@ -158,15 +162,32 @@ class JudgedFile:
             if record["judge"] == self.judge and record["right"] is not None:
                 self._known[record["prompt"]] = Judgement(record["right"], record["said"])
 
+    def _lines(self) -> list[bytes]:
+        """Returns the whole lines; one that a kill cut off is dropped."""
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        if lines and not lines[-1].endswith(b"\n"):
+            with self.path.open("r+b") as file:
+                file.truncate(sum(map(len, lines[:-1])))
+            del lines[-1]
+        return lines
+
     def get(self, claim: Claim) -> Judgement | None:
         """Returns the judgement of a claim, None if it has no verdict yet."""
-        return self._known.get(claim.prompt)
+        return self._known.get(claim.prompt) or self._known.get(claim.digest)
 
-    def add(self, claim: Claim, judgement: Judgement) -> None:
-        """Keeps a judgement; one without a verdict is only written down, so that the claim is judged again another time."""
+    def add(self, claim: Claim, judgement: Judgement, *, secret: bool = False) -> None:
+        """Keeps a judgement; one without a verdict is only written down, so that the claim is judged again another time.
+
+        Args:
+            claim: that was judged.
+            judgement: of it.
+            secret: whether its question must not be passed on: then neither prompt nor reply is written, only a digest.
+        """
         if judgement.right is not None:
             self._known[claim.prompt] = judgement
         record = {"judge": self.judge, "prompt": claim.prompt, **asdict(judgement)}
+        if secret:
+            record |= {"prompt": claim.digest, "said": "", "failure": "no verdict" if judgement.failure else ""}
         with self.path.open("ab", buffering=0) as file:
             file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 

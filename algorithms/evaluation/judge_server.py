@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from arpo_envs import ConfigError, wait_before_retry
+from arpo_envs import ArpoError, ConfigError, wait_before_retry
 
 from ..policies.served import ServerFault, client_options, httpx_module, model_card, said, split_urls
 from .judge import Claim, Judgement, verdict_in
@@ -20,6 +20,12 @@ _MOST_TOKENS = 2_048
 """Of a reply; it may reason before its verdict."""
 _SECONDS = 120.0
 """For one reply."""
+_WHATEVER_IS_ASKED = (401, 403, 404, 405)
+"""Statuses that do not depend on the prompt; with others a server refuses one prompt, such as one that is too long for it."""
+
+
+class _Refused(ArpoError):
+    """The server will never answer this prompt."""
 
 
 class ServedJudge:
@@ -66,7 +72,7 @@ class ServedJudge:
         """Returns a judgement; see `Judge`.
 
         Raises:
-            ConfigError: the server refuses the key or the request.
+            ConfigError: the server refuses the key, or has no such model.
         """
         rng = np.random.default_rng(int(claim.code.rpartition("-")[2], 16))  # those that failed together return apart
         found = Judgement(None, "", "never asked")
@@ -79,6 +85,8 @@ class ServedJudge:
                 except ServerFault as fault:
                     found = Judgement(None, found.said, str(fault))
                     continue
+                except _Refused as refusal:
+                    return Judgement(None, "", str(refusal))
                 right = verdict_in(reply, claim.code)
                 found = Judgement(right, reply, "" if right is not None else "its reply does not end in a verdict")
                 if right is not None:
@@ -109,7 +117,8 @@ class ServedJudge:
 
         Raises:
             ServerFault: it does not answer now.
-            ConfigError: it refuses.
+            _Refused: it will never answer this prompt.
+            ConfigError: it refuses whatever is asked.
         """
         body = {
             "model": self.model,
@@ -124,8 +133,10 @@ class ServedJudge:
         status = response.status_code
         if status == 429 or status >= 500:
             raise ServerFault(f"the server answers with status {status}")
-        if status != 200:
+        if status in _WHATEVER_IS_ASKED:
             raise ConfigError(f"The judge at {self._url} refuses (status {status}): {self._without_key(said(response))}")
+        if status != 200:
+            raise _Refused(f"the server refuses (status {status}): {self._without_key(said(response))}")
         return _text(response)
 
     def _without_key(self, text: str) -> str:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from .configuration import LearnerConfig, LoRA
     from .optimization import Diverged, Schedule
     from .sharded import ShardedLearner, ranks
+    from .snapshot import ShardedSnapshot, Snapshot
     from .supervised import Exercise, SupervisedLearner
     from .torch_learner import TorchLearner
-    from .weights import Described, WeightSource, write_weights
+    from .weights import Described, WeightSource, copied, write_weights
 
 __all__ = [
     "Described",
@@ -23,9 +24,12 @@ __all__ = [
     "LoRA",
     "Schedule",
     "ShardedLearner",
+    "ShardedSnapshot",
+    "Snapshot",
     "SupervisedLearner",
     "TorchLearner",
     "WeightSource",
+    "copied",
     "has_adapters",
     "merged_state",
     "ranks",
@@ -38,9 +42,10 @@ _HOMES = {
     "configuration": ("LearnerConfig", "LoRA"),
     "optimization": ("Diverged", "Schedule"),
     "sharded": ("ShardedLearner", "ranks"),
+    "snapshot": ("ShardedSnapshot", "Snapshot"),
     "supervised": ("Exercise", "SupervisedLearner"),
     "torch_learner": ("TorchLearner",),
-    "weights": ("Described", "WeightSource", "write_weights"),
+    "weights": ("Described", "WeightSource", "copied", "write_weights"),
 }
 
 

@@ -57,8 +57,8 @@ class LearnerConfig:
     """Tokens per micro-batch, padding included; a smaller number saves memory and changes nothing else."""
     importance: Literal["token", "sequence", "none"] = "token"
     """Truncated importance sampling, which corrects for a sampler whose probabilities differ from the learner's. token: one
-    weight per token. sequence: one weight per path. none: no weights; the loss's ratio is then taken against the sampler's
-    probabilities, so that clipping it also bounds the mismatch."""
+    weight per token. sequence: one weight per path. none: no weights; the ratio in the loss is then relative to the sampler's
+    probabilities, so clipping also bounds the effect of that difference."""
     importance_cap: float = 2.0
     """Maximum importance weight."""
     schedule: Schedule = Schedule()
@@ -66,22 +66,22 @@ class LearnerConfig:
     epochs: int = 1
     """Passes of the learner over each step's trees."""
     minibatches: int = 1
-    """Optimizer steps per epoch; whole trees are assigned to them at random."""
+    """Optimizer steps per epoch. Trees are divided among them at random; no tree is split."""
     entropy_bonus: float = 0.0
     """Coefficient of the entropy bonus, which is aggregated like the loss."""
     lora: LoRA | None = None
     """Rank of LoRA adapters, which are trained instead of the whole model; needs the package peft."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Precision of the learner's matrix products. none: that of the weights. Weights and optimizer state are not
-    converted."""
+    """Precision of the learner's matrix products. none: the same as the weights. Weights and optimizer state keep their own
+    precision in either case."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them."""
     packing: Literal["auto", "flat"] = "auto"
-    """auto: tokens that several paths share are computed only once, where that is cheaper. flat: every path is computed on
-    its own. The gradient is the same."""
+    """How the learner computes the paths of a tree. auto: tokens that several paths share are computed only once, where that
+    is cheaper. flat: every path is computed on its own. The gradient is the same."""
     attention: Literal["as-loaded", "flex_attention"] = "as-loaded"
     """The learner's attention. as-loaded: the one that the model was loaded with. flex_attention: FlexAttention, which needs
-    CUDA and skips those blocks of a tree's mask in which no token attends to another."""
+    CUDA and skips the blocks of the attention mask that are fully masked."""
     bad_steps: int = 5
     """How many gradients in a row have to be infinite or NaN to end the run."""
 

@@ -12,8 +12,9 @@ divided by the denominator of the whole batch.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,15 +24,16 @@ from torch.distributed.tensor import DTensor
 
 from arpo_envs import ConfigError
 
+from ..models.own import OwnModel
 from ..models.sharded_loading import is_skeleton, load_into
 from ..packing import PackedBatch, Row, Scorer
 from ..tree import RolloutTree
 from .configuration import LearnerConfig
 from .model_changes import blocks
+from .on_ranks import OnRanks
+from .snapshot import ShardedSnapshot, on_cpu
 from .step_size import require_step
 from .torch_learner import TorchLearner
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def ranks(device: str = "cpu", **where: Any) -> Iterator[DeviceMesh]:
     """
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "cpu:gloo", **where)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", **where)
     try:
         # without a mesh, torch would shard to a GPU wherever it sees one
         yield init_device_mesh(device, (dist.get_world_size(),), mesh_dim_names=("rank",))
@@ -52,7 +54,7 @@ def ranks(device: str = "cpu", **where: Any) -> Iterator[DeviceMesh]:
         dist.destroy_process_group()
 
 
-class ShardedLearner(TorchLearner):
+class ShardedLearner(OnRanks, TorchLearner):
     """Trains a model that lies on several ranks; on each, all methods are called alike, and return the same.
 
     Memory: apart from its own part of everything, a rank holds at any time one or two blocks of the model and what is
@@ -95,17 +97,36 @@ class ShardedLearner(TorchLearner):
         device = torch.device(mesh.device_type)
         options: dict[str, Any] = {"temperature": temperature, "reference": reference, "values": values, "seed": seed}
         super().__init__(model, config, device=device, **options)
+        self.own = OwnModel(self.model, self._gathered_ends)
 
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the rank that does what only one may do."""
-        return self._mesh.get_local_rank() == 0
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes the model as the part of a Hugging Face folder that a model's own `save_pretrained` writes.
 
-    def agree(self, error: Exception | None) -> None:
-        """Raises on every rank what went wrong on one of them, if anything did."""
-        for one in self._gathered(error):
-            if one is not None:
-                raise one
+        Args:
+            folder: to write to; may be missing.
+
+        Raises:
+            OSError: there is no room, or no permission; on every rank. safetensors raises an error of its own.
+        """
+        self._write_model(folder, self.model, self.weights())
+
+    def snapshot(self) -> ShardedSnapshot:
+        """Returns a copy of all there is to save, each rank of its part; see `TorchLearner.snapshot`."""
+        mesh = self._mesh_for_saving
+
+        def copy(tensor: torch.Tensor) -> torch.Tensor:
+            if not isinstance(tensor, DTensor):
+                return on_cpu(tensor)
+            where: dict[str, Any] = {"shape": tensor.shape, "stride": tensor.stride(), "run_check": False}
+            return DTensor.from_local(on_cpu(tensor.to_local()), mesh, tensor.placements, **where)
+
+        return ShardedSnapshot(self.model, *self._copied(copy), mesh=mesh)
+
+    @cached_property
+    def _mesh_for_saving(self) -> DeviceMesh:
+        """The same ranks on CPUs, in a group of their own: what they exchange while they save must not meet what they learn."""
+        everyone = dist.get_process_group_ranks(self._mesh.get_group())
+        return DeviceMesh.from_group(dist.new_group(everyone, backend="gloo"), "cpu", mesh_dim_names=("rank",))
 
     def _on_device(self, model: Any) -> Any:
         """Leaves a model where it is: each block is moved when it is sharded."""
@@ -136,6 +157,16 @@ class ShardedLearner(TorchLearner):
         first = (torch.zeros(1, dtype=torch.long, device=self.device),) * 2
         scorer(first, ids_12[0, :1], 1.0, entropies=False, values=False, input_ids=ids_12, use_cache=False)
 
+    @contextmanager
+    def _gathered_ends(self) -> Iterator[None]:
+        """Gathers what is outside all blocks, so that the model can be used without the scorer."""
+        scorer: Any = self._scorer
+        scorer.unshard()
+        try:
+            yield
+        finally:
+            scorer.reshard()
+
     def _require_step(self) -> None:
         """Lets every rank check its part of the weights."""
         require_step([_local(weight) for weight in self._trained], self.config.learning_rate, self._gathered)
@@ -145,12 +176,6 @@ class ShardedLearner(TorchLearner):
     ) -> Iterator[tuple[PackedBatch, list[int]]]:
         """Yields this rank's micro-batches; see `Packer.share`."""
         return self._packer.share(trees, rows, wanted, self._mesh.get_local_rank(), self._mesh.size())
-
-    def _gathered(self, found: T) -> list[T]:
-        """Returns what every rank found."""
-        everyones: list[Any] = [None] * self._mesh.size()
-        dist.all_gather_object(everyones, found, group=self._mesh.get_group())
-        return everyones
 
     def _load_older(self, found: Mapping[str, Any]) -> None:
         """Refuses what earlier versions stored: every rank would have to read all of it."""

@@ -8,23 +8,27 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.tensor import DTensor
+import torch.distributed as dist
 
 from arpo_envs import ConfigError
 
 from ..durable import as_it_was
 from .weights import Described
 
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.storage import StorageWriter
 
-def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+
+def write(folder: Path, tensors: Mapping[str, torch.Tensor], group: dist.ProcessGroup | None = None) -> None:
     """Writes tensors; where they lie on several ranks, each writes its own part.
 
     Args:
         folder: to write to; made if it is missing.
         tensors: by name, the same names on every rank.
+        group: through which ranks agree; by default the one of all of them.
 
     Raises:
         OSError: there is no room, or no permission; safetensors raises an error of its own.
@@ -32,8 +36,27 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    with _one_rank_is_no_mistake(), as_it_was():
-        save(_apart(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    if dist.is_available() and dist.is_initialized():
+        with as_it_was():
+            save(_apart(tensors), storage_writer=writer, process_group=group)
+    else:
+        _write_alone(writer, _apart(tensors))
+
+
+def _write_alone(writer: "StorageWriter", tensors: dict[str, torch.Tensor]) -> None:
+    """Does what `save` does for one rank, without its warning: a filter for it would reach other threads."""
+    from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+
+    planner = DefaultSavePlanner()
+    writer.reset()
+    planner.set_up_planner(tensors, writer.storage_meta(), is_coordinator=True)
+    writer.set_up_storage_writer(True)
+    plans, metadata = planner.create_global_plan([writer.prepare_local_plan(planner.create_local_plan())])
+    plan = planner.finish_plan(writer.prepare_global_plan(plans)[0])
+    written = writer.write_data(plan, planner)
+    written.wait()
+    writer.finish(metadata, [written.value()])
 
 
 def read(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -66,8 +89,27 @@ def describe(folder: Path) -> dict[str, Described]:
     return {name: Described(tuple(it.size), it.properties.dtype) for name, it in found.items()}
 
 
+def moments(scorer: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Returns an optimizer's state by the names of the parameters that it belongs to."""
+    name_of: dict[Any, str] = {parameter: name for name, parameter in scorer.named_parameters()}
+    return {
+        f"optimizer {name_of[parameter]} {field}": value
+        for parameter, fields in optimizer.state.items()
+        for field, value in fields.items()
+    }
+
+
+def blank(described: Described, parameter: torch.Tensor) -> torch.Tensor:
+    """Returns room for a number or for a tensor that belongs to a parameter, and lies where that one does."""
+    if described.shape == tuple(parameter.shape):
+        return torch.zeros_like(parameter, dtype=described.dtype, requires_grad=False)
+    return torch.zeros(described.shape, dtype=described.dtype)
+
+
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns tensors none of which shares memory with another, as tied weights do and safetensors refuses."""
+    from torch.distributed.tensor import DTensor  # a second of imports, which commands that save nothing do without
+
     found, seen = {}, set()
     for name, it in tensors.items():
         place = (it.to_local() if isinstance(it, DTensor) else it).untyped_storage().data_ptr()

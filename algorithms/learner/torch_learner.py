@@ -7,7 +7,7 @@ denominator of the WHOLE optimizer batch before gradients are added up.
 import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,9 @@ from ..advantages import Array, Credit, Scores
 from ..losses import Loss, LossInputs
 from ..losses.aggregation import Aggregation, path_scales
 from ..metrics import combined
+from ..models.attention import keep_soft_cap
 from ..models.compiled import plain
+from ..models.own import OwnModel
 from ..packing import PackedBatch, Packer, Row, Scorer, rows_of, sampled_rows, score, without_faults
 from ..tree import RolloutTree
 from . import state
@@ -32,8 +34,9 @@ from .configuration import LearnerConfig
 from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
 from .optimization import Diverged
+from .snapshot import Snapshot, on_cpu
 from .step_size import require_step
-from .weights import Described, WeightSource
+from .weights import WeightSource
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,7 @@ class TorchLearner:
         config.require_device(self.device)
         config.schedule.require_end()
         self.model = self._on_device(plain(model)).eval()  # no dropout: log-probabilities must be the sampler's
+        keep_soft_cap(self.model)
         if config.attention != "as-loaded":
             set_attention(self.model, config.attention)
         self._keeps_reference = reference
@@ -85,6 +89,7 @@ class TorchLearner:
             checkpoint_activations(self.model)
         self.value_head = value_head(self.model) if values else None
         self._scorer = self._made_to_run(Scorer(self.model, self.value_head))
+        self.own = OwnModel(self.model)
         self._reference_scorer = None if self.reference is None else self._made_to_run(Scorer(self.reference))
         self._packer = Packer(
             self.model, config.micro_batch_tokens, packing=config.packing, scorer=self._scorer, agreed=self._agreed
@@ -318,13 +323,18 @@ class TorchLearner:
 
     def save(self, folder: Path) -> None:
         """Writes all but the weights, which are saved as a model folder; adapters are included."""
-        name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
-        moments = {
-            f"optimizer {name_of[parameter]} {field}": value
-            for parameter, fields in self.optimizer.state.items()
-            for field, value in fields.items()
+        state.write(folder, self._kept() | state.moments(self._scorer, self.optimizer))
+
+    def snapshot(self) -> Snapshot:
+        """Returns a copy of all there is to save, in the memory of the CPU, to be written while this learner goes on."""
+        return Snapshot(self.model, *self._copied(on_cpu))
+
+    def _copied(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> tuple[WeightSource, dict[str, torch.Tensor]]:
+        """Returns copies of the weights and of everything else; the reference never changes, and is not copied."""
+        rest = self._kept() | state.moments(self._scorer, self.optimizer)
+        return self.weights().snapshot(copy), {
+            name: it if name.startswith("reference ") else copy(it) for name, it in rest.items()
         }
-        state.write(folder, self._kept() | moments)
 
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote, on any number of ranks, or an earlier version in a file beside it.
@@ -340,7 +350,7 @@ class TorchLearner:
         name_of: dict[Any, str] = {parameter: name for name, parameter in self._scorer.named_parameters()}
         for parameter in self._trained:
             own = {name: it for name, it in stored.items() if name.startswith(f"optimizer {name_of[parameter]} ")}
-            moments.append({name: _blank(it, parameter) for name, it in own.items()})
+            moments.append({name: state.blank(it, parameter) for name, it in own.items()})
         state.read(folder, {**kept, **{name: it for fields in moments for name, it in fields.items()}})
         self._updates, self._batches, self._bad = kept["counts"].tolist()
         by_number = {i: {name.split()[-1]: it for name, it in fields.items()} for i, fields in enumerate(moments) if fields}
@@ -365,13 +375,6 @@ class TorchLearner:
             self.value_head.load_state_dict(found["value_head"])
         self.model.load_state_dict(found["adapters"], strict=False)
         self._updates, self._batches, self._bad = found["counts"]
-
-
-def _blank(described: Described, parameter: torch.Tensor) -> torch.Tensor:
-    """Returns room for a number or for a tensor that belongs to a parameter, and lies where that one does."""
-    if described.shape == tuple(parameter.shape):
-        return torch.zeros_like(parameter, dtype=described.dtype, requires_grad=False)
-    return torch.zeros(described.shape, dtype=described.dtype)
 
 
 def _joined(shares: Sequence[tuple[dict[str, float], int, Mismatch]]) -> tuple[dict[str, float], int, Mismatch]:

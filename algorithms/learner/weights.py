@@ -56,13 +56,40 @@ class WeightSource(Mapping[str, torch.Tensor]):
         """Returns shape and precision of each weight, in the order of iteration; nothing is computed for it."""
         return {name: Described(tuple(tensor.shape), tensor.dtype) for name, tensor in self._tensors.items()}
 
-    def __getitem__(self, name: str) -> torch.Tensor:
-        """Returns a weight, whole."""
-        tensor: Any = self._tensors[name]
+    def sharing(self) -> dict[str, str]:
+        """Returns for each name in `tied` the one under which a file has that weight; no weight is put together for it."""
+        written = {_place(tensor): name for name, tensor in self._tensors.items() if name not in self.tied}
+        return {name: written[_place(self._tensors[name])] for name in self.tied}
+
+    def snapshot(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> "WeightSource":
+        """Returns the weights as they are now; those that share memory do so afterwards.
+
+        Args:
+            copy: returns a copy of a weight, or of this rank's part of it.
+        """
+        shared: dict[Any, torch.Tensor] = {}
+        found: dict[str, torch.Tensor] = {}
+        for name, tensor in self._tensors.items():
+            if name in self._deltas:
+                found[name] = copy(self._part(name))
+            else:
+                if (place := _place(tensor)) not in shared:
+                    shared[place] = copy(tensor)
+                found[name] = shared[place]
+        return WeightSource(found, tied=self.tied)
+
+    def _part(self, name: str) -> torch.Tensor:
+        """Returns a weight, or this rank's part of it."""
+        tensor = self._tensors[name]
         if name in self._deltas:
             with torch.no_grad():
                 tensor = tensor + self._deltas[name]().to(tensor.dtype)
-        whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        return tensor
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Returns a weight, whole."""
+        part: Any = self._part(name)
+        whole: torch.Tensor = part.full_tensor() if hasattr(part, "full_tensor") else part
         return whole
 
     def __iter__(self) -> Iterator[str]:
@@ -72,6 +99,29 @@ class WeightSource(Mapping[str, torch.Tensor]):
     def __len__(self) -> int:
         """Returns how many weights there are."""
         return len(self._tensors)
+
+
+def copied(weights: Mapping[str, Any]) -> WeightSource:
+    """Returns a copy of all weights in the memory of the CPU; those that share memory share it there, too.
+
+    >>> weight = torch.ones(2)
+    >>> copy = copied(WeightSource({"a": weight, "b": weight}, tied=["b"]))
+    >>> weight[0] = 3.0
+    >>> copy["b"], copy["a"] is copy["b"], sorted(copy.tied)
+    (tensor([1., 1.]), True, ['b'])
+    """
+    whole = dict(weights)  # all at once, so that no two have the same place one after the other
+    copies: dict[Any, torch.Tensor] = {}
+    for tensor in whole.values():
+        if _place(tensor) not in copies:
+            copies[_place(tensor)] = tensor.detach().to("cpu", copy=True)
+    tied = weights.tied if isinstance(weights, WeightSource) else ()
+    return WeightSource({name: copies[_place(tensor)] for name, tensor in whole.items()}, tied=tied)
+
+
+def _place(tensor: Any) -> tuple[Any, ...]:
+    here = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return (here.data_ptr(), tuple(tensor.shape), tensor.dtype)
 
 
 def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, largest: int = 2**31) -> None:

@@ -1,4 +1,4 @@
-"""How far back a model's layers see: windows and chunks, as its configuration states them, and masks in the form it takes.
+"""How a model's layers attend, as its configuration states it: how far back, with which masks, and which attention can.
 
 That a configuration was understood is never assumed: `agreement` and `packable` verify it.
 """
@@ -81,6 +81,23 @@ def added(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
+def keep_soft_cap(model: Any) -> None:
+    """Switches a model to eager attention if its scores have a soft cap and SDPA computes them: it has no place for the cap.
+
+    Some versions of `transformers` (5.17) leave it out without a word, so that sampler and learner agree on what is not the
+    model; later ones choose eager attention themselves. FlexAttention and FlashAttention know the cap.
+
+    Args:
+        model: of `transformers`; changed in place, weights or not.
+    """
+    if _has_soft_cap(model.config) and getattr(model.config, "_attn_implementation", None) == "sdpa":
+        model.set_attn_implementation("eager")
+
+
+def _has_soft_cap(config: Any) -> bool:
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+
+
 @contextmanager
 def usual_attention(model: Any) -> Iterator[None]:
     """Switches a model from FlexAttention for as long as the context lasts: it has no kernels for some short texts."""
@@ -88,7 +105,7 @@ def usual_attention(model: Any) -> Iterator[None]:
         yield
         return
     try:
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation("eager" if _has_soft_cap(model.config) else "sdpa")
     except ValueError:  # a model that only has the slowest
         model.set_attn_implementation("eager")
     try:

@@ -14,6 +14,7 @@ import torch
 
 from arpo_envs import ConfigError
 
+from .attention import keep_soft_cap
 from .compiled import WRAPPER, plain_name
 
 _WRAPPED = {
@@ -46,6 +47,7 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
         ) from error
     model, found = loaded
     _check(folder, model, found)
+    keep_soft_cap(model)
     return model, load_tokenizer(folder)
 
 

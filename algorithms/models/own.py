@@ -5,8 +5,8 @@ once more.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -105,3 +105,79 @@ def rounding(model: Any, tokens: Sequence[int], places: Sequence[int], eps: floa
         with rounded_once_more(model, eps, seed):
             moved = max(moved, float((logprobs(model, tokens, places, temperature) - exact_N).square().mean().sqrt()))
     return moved
+
+
+class OwnModel:
+    """A model that is asked for its own probabilities; where it lies on several ranks, all of them ask for the same.
+
+    Args:
+        model: a causal language model of `transformers`.
+        whole: while it lasts, the weights outside all blocks can be used.
+    """
+
+    def __init__(self, model: Any, whole: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self.model, self._whole = model, whole
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's precision."""
+        found: torch.dtype = self.model.dtype
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        found: torch.device = self.model.device
+        return found
+
+    def affordable(self, passes: float) -> int:
+        """Returns how many tokens this many forward passes of a comparison may have."""
+        return affordable(self.model, passes)
+
+    def logprobs(self, tokens: Sequence[int], places: Sequence[int], temperature: float) -> list[float]:
+        """Returns log-probabilities of tokens of a text; see `logprobs`."""
+        with self._whole():
+            return [float(logp) for logp in logprobs(self.model, tokens, places, temperature)]
+
+    def rounding(self, tokens: Sequence[int], places: Sequence[int], eps: float, temperature: float) -> float:
+        """Returns how far a rounding moves them; see `rounding`."""
+        with self._whole():
+            return rounding(self.model, tokens, places, eps, temperature)
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Gives the model other weights for as long as the context lasts: other embeddings, and adapters with an effect."""
+        embedding = self.model.get_input_embeddings().weight
+        adapters = [it for name, it in self.model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
+        kept = [tensor.detach().clone() for tensor in adapters]
+        draws = torch.Generator().manual_seed(0)
+        _put(embedding, _whole(embedding).roll(1, 0))
+        for tensor in adapters:
+            _put(tensor, 0.1 * torch.randn(tensor.shape, generator=draws))
+        try:
+            yield
+        finally:
+            _put(embedding, _whole(embedding).roll(-1, 0))
+            for tensor, before in zip(adapters, kept, strict=True):
+                with torch.no_grad():
+                    tensor.copy_(before)
+
+
+def _whole(weight: Any) -> torch.Tensor:
+    whole: torch.Tensor = (weight.full_tensor() if hasattr(weight, "full_tensor") else weight).detach()
+    return whole
+
+
+@torch.no_grad()
+def _put(weight: Any, whole: torch.Tensor) -> None:
+    """Gives a weight, or each rank's part of it, other numbers."""
+    if hasattr(weight, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        whole = distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+    weight.copy_(whole)

@@ -9,6 +9,7 @@ import torch
 from arpo_envs import ConfigError
 
 from ..durable import as_it_was
+from .attention import keep_soft_cap
 
 
 def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -40,6 +41,7 @@ def skeleton(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
         raise ConfigError(f"{folder} does not describe a causal language model that transformers knows: {error}") from error
     finally:
         hook.remove()
+    keep_soft_cap(model)
     return model
 
 

@@ -51,7 +51,7 @@ def export_weights(
         if not stored:
             raise ConfigError(f"{source} has no weights as safetensors, so there is nothing to export.")
         weights = _read(source)
-    named = _untied(dict(weights), tied=is_tied(config))
+    named = untied(dict(weights), tied=is_tied(config))
     strange = [name for name in named if name != _OUTPUT and not {name, name.partition(".")[2]} & stored]
     if stored and strange:
         raise ConfigError(
@@ -115,8 +115,16 @@ def _read(folder: Path) -> "dict[str, torch.Tensor]":
     return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
-def _untied(weights: "dict[str, torch.Tensor]", *, tied: bool) -> "dict[str, torch.Tensor]":
-    """Returns the weights with a separate output matrix."""
+def untied(weights: "dict[str, torch.Tensor]", *, tied: bool) -> "dict[str, torch.Tensor]":
+    """Returns the weights with a separate output matrix.
+
+    Args:
+        weights: state dict of the `transformers` model.
+        tied: whether its configuration says so; see `is_tied`.
+
+    Raises:
+        ConfigError: it is tied, and has no embedding with a usual name.
+    """
     if _OUTPUT in weights or not tied:
         return weights
     found = [name for name in weights if name.endswith(_EMBEDDINGS)]

@@ -17,7 +17,7 @@ import torch
 
 from arpo_envs import ArpoError, ConfigError
 
-from ..models.attention import reaches
+from ..models.attention import keep_soft_cap, reaches
 from ..models.compiled import plain
 from ..models.logits import Logits
 from ..seeds import uniforms
@@ -97,6 +97,7 @@ class LocalPolicy:
         self.device = torch.device(device)
         own = copy.deepcopy(plain(model))
         self.model = own.to(device=self.device, dtype=dtype or model.dtype).eval().requires_grad_(False)
+        keep_soft_cap(self.model)
         self._logits = Logits(self.model)
         self.tokenizer = tokenizer
         config = model.config.get_text_config()

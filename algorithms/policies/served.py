@@ -82,11 +82,27 @@ def client_options(urls: Sequence[str], api_key: str | None) -> dict[str, Any]:
     """Returns the arguments with which all clients of these servers are made.
 
     Proxies set in the environment are not used for servers on this machine.
+
+    Raises:
+        ConfigError: one of `urls` is not a URL.
     """
     httpx = httpx_module()
-    local = all(httpx.URL(url).host in ("localhost", "127.0.0.1", "::1") for url in urls)
+    local = {_host(url) for url in urls} <= {"localhost", "127.0.0.1", "::1"}
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     return {"headers": headers, "trust_env": not local, "timeout": httpx.Timeout(_ASK_SECONDS, connect=_CONNECT_SECONDS)}
+
+
+def _host(url: str) -> str:
+    """Returns the machine that a URL names.
+
+    Raises:
+        ConfigError: it is not a URL.
+    """
+    httpx = httpx_module()
+    try:
+        return str(httpx.URL(url).host)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"{url} is not a URL: {error}. Give http://HOST:PORT.") from error
 
 
 def ask_servers(urls: Sequence[str], *, model: str | None = None, api_key: str | None = None) -> Served:
@@ -98,7 +114,7 @@ def ask_servers(urls: Sequence[str], *, model: str | None = None, api_key: str |
         api_key: sent as a bearer token.
 
     Raises:
-        ConfigError: none answers, one is not such a server, or they do not serve the same model.
+        ConfigError: one is not a URL, none answers, one is not such a server, or they do not serve the same model.
     """
     httpx = httpx_module()
     cards: dict[str, Mapping[str, Any]] = {}
@@ -113,8 +129,6 @@ def ask_servers(urls: Sequence[str], *, model: str | None = None, api_key: str |
             except httpx.TransportError as error:
                 silent.append(url)
                 reason = f"{type(error).__name__} {error}".strip()
-            except httpx.InvalidURL as error:
-                raise ConfigError(f"{url} is not a URL: {error}.") from error
     if not cards:
         raise ConfigError(
             f"No server answers at {', '.join(urls)}: {reason}. Check the address, and that the server is running: "

@@ -1,17 +1,15 @@
 """A policy that draws with vLLM's asynchronous engine, in a separate process; tokens in, tokens out.
 
-Weights reach the engine through a folder: that works for every model and device vLLM supports. `served.py` is the
-counterpart for an engine that was started elsewhere.
+Weights reach the engine through a folder: that works for every model and device vLLM supports; `transfer_sync.py` has vLLM's
+own transfer. `served.py` is the counterpart for an engine that was started elsewhere.
 """
 
 import asyncio
 import itertools
-import signal
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +20,13 @@ from . import Generation, Sampling, require_request
 from .entropies import entropy_bounds
 from .export import export_weights, is_tied, model_config
 from .stopping import StopStrings
-from .weight_sync import Delivery
+from .vllm_owner import engine_processes
+from .weight_sync import Delivery, WeightSync
 
 _CPU_BLOCK = 32
 """Tokens in a block of keys, the unit in which prefixes are shared; on a CPU a multiple of 32, and 128 by default."""
 _CPU_CACHE_BYTES = 2 << 30
+_EXTENSION = f"{__package__}.vllm_ending.Extension"
 _RESET_TRIES = 100
 _RESET_PAUSE = 0.02
 """Seconds between tries to drop the prefix cache: the engine may still be releasing aborted requests."""
@@ -69,7 +69,9 @@ class VLLMPolicy:
             Follows vLLM's documentation; it was not run here, for lack of a GPU.
         exchange: folder for weights on their way to the engine, which must see it under the same name; one in memory is
             fastest. By default a temporary one.
-        options: more arguments of `vllm.AsyncEngineArgs`, e.g. {"tensor_parallel_size": 2}.
+        options: more arguments of `vllm.AsyncEngineArgs`, e.g. {"tensor_parallel_size": 2}. With a `worker_extension_cls` of
+            your own, the engine's processes may outlive this one if it is killed; derive it from `vllm_ending.Extension`.
+        sync: makes the way for weights to the engine, by default through `exchange`; see `transfer_sync.through_ipc`.
 
     Raises:
         ConfigError: vLLM is not installed, `folder` holds no model, or the platform cannot sleep.
@@ -87,16 +89,18 @@ class VLLMPolicy:
         colocated: bool = False,
         exchange: Path | None = None,
         options: Mapping[str, Any] | None = None,
+        sync: "Callable[[VLLMPolicy], WeightSync] | None" = None,
     ) -> None:
         require_vllm()
         import torch
 
-        self._source, self.dtype = Path(folder), getattr(torch, dtype)
-        config = model_config(self._source)
+        self.folder, self.dtype = Path(folder), getattr(torch, dtype)
+        """What it was made from."""
+        config = model_config(self.folder)
         self._temporary = tempfile.TemporaryDirectory(prefix="arpo-vllm-") if exchange is None else None
         self._exchange = Path(self._temporary.name) if self._temporary is not None else Path(str(exchange))
         try:
-            model = export_weights(self._source, None, self._exchange, dtype=self.dtype) if is_tied(config) else self._source
+            model = export_weights(self.folder, None, self._exchange, dtype=self.dtype) if is_tied(config) else self.folder
             self.context_length = min(context_length, _positions(model, context_length))
             self.engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
             """vLLM's own `AsyncLLM`."""
@@ -113,8 +117,8 @@ class VLLMPolicy:
         self._colocated = colocated
         self._stops = StopStrings(tokenizer)
         self._names = (f"arpo-{number}" for number in itertools.count())
-        self._under_way: set[str] = set()
-        self._delivery = Delivery(_ThroughFolder(self, self._exchange))
+        self._under_way: set[asyncio.Task[Generation]] = set()
+        self._delivery = Delivery((sync or ThroughFolder)(self))
         self._state: Literal["awake", "asleep", "closed"] = "awake"
 
     async def generate(
@@ -130,26 +134,16 @@ class VLLMPolicy:
         require_request(self, context, params)
         await self._delivery.whole()
         self._require_awake()
-        name = next(self._names)
-        drawn = _Drawn(list(context[len(context) - offset :]))
-        stream: AsyncGenerator[Any, None] = self.engine.generate(
-            {"prompt_token_ids": list(context)}, self._sampling(params, seed, offset), name
-        )
-        self._under_way.add(name)
+        task = asyncio.create_task(self._draw(context, params, seed, offset))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         try:
-            async with aclosing(stream):  # leaving it early aborts the request
-                async for output in stream:
-                    if not drawn.tokens and output.outputs[0].token_ids:
-                        self.prefilled_tokens += len(context) - (output.num_cached_tokens or 0)
-                    self._take(output.outputs[0], drawn, params)
-                    if drawn.finish:
-                        break
-        finally:
-            self._under_way.discard(name)
-        if not drawn.finish:
-            self._require_awake()
-            raise RuntimeError("The engine aborted the request.")
-        return Generation(tuple(drawn.tokens), tuple(drawn.logprobs), tuple(drawn.entropies), drawn.finish, self.version)
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
+                self._require_awake()  # `close` cancelled it, not the caller
+            raise
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Loads a state dict of the `transformers` model; keys computed with the old weights are dropped.
@@ -188,23 +182,48 @@ class VLLMPolicy:
             await self._forget()
 
     async def close(self) -> None:
-        """Ends the engine's process; generations in progress fail."""
+        """Ends the engine's process, also if this is cancelled meanwhile; generations in progress fail."""
         if self._state == "closed":
             return
         self._state = "closed"
-        if self._under_way:
-            await self.engine.abort(sorted(self._under_way))
-        if self.engine.output_handler is not None:  # or it reports the end of the engine's process as an error
-            self.engine.output_handler.cancel()
-        await asyncio.to_thread(self.engine.shutdown)
-        self.engine = None  # its destructor must not run while the interpreter exits
-        self._tidy()
+        try:
+            for task in self._under_way:  # the engine aborts what it knows of, which a request that is only being added is not
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+        finally:
+            if self.engine.output_handler is not None:  # or it reports the end of the engine's process as an error
+                self.engine.output_handler.cancel()
+            try:
+                await asyncio.to_thread(self.engine.shutdown)
+            finally:
+                self.engine = None  # its destructor must not run while the interpreter exits
+                self._tidy()
 
     def _tidy(self) -> None:
         if self._temporary is not None:
             self._temporary.cleanup()
 
     # --- one request ----------------------------------------------------------------------------------
+
+    async def _draw(self, context: Sequence[int], params: Sampling, seed: int, offset: int) -> Generation:
+        drawn, name = _Drawn(list(context[len(context) - offset :])), next(self._names)
+        stream: AsyncGenerator[Any, None] = self.engine.generate(
+            {"prompt_token_ids": list(context)}, self._sampling(params, seed, offset), name
+        )
+        try:
+            async with aclosing(stream):  # leaving it early aborts the request
+                async for output in stream:
+                    if not drawn.tokens and output.outputs[0].token_ids:
+                        self.prefilled_tokens += len(context) - (output.num_cached_tokens or 0)
+                    self._take(output.outputs[0], drawn, params)
+                    if drawn.finish:
+                        break
+        except asyncio.CancelledError:
+            await self.engine.abort(name)  # the stream does not abort what it is only adding
+            raise
+        if not drawn.finish:
+            raise RuntimeError("The engine aborted the request.")
+        return Generation(tuple(drawn.tokens), tuple(drawn.logprobs), tuple(drawn.entropies), drawn.finish, self.version)
 
     def _sampling(self, params: Sampling, seed: int, offset: int) -> Any:
         """Returns how vLLM is to draw: from the whole distribution, and stop at stop tokens only."""
@@ -263,34 +282,42 @@ class VLLMPolicy:
         raise RuntimeError("vLLM did not drop its prefix cache, which holds keys of the old weights.")
 
 
-class _ThroughFolder:
+class ThroughFolder:
     """Takes weights to vLLM through a folder, from which it loads them as it did its first ones.
+
+    Other ways (`transfer_sync`) differ in `init` and `update`.
 
     Args:
         policy: of the engine.
-        folder: that both see.
     """
 
-    def __init__(self, policy: VLLMPolicy, folder: Path) -> None:
-        self._policy, self._folder = policy, folder
+    def __init__(self, policy: VLLMPolicy) -> None:
+        self.policy = policy
 
     async def init(self) -> None:
         """Needs nothing: the first weights make the folder."""
 
     async def start(self) -> None:
-        self._policy._require_idle("Weights were loaded")
+        """Requires that nothing is drawn."""
+        self.policy._require_idle("Weights were loaded")
 
     async def update(self, weights: Mapping[str, Any]) -> None:
-        policy = self._policy
-        await asyncio.to_thread(export_weights, policy._source, weights, self._folder, dtype=policy.dtype)
-        if policy._state == "asleep":
-            await policy.engine.wake_up(tags=["weights"])
-        await policy.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._folder)})
+        """Writes the weights, and has vLLM read them."""
+        policy = self.policy
+        await asyncio.to_thread(export_weights, policy.folder, weights, policy._exchange, dtype=policy.dtype)
+        await self.wake("weights")
+        await policy.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(policy._exchange)})
+
+    async def wake(self, what: str) -> None:
+        """Gives a sleeping engine the memory for its "weights" or its "kv_cache" back."""
+        if self.policy._state == "asleep":
+            await self.policy.engine.wake_up(tags=[what])
 
     async def finish(self, version: int) -> None:
-        policy = self._policy
+        """Drops the keys of the old weights."""
+        policy = self.policy
         if policy._state == "asleep":
-            await policy.engine.wake_up(tags=["kv_cache"])
+            await self.wake("kv_cache")
             policy._state = "awake"
         await policy._forget()
         policy.version = version
@@ -340,6 +367,7 @@ def _start(
         "enable_sleep_mode": colocated,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "worker_extension_cls": _EXTENSION,
     }
     if current_platform.is_cpu():
         # With a prompt in chunks a seeded request kills the engine there: "CPU Generator does not use offset" (vLLM 0.32).
@@ -350,22 +378,8 @@ def _start(
         engine_arguments = AsyncEngineArgs(**(arguments | dict(options)))
     except TypeError as error:
         raise ConfigError(f"vLLM does not take these options: {error}") from error
-    with _uninterrupted_children():
+    with engine_processes():
         return AsyncLLM.from_engine_args(engine_arguments)
-
-
-@contextmanager
-def _uninterrupted_children() -> Iterator[None]:
-    """Starts processes that neither Ctrl-C nor the end of a terminal reaches.
-
-    A terminal sends both to all of them, and the engine would end at once, before this process has finished its step.
-    """
-    resource_tracker.ensure_running()  # otherwise it is started inside, and lets the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _positions(folder: Path, default: int) -> int:

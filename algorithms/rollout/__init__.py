@@ -5,18 +5,30 @@ path on its way down (`Trajectory.fork` is the fork itself); `environments.py`, 
 the tree that gives it keys and budget; then `branching/strategy.py`, what is decided; `arpo_envs/forking.py`, what a clone
 is; and `tree/rollout_tree.py`, what is left in the end. Above them, `planting.py` takes one tree from prompt to leaves, and
 `batch.py` all trees of a call; `run.py` holds what they share. The other files are clocks, threads for tools, limits, and
-the door where everything that enters a tree is checked; and `partner.py`, a policy that acts for an agent that is not
-trained. All of it works without the trainer.
+the door where everything that enters a tree is checked; and `partner.py`, a policy that acts for an agent that is not trained.
+All of it works without the trainer.
 """
 
-from .batch import Collected, Collector, RolloutError, Rollouts, Trouble, all_failed, collect, never_grown, try_collect
+from .batch import (
+    GROWN_AGAIN,
+    Collected,
+    Collector,
+    RolloutError,
+    Rollouts,
+    Trouble,
+    all_failed,
+    collect,
+    never_grown,
+    try_collect,
+)
 from .door import MISTAKE
-from .failures import Failures, place, reason
+from .failures import Failures, is_lost, place, reason
 from .partner import PolicyPartner
 from .planting import require_prompts
 from .run import Limits, MakeEnv, Start, TextEnv
 
 __all__ = [
+    "GROWN_AGAIN",
     "MISTAKE",
     "Collected",
     "Collector",
@@ -31,6 +43,7 @@ __all__ = [
     "Trouble",
     "all_failed",
     "collect",
+    "is_lost",
     "never_grown",
     "place",
     "reason",

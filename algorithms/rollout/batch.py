@@ -4,19 +4,20 @@ It works without the trainer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
 
 import gymnasium as gym
 
-from arpo_envs import ArpoError, ConfigError, NotForkable
+from arpo_envs import ArpoError, ConfigError, NotForkable, wait_before_retry
 
 from ..branching.strategy import BranchingStrategy
 from ..policies import Policy
 from ..rendering.renderer import Renderer
-from ..tree import NO_PARENT, Node, RolloutTree, Status
+from ..tree import NO_PARENT, Node, RolloutTree, Status, total_tool_calls
 from .clock import FreeClock, LogicalClock
 from .environments import close_late
 from .failures import Failures, reason
@@ -24,6 +25,11 @@ from .growth import Growth
 from .planting import grow
 from .run import Limits, MakeEnv, Run, Start
 from .threads import ToolThreads
+
+GROWN_AGAIN = ("trees_grown_again", "calls_lost", "tokens_lost")
+"""What is recorded of trees whose tool was lost: how many were grown again, and the calls and tokens that this has cost."""
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
+"""Seconds before trees whose tool was lost are grown again: doubled each time."""
 
 
 class RolloutError(ArpoError):
@@ -53,7 +59,7 @@ class Collected:
         trees: P frozen trees in the order of the tasks, each with exactly M leaves unless its strategy stopped early.
         troubles: P, what went wrong in each.
         clone_seconds: what cloning environments and taking snapshots took, added up over threads.
-        counts: what else is worth recording of how they were collected, by name.
+        counts: what else is worth recording of how they were collected, by name; `GROWN_AGAIN` at least.
     """
 
     trees: list[RolloutTree]
@@ -190,31 +196,112 @@ async def try_collect(
 ) -> Collected:
     """Grows trees as `collect` does, and returns them even where it would raise, so that a run can go on with them.
 
+    A tree is a function of its task, the seed and the weights. So one whose tool was lost is not repaired but grown again. It
+    may have been lost because of another tree, with which it shares the tool; so the last attempt is made by each alone.
+
     Raises:
         ConfigError: environment, renderer and strategy do not fit together, whatever the task.
     """
     if algorithm.rollouts < 1:
         raise ConfigError(f"An algorithm needs at least one rollout per prompt, got {algorithm.rollouts}.")
-    failures = failures or Failures()
-    threads = ToolThreads(limits.threads, partial(close_late, failures))
+    share = partial(
+        Run,
+        make_env=make_env,
+        policy=policy,
+        renderer=renderer,
+        branching=algorithm.branching,
+        rollouts=algorithm.rollouts,
+        seed=seed,
+        step=step,
+        limits=limits,
+    )
+    attempts = _Attempts(share, limits, failures or Failures())
+    lost = await attempts.together(dict(enumerate(tasks, first)), last=limits.attempts == 1)
+    for _ in range(limits.attempts - 2):
+        lost = await attempts.together(lost, last=False)
+    if limits.attempts > 1:
+        await attempts.one_by_one(lost)
+    return attempts.collected()
+
+
+@dataclass
+class _Attempts:
+    """The trees of a batch, grown once or several times.
+
+    Args:
+        share: makes what all trees of an attempt share.
+        limits: see `Limits`.
+        failures: reports and counts what fails.
+    """
+
+    share: Callable[..., Run]
+    limits: Limits
+    failures: Failures
+    _latest: dict[int, Growth] = field(default_factory=dict)
+    """By their positions in the batch."""
+    _clone_seconds: float = 0.0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _losses: int = 0
+    """Attempts in a row in which a tool was lost."""
+
+    async def together(self, starts: Mapping[int, Start], *, last: bool) -> dict[int, Start]:
+        """Grows trees, by their positions in the batch; returns those whose tool was lost.
+
+        Args:
+            starts: their episodes.
+            last: whether these are not grown again.
+        """
+        if not starts:
+            return {}
+        if self._losses:
+            await asyncio.sleep(wait_before_retry(self._losses - 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT))
+        growths = await _grown(partial(self.share, last=last), self.limits, self.failures, starts)
+        self._latest |= {growth.index: growth for growth in growths}
+        self._clone_seconds += sum(growth.environments.clone_seconds for growth in growths)
+        lost = [growth for growth in growths if growth.lost is not None]
+        self._losses = self._losses + 1 if lost else 0
+        if not last:
+            self._counts.update(_cost([growth.tree for growth in lost]))
+        return {growth.index: starts[growth.index] for growth in lost}
+
+    async def one_by_one(self, starts: Mapping[int, Start]) -> None:
+        """Grows trees for the last time, each alone, so that one that takes the tool down takes it from no other.
+
+        Where several in a row lose it nevertheless, the tool itself is away: then the rest go together, and do not wait for it
+        one after another.
+        """
+        waiting, losses = dict(starts), 0
+        while waiting:
+            alone = next(iter(waiting))
+            now = {alone: waiting.pop(alone)}
+            if losses == self.limits.attempts:
+                now, waiting = now | waiting, {}
+            losses = losses + 1 if await self.together(now, last=True) else 0
+
+    def collected(self) -> Collected:
+        """Returns all trees in the order of their tasks."""
+        done = [self._latest[index] for index in sorted(self._latest)]
+        troubles = [Trouble(growth.failure, growth.mistake, growth.environments.unforkable) for growth in done]
+        counts = {name: float(self._counts[name]) for name in GROWN_AGAIN}
+        return Collected([growth.tree for growth in done], troubles, self._clone_seconds, counts)
+
+
+def _cost(trees: Sequence[RolloutTree]) -> dict[str, int]:
+    """Returns what trees cost, by the names in `GROWN_AGAIN`."""
+    calls = total_tool_calls(trees)
+    tokens = sum(len(node.tokens) for tree in trees for node in tree.nodes if node.kind == "action")
+    return dict(zip(GROWN_AGAIN, (len(trees), calls.executed + calls.replayed, tokens), strict=True))
+
+
+async def _grown(share: Callable[..., Run], limits: Limits, failures: Failures, starts: Mapping[int, Start]) -> list[Growth]:
+    """Returns the trees of some tasks, by their positions in the batch."""
     growths: list[Growth] = []
+    threads = ToolThreads(limits.threads, partial(close_late, failures))
     try:
         async with asyncio.TaskGroup() as group:
-            run = Run(
-                make_env=make_env,
-                policy=policy,
-                renderer=renderer,
-                branching=algorithm.branching,
-                rollouts=algorithm.rollouts,
-                seed=seed,
-                step=step,
-                limits=limits,
-                clock=LogicalClock() if limits.mode == "deterministic" else FreeClock(),
-                threads=threads,
-                failures=failures,
-                group=group,
-            )
-            growths += [Growth(run, index, start) for index, start in enumerate(tasks, first)]
+            clock = LogicalClock() if limits.mode == "deterministic" else FreeClock()
+            run = share(clock=clock, threads=threads, failures=failures, group=group)
+            growths += [Growth(run, index, start) for index, start in starts.items()]
             for growth in growths:
                 run.launch(partial(grow, growth))
     except BaseExceptionGroup as errors:  # not `except*`, which would wrap what is raised here in a group again
@@ -224,10 +311,7 @@ async def try_collect(
         threads.close()
         for growth in growths:
             growth.environments.close_leftovers()
-    troubles = [Trouble(growth.failure, growth.mistake, growth.environments.unforkable) for growth in growths]
-    return Collected(
-        [growth.tree for growth in growths], troubles, sum(growth.environments.clone_seconds for growth in growths)
-    )
+    return growths
 
 
 def never_grown(tasks: Sequence[Start], rollouts: int, error: Exception, *, step: int = 0) -> Collected:
@@ -247,7 +331,7 @@ def never_grown(tasks: Sequence[Start], rollouts: int, error: Exception, *, step
         for ordinal in range(rollouts):
             tree.add(Node((ordinal,), 0, 0, "action", (), (), (), (), **fields))
         trees.append(tree.freeze())
-    return Collected(trees, [Trouble(failure=error)] * len(trees), 0.0)
+    return Collected(trees, [Trouble(failure=error)] * len(trees), 0.0, dict.fromkeys(GROWN_AGAIN, 0.0))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

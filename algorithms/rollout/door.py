@@ -71,18 +71,31 @@ def outcome(given: Any) -> Outcome:
             f"{str(given)[:200]}"
         ) from error
     right = None if success is None else _share(success)
-    return Outcome(str(observation), reward(paid), bool(terminated), bool(truncated), tool, status, right)
+    return Outcome(writable(str(observation)), reward(paid), bool(terminated), bool(truncated), tool, status, right)
 
 
 def _name(info: Any, key: str) -> str:
     """Returns a string from `info`."""
     said = info.get(key)
-    return "" if said is None else _writable(str(said))
+    return "" if said is None else writable(str(said))
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """Returns a text without lone surrogates, which could not be written to a file."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def writable_value(given: Any) -> Any:
+    r"""Returns a JSON value whose texts are writable, however deep they lie.
+
+    >>> writable_value({"tasks": "\udcff.jsonl", "tools": [{"name": "search"}]})
+    {'tasks': '?.jsonl', 'tools': [{'name': 'search'}]}
+    """
+    if isinstance(given, str):
+        return writable(given)
+    if isinstance(given, Mapping):
+        return {writable_value(name): writable_value(value) for name, value in given.items()}
+    return [writable_value(one) for one in given] if isinstance(given, list | tuple) else given
 
 
 def reward(given: Any, what: str = "its reward") -> float:
@@ -121,7 +134,7 @@ def measures(given: Any) -> dict[str, float]:
     """
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise Refused(f"The environment's measures are {str(given)[:200]}; they must be numbers by name.")
-    return {_writable(name): reward(number, f"the measure {name!r}") for name, number in given.items()}
+    return {writable(name): reward(number, f"the measure {name!r}") for name, number in given.items()}
 
 
 def _share(given: Any) -> float:

@@ -29,6 +29,7 @@ class Environments:
         self._seconds: list[float] = []
         self._live: set[TextEnv] = set()
         self._parked: dict[int, Snapshot] = {}
+        self._unparked: dict[int, Exception] = {}
 
     @property
     def clone_seconds(self) -> float:
@@ -49,7 +50,7 @@ class Environments:
             return list(await asyncio.gather(*(self._restarted() for _ in seeds)))
         source = self._first if node == 0 else self._parked.get(node)
         if source is None:
-            return [CloneError("No snapshot could be taken at this place.")] * len(seeds)
+            return [_because("No snapshot could be taken at this place.", self._unparked.get(node))] * len(seeds)
         return await self.clone(source, seeds)
 
     async def clone(self, source: TextEnv | Snapshot, seeds: Sequence[int]) -> "list[TextEnv | CloneError]":
@@ -61,7 +62,7 @@ class Environments:
                 envs = await self._run.call(self._timed, clone_many, source, seeds)
         except Exception as error:  # noqa: BLE001  # a tool may fail to clone in any way; the other paths go on
             self.note_unforkable(error)
-            return [CloneError(f"Cloning failed: {error!r}")] * len(seeds)
+            return [_because(f"Cloning failed: {error!r}", error)] * len(seeds)
         self._live.update(env for env in envs if not isinstance(env, CloneError))
         return envs
 
@@ -71,6 +72,7 @@ class Environments:
             parked: Snapshot = await self._run.call(self._timed, snapshot, env)
         except Exception as error:  # noqa: BLE001  # the path itself can go on; nothing will grow here
             self.note_unforkable(error)
+            self._unparked[node] = error
             self._run.failures.note("no snapshot", error)
             return 0
         self._parked[node] = parked
@@ -119,7 +121,7 @@ class Environments:
         try:
             env: TextEnv = (await self._run.call(self._start_episode))[0]
         except Exception as error:  # noqa: BLE001  # an environment may fail in any way; its leaf will say so
-            return CloneError(f"The episode could not be started again: {error!r}")
+            return _because(f"The episode could not be started again: {error!r}", error)
         self._live.add(env)
         return env
 
@@ -127,6 +129,13 @@ class Environments:
         """Remembers that something can never be copied: if no other fork works either, the user must fix it."""
         if isinstance(error, NotForkable):
             self.unforkable = self.unforkable or error
+
+
+def _because(message: str, cause: Exception | None) -> CloneError:
+    """Returns the error of a child that could not be made, and what caused it, by which one sees whether a tool was lost."""
+    error = CloneError(message)
+    error.__cause__ = cause
+    return error
 
 
 def close_late(failures: Failures, result: Any) -> None:

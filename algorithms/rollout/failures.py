@@ -9,6 +9,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
+from arpo_envs import ToolFault, ToolLost
+
 log = logging.getLogger(__name__)
 
 _LONGEST = 400
@@ -27,6 +29,20 @@ def reason(error: BaseException) -> str:
     said = " ".join(_said(error).split())
     whole = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return whole if len(whole) <= _LONGEST else whole[: _LONGEST - 1] + "…"
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether something failed because what a tool works with is gone, so that another attempt may succeed.
+
+    Another fault of a tool is final, even if a loss is its cause: a recorder, for one, tells the same in every attempt.
+
+    >>> from arpo_envs import CloneError, ToolLost
+    >>> is_lost(ToolLost("no answer")), is_lost(CloneError("no copy"))
+    (True, False)
+    """
+    if isinstance(error, ToolFault):
+        return isinstance(error, ToolLost)
+    return error.__cause__ is not None and is_lost(error.__cause__)
 
 
 def _said(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from arpo_envs import ConfigError
 from .. import seeds
 from ..tree import Node, Origin, RolloutTree, Status, repeated
 from .environments import Environments
-from .failures import reason
+from .failures import is_lost, reason
 from .run import Run, Start
 
 
@@ -37,11 +37,14 @@ class Growth:
         """The first failure of a trajectory; the other trajectories went on."""
         self.mistake: ConfigError | None = None
         """The first error that the user must fix in the strategy."""
+        self.lost: Exception | None = None
+        """The first failure of a trajectory that another attempt at the whole tree may be spared."""
         self.running = 0
         """Trajectories under way."""
         self._allotted = 0
         self._quiet = asyncio.Event()
         self._ordinals: dict[int, int] = {}
+        self._noted: list[tuple[Status, Exception, int]] = []
 
     # --- the budget ---------------------------------------------------------------------------------------
 
@@ -111,11 +114,21 @@ class Growth:
         self.add("action", key, parent, parent_at, (), origin=origin, status=status, fault=reason(error))
 
     def note(self, status: Status, error: Exception, count: int = 1) -> None:
-        """Records why one or several trajectories failed."""
-        self.run.failures.note(status, error, count)
+        """Records why one or several trajectories failed; reported when the tree is full-grown, as it may be grown again."""
+        self._noted.append((status, error, count))
         self.failure = self.failure or error
+        if is_lost(error):
+            self.lost = self.lost or error
         if status is Status.BRANCHING_FAULT and isinstance(error, ConfigError):
             self.mistake = self.mistake or error
+
+    def report(self) -> None:
+        """Reports and counts the failures of its trajectories; if it will be grown again, only that."""
+        if self.lost is not None and not self.run.last:
+            self.run.failures.note("tree grown again", self.lost)
+            return
+        for status, error, count in self._noted:
+            self.run.failures.note(status, error, count)
 
     def give_up(self, status: Status, error: Exception) -> None:
         """Adds a failed leaf for every trajectory that was still to come."""

@@ -13,6 +13,7 @@ from ..policies import Policy
 from ..rendering.renderer import CALLS, WITH_INSTRUCTIONS, Renderer
 from ..rendering.text import require_dialect
 from ..tree import NO_PARENT, Origin, RolloutTree, Status
+from . import door
 from .growth import Growth
 from .run import Limits, MakeEnv, Run, Start, TextEnv, split_evenly
 from .trajectory import Trajectory
@@ -41,6 +42,7 @@ async def grow(growth: Growth) -> None:
         async with clock.away():
             await growth.environments.close()
         growth.tree = growth.tree.freeze()
+        growth.report()
 
 
 async def _open(growth: Growth) -> bool:
@@ -52,15 +54,15 @@ async def _open(growth: Growth) -> bool:
         growth.add("prompt", (), NO_PARENT, 0, ())
         growth.give_up(Status.TOOL_TIMEOUT if isinstance(error, TimeoutError) else Status.TOOL_FAULT, error)
         return False
-    growth.tree.task = str(info.get("task", ""))
-    growth.agent = str(members.AGENT.through(env))
+    text, growth.tree.task = door.writable(text), door.writable(str(info.get("task", "")))
+    growth.agent = door.writable(str(members.AGENT.through(env)))
     if (member := members.MEMBER.through(env)) is not None:
-        growth.tree.meta["env"] = member
+        growth.tree.meta["env"] = door.writable(member)
     tokens: tuple[int, ...] = ()
     fault: tuple[Status, Exception] | None = None
     _require_fit(run, env)
     try:
-        growth.tree.meta |= _provenance(env) | spoken(env, run.renderer)
+        growth.tree.meta |= door.writable_value(_provenance(env) | spoken(env, run.renderer))
         tokens = prompt(env, text, run.renderer)
     except Exception as error:  # noqa: BLE001  # on this text; others may work
         fault = Status.RENDERER_FAULT, error

@@ -37,15 +37,15 @@ class Limits:
     """
 
     mode: Literal["deterministic", "free"] = "deterministic"
-    """deterministic: the same seed gives byte-identical trees. free: no rollout waits for another, and trees are not
-    reproducible to the byte."""
+    """deterministic: the same seed gives byte-identical trees. free: no rollout waits for another, so the same seed may give
+    different trees."""
     budget: Literal["shared", "per_root"] = "shared"
     """shared: all forks of a prompt draw on one pool, as in the paper; in deterministic mode they do so in key order.
     per_root: each root has its share, and each fork a part of that, so that even in free mode the shape of a tree does not
     depend on who comes first."""
     temperature: float = 1.0
-    """Sampling temperature; the learner computes its log-probabilities at the same one. Greedy decoding, 0, is for evaluation
-    only."""
+    """Sampling temperature; the learner computes log-probabilities at the same temperature. Greedy decoding (0) is for
+    evaluation only."""
     action_tokens: int = 512
     """Maximum tokens per action."""
     idle_turns: int = 3
@@ -58,11 +58,16 @@ class Limits:
     """Maximum seconds for one environment step, clone or snapshot."""
     threads: int = 64
     """Maximum tool calls at the same time."""
+    attempts: int = 3
+    """How often a tree is grown whose tool was lost (`arpo_envs.ToolLost`): the same tree, from its beginning; the last time
+    alone."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if self.action_tokens < 1:
             raise ConfigError(f"action_tokens must be at least 1, got {self.action_tokens}.")
+        if self.attempts < 1:
+            raise ConfigError(f"attempts must be at least 1, got {self.attempts}.")
         if self.idle_turns < 0:
             raise ConfigError(f"idle_turns must be at least 1, or 0 for no limit, got {self.idle_turns}.")
 
@@ -83,6 +88,7 @@ class Run:
         clock: says whose turn it is.
         threads: run what may block.
         failures: reports and counts what fails.
+        last: whether trees whose tool was lost are not grown again.
         group: holds the tasks of all trees and trajectories.
     """
 
@@ -97,6 +103,7 @@ class Run:
     clock: Clock
     threads: ToolThreads
     failures: Failures
+    last: bool
     group: asyncio.TaskGroup
 
     def launch(self, life: Callable[[], Awaitable[None]]) -> None:

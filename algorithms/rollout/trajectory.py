@@ -104,7 +104,7 @@ class Trajectory:
         """Acts once and appends the result; returns whether the episode goes on."""
         action, text, call = await self.act()
         with self._blame(Status.TOOL_FAULT, action):
-            state = members.ANCHOR.of(self.env.unwrapped)()
+            state = door.writable_value(members.ANCHOR.of(self.env.unwrapped)())
         await self._tick()
         said = await self.step(action, call)
         await self._tick()

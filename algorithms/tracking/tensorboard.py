@@ -42,15 +42,17 @@ class TensorboardTracker:
         """Writes a scalar for each metric."""
         self._step = step
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+            self._scalar(name, value)
         self._writer.flush()
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Writes a scalar for each number; an interval gives two, NAME_low and NAME_high."""
         for name, value in values.items():
-            ends = zip(("_low", "_high"), value, strict=True) if isinstance(value, list | tuple) else [("", value)]
-            for end, number in ends:
-                self._writer.add_scalar(f"{name.removesuffix('_interval')}{end}", number, self._step)
+            if isinstance(value, list | tuple):
+                for end, number in zip(("_low", "_high"), value, strict=True):
+                    self._scalar(f"{name.removesuffix('_interval')}{end}", number)
+            else:
+                self._scalar(name, value)
         self._writer.flush()
 
     def table(self, name: str, rows: Rows) -> None:
@@ -63,6 +65,11 @@ class TensorboardTracker:
     def close(self) -> None:
         """Closes its file."""
         self._writer.close()
+
+    def _scalar(self, name: str, number: float | None) -> None:
+        """Writes a number; an infinity is None once a resumed run has read it from a file."""
+        if number is not None:
+            self._writer.add_scalar(name, number, self._step)
 
 
 def _cell(value: object) -> str:

@@ -6,8 +6,12 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from arpo_envs import ConfigError
 
@@ -16,6 +20,8 @@ from .tracker import Rows, TrackerWarning
 
 Mode = Literal["online", "offline", "disabled"]
 
+_FORMER = "api.wandb.ai"
+"""The usual server's other name, under which older versions of wandb keep its key."""
 _SECONDS_TO_BEGIN = 20.0
 """After which a server counts as unreachable; wandb itself adds about ten for its retries."""
 _SECONDS_IN_MEMORY = 1.0
@@ -143,8 +149,31 @@ class WandbTracker:
 
 
 def has_key() -> bool:
-    """Whether wandb could log in: a key in the environment or in a netrc file."""
+    """Whether wandb, which must be installed, could log in to its server: a key in the environment or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return netrc.is_file() and "api.wandb.ai" in netrc.read_text(encoding="utf-8", errors="replace")
+    try:
+        known = netrc(Path(os.environ.get("NETRC") or "~/.netrc").expanduser())
+    except (OSError, NetrcParseError, UnicodeDecodeError):
+        return False
+    return any(found is not None and bool(found[2]) for found in map(known.authenticators, _machines()))
+
+
+def _machines() -> list[str]:
+    """Returns the names under which wandb finds its server's key in a netrc file."""
+    import wandb
+
+    usual = wandb.Settings().base_url
+    url = os.environ.get("WANDB_BASE_URL") or _saved_url() or usual
+    return [urlsplit(url).netloc, *([_FORMER] if url.rstrip("/") == usual.rstrip("/") else [])]
+
+
+def _saved_url() -> str | None:
+    """Returns the server that wandb's settings name, those of the user or of the working directory; None if they name none."""
+    saved = ConfigParser(interpolation=None)
+    try:
+        own = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+        saved.read([own / "settings", Path("wandb", "settings")], encoding="utf-8")
+        return saved.get("default", "base_url", fallback=None)
+    except (ConfigParserError, UnicodeDecodeError):
+        return None

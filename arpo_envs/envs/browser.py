@@ -152,7 +152,7 @@ class BrowserEnv(ToolEnv):
         """Returns the number of links that were opened, and how few would have done."""
         session = self.sessions.get(0)
         clicks = session.state.clicks if isinstance(session, BrowserSession) else 0
-        return {"clicks": clicks, "optimal_clicks": int(self.task.meta.get("optimal_clicks", -1))}
+        return {"clicks": clicks, "optimal_clicks": self.task.count("optimal_clicks")}
 
     def measures(self) -> dict[str, float]:
         """Returns the efficiency of the episode: its success times the share of its clicks that were needed.

@@ -180,7 +180,7 @@ class DeepSearchEnv(ToolEnv):
         """Returns the number of links that were opened, and how many calls an expert needs."""
         session = self.sessions.get(0)
         clicks = session.state.clicks if isinstance(session, BrowserSession) else 0
-        return {"clicks": clicks, "optimal_calls": int(self.task.meta.get("optimal_calls", -1))}
+        return {"clicks": clicks, "optimal_calls": self.task.count("optimal_calls")}
 
 
 def _pages(site: PageSource | str | Path) -> PageSource:

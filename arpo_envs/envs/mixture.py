@@ -126,9 +126,11 @@ class Mixture(gym.Env[str, str]):
         if options and "task" in options:
             name, task = parted(str(options["task"]), self.mixed)
             options = {**options, "task": task}
-        self.release()
-        self.member, env = name, self.mixed[name]
-        observation, info = env.reset(seed=of_member, options=options)
+        before, env = self.member, self.mixed[name]
+        observation, info = env.reset(seed=of_member, options=options)  # what it refuses ends no episode
+        if before not in (None, name):
+            members.RELEASE.of(self.mixed[before].unwrapped)()
+        self.member = name
         self.sessions = members.SESSIONS.of(env.unwrapped)
         return self._returned(observation, info)
 
@@ -205,6 +207,15 @@ class Mixture(gym.Env[str, str]):
         """What makes the next step return a result for a call; None where a member that is asked for has no such method."""
         found = [members.WITHHOLD.through(env) for env in self._asked()]
         return found[0] if None not in found else None
+
+    @property
+    def agent(self) -> str:
+        """Whose side of a game this episode is; empty where it is no game, and before the first."""
+        return "" if self.member is None else members.AGENT.through(self._running)
+
+    def measures(self) -> Mapping[str, float]:
+        """Returns the numbers that tell how the episode went so far, as its member measures it."""
+        return members.MEASURES.through(self._running)()
 
     def forfeit(self) -> float | None:
         """Returns what the episode would pay if it ended now without an answer."""

@@ -1,27 +1,24 @@
 """One episode of any id, as hubs play it: an action is a text or a function call, what comes back is a value."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
 
-from ..errors import ArpoError, ConfigError, unknown_name
+from ..errors import ArpoError, ConfigError
 from ..forking import clone
 from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
 from ..spaces import TextSpace
-from ..tools import complaint
 from ..tools.spec import ToolSpec
+from .calls import ANSWER, require_fitting
 
 _LOG = logging.getLogger(__name__)
 
-ANSWER = ToolSpec(
-    "answer",
-    "Answers the question and ends the conversation.",
-    {"type": "object", "properties": {"text": {"type": "string", "description": "the final answer"}}, "required": ["text"]},
-)
-"""What ends an episode where everything is a function call; no tool may have this name."""
+_LONGEST_ID = 1000
+"""Characters of an id that a client sends."""
 
 REFUSALS = (ArpoError, gym.error.Error)
 """What is raised for a client's mistake or a lost tool: the message may be shown to the client."""
@@ -112,12 +109,16 @@ class Episode:
         return list(dialect.stop) if dialect is not None else []
 
     def reset(self, *, seed: int | None = None, task: str | None = None) -> Step:
-        """Begins an episode: of a task by its id, or of one drawn with the seed.
+        """Begins an episode: of a task by its id, or of one drawn with the seed, which may be an integer of NumPy.
 
         Raises:
-            ConfigError: no task has that id.
+            ConfigError: one of them is something else, or no task has that id.
         """
-        observation, info = self.env.reset(seed=seed, options=None if task is None else {"task": task})
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0):
+            raise ConfigError(f"A seed is a whole number of at least 0, got {seed!r:.60}.")
+        require_id("A task", task)
+        options = None if task is None else {"task": task}
+        observation, info = self.env.reset(seed=None if seed is None else int(seed), options=options)
         self.earned = 0.0
         self._last = Step(observation, 0.0, False, False, info)
         return self._last
@@ -126,7 +127,7 @@ class Episode:
         """Takes one action, a text as the environment's dialect wants it.
 
         Raises:
-            ConfigError: it is no text, too long, or contains lone surrogates.
+            ConfigError: it is not a string, too long, or contains lone surrogates.
             gymnasium.error.ResetNeeded: the episode is over or never began.
         """
         space = self.env.action_space
@@ -159,6 +160,15 @@ class Episode:
         found = {name: float(value) for name, value in self.last.info.items() if isinstance(value, int | float)}
         return {**found, **MEASURES.through(self.env)()}
 
+    def tasks(self, seeds: Iterable[int]) -> list[str | None]:
+        """Returns the ids of the tasks that these seeds draw; None for each where an id begins no task."""
+        drawn = [self.reset(seed=seed).info.get("task") for seed in seeds]
+        try:
+            named = not drawn or self.reset(task=drawn[0]).info.get("task") == drawn[0]
+        except ConfigError:
+            named = False
+        return drawn if named else [None] * len(drawn)
+
     def clone(self, seed: int | None = None) -> "Episode":
         """Returns an independent copy in the middle of the episode; `seed` as in `arpo_envs.clone`.
 
@@ -174,6 +184,17 @@ class Episode:
         self.env.close()
 
 
+def require_id(what: str, given: Any) -> None:
+    """Checks an id that a client sends, if it sends one.
+
+    Raises:
+        ConfigError: it is no text, or too long.
+    """
+    if given is not None and not (isinstance(given, str) and len(given) <= _LONGEST_ID):
+        size = f"{len(given):,} characters" if isinstance(given, str) else f"{given!r:.60}"
+        raise ConfigError(f"{what} is named by its id, a text of at most {_LONGEST_ID:,} characters, got {size}.")
+
+
 def close_each(episodes: Iterable[Episode]) -> None:
     """Closes episodes of which nobody waits for the end: a failure is logged, and the others are closed all the same."""
     for episode in episodes:
@@ -181,23 +202,6 @@ def close_each(episodes: Iterable[Episode]) -> None:
             episode.close()
         except Exception:  # noqa: BLE001  # an environment may fail in any way; whoever is calling can do nothing about it
             _LOG.exception("%s could not be closed", episode.env)
-
-
-def require_fitting(name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> None:
-    """Refuses a call of an unknown tool, or with arguments that do not fit.
-
-    Raises:
-        ConfigError: the message tells a model what to do.
-
-    >>> require_fitting("answer", {"txt": "Berlin"}, [ANSWER])
-    Traceback (most recent call last):
-    arpo_envs.errors.ConfigError: answer needs the argument 'text'.
-    """
-    known = {spec.name: spec for spec in tools}
-    if name not in known:
-        raise unknown_name("tool", name[:60], known)
-    if (wrong := complaint(known[name], arguments)) is not None:
-        raise ConfigError(wrong)
 
 
 def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | None = None) -> Episode:
@@ -216,5 +220,8 @@ def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | N
 
 
 def maker(env_id: str, arguments: Mapping[str, Any]) -> Callable[[], Episode]:
-    """Returns what makes an episode of an id, as `gym.make(env_id, **arguments)` makes the environment."""
-    return lambda: Episode(gym.make(env_id, **arguments))
+    """Returns what makes an episode of an id, as `gym.make(env_id, **arguments)` makes the environment.
+
+    Gymnasium's passive checker is left out: after a first reset that was refused, it fails at every step.
+    """
+    return lambda: Episode(gym.make(env_id, **{"disable_env_checker": True, **arguments}))

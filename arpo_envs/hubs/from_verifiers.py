@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium as gym
 
 from ..dialects import Answer, Dialect, Mistake, make_dialect
-from ..errors import ConfigError, ToolFault
+from ..errors import ConfigError
 from ..spaces import TextSpace
-from .text_game import Tried, make_game
+from .tried import Tried, make_game
 
 if TYPE_CHECKING:
     from .verifiers_episode import VerifiersEpisode
@@ -86,12 +86,8 @@ class VerifiersTask(Tried):
         super().reset(seed=seed)
         self.close()
         self._turn, self._measured = 0, {}
-        task = self._theirs.tasks[int(self.np_random.integers(len(self._theirs.tasks)))]
-        self._task = task.data.name or str(task.data.idx)
-        self._episode = self._theirs.begin(task)
-        observation, _, over, _, info = self._heard("", "reset")
-        if over:
-            raise ToolFault(f"{self._theirs.name} ended its task {self._task} before it asked its model anything.")
+        self._task, self._episode = self._theirs.begin(self.np_random)
+        observation, *_, info = self._heard(self._episode, "", "reset")
         return observation, info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -101,7 +97,7 @@ class VerifiersTask(Tried):
             ResetNeeded: the episode is over, or never began.
             ToolFault: the environment failed.
         """
-        if self._episode is None:
+        if (episode := self._episode) is None:
             raise gym.error.ResetNeeded("The episode is over (or never began): call reset() before step().")
         self._turn += 1
         read = Answer(action) if self.dialect is None else self.dialect.parse(action)
@@ -109,37 +105,27 @@ class VerifiersTask(Tried):
             assert self.dialect is not None
             return self.dialect.result(read.text, trusted=True), 0.0, False, False, self._info("", "mistake")
         if isinstance(read, Answer):
-            self._episode.say({"role": "assistant", "content": read.text})
-            return self._heard("reply", "ok")
-        function = {"name": read.tool, "arguments": json.dumps(dict(read.arguments))}
-        called = [{"id": f"call{self._turn}", "type": "function", "function": function}]
-        self._episode.say({"role": "assistant", "content": "", "tool_calls": called})
-        return self._heard(read.tool, "ok")
+            episode.reply(read.text)
+            return self._heard(episode, "reply", "ok")
+        episode.call(read.tool, read.arguments)
+        return self._heard(episode, read.tool, "ok")
 
     def _info(self, tool: str, status: str) -> dict[str, Any]:
         return {"turn": self._turn, "tool": tool, "status": status, "task": self._task}
 
-    def _heard(self, tool: str, status: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def _heard(self, episode: "VerifiersEpisode", tool: str, status: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Waits until the model is asked again or the episode has ended, and returns what `step` does."""
         info = self._info(tool, status)
-        assert self._episode is not None
         try:
-            told = self._episode.next()
+            told = episode.next()
         except BaseException:
             self.close()
             raise
-        if not told.over:
-            return "\n\n".join(map(self._read, told.messages)), 0.0, False, False, info
-        self.close()
-        self._measured = told.numbers
-        info["success"] = float(told.reward >= 1)
-        return "", told.reward, not told.truncated, told.truncated, info
-
-    def _read(self, message: tuple[str, str]) -> str:
-        role, text = message
-        if (dialect := self.dialect) is None:
-            return text
-        return dialect.result(text) if role == "tool" else dialect.neutralise(text)
+        if told.over:
+            self.close()
+            self._measured = told.numbers
+            info["success"] = float(told.reward >= 1)
+        return told.text(self.dialect), told.reward, told.over and not told.truncated, told.truncated, info
 
     def measures(self) -> dict[str, float]:
         """Returns the rewards and metrics of the episode by their names, when it has ended."""

@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium as gym
 
 from ..errors import ConfigError
-from .text_game import TextGame, make_game, unknown_game
+from .text_game import TextGame, unknown_game
+from .tried import make_game
 
 _INSTRUCTIONS = "Each of your messages is one action. What counts as your action is what you write inside \\boxed{}."
 
@@ -47,7 +48,7 @@ class Gem(TextGame):
                 from gem.envs.registration import ENV_REGISTRY
         except ImportError as error:
             raise ConfigError(
-                f"GEM cannot be imported: {error}. `pip install 'arpo-envs[reasoning]'`, and then `pip install --no-deps "
+                f"GEM cannot be imported: {error}. `pip install 'arpo-envs[gem]'`, and then `pip install --no-deps "
                 "--ignore-requires-python gem-llm reasoning-gym pyfiglet==1.0.2`."
             ) from error
         if game not in ENV_REGISTRY:

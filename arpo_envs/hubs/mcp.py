@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..tools.spec import ToolSpec
-from .episode import REFUSALS, maker, require_fitting
-from .sessions import Limits, Sessions
+from .calls import require_fitting
+from .episode import REFUSALS, maker
+from .limits import Limits
+from .sessions import Sessions
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from ..errors import unknown_name
-from .episode import Episode, maker
+from ..errors import ConfigError, unknown_name
+from .episode import Episode, begin, maker
 
 Splits = Mapping[str, Mapping[str, Any]]
 
@@ -47,14 +48,37 @@ class NumberedTasks:
         more = {} if split is None else self.splits[self.require(split)]
         return maker(self.env_id, {**self.arguments, **more})()
 
+    def begin(
+        self, split: str | None = None, index: int | None = None, *, seed: int | None = None, task: str | None = None
+    ) -> Episode:
+        """Begins an episode: of a task by its split and index or by its id, or of one drawn with a seed.
+
+        Args:
+            split: None for the first one with an index, and otherwise for the default of the environment.
+            index: of the task; it is also the seed.
+            seed: of the episode.
+            task: its id.
+
+        Raises:
+            ConfigError: an index is given with a seed or an id, or no task has that id.
+            IndexError: there is no such split, or no task with that index in it.
+        """
+        if index is not None:
+            if given := [name for name, value in (("seed", seed), ("task", task)) if value is not None]:
+                raise ConfigError(f"An index chooses the task and the seed: leave {' and '.join(given)} out, or index.")
+            seed, split = index, self.require(self.list_splits()[0] if split is None else split, index)
+        return begin(partial(self.make, split), seed=seed, task=task)
+
     def require(self, split: str, index: int = 0) -> str:
         """Returns the name of a split.
 
         Raises:
             IndexError: no split has that name, or it has no task with that index.
         """
+        if not isinstance(split, str) or type(index) is not int:
+            raise IndexError(f"A task has the name of a split and a whole number, got {split!r:.60} and {index!r:.60}.")
         if split not in self.splits:
-            raise IndexError(str(unknown_name("split", split, self.splits)))
+            raise IndexError(str(unknown_name("split", split[:60], self.splits)))
         if not 0 <= index < self.number:
             raise IndexError(f"The split {split!r} has tasks 0 to {self.number - 1}; there is no {index}.")
         return split
@@ -70,17 +94,26 @@ class NumberedTasks:
 
     def list_tasks(self, split: str) -> list[dict[str, Any]]:
         """Returns the first tasks of a split, as `get_task` does."""
-        return self.get_task_range(split)
+        return self.get_task_range(split, 0, self.shown)
 
     def get_task(self, split: str, index: int) -> dict[str, Any]:
         """Returns a task: its id, index and question."""
         return self.get_task_range(self.require(split, index), index, index + 1)[0]
 
     def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, Any]]:
-        """Returns the first tasks of a slice, as `get_task` does."""
+        """Returns the tasks of a slice, as `get_task` does.
+
+        Raises:
+            IndexError: there is no such split.
+            ConfigError: these are more than are listed at once.
+        """
+        chosen = range(self.number)[start:stop]
+        if len(chosen) > self.shown:
+            raise ConfigError(
+                f"At most {self.shown} tasks are listed at once, and this range has {len(chosen)}: ask for parts of it."
+            )
         episode = self.make(split)
         try:
-            chosen = range(self.number)[start:stop][: self.shown]
             drawn = [(index, episode.reset(seed=index)) for index in chosen]
         finally:
             episode.close()

@@ -1,52 +1,28 @@
-"""Any id as a server of OpenEnv, and its typed client: `pip install 'arpo-envs[openenv]'`.
+"""Any id as a server of OpenEnv: `pip install 'arpo-envs[openenv]'`; `openenv_client` has its typed client.
 
 A WebSocket is a session. `ArpoAction(fork=True)` leaves a copy of its state on the server and returns the copy's handle, from
 which any session can go on with `reset(handle=…)`, any number of times. Over plain HTTP nothing has a state to fork.
 """
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from fastapi import HTTPException
-from openenv.core import EnvClient
-from openenv.core.client_types import StepResult
-from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Observation, State, create_app
+from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
+from openenv.core.env_server import ConcurrencyConfig, Environment, create_app
 
 from ..errors import ConfigError
 from ..forking import fork_level
-from .episode import Episode, Step, begin, close_each, maker
+from .episode import REFUSALS, Episode, Step, close_each, maker, require_id
+from .limits import Limits
 from .numbered import QUESTIONS, SPLITS, NumberedTasks, Splits
+from .openenv_client import ArpoAction, ArpoObservation, ArpoState
 from .same_origin import SameOrigin, require_hosts
-from .sessions import Limits, Sessions
+from .sessions import Sessions
 
 
-class ArpoAction(Action):  # type: ignore[misc]  # as below: not installed where types are checked
-    """A text for the environment, or the wish for a copy of its state."""
-
-    text: str | None = None
-    fork: bool = False
-
-
-class ArpoObservation(Observation):  # type: ignore[misc]
-    """What a model reads next; `metadata` is `info`. A fork returns the same observation again, with the copy's handle."""
-
-    text: str
-    truncated: bool = False
-    handle: str | None = None
-
-
-class ArpoState(State):  # type: ignore[misc]
-    """What is known of a session."""
-
-    env_id: str = ""
-    task: str | None = None
-    instructions: str = ""
-    fork_level: str = ""
-
-
-class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # type: ignore[misc]
+class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # type: ignore[misc]  # as in openenv_client
     """The environment of one session; `make_app` makes the server."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
@@ -55,6 +31,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         super().__init__()
         self._tasks, self._parked = tasks, parked
         self._episode: Episode | None = None
+        self._ended = False
         self._begun: tuple[str | None, int] = (None, 0)  # the episode's id, and its steps
         for question in QUESTIONS:  # what makes it a task provider
             setattr(self, question, getattr(tasks, question))
@@ -71,26 +48,25 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         """Begins an episode, drawn with a seed, or of a task by its split and index or by its id; or goes on from a handle.
 
         Raises:
-            ConfigError: arguments contradict each other, or nothing has that id or handle; the running episode goes on.
+            ConfigError: arguments contradict each other, nothing has that id or handle, or the session has ended.
             IndexError: there is no such split, or no task with that index in it.
         """
+        self._require_live()
+        require_id("An episode", episode_id)
         if handle is not None:
             if (seed, split, index, task) != (None,) * 4:
                 raise ConfigError("A handle goes on where it was taken: leave seed, split, index and task out.")
             episode = self._parked.copy(handle)
         else:
             self._parked.require_memory()
-            if index is not None:
-                if given := [name for name, value in (("seed", seed), ("task", task)) if value is not None]:
-                    raise ConfigError(f"An index chooses the task and the seed: leave {' and '.join(given)} out, or index.")
-                seed, split = index, self._tasks.require(split or self._tasks.list_splits()[0], index)
-            episode = begin(partial(self._tasks.make, split), seed=seed, task=task)
-        self.close()
+            episode = self._tasks.begin(split, index, seed=seed, task=task)
+        self._free()
         self._episode, self._begun = episode, (episode_id, 0)
         return _shown(episode.last)
 
     def step(self, action: ArpoAction, timeout_s: float | None = None, **_: Any) -> ArpoObservation:
         """Takes an action; the environment's own time limits hold."""
+        self._require_live()
         if self._episode is None:
             raise HTTPException(409, "No episode has begun in this session: call reset first, over the same WebSocket.")
         if action.fork and action.text is not None:
@@ -111,15 +87,27 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         return known
 
     def close(self) -> None:
-        """Frees the session's environment."""
-        if self._episode is not None:
-            close_each([self._episode])
-            self._episode = None
+        """Ends the session: the server calls it when the client has gone, or has been idle for too long."""
+        self._ended = True
+        self._free()
+
+    def _require_live(self) -> None:
+        if self._ended:  # the server counts it no more, and would not close what begins now
+            raise ConfigError(f"This session was idle for more than {self._parked.limits.idle_seconds:g} s. Connect again.")
+
+    def _free(self) -> None:
+        close_each([] if self._episode is None else [self._episode])
+        self._episode = None
 
 
 def _shown(step: Step, handle: str | None = None) -> ArpoObservation:
     told = {"text": step.observation, "truncated": step.truncated, "handle": handle, "metadata": dict(step.info)}
     return ArpoObservation(**told, done=step.done, reward=step.reward)
+
+
+async def _refused(request: Request, refusal: Exception) -> JSONResponse:
+    """Answers a call over plain HTTP that is refused."""
+    return JSONResponse({"detail": str(refusal)}, status_code=409)
 
 
 def make_app(
@@ -154,27 +142,8 @@ def make_app(
         concurrency_config=ConcurrencyConfig(max_concurrent_envs=limits.sessions, session_timeout=limits.idle_seconds),
         state_cls=ArpoState,
     )
+    for kind in (*REFUSALS, IndexError):
+        app.add_exception_handler(kind, _refused)
     app.add_middleware(SameOrigin, hosts=require_hosts(hosts))
-    inner = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[Any]:
-        async with parked.served(), inner(app) as state:
-            yield state
-
-    app.router.lifespan_context = lifespan
+    parked.serve_with(app)
     return app
-
-
-class ArpoClient(EnvClient[ArpoAction, ArpoObservation, ArpoState]):  # type: ignore[misc]
-    """The client of `make_app`'s server."""
-
-    def _step_payload(self, action: ArpoAction) -> dict[str, Any]:
-        return dict(action.model_dump(exclude_none=True))
-
-    def _parse_result(self, payload: dict[str, Any]) -> StepResult[ArpoObservation]:
-        told = {"done": payload["done"], "reward": payload["reward"]}
-        return StepResult(observation=ArpoObservation(**payload["observation"], **told), **told)
-
-    def _parse_state(self, payload: dict[str, Any]) -> ArpoState:
-        return ArpoState(**payload)

@@ -1,4 +1,4 @@
-"""Episodes behind handles, for servers: how many there may be, how long they may wait, and how much memory they may take."""
+"""Episodes behind handles, for servers: nobody holds more of them, or longer, than `Limits` allow."""
 
 import secrets
 import threading
@@ -6,30 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 from ..errors import ArpoError, ConfigError
 from .episode import Episode, Step, begin, close_each
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the sessions of one server may take.
-
-    Args:
-        sessions: live ones; copies count.
-        idle_seconds: without a call, after which a session is closed.
-        memory_mb: mebibytes of the server and the processes below it, above which no session is opened or copied; where
-            the system has no `/proc`, nothing is measured.
-    """
-
-    sessions: int = 64
-    idle_seconds: float = 900.0
-    memory_mb: int = 8192
-
-    def __post_init__(self) -> None:
-        if min(self.sessions, self.idle_seconds, self.memory_mb) <= 0:
-            raise ConfigError(f"Limits must be positive: {self}.")
+from .limits import Limits, memory_taken
 
 
 @dataclass
@@ -122,7 +103,7 @@ class Sessions:
             ArpoError: it is busy with another call.
         """
         self.sweep()
-        held = self._held.get(handle)
+        held = self._held.get(handle) if isinstance(handle, str) else None
         if held is None or not held.lock.acquire(blocking=False):
             raise self._unknown() if held is None else ArpoError("The session is busy with another call: wait for its result.")
         try:
@@ -174,6 +155,17 @@ class Sessions:
             finally:
                 tasks.cancel_scope.cancel()
                 self.close_all()
+
+    def serve_with(self, app: Any) -> None:
+        """Has an app of Starlette, or FastAPI, sweep while it runs."""
+        inner = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def lifespan(app: Any) -> AsyncIterator[Any]:
+            async with self.served(), inner(app) as state:
+                yield state
+
+        app.router.lifespan_context = lifespan
 
     def require_memory(self) -> None:
         """Refuses what would take more memory, while the server takes more than it may without what is idle.
@@ -228,17 +220,3 @@ class Sessions:
             "No session has that handle: it was never given, its episode has ended, it was closed, or it was idle for more "
             f"than {self.limits.idle_seconds:g} s. Begin a new one with reset."
         )
-
-
-def memory_taken(process: str = "self") -> int:
-    """Returns the mebibytes of a process and those below it, shared pages counted once; 0 where there is no `/proc`."""
-    folder = Path("/proc") / process
-    total = 0
-    try:
-        for line in (folder / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total = int(line.split()[1]) >> 10
-        children = [child for task in (folder / "task").iterdir() for child in (task / "children").read_text().split()]
-    except (OSError, ProcessLookupError):  # no /proc, or the process has just ended
-        return total
-    return total + sum(map(memory_taken, children))

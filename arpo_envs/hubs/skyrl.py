@@ -1,11 +1,13 @@
 """Any id as an environment of SkyRL-gym: `pip install 'arpo-envs[skyrl]'`, and `register` in every process that makes one."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import skyrl_gym
 from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
+from ..errors import ConfigError
 from .episode import maker
 
 Messages = list[dict[str, str]]
@@ -23,6 +25,9 @@ class ArpoTextEnv(BaseTextEnv):  # type: ignore[misc]  # SkyRL-gym is untyped
         env_config: SkyRL's configuration of the environment; nothing in it is used.
         extras: the other columns of the row: `seed` and `task` choose the task, and `max_turns` may end the episode earlier
             than the environment would, for what ending without an answer pays.
+
+    Raises:
+        ConfigError: `max_turns` is no number of turns.
     """
 
     def __init__(
@@ -34,8 +39,11 @@ class ArpoTextEnv(BaseTextEnv):  # type: ignore[misc]  # SkyRL-gym is untyped
     ) -> None:
         super().__init__()
         self._row = dict(extras or {})
+        limit = self._row.get("max_turns")
+        self.max_turns = float("inf") if limit is None else limit
+        if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+            raise ConfigError(f"max_turns is a whole number of at least 1, got {limit!r}.")
         self._episode = maker(env_id, arguments)()
-        self.max_turns = self._row.get("max_turns", float("inf"))
 
     def init(self, prompt: Messages) -> tuple[Messages, dict[str, Any]]:
         """Begins the episode.

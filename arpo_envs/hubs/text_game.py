@@ -1,30 +1,17 @@
 """What the text games of other libraries have in common: a message is a move, and what they draw is theirs alone."""
 
 import difflib
-import json
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 
-from ..errors import ConfigError, NotForkable, unknown_name
-from ..forking import ForkLevel, reseeded
+from ..errors import ConfigError
+from ..forking import reseeded
 from ..spaces import TextSpace
-from .forkable import Forkable, forkable
 from .own_random import OwnRandom
-from .replayed import replayed
-
-
-class Tried(gym.Env[str, str]):
-    """An environment of text that says with which actions is found out how it forks."""
-
-    @abstractmethod
-    def tries(self) -> Sequence[str]:
-        """Returns some actions of the episode that has just begun."""
+from .tried import Tried
 
 
 class TextGame(Tried):
@@ -103,56 +90,6 @@ def _valid(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """Makes one game again and again; equal ones make equal games.
-
-    Args:
-        kind: the class.
-        options: its arguments, as JSON.
-    """
-
-    kind: type[Tried]
-    options: str
-
-    def __call__(self) -> Tried:
-        return self.kind(**json.loads(self.options))
-
-
-def make_game(kind: type[Tried], fork: str, options: Mapping[str, Any]) -> "gym.Env[Any, Any]":
-    """Returns a game that can be forked, at a level that is found out once for a class and its arguments.
-
-    Args:
-        kind: the class of the game.
-        fork: "auto", or "replay", which replays even what could be copied.
-        options: the arguments of the class.
-
-    Raises:
-        ConfigError: `fork` is neither, or an argument is no plain value.
-        NotForkable: the game does not repeat.
-    """
-    if fork not in ("auto", "replay"):
-        raise unknown_name("way to fork", fork, ["auto", "replay"])
-    recipe = _recipe(kind, options)
-    return replayed(recipe) if fork == "replay" else _found_out(recipe)()
-
-
-def level_of(kind: type[Tried], options: Mapping[str, Any]) -> ForkLevel:
-    """Returns the level at which a game can be forked, which is found out once for a class and its arguments.
-
-    Raises:
-        ConfigError, NotForkable: as `make_game`.
-    """
-    return _found_out(_recipe(kind, options)).level
-
-
-def _recipe(kind: type[Tried], options: Mapping[str, Any]) -> _Recipe:
-    try:
-        return _Recipe(kind, json.dumps(dict(options), sort_keys=True))
-    except TypeError as error:
-        raise ConfigError(f"The arguments of a game must be numbers, texts, or lists or mappings of them: {error}.") from error
-
-
 def unknown_game(hub: str, game: str, known: Collection[str]) -> ConfigError:
     """Returns the error for a game that a library does not have: the closest ones, for it may have hundreds.
 
@@ -162,14 +99,3 @@ def unknown_game(hub: str, game: str, known: Collection[str]) -> ConfigError:
     close = difflib.get_close_matches(game, known, n=3, cutoff=0.3)
     closest = f" The closest: {', '.join(close)}." if close else ""
     return ConfigError(f"{hub} has no {game!r}, but {len(known)} others.{closest}")
-
-
-@lru_cache(maxsize=256)
-def _found_out(recipe: _Recipe) -> Forkable:
-    with recipe() as game:
-        game.reset(seed=0)
-        moves = list(game.tries())
-    try:
-        return forkable(recipe, actions=[moves, moves[::-1]])
-    except NotForkable as error:
-        raise NotForkable(f"With the arguments {recipe.options}, {error}") from error

@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium as gym
 
 from ..errors import ConfigError
-from .text_game import TextGame, make_game, unknown_game
+from .text_game import TextGame, unknown_game
+from .tried import make_game
 
 _INSTRUCTIONS = "You are playing a game. Each of your messages is one move; write it in square brackets."
 

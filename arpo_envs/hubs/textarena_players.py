@@ -13,8 +13,8 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from ..forking import ForkLevel
 from ..spaces import TextSpace
-from .text_game import level_of
 from .textarena import TextArena
+from .tried import level_of
 
 __all__ = ["env", "raw_env"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium as gym
 
 from ..errors import ConfigError
-from .text_game import TextGame, make_game
+from .text_game import TextGame
+from .tried import make_game
 
 _INSTRUCTIONS = "You are playing a text adventure. Each of your messages is one command, and nothing else."
 

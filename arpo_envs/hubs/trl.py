@@ -31,7 +31,7 @@ class _Environment:
         self._episode = type(self)._make()
         weakref.finalize(self, self._episode.close)  # a trainer never closes its environments
 
-    def reset(self, seed: int | None = None, task: str | None = None, **row: Any) -> str:
+    def reset(self, /, seed: int | None = None, task: str | None = None, **row: Any) -> str:
         """Begins the episode of a row and returns its question, which TRL puts behind the row's prompt."""
         return self._episode.reset(seed=seed, task=task).observation
 
@@ -110,7 +110,7 @@ def dataset(env_id: str, number: int, *, seed: int = 0, **arguments: Any) -> "Da
     try:
         system = [{"role": "system", "content": episode.guidance}] if episode.guidance else []
         prompt = [*system, {"role": "user", "content": ""}]
-        drawn = [str(episode.reset(seed=seed + i).info.get("task", "")) for i in range(number)]
+        drawn = episode.tasks(range(seed, seed + number))
     finally:
         episode.close()
     return Dataset.from_list([{"prompt": prompt, "seed": seed + i, "task": task} for i, task in enumerate(drawn)])

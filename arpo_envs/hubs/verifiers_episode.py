@@ -1,4 +1,4 @@
-"""Episodes of `verifiers` that wait whenever their model is asked, so that somebody else can write the reply.
+"""Episodes of `verifiers` whose model is asked here, one reply at a time.
 
 Everything runs as `verifiers` runs it, in a thread with an event loop of its own; only the model's endpoint is ours.
 """
@@ -7,43 +7,16 @@ import asyncio
 import contextlib
 import copy
 import json
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from aiohttp import web
 from verifiers.v1.clients import EvalClientConfig, ModelContext
 
-from ..errors import ConfigError, ToolFault
-from ..tools.spec import ToolSpec
-
-_LARGEST = 64 * 1024 * 1024
-"""Bytes of a conversation that is sent to the endpoint."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What an environment says to its model, or how the episode ended.
-
-    Args:
-        messages: roles and texts that are new.
-        tools: what the model may call.
-        over: whether the episode has ended.
-        reward: the sum of the weighted rewards.
-        truncated: whether a limit or a time-out ended it.
-        numbers: rewards and metrics by name.
-    """
-
-    messages: tuple[tuple[str, str], ...] = ()
-    tools: tuple[ToolSpec, ...] = ()
-    over: bool = False
-    reward: float = 0.0
-    truncated: bool = False
-    numbers: dict[str, float] = field(default_factory=dict)
+from ..errors import ToolFault
+from .verifiers_endpoint import Endpoint, Told
 
 
 class VerifiersEpisode:
@@ -56,12 +29,14 @@ class VerifiersEpisode:
     """
 
     def __init__(self, env: Any, seat: str, task: Any) -> None:
-        self._env, self._seat, self._task, self._name = copy.copy(env), seat, task, env.config.env_id
+        self._env, self._seat, self._given, self._name = copy.copy(env), seat, task, env.config.env_id
+        self.task = task.data.name or str(task.data.idx)
+        """What the task is called."""
         self._events: SimpleQueue[Told | Exception] = SimpleQueue()
+        self._endpoint = Endpoint(self._name, self._events.put)
         self._begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
-        self._reply: asyncio.Future[Mapping[str, Any]] | None = None
-        self._conversation, self._read = "", 0
-        self._thread = Thread(target=lambda: asyncio.run(self._run()), name=f"verifiers {self._name}", daemon=True)
+        self._calls, self._asked = 0, False
+        self._thread = Thread(target=self._live, name=f"verifiers {self._name}", daemon=True)
         self._thread.start()
 
     def next(self) -> Told:
@@ -69,91 +44,59 @@ class VerifiersEpisode:
 
         Raises:
             ConfigError: the environment is of a kind that cannot be stepped.
-            ToolFault: it failed.
+            ToolFault: it failed, or ended before it asked its model anything.
         """
         event = self._events.get()
         if isinstance(event, Exception):
             raise event
+        if event.over and not self._asked:
+            raise ToolFault(f"{self._name} ended its task {self.task} before it asked its model anything.")
+        self._asked = True
         return event
 
-    def say(self, message: Mapping[str, Any]) -> None:
-        """Gives the model's reply: a message as OpenAI's interface has it."""
-        with contextlib.suppress(RuntimeError):  # it has ended meanwhile, by a time-out: next() says so
-            self._begun.result()[0].call_soon_threadsafe(self._said, message)
+    def reply(self, text: str) -> None:
+        """Has the model reply with a text."""
+        self._say({"role": "assistant", "content": text})
 
-    def _said(self, message: Mapping[str, Any]) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_result(message)
+    def call(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Has the model call a tool."""
+        self._calls += 1
+        function = {"name": name, "arguments": json.dumps(dict(arguments))}
+        called = [{"id": f"call{self._calls}", "type": "function", "function": function}]
+        self._say({"role": "assistant", "content": "", "tool_calls": called})
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended meanwhile, by a time-out: next() says so
+            self._begun.result()[0].call_soon_threadsafe(self._endpoint.say, message)
 
     def close(self) -> None:
         """Ends the episode wherever it is, and waits until all that ran for it has ended."""
-        loop, running = self._begun.result()
-        with contextlib.suppress(RuntimeError):  # its loop is closed, because it has ended
+        with contextlib.suppress(RuntimeError):  # its loop is closed, because it has ended; or there never was one
+            loop, running = self._begun.result()
             loop.call_soon_threadsafe(running.cancel)
         self._thread.join()
+
+    def _live(self) -> None:
+        """Has the episode run, and tells `next` how it ended, whatever ended it.
+
+        An ending may be told twice: what is left of the episode may fail while it is cleared away. Only the first one is read.
+        """
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:  # noqa: BLE001  # an environment may fail in any way, also by sys.exit(); next() raises it
+            if not self._begun.done():
+                self._begun.set_exception(RuntimeError("There was no loop to run it."))
+            self._events.put(self._failure(type(error).__name__, error))
 
     async def _run(self) -> None:
         running = asyncio.current_task()
         assert running is not None
         self._begun.set_result((asyncio.get_running_loop(), running))
-        try:
-            async with self._endpoint() as url:
-                client = EvalClientConfig(base_url=url, api_key_var="ARPO_ENVS_NEEDS_NO_KEY")
-                async with self._env.serving():
-                    episode = await self._env.run_episode(self._task, ModelContext(model="policy", client=client))
-            self._events.put(self._ending(episode))
-        except asyncio.CancelledError:
-            return  # by close(): nobody waits for what comes
-        except Exception as error:  # noqa: BLE001  # an environment may fail in any way; next() raises it
-            self._events.put(self._failure(type(error).__name__, error))
-
-    @contextlib.asynccontextmanager
-    async def _endpoint(self) -> AsyncIterator[str]:
-        """Serves chat completions on loopback, under a path that nobody else knows; yields its address."""
-        path = f"/{secrets.token_urlsafe(16)}"
-        app = web.Application(client_max_size=_LARGEST)
-        app.router.add_post(f"{path}/chat/completions", self._asked)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}{path}"
-        finally:
-            if self._reply is not None:
-                self._reply.cancel()
-            await runner.cleanup()
-
-    async def _asked(self, request: web.Request) -> web.Response:
-        """Waits for the reply to a request of the harness."""
-        try:
-            told = self._told(request.headers.get("X-Session-ID", ""), json.loads(await request.text()))
-        except ConfigError as error:
-            self._events.put(error)
-            return web.Response(status=409, text=str(error))
-        self._reply = asyncio.get_running_loop().create_future()
-        self._events.put(told)
-        message = await self._reply
-        choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if "tool_calls" in message else "stop"}
-        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "policy", "usage": usage}
-        return web.json_response({**completion, "choices": [choice]})
-
-    def _told(self, conversation: str, body: Mapping[str, Any]) -> Told:
-        self._conversation = self._conversation or conversation
-        if conversation != self._conversation:
-            raise ConfigError(f"{self._name} has several conversations in one episode; here an episode is one.")
-        messages = body["messages"]
-        new, self._read = messages[self._read :], len(messages) + 1
-        return Told(
-            tuple((message["role"], self._text(message.get("content"))) for message in new),
-            tuple(ToolSpec(**tool["function"]) for tool in body.get("tools", ())),
-        )
-
-    def _text(self, content: Any) -> str:
-        parts = [{"type": "text", "text": content or ""}] if isinstance(content, str | None) else list(content)
-        if strange := {part["type"] for part in parts} - {"text"}:
-            raise ConfigError(f"{self._name} shows its model {', '.join(sorted(strange))}; here all is text.")
-        return "\n".join(part["text"] for part in parts)
+        async with self._endpoint.served() as url:
+            client = EvalClientConfig(base_url=url, api_key_var="ARPO_ENVS_NEEDS_NO_KEY")
+            async with self._env.serving():
+                episode = await self._env.run_episode(self._given, ModelContext(model="policy", client=client))
+        self._events.put(self._ending(episode))
 
     def _ending(self, episode: Any) -> Told | Exception:
         if not episode.ok:
@@ -165,4 +108,4 @@ class VerifiersEpisode:
         return Told(over=True, reward=float(trace.reward), truncated=trace.is_truncated or trace.is_timeout, numbers=numbers)
 
     def _failure(self, kind: str, message: object) -> ToolFault:
-        return ToolFault(f"{self._name} failed at its task {self._task.data.name or self._task.data.idx}: {kind}: {message}")
+        return ToolFault(f"{self._name} failed at its task {self.task}: {kind}: {message}")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from verifiers.v1.configs.agent import agent_config_fields
 from verifiers.v1.configs.env import default_agent_harness
 from verifiers.v1.runtimes import SubprocessConfig
@@ -39,9 +40,10 @@ class Prepared:
     tasks: tuple[Any, ...]
     tools: tuple[ToolSpec, ...] = ()
 
-    def begin(self, task: Any) -> VerifiersEpisode:
-        """Starts an episode."""
-        return VerifiersEpisode(self.env, self.seat, task)
+    def begin(self, rng: np.random.Generator) -> tuple[str, VerifiersEpisode]:
+        """Starts an episode of a task that is drawn; returns the task's name, and the episode."""
+        episode = VerifiersEpisode(self.env, self.seat, self.tasks[int(rng.integers(len(self.tasks)))])
+        return episode.task, episode
 
 
 @lru_cache(maxsize=16)

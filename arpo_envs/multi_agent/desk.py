@@ -9,7 +9,8 @@ from ..errors import CloneError, ConfigError
 from ..forking import ForkLevel
 from ..tasks import Task
 from ..tools import Session, ToolResult
-from ..tools.browser import Hit, PageError, PageSource
+from ..tools.browser import Hit, PageError, PageSource, asked_through, forked, placed, reseed
+from ..tools.cache import Answers
 from ..tools.spec import ToolSpec
 
 SEARCH = ToolSpec(
@@ -60,6 +61,7 @@ class Desk:
         if results < 1:
             raise ConfigError(f"results must be at least 1, got {results}.")
         self.source, self.results = source, results
+        self.answers: tuple[Answers, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -72,7 +74,15 @@ class Desk:
 
     def open(self, task: Task, rng: np.random.Generator) -> "DeskSession":
         """Starts a session in which nothing was searched for."""
-        return DeskSession(self)
+        return DeskSession(self, placed(self.source, self.answers, task, rng))
+
+    def answered(self, answers: Answers) -> "Desk":
+        """Returns the desk with its searches asked through `answers`.
+
+        Raises:
+            ConfigError: there is a credential in the source's name.
+        """
+        return asked_through(self, answers)
 
 
 class DeskSession:
@@ -80,19 +90,21 @@ class DeskSession:
 
     Args:
         desk: what it was opened by.
+        source: where it searches.
         hits: what the last search found.
         note: what the next `read` returns.
     """
 
-    def __init__(self, desk: Desk, hits: tuple[Hit, ...] = (), note: ToolResult | None = None) -> None:
-        self.desk, self.hits, self.note = desk, hits, note
+    def __init__(self, desk: Desk, source: PageSource, hits: tuple[Hit, ...] = (), note: ToolResult | None = None) -> None:
+        self.desk, self.source, self.hits, self.note = desk, source, hits, note
 
     def clone(self, n: int = 1) -> "list[Session | CloneError]":
         """Returns `n` sessions in the same state, whose parts never change."""
-        return [DeskSession(self.desk, self.hits, self.note) for _ in range(n)]
+        return [DeskSession(self.desk, forked(self.source), self.hits, self.note) for _ in range(n)]
 
     def reseed(self, seed: int) -> None:
-        """Does nothing: there is no randomness."""
+        """Draws nothing from it: only searches that are answered depend on the place of a fork."""
+        reseed(self.source, seed)
 
     def close(self) -> None:
         """Does nothing: there is nothing to free."""
@@ -122,7 +134,7 @@ class DeskSession:
         return note or ToolResult("Nobody has read the page.", error="no_note")
 
     def _search(self, query: str, timeout: float) -> ToolResult:
-        found = self.desk.source.search(query, self.desk.results, timeout=timeout)
+        found = self.source.search(query, self.desk.results, timeout=timeout)
         if isinstance(found, PageError):
             return ToolResult(f"The search failed: {found.text}", error="search_failed")
         self.hits = tuple(found[: self.desk.results])

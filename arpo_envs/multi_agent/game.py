@@ -178,11 +178,11 @@ class DeepSearch:
         if isinstance(url, ToolResult):
             self._desk.deliver(url)
             return False
-        session, view = self.pages.look(url, timeout=self.solver.tool_timeout)
+        name = f"{self.solver.task.id}#{calls}"
+        session, view = self.pages.look(url, name, self.solver.np_random, timeout=self.solver.tool_timeout)
         if view.error is not None:
             self._desk.deliver(view)
             return False
-        name = f"{self.solver.task.id}#{calls}"
         task = pages.question_about(session, view.text, str(call.arguments["question"]), name, self.reader.dialect)
         seed = int(self.solver.np_random.integers(2**31))
         shown, _ = self.reader.reset(seed=seed, options={"task": task})
@@ -244,6 +244,16 @@ class DeepSearch:
         return [(_SHOWN_AS.get(who, "action"), named.get(who, "") + text) for who, text in self._log]
 
     # --- what forking, wrappers and trainers need -------------------------------------------------------------------
+
+    @property
+    def tools(self) -> tuple[Any, ...]:
+        """The solver's tool and the reader's, whose sessions are opened after a reset; they can be replaced until then."""
+        return (*self.solver.tools, *self.reader.tools)
+
+    @tools.setter
+    def tools(self, tools: tuple[Any, ...]) -> None:
+        desk, self.pages = tools
+        self.solver.tools, self.reader.tools = (desk,), (self.pages,)
 
     @property
     def fork_level(self) -> ForkLevel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ..errors import ConfigError
 from ..forking import ForkLevel
 from ..tasks import Task
 from ..tools import ToolResult
-from ..tools.browser import BrowserSession, BrowserTool, Document, Hit, PageError, PageSource
+from ..tools.browser import BrowserSession, BrowserTool, Document, Hit, PageError, PageSource, asked_through
+from ..tools.cache import Answers
 
 GUIDANCE = (
     "Somebody who cannot see this page asks you a question about it. Answer with a short note: what the page says about the "
@@ -38,8 +40,8 @@ class OnePage:
 
     @property
     def name(self) -> str:
-        """What distinguishes it from other sources."""
-        return f"{self.url} of {self.source.name}"
+        """What distinguishes it from other sources; a digest, because there may be a credential in a URL that a model wrote."""
+        return f"page {blake2b(self.url.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()} of {self.source.name}"
 
     @property
     def trusted(self) -> bool:
@@ -68,6 +70,7 @@ class PageTool:
     def __init__(self, source: PageSource, *, view_tokens: int = 400) -> None:
         self.source, self.view_tokens = source, view_tokens
         self.specs = BrowserTool(source, search=False, view_tokens=view_tokens).specs
+        self.answers: tuple[Answers, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -84,14 +87,30 @@ class PageTool:
         session.state = task.meta["state"]
         return session
 
-    def look(self, url: str, *, timeout: float) -> tuple[BrowserSession, ToolResult]:
-        """Opens a page; returns the session that shows it, and the view, or why there is none."""
-        session = self._opened(Task("", "", (), {"start": url}), np.random.default_rng(0))
+    def look(self, url: str, name: str, rng: np.random.Generator, *, timeout: float) -> tuple[BrowserSession, ToolResult]:
+        """Opens a page; returns the session that shows it, and the view, or why there is none.
+
+        Args:
+            url: of the page.
+            name: of the task that it is for.
+            rng: with the name, it tells this look from others in a recording; nothing is drawn.
+            timeout: seconds that it may take.
+        """
+        session = self._opened(Task(name, "", (), {"start": url}), rng)
         return session, session.call("browser.open", {}, timeout=timeout)
 
+    def answered(self, answers: Answers) -> "PageTool":
+        """Returns the tool with its pages asked through `answers`.
+
+        Raises:
+            ConfigError: there is a credential in the source's name.
+        """
+        return asked_through(self, answers)
+
     def _opened(self, task: Task, rng: np.random.Generator) -> BrowserSession:
-        page = OnePage(self.source, task.meta["start"])
-        return BrowserTool(page, search=False, view_tokens=self.view_tokens).open(task, rng)
+        tool = BrowserTool(OnePage(self.source, task.meta["start"]), search=False, view_tokens=self.view_tokens)
+        tool.answers = self.answers
+        return tool.open(task, rng)
 
 
 class Asked:

@@ -112,6 +112,15 @@ class SearchingAgent(SingleAgent):
         return self.game.earned(self._name, self.game.solver.forfeit())
 
     @property
+    def tools(self) -> tuple[Any, ...]:
+        """The tools of all agents; see `DeepSearch.tools`."""
+        return self.game.tools
+
+    @tools.setter
+    def tools(self, tools: tuple[Any, ...]) -> None:
+        self.game.tools = tools
+
+    @property
     def sessions(self) -> dict[tuple[str, int], Any]:
         """The sessions of all agents."""
         return self.game.sessions

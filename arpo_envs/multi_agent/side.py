@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dialects import Dialect
 from ..errors import ConfigError, unknown_name
-from ..forking import ForkLevel, fork_level
+from ..forking import ForkLevel, describe, fork_level, reseed
 from ..members import DIALECT, IDENTITY, INSTRUCTIONS, RESEED, TOOL_SPECS
 from ..partners import Partner, Turn, make_partner
 from ..spaces import TextSpace
@@ -33,7 +33,7 @@ class SingleAgent(gym.Env[str, str]):
         others: by name, the functions that act for the others.
 
     Raises:
-        ConfigError: an agent is unknown, one has no function, or the actions are no texts.
+        ConfigError: an agent is unknown, one has no function, or the actions are not strings.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]  # Gymnasium declares it on instances
@@ -46,7 +46,7 @@ class SingleAgent(gym.Env[str, str]):
         names = list(getattr(env, "possible_agents", ()))
         if not hasattr(env, "agent_iter") or not all(isinstance(env.action_space(name), TextSpace) for name in names):
             raise ConfigError(
-                f"{env} is no environment turn by turn whose actions are texts; expected one like deep_search_v0.env()."
+                f"{env} is not a turn-by-turn environment whose actions are strings; expected one like deep_search_v0.env()."
             )
         self.table = env
         self._name = _full(agent, names)
@@ -98,8 +98,11 @@ class SingleAgent(gym.Env[str, str]):
         """
         if not self._running:
             raise gym.error.ResetNeeded("The episode is over (or never began): call reset() before step().")
-        self.table.step(action)
-        self._let_others_act()
+        self._let_others_act()  # where one of them failed, it is still its turn
+        _, _, terminated, truncated, _ = self.table.last()
+        if not (terminated or truncated):
+            self.table.step(action)
+            self._let_others_act()
         observation, reward, terminated, truncated, info = self.table.last()
         self._running = not (terminated or truncated)
         self._returned = str(observation), dict(info)
@@ -166,13 +169,12 @@ class SingleAgent(gym.Env[str, str]):
     def identity(self) -> str:
         """Returns what a snapshot's environment and this one must agree on: the game, and whose side this is."""
         own = IDENTITY.of(self.table.unwrapped)
-        return f"{self._name}|{self.table if own is None else own()}"
+        return f"{self._name}|{describe(self.table)}|{self.table if own is None else own()}"
 
     def reseed(self, seed: int) -> None:
         """Makes the game's and the partners' randomness a function of `seed`."""
         self.np_random = np.random.default_rng(seed)
-        if (own := RESEED.of(self.table.unwrapped)) is not None:
-            own(seed)
+        reseed(self.table, seed)
         self._reseed_partners(seed)
 
     def _reseed_partners(self, seed: int) -> None:

@@ -21,6 +21,8 @@ _LETTER = re.compile(r"[^\W\d_]")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _ARTICLES = frozenset({"a", "an", "the"})
+_LONGEST = 10_000
+"""Characters of an answer that are read; more are if an accepted one is itself longer than a tenth of it."""
 _ALONE = frozenset("-.()[]{}")
 """Signs that are not words by themselves."""
 
@@ -93,7 +95,8 @@ def compare(answer: str, accepted: Sequence[str]) -> tuple[bool, float]:
     An answer is taken out of its wrapping ("The final answer is **Paris**"). It is matched as it stands, too: a title may
     look wrapped. Words in common are counted as by the scorers of HotpotQA and SQuAD: articles earn nothing, and where
     one side is yes, no or noanswer and the other is not, nothing is in common. We differ in `normalise`: those scorers
-    delete all of ASCII's punctuation, digits' signs and points included, and every article, and nothing else.
+    delete all of ASCII's punctuation, digits' signs and points included, and every article, and nothing else. And an answer far
+    longer than all accepted ones has nothing in common with them, whatever is in it: a megabyte would take seconds.
 
     Args:
         answer: what was given.
@@ -102,6 +105,8 @@ def compare(answer: str, accepted: Sequence[str]) -> tuple[bool, float]:
     >>> compare("fr", (".fr", "fr"))
     (True, 1.0)
     """
+    if len(answer) > max(_LONGEST, *(10 * len(text) for text in accepted), 0):
+        return False, 0.0
     own = _read(answer, unwrapped(plain_signs(answer)))
     targets = [_accepted(text) for text in accepted]
     forms = {own.normal, normalise(answer)} - {""}

@@ -27,6 +27,11 @@ class Task:
     answers: tuple[str, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    def count(self, name: str) -> int:
+        """Returns a number of `meta`, such as how few calls are needed; -1 if there is none."""
+        value = self.meta.get(name)
+        return -1 if value is None else int(value)
+
 
 @runtime_checkable
 class TaskSource(Protocol):

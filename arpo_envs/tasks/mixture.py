@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ConfigError, known_names
-from ..members import MAJORITY_BASELINE, SECRETS
+from ..members import MAJORITY_BASELINE, PROVENANCE, SECRETS
 from . import Demonstrable, Task, TaskSource
 
 
@@ -73,6 +73,11 @@ class MixtureTasks:
         """
         name, own = parted(task_id, self.sources)
         return named(name, self.sources[name].get(own))
+
+    def provenance(self, task: Task) -> Mapping[str, object]:
+        """Returns where a task is from, as its own source says."""
+        name, own = parted(task.id, self.sources)
+        return PROVENANCE.of(self.sources[name])(replace(task, id=own))
 
     def majority_baseline(self) -> float | None:
         """Returns the success of the best single answer of each environment, weighted; None if one cannot tell."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from ..copies import copied
 from ..forking import layers
 from ..members import LAST
 
@@ -69,11 +70,11 @@ def last_return(env: Env) -> Any:
 
 def without_clocks(info: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy of an info dictionary without wall-clock times."""
-    copied: dict[str, Any] = copy.deepcopy(dict(info))
+    twin = copied(info, {})
     for outer, inner in _CLOCKS:
-        if isinstance(copied.get(outer), dict):
-            copied[outer].pop(inner, None)
-    return copied
+        if isinstance(twin.get(outer), dict):
+            twin[outer].pop(inner, None)
+    return twin
 
 
 class Deviation(NamedTuple):

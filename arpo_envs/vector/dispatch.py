@@ -1,5 +1,6 @@
 """Runs the calls of rows in threads, one thread for each row, so that no row waits for another."""
 
+import os
 import queue
 import threading
 import time
@@ -28,12 +29,22 @@ class Dispatcher:
     """
 
     def __init__(self, count: int) -> None:
-        self._workers = [_Worker(f"arpo-row-{row}") for row in range(count)]
-        self._lock = threading.Lock()  # guards the three below
+        self._count = count
         self._closed = False
         self._busy: set[int] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._workers = [_Worker(f"arpo-row-{row}") for row in range(self._count)]
+        self._lock = threading.Lock()  # guards whether it is closed, and the two sets
         self._sent: set[int] = set()
         self._finished: Finished = queue.SimpleQueue()
+        self._owner = os.getpid()
+
+    def _begin_in_fork(self) -> None:
+        """Begins anew in a forked child, which has no threads; rows that were in use stay so, in a state that nobody knows."""
+        if self._owner != os.getpid():
+            self._begin()
 
     def claim(self, rows: Iterable[int], what: str) -> None:
         """Marks rows as in use.
@@ -42,6 +53,7 @@ class Dispatcher:
             ClosedEnvironmentError: the threads have ended.
             AlreadyPendingCallError: one of the rows is in use already.
         """
+        self._begin_in_fork()
         with self._lock:
             self._require_open(what)
             if taken := sorted(self._busy.intersection(rows)):
@@ -78,6 +90,7 @@ class Dispatcher:
             ConfigError: fewer were sent than are asked for.
             TimeoutError: fewer returned in time; nothing is lost.
         """
+        self._begin_in_fork()
         with self._lock:
             sent = len(self._sent)
         if not sent:
@@ -110,6 +123,7 @@ class Dispatcher:
 
     def shut(self) -> set[int]:
         """Takes no more calls, lets the threads end after those they have, and returns the rows in use."""
+        self._begin_in_fork()
         with self._lock:
             self._closed = True
             for worker in self._workers:

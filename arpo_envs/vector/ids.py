@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Callable[..., ForkableVectorEnv]:
     Raises:
         AttributeError: the name is not an id.
     """
-    if "-v" not in name:
+    if "/" not in name and "-v" not in name:
         raise AttributeError(f"Module {__name__!r} has an attribute for each id, such as 'ARPO/Search-v0', but not {name!r}.")
     return partial(make_rows, name)
 

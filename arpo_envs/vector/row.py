@@ -47,7 +47,7 @@ class Row:
 
     def step(self, action: Any) -> Step:
         """Takes an action, or begins the next episode, as the mode says."""
-        if self.ended and self.mode is AutoresetMode.NEXT_STEP:
+        if self.ended and self.mode is not AutoresetMode.DISABLED:
             return self.reset()
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -55,11 +55,11 @@ class Row:
             self._close_again()
         step = Step(observation, info, float(reward), bool(terminated), bool(truncated))
         ended = step.terminated or step.truncated
+        self.last, self.ended = step, ended
         if ended and self.mode is AutoresetMode.SAME_STEP:
             first = self.reset()
             infos = {"final_obs": observation, "final_info": info, **first.info}
-            step, ended = replace(step, observation=first.observation, info=infos), False
-        self.last, self.ended = step, ended
+            self.last = step = replace(step, observation=first.observation, info=infos)
         return step
 
     def forked(self, seeds: Sequence[int | None]) -> "list[Row]":

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,11 +16,13 @@ from rollout_toys import Coin, CountEnv, CountTool, History, Plan, varied
 
 from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Listener, Lost, Patience, collect_elsewhere
 from algorithms.cluster.local import LocalLauncher
+from algorithms.cluster.published import as_numbers
 from algorithms.cluster.worker import Answer, Worker
+from algorithms.policies import Generation
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import Collected, Start, try_collect
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, ToolLost
 from arpo_envs.tools import ToolResult
 
 HASTY = Patience(start=60.0, look=0.2, silence=2.0, attempts=3, pause=0.01)
@@ -40,6 +44,85 @@ class Scripted:
         if self.fault == "broken":
             raise OSError("no such device")
         return Equipment(ScriptedPolicy(varied), ScriptedRenderer())
+
+
+class Mortal(ScriptedPolicy):
+    """Answers so many requests, and then nothing any more, as an engine whose process has died."""
+
+    def __init__(self, requests: int) -> None:
+        super().__init__(varied)
+        self.left = requests
+
+    async def generate(self, *arguments: Any, **told: Any) -> Generation:
+        self._live()
+        self.left -= 1
+        return await super().generate(*arguments, **told)
+
+    async def forget(self) -> None:
+        self._live()
+
+    def _live(self) -> None:
+        if self.left <= 0:
+            raise RuntimeError("The engine's process died.")
+
+
+@dataclass
+class Mortals:
+    """Makes policies that die, and others once enough have; in this process only.
+
+    Args:
+        dying: how many of them die.
+        requests: how many each of these answers before.
+    """
+
+    dying: int
+    requests: int
+
+    def __call__(self) -> Equipment:
+        self.dying -= 1
+        return Equipment(Mortal(self.requests if self.dying >= 0 else 1 << 30), ScriptedRenderer())
+
+
+@dataclass(frozen=True)
+class Nesting:
+    """Makes a worker's equipment as an engine does that starts a process and holds a temporary folder.
+
+    Args:
+        told: folder in which a file names both.
+    """
+
+    told: Path
+
+    def __call__(self) -> Equipment:
+        inner = subprocess.Popen(["sleep", "600"])
+        folder = tempfile.mkdtemp(prefix="arpo-vllm-")
+        (self.told / f"{time.monotonic_ns()}").write_text(f"{inner.pid} {folder}", encoding="utf-8")
+        return Scripted()()
+
+    def left(self) -> list[int | Path]:
+        """Returns which processes and folders there are."""
+        found: list[int | Path] = []
+        for file in sorted(self.told.iterdir()):
+            pid, folder = file.read_text(encoding="utf-8").split()
+            found += [int(pid)] if lives(int(pid)) else []
+            found += [Path(folder)] if Path(folder).exists() else []
+        return found
+
+    def gone(self) -> bool:
+        """Whether nothing is left; what is killed takes a moment to end."""
+        for _ in range(300):
+            if not self.left():
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it may end while its file is read
+        return False
 
 
 @dataclass(frozen=True)
@@ -72,11 +155,16 @@ def _mistaken() -> None:
     raise ConfigError("No such thing.")
 
 
+def _lost() -> None:
+    raise ToolLost("no answer")
+
+
 DISASTERS: Mapping[str, Callable[[], None]] = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "slow": lambda: time.sleep(1.0),
     "raises": _mistaken,
+    "loses its tool": _lost,
 }
 
 
@@ -95,7 +183,8 @@ class InProcess:
     """Keeps workers in this process, and loses them as told: what engines do about it is tested without starting any.
 
     Args:
-        fates: of the calls of a method, in order: "" as usual, "before" or "after" the work is done, "mute" for none at all.
+        fates: of the calls of a method, in order: "" as usual, "before" or "after" the work is done, "mute" for none at all,
+            "hangs" for none either, with signs of life.
         method: that is struck.
     """
 
@@ -118,6 +207,7 @@ class InProcess:
             raise Lost("Struck before.")
         if fate == "mute":
             self.silent.append(worker)
+        if fate in ("mute", "hangs"):
             await asyncio.sleep(60.0)
         answer = await worker.answer(method, *arguments)
         if fate == "after":
@@ -134,10 +224,10 @@ class InProcess:
             self.alive.remove(worker)
 
     def publish(self, weights: Mapping[str, Any], version: int) -> Any:
-        return {}
+        return as_numbers(weights)
 
     def withdraw(self, published: Any) -> None:
-        assert published == {}
+        assert isinstance(published, dict)
 
     async def close(self) -> None:
         self.alive.clear()

@@ -1,5 +1,6 @@
 """Tiny random models and a tokenizer, made on the spot."""
 
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,32 @@ def stored_state(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def some_slow(names: Iterable[str], usual: Collection[str]) -> list[Any]:
-    """Returns parameters of which all but the usual ones are marked slow: the same law for more of a kind."""
+def written_in(folder: Path) -> dict[str, Any]:
+    """Returns what the files of a checkpoint hold, by name: bytes, but of safetensors the header, whose order is random, read.
+
+    The manifest has checksums of all that.
+    """
+    found: dict[str, Any] = {}
+    for file in folder.rglob("*"):
+        if file.suffix == ".safetensors":
+            block = file.read_bytes()
+            end = 8 + int.from_bytes(block[:8], "little")
+            found[file.relative_to(folder).as_posix()] = (json.loads(block[8:end]), block[end:])
+        elif file.is_file() and file.name != "manifest.json":
+            found[file.relative_to(folder).as_posix()] = file.read_bytes()
+    return found
+
+
+def some_slow(names: Iterable[str], usual: Collection[str], every: int = 1) -> list[Any]:
+    """Returns parameters of which all but the usual ones are marked slow: the same law for more of a kind.
+
+    Args:
+        names: values of the parameter.
+        usual: which of them `make test` tests.
+        every: one in so many of the others is slow; the rest is left to `make test-thorough`.
+    """
     assert set(usual) <= set(names), "each is there"
-    return [name if name in usual else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    others = [name for name in names if name not in usual]
+    slow = others[::every]
+    marks = {name: pytest.mark.slow if name in slow else pytest.mark.thorough for name in others}
+    return [name if name in usual else pytest.param(name, marks=marks[name]) for name in names]

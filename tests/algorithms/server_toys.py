@@ -36,6 +36,7 @@ class LoopbackServer:
         root: the folder it says it serves.
         sees: where it can read weights.
         port: to listen on; a free one when 0.
+        batch_invariant: see `LocalPolicy`.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class LoopbackServer:
         sees: Path = Path("/"),
         context_length: int = 128,
         port: int = 0,
+        batch_invariant: bool = False,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.dev, self.scaled, self.delay, self.root = dev, scaled, delay, root
         self.sees, self.context_length, self.port = sees, context_length, port
+        self.batch_invariant = batch_invariant
         self.faults: deque[Fault] = deque()
         self.always: Fault | None = None
         self.dies_after: int | None = None
@@ -93,7 +96,8 @@ class LoopbackServer:
 
     async def _run(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        self._policy = LocalPolicy(self.model, self.tokenizer, context_length=self.context_length, slots=16)
+        options = {"context_length": self.context_length, "batch_invariant": self.batch_invariant}
+        self._policy = LocalPolicy(self.model, self.tokenizer, slots=16, **options)
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()

@@ -3,25 +3,29 @@
 import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from model_toys import tiny_model
+from model_toys import byte_tokenizer, tiny_model
 from packing_toys import random_tree
 from torch.distributed.tensor import DTensor
 
 from algorithms.advantages import Credit, sampled_weights
-from algorithms.checkpoint import latest, save_together
+from algorithms.checkpoint import Background, Unsaved, latest, save_together
 from algorithms.learner import LearnerConfig, Schedule, TorchLearner
 from algorithms.losses.clip import ClipLoss
 from algorithms.losses.value import ValueLoss
@@ -214,7 +218,7 @@ def diverged(mesh: Any, case: Case) -> str:
 
 @dataclass(frozen=True)
 class Leg:
-    """Some steps of a run, from its newest checkpoint on, each of which is saved.
+    """Some steps of a run, from its newest checkpoint on, each of which is saved while the next one is taken.
 
     Args:
         run: folder of the run, with the model it starts from in `start`.
@@ -241,12 +245,60 @@ def resumed(mesh: Any, leg: Leg) -> Numbers:
     if done is not None:
         learner.load(done.learner)
     tokenizer = load_tokenizer(folder)
-    for step in range(0 if done is None else done.step, leg.until):
-        one_step(leg.case, learner)
-        if step + 1 == leg.killed_at and mesh.get_local_rank() == mesh.size() - 1:
-            state.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        save_together(run, step + 1, tokenizer, learner, {"seconds": 0.0})
+    with Background() as background:
+        for step in range(0 if done is None else done.step, leg.until):
+            one_step(leg.case, learner)
+            if step + 1 == leg.killed_at and mesh.get_local_rank() == mesh.size() - 1:
+                state.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            write = partial(save_together, run, step + 1, tokenizer, state={"seconds": 0.0})
+            background.begin(learner.snapshot, lambda copy, write=write: write(learner=copy))
     return final(learner)
+
+
+def saved_beside(mesh: Any, given: tuple[Case, str]) -> list[str]:
+    """Saves a state at once, and its copy while more is learned; then what the disk of some ranks has no room for.
+
+    Returns what the latter says, and after each attempt the step of the newest checkpoint.
+    """
+    from algorithms.learner import ShardedLearner
+
+    case, run = given[0], Path(given[1])
+    config = LearnerConfig(learning_rate=1e-2, adam_epsilon=1e-2, **dict(case.config))
+    learner = ShardedLearner(case.initial(), config, mesh=mesh, reference=True, values=True)
+    tokenizer, said = byte_tokenizer(), list[str]()
+    one_step(case, learner)
+    save_together(run / "at once", 1, tokenizer, learner, {})
+    with Background() as background:
+        for step, full in (1, ()), (2, (1,)), (2, (0,)), (2, (0, 1)), (2, ()):
+            go_on = threading.Event()
+
+            def write(copy: Any, step: int = step, go_on: threading.Event = go_on) -> None:
+                assert go_on.wait(100.0)
+                save_together(run / "beside", step, tokenizer, copy, {})
+
+            with full_disk(2000 if mesh.get_local_rank() in full else None):
+                background.begin(learner.snapshot, write)
+                one_step(case, learner)  # the copy is older than the weights
+                go_on.set()
+                one_step(case, learner)
+                try:
+                    background.wait()
+                except Unsaved as error:
+                    said.append(error.what)
+            if learner.is_first:
+                said.append(str(latest(run / "beside").step))
+    return said
+
+
+@contextmanager
+def full_disk(limit: int | None) -> Iterator[None]:
+    """Lets no file of this process grow beyond some bytes."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (usual[0] if limit is None else limit, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def one_step(case: Case, learner: TorchLearner) -> None:

@@ -143,7 +143,8 @@ def test_answers_are_graded_by_their_text() -> None:
     trees = asked(script).trees + asked(lambda before, seed: "<nothing>1</nothing>").trees
     found = {(one.answer, one.scores["em"], one.scores["f1"]) for one in attempts_of(trees, grade)}
     assert found == {("The 1.", 1.0, 1.0), ("1 or 2", 0.0, 0.5), (None, 0.0, 0.0)}
-    assert replace(grade, tasks=None)(asked(script).trees[0], 1).scores == {}
+    for unknown in ({"tasks": None}, {"dialect": None}):  # which answers are accepted, and which text is one
+        assert replace(grade, **unknown)(asked(script).trees[0], 1).scores == {}
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -214,7 +215,24 @@ def test_a_block_in_which_everything_failed_is_asked_again(whole: AttemptFile) -
     file.begin(SETTINGS)
     file.append([attempt(q, s, 1.0) for q in range(2) for s in range(2)])
     file.append([attempt(q, s, None) for q in range(2, 4) for s in range(2)])
-    assert {one.question for one in file.resume(SETTINGS)} == {0, 1}
+    file.append([attempt(4, s, 1.0) for s in range(2)])
+    assert [one.question for one in file.resume(SETTINGS)] == [0, 0, 1, 1, 4, 4]
+    again = [attempt(q, s, 0.0) for q in range(2, 4) for s in range(2)]
+    file.append(again)
+    file.put_in_order()
+    assert [one.question for one in read_attempts(file.path)] == [q for q in range(5) for _ in range(2)]
+    before = file.path.read_bytes()
+    assert file.resume(SETTINGS) == read_attempts(file.path)
+    assert file.path.read_bytes() == before
+
+
+def test_a_block_that_failed_once_more_stays_in_order(whole: AttemptFile) -> None:
+    lost = [replace(one, success=None) for one in read_attempts(whole.path)[4:8]]
+    file = replace(whole, path=whole.path.with_name("again.jsonl"))
+    file.begin(SETTINGS)
+    file.append([*read_attempts(whole.path)[:4], *read_attempts(whole.path)[8:], *lost])
+    file.put_in_order()
+    assert [one.counts for one in read_attempts(file.path)] == [True] * 4 + [False] * 4 + [True] * 2
 
 
 def test_a_file_of_an_earlier_version_is_continued_as_it_was_made(whole: AttemptFile) -> None:
@@ -313,6 +331,16 @@ def test_different_questions_are_an_error_that_names_one() -> None:
         compared(own, [attempt(q, 0, 1.0) for q in range(1, 4)])
     with pytest.raises(ConfigError, match="Nothing can be compared"):
         compared(own, [attempt(q, 0, None) for q in range(3)])
+
+
+def test_a_question_that_never_began_on_one_side_is_the_one_that_the_other_side_names() -> None:
+    own = [attempt(q, 0, 1.0) for q in range(8)]
+    lost = replace(own[3], id="", success=None, scores={}, env="")
+    for one, other in ((own, [*own[:3], lost, *own[4:]]), ([*own[:3], lost, *own[4:]], own)):
+        found = compared(one, other)
+        assert (found["success"].questions, found["success"].mean) == (7, 0.0)
+    with pytest.raises(ConfigError, match="1 only in this evaluation, such as 'q7'"):
+        compared(own, [*own[:3], lost, *own[4:7], attempt(7, 0, 1.0, id="other")])
 
 
 def test_scores_that_only_one_side_has_are_not_compared() -> None:

@@ -21,9 +21,10 @@ from algorithms.testing import Law, Promises, check_policy
 TOKENIZER = byte_tokenizer()
 EVERYWHERE = ("llama", "deepseek-v3")
 """One without and one with experts."""
+USUAL = ("mistral-window", "gemma3", "gpt2")
 ZOO = [
     *(pytest.param(name, marks=pytest.mark.numeric) for name in EVERYWHERE),
-    *some_slow([name for name in ARCHITECTURES if name not in {*NO_CACHE, *EVERYWHERE}], {"mistral-window", "gemma3", "gpt2"}),
+    *some_slow([name for name in ARCHITECTURES if name not in {*NO_CACHE, *EVERYWHERE}], USUAL, every=3),
 ]
 
 
@@ -69,11 +70,20 @@ def test_a_prompts_tree_is_the_same_alone_and_beside_others(algorithm: Algorithm
     assert together == [tree for i in range(4) for tree in grown(model, algorithm, range(40 + i, 41 + i), i)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ZOO)
-def test_the_bits_of_a_generation_depend_on_its_request_alone(name: str, dtype: str) -> None:
+def test_the_bits_of_a_generation_depend_on_its_request_alone(name: str) -> None:
     """Whatever the architecture; one with experts computes a token at a time."""
-    model = ARCHITECTURES[name]().to(getattr(torch, dtype))
+    check_bits(name, torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*EVERYWHERE, *USUAL])
+def test_so_do_they_in_half_precision(name: str) -> None:
+    check_bits(name, torch.bfloat16)
+
+
+def check_bits(name: str, dtype: torch.dtype) -> None:
+    model = ARCHITECTURES[name]().to(dtype)
     report = check_policy(
         lambda: policy(model, context_length=48 if name == "llama-dynamic-rope" else 128),
         encode=lambda text: TOKENIZER.encode(text[:24], add_special_tokens=False),

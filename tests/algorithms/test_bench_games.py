@@ -19,7 +19,7 @@ def test_all_times_and_ratios_are_in_the_record(tmp_path, capsys):
     record = json.loads(file.read_text(encoding="utf-8"))
     absent = record.pop("absent").split(", ")
     assert record.pop("steps") == 2
-    present = [hub for hub, package in games._PACKAGES.items() if package not in absent]
+    present = [hub for hub, package in games.PACKAGES.items() if package not in absent]
     times = ("bare_us", "copied_us", "replayed_us", "copied_fork_us", "replayed_fork_us", "replayed_over_bare")
     assert all(record[f"{hub}_{name}"] > 0 for hub in present for name in (*times, "copied_over_bare"))
     assert len(record) == 7 * len(present) + 3 - len(present)

@@ -9,6 +9,7 @@ from test_metrics import batch, leaf, node
 
 from algorithms.cli import main, train
 from algorithms.cli.budget import CallBudget
+from algorithms.cli.tracked import Tracked
 from algorithms.metrics import summarise, summarise_costs
 from algorithms.tree import Status
 
@@ -53,6 +54,16 @@ def test_a_budget_beside_a_decay_to_the_last_step_is_refused(tiny_policy, tmp_pa
     assert "--decay ends at --steps, and --budget-calls before it" in said(capsys)
     assert exit_status(arguments(tiny_policy, tmp_path / "run", "--budget-calls", "0")) == 2
     assert "budget_calls must be at least 1" in said(capsys)
+
+
+def test_the_step_that_reaches_the_budget_is_recorded_as_the_last_one(tiny_policy, tmp_path, monkeypatch):
+    tables = []
+    monkeypatch.setattr(CallBudget, "spend", lambda self, metrics: setattr(self, "spent", self.spent + 1.0))
+    monkeypatch.setattr(Tracked, "_table", lambda self, name, rows: tables.append(name))
+    more = ["--checkpoint-every", "9", "--budget-calls", "3", "--prompts", "1", "--eval-questions", "1"]
+    assert main(arguments(tiny_policy, tmp_path / "run", *more, steps=9)) == 0
+    assert len(logged(tmp_path / "run")) == 3
+    assert tables.count("rollouts") == tables.count("entropy_around_results") == 2, "of the first step and of the last"
 
 
 @pytest.mark.slow

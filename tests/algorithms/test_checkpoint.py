@@ -5,6 +5,7 @@ import os
 import resource
 import traceback
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -203,3 +204,31 @@ def test_what_an_earlier_version_left_half_written_is_removed(tmp_path):
     left.mkdir(parents=True)
     saved(tmp_path, 8)
     assert not left.exists()
+
+
+class Orphaned(Learner):
+    """Stands for ranks whose main process was killed: whenever somebody else saves, they write where they were told to."""
+
+    told: ClassVar[list[Path]] = []
+
+    def save(self, folder: Path) -> None:
+        for old in self.told:
+            old.mkdir(parents=True, exist_ok=True)
+            (old / "late").write_text("of the run that was killed")
+        super().save(folder)
+        if not self.told:
+            self.told.append(folder)
+            raise KeyboardInterrupt  # leaves everything as SIGKILL does
+
+
+def test_what_ranks_of_a_killed_run_still_write_gets_into_no_checkpoint_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(Orphaned, "told", [])
+    model, tokenizer = Folder("model.txt", "weights"), Folder("tokenizer.txt")
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 1, model, tokenizer, Orphaned(1, 2), {})
+    for step in (1, 2):
+        save(tmp_path, step, model, tokenizer, Orphaned(step, 2), {})
+        assert [path.name for path in tmp_path.rglob("late") if ".new-" not in str(path)] == []
+    assert Orphaned.told[0].parent.exists()
+    saved(tmp_path, 3)
+    assert not list((tmp_path / "checkpoints").glob(".*")), "it is removed"

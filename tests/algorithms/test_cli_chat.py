@@ -19,6 +19,7 @@ from arpo_envs.errors import ConfigError
 CALL = {"json": '{"name": "search", "parameters": {"query": "Köln"}}<|eot_id|>', "tags": "<search>Köln</search>"}
 ANSWER = {"json": "Euro<|eot_id|>", "tags": "<answer>Euro</answer>"}
 SIZES = ["--action-tokens", "40", "--context-length", "1536", "--prompts", "2", "--rollouts", "6", "--eval-questions", "2"]
+SIZE = {"max_position_embeddings": 1536, "initializer_range": 0.05, "hidden_size": 64, "num_hidden_layers": 1}
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -47,10 +48,10 @@ def chat_policy(request, tmp_path_factory) -> tuple[str, Path]:
     """Returns a dialect and the folder of a model that searches for Köln, most of the time, and then answers with the Euro."""
     tokenizer = chat_tokenizer(FAMILIES["llama3.1"])
     renderer = ChatRenderer(tokenizer, dialect=request.param)
-    model = tiny_model(vocabulary=len(tokenizer), max_position_embeddings=1536, initializer_range=0.05, hidden_size=64).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    model = tiny_model(vocabulary=len(tokenizer), **SIZE).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     episodes = [episode(renderer, request.param, seed) for seed in range(4)]
-    for step in range(80 if request.param == "json" else 30):  # well enough to call, not well enough to be always right
+    for step in range(40 if request.param == "json" else 30):  # well enough to call, not well enough to be always right
         tokens, labels = (torch.tensor([part]) for part in episodes[step % 4])
         loss = model(input_ids=tokens, labels=labels).loss
         optimizer.zero_grad()

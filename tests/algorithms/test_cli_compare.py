@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from algorithms.cli import compare, main, runs
+from algorithms.cli import compare, compare_progress, main, runs
 from algorithms.cli.arms import arm_of, arms_of
 from algorithms.cli.compare_plot import plot
 from algorithms.cli.compare_progress import CompareProgress
 from algorithms.cli.compare_results import CELLS, Comparison, Trained
 from algorithms.cli.compare_words import markdown, sentence, table, verdict
+from algorithms.cli.environments import folder_of
 from algorithms.cli.runs import Run, train_all
 from algorithms.evaluation import Contrast
 from arpo_envs import ConfigError
@@ -70,7 +71,7 @@ def test_an_arm_is_an_algorithm_with_options(word, words):
     [
         (["arpo"], "at least two arms"),
         (["arpo", "grpo", "arpo"], "Two arms are the same"),
-        (["arpo", "grpo:=3"], "'grpo:=3' is no arm"),
+        (["arpo", "grpo:=3"], "'grpo:=3' is not an arm"),
     ],
 )
 def test_what_is_no_comparison_is_refused(words, hint):
@@ -116,6 +117,13 @@ def test_the_arms_of_a_seed_share_its_start_and_differ_in_nothing_else(tmp_path)
         assert [word for word in one.words if word != "arpo"] == [word for word in other.words if word != "grpo"]
         assert dict(pairwise(one.words))["--policy"] == str(one.after.folder / "cold_start")
     assert [dict(pairwise(run.words))["--seed"] for run in found] == ["1", "1", "2", "2"]
+
+
+def test_environments_whose_names_end_alike_have_folders_of_their_own(tmp_path):
+    mixed = ("ARPO/Search-v0=3,ARPO/SearchMini-v0=1", "ARPO/Search-v0=1,ARPO/SearchMini-v0=1")
+    given = config(tmp_path, seeds=(1,), envs=("ARPO/SearchMini-v0", *mixed))
+    assert len({run.folder for run in compare.runs_of(given, arms_of(given.arms))}) == 6
+    assert folder_of("mine/Search-v0") != folder_of("ARPO/Search-v0") == "Search-v0"
 
 
 def test_a_policy_of_ones_own_is_everyones_start(tmp_path):
@@ -195,8 +203,7 @@ def test_a_run_begins_when_the_one_it_waits_for_is_finished(tmp_path, monkeypatc
     given = [*(Run(tmp_path / name, (), start) for name in ("one", "two")), start]
     busiest: list[int] = []
     names = train_together(given, 2, lambda busy: busiest.append(len(busy)))
-    assert names[0] == "start"
-    assert sorted(names[1:]) == ["one", "two"]
+    assert sorted(names) == ["one", "start", "two"]
     assert max(busiest) == 2
     assert "one" not in (tmp_path / "start" / "seen").read_text(encoding="utf-8").split()
     assert train_together(given) == [], "nothing is left to do"
@@ -233,7 +240,7 @@ def test_a_run_ends_with_the_process_that_started_it(when, tmp_path):
         assert process.stdout.read() == b"", "the pipe ends with the last process that holds it"
 
 
-def test_lines_about_runs_for_those_who_have_no_terminal(tmp_path):
+def test_lines_about_runs_for_those_who_have_no_terminal(tmp_path, monkeypatch):
     given = [Run(tmp_path / name, ()) for name in ("one", "two")]
     for run in given:
         run.folder.mkdir()
@@ -243,10 +250,16 @@ def test_lines_about_runs_for_those_who_have_no_terminal(tmp_path):
     with CompareProgress(console, given, 100) as progress:
         progress.look([given[1]])
         progress.done(Run(tmp_path / "start", ()))
+        monkeypatch.setattr(compare_progress, "_QUIET", 0.0)
+        progress.look([given[1], Run(tmp_path / "start-seed2", ())])
         (given[1].folder / "summary.json").write_text('{"success_after_sampled": 0.25}', encoding="utf-8")
         progress.done(given[1])
     lines = console.export_text().splitlines()
-    assert [line.split("s  ", 1)[1] for line in lines] == ["start: made", "two: held-out success 0.250 (2 of 2 runs)"]
+    assert [line.split("s  ", 1)[1] for line in lines] == [
+        "start: made",
+        "two: 30 of 100 tool calls; start-seed2: being made",
+        "two: held-out success 0.250 (2 of 2 runs)",
+    ]
 
 
 # --- what is found -------------------------------------------------------------------------------------------
@@ -281,7 +294,9 @@ def test_measures_by_hand():
 
 def test_a_run_without_a_tool_call_is_compared_by_other_costs():
     runs = [trained(arm, 1, 0.5, calls=(0.0, 0.0)) for arm in ("arpo", "grpo")]
-    assert list(Comparison(runs, ["arpo", "grpo"], 40, True).measures()) == ["success", "reward_by_seconds"]
+    found = Comparison(runs, ["arpo", "grpo"], 40, True)
+    assert list(found.measures()) == ["success", "reward_by_seconds"]
+    assert [*found.document()["curves"]["Env-v0"]] == ["seconds"]
 
 
 def test_curves_end_at_the_common_cost_and_average_to_the_measure():
@@ -316,6 +331,12 @@ def test_sentences_say_which_side_is_above_and_what_is_open():
     )
     single = contrasts_of_one()
     assert sentence(single) == "arpo less grpo is +0.100 in the only pair of runs, which shows nothing."
+
+
+def test_with_one_pair_in_each_of_several_environments_there_is_no_interval_but_a_test():
+    contrast = compared(1, envs=tuple(f"Env{number}-v0" for number in range(7))).contrasts()["success"][0]
+    said_so = "(one pair of runs in some environment, so no interval; p = 0.016 after Holm over 7 pairs)"
+    assert sentence(contrast) == f"arpo less grpo is +0.100 {said_so}."
 
 
 def contrasts_of_one() -> Contrast:

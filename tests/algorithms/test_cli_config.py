@@ -132,7 +132,7 @@ def records(kind: type) -> set[type]:
 
 YOUNGER = {
     *("cold_start", "tools", "recording", "track_gated", "wandb_mode", "budget_calls", "eval_every", "verify_every"),
-    *("idle_turns", "prompt", "examples", "cluster", "engines"),
+    *("idle_turns", "prompt", "examples", "cluster", "engines", "learners", "ahead", "wait_for_checkpoints"),
 }
 """Options that there were none of when the older run was made."""
 

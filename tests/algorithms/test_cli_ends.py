@@ -16,9 +16,9 @@ from test_cli_durable import STEPS, disturbed, resumes_as
 from test_cli_train import arguments, assert_equal_runs, said
 
 from algorithms.checkpoint import found, latest
-from algorithms.cli import main, train
+from algorithms.cli import checkpoints, main, train
 from algorithms.cli.config import TrainConfig
-from algorithms.learner import TorchLearner
+from algorithms.learner import Snapshot, TorchLearner
 from algorithms.policies.local import LocalPolicy
 from algorithms.tracking import keep_steps_before
 from algorithms.tracking.trees import count_trees, keep_trees_before, write_trees
@@ -60,18 +60,38 @@ def hangs_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> list[float]:
 
 @pytest.mark.parametrize("at", some_slow([1, STEPS], {STEPS}))
 def test_a_signal_while_it_saves_lets_it_finish_that(at, finished, tiny_policy, tmp_path, monkeypatch, capsys):
-    run, save = tmp_path / "run", TorchLearner.save
+    run, kind = tmp_path / "run", TorchLearner if at == STEPS else Snapshot  # all but the last one is written meanwhile
+    save = kind.save
 
-    def pestered(self: TorchLearner, folder: Path) -> None:
-        if self.place[1] == at:
+    def pestered(self: Any, folder: Path) -> None:
+        if latest(run) is None or at == STEPS:
             os.kill(os.getpid(), signal.SIGTERM)
         save(self, folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TorchLearner, "save", pestered)
+        patched.setattr(kind, "save", pestered)
         assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 143
     assert "Saved. Continue with" in said(capsys)
     assert latest(run).step == at
+    resumes_as(finished, run)
+
+
+def test_the_first_ctrl_c_waits_for_nothing_but_the_step(finished, tiny_policy, tmp_path, monkeypatch, capsys):
+    """After the step comes what may take long: new weights wait for all that is collected ahead with older ones."""
+    run, load = tmp_path / "run", LocalPolicy.load
+
+    async def hanging(self: LocalPolicy, weights: Any, version: int) -> None:
+        if version == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(20.0)
+            raise AssertionError("it waits")
+        await load(self, weights, version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalPolicy, "load", hanging)
+        assert main(arguments(tiny_policy, run, "--checkpoint-every", "9", steps=STEPS)) == 130
+    assert "Saved. Continue with" in said(capsys)
+    assert latest(run).step == 2
     resumes_as(finished, run)
 
 
@@ -86,7 +106,7 @@ def test_a_signal_in_the_first_step_does_not_say_that_anything_was_saved(tiny_po
 
 @pytest.mark.slow
 def test_a_signal_without_room_to_save_says_so(tiny_policy, tmp_path, monkeypatch, capsys):
-    usual, save = resource.getrlimit(resource.RLIMIT_FSIZE), train.save
+    usual, save = resource.getrlimit(resource.RLIMIT_FSIZE), checkpoints.save
 
     def crowded(*given: Any, **options: Any) -> Any:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
@@ -96,7 +116,7 @@ def test_a_signal_without_room_to_save_says_so(tiny_policy, tmp_path, monkeypatc
             resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
     hangs_in_step(monkeypatch, 2)
-    monkeypatch.setattr(train, "save", crowded)
+    monkeypatch.setattr(checkpoints, "save", crowded)
     assert main(arguments(tiny_policy, tmp_path / "run", "--checkpoint-every", "9", steps=STEPS)) == 2
     told = said(capsys)
     assert "the checkpoint of step 2 could not be written" in told
@@ -106,14 +126,14 @@ def test_a_signal_without_room_to_save_says_so(tiny_policy, tmp_path, monkeypatc
 def test_what_was_done_is_saved_before_environments_are_closed(tiny_policy, tmp_path, monkeypatch):
     hanging = hangs_in_step(monkeypatch, 1)
     order: list[str] = []
-    close, save = ToolEnv.close, train.save
+    close, save = ToolEnv.close, checkpoints.save
 
     def slow(self: ToolEnv) -> None:
         order.extend(["closed"] if hanging else [])
         close(self)
 
     monkeypatch.setattr(ToolEnv, "close", slow)
-    monkeypatch.setattr(train, "save", lambda *given, **options: (order.append("saved"), save(*given, **options))[1])
+    monkeypatch.setattr(checkpoints, "save", lambda *given, **options: (order.append("saved"), save(*given, **options))[1])
     options = ("--checkpoint-every", "9", "--verify-every", "0")  # the sampler hangs in rollouts, not when it is checked
     assert main(arguments(tiny_policy, tmp_path / "run", *options, steps=STEPS)) == 143
     assert order[0] == "saved"

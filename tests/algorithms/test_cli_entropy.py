@@ -45,6 +45,7 @@ def test_the_stored_start_on_a_few_questions(tmp_path, capsys):
     assert record["estimate"] == "Entropies are those of the full vocabulary."
     assert (tmp_path / "entropy.png").read_bytes().startswith(b"\x89PNG")
     assert "search" in capsys.readouterr().out
+    assert (tmp_path / "SearchMini-v0" / "cold_start" / "config.json").is_file(), "of this environment alone"
 
 
 def test_trees_are_read_without_a_policy(tmp_path, capsys):

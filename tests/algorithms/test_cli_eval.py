@@ -1,26 +1,31 @@
 """`arpo eval` with several answers per question: what it reports, the file of answers, resuming, and comparing."""
 
 import io
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from algorithms.cli import main
+from algorithms.cli import answering, main
+from algorithms.cli.alone import alone
 from algorithms.cli.closed_book import of_closed_book, without_tools
 from algorithms.cli.progress import Progress
 from algorithms.evaluation import Attempt, pass_at_k, read_attempts
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, ToolEnv, ToolLost
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
+GROWN_AGAIN = {"trees_grown_again", "calls_lost", "tokens_lost"}
 SMALL = ["--args", "cities_per_country=4", "split=test", "--questions", "7", "--concurrency", "6", "--samples", "2"]
 
 
@@ -48,6 +53,28 @@ def whole(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_trees_whose_tool_was_lost_are_grown_again_and_what_that_cost_is_reported(
+    whole: Path, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual, calls = ToolEnv.step, itertools.count()
+
+    def step(env: ToolEnv, action: str) -> Any:
+        if next(calls) in (3, 20):
+            raise ToolLost("no answer")
+        return usual(env, action)
+
+    monkeypatch.setattr(ToolEnv, "step", step)
+    assert main(words(tiny_policy, "--records", str(tmp_path / "a.jsonl"), "--json", str(tmp_path / "a.json"))) == 0
+    record, undisturbed = record_of(tmp_path / "a.json"), record_of(whole / "a.json")
+    assert not GROWN_AGAIN & undisturbed.keys()
+    assert record["trees_grown_again"] == 2
+    assert record["tokens_lost"] > 0
+    assert {name: value for name, value in record.items() if name not in GROWN_AGAIN} == undisturbed
+    told = " ".join(capsys.readouterr().out.split())
+    assert "trees grown again │ 2" in told
+    assert f"tokens lost │ {record['tokens_lost']}" in told
+
+
 def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
     attempts, record = read_attempts(whole / "a.jsonl"), record_of(whole / "a.json")
     assert [(one.question, one.sample) for one in attempts] == [(q, s) for q in range(7) for s in range(2)]
@@ -60,6 +87,30 @@ def test_it_reports_what_the_answers_come_to(whole: Path) -> None:
     assert record["tool_calls_per_rollout"] == pytest.approx(sum(one.tool_calls for one in attempts) / 14)
     assert record["truncated"] == pytest.approx(sum(one.truncated for one in attempts) / 14)
     assert sum(value for name, value in record.items() if name.startswith("ended_")) == 14
+
+
+def test_of_a_block_that_a_lost_server_left_nothing_else_is_asked_again(
+    whole: Path, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jsonl"
+    for name in ("a.jsonl", "a.jsonl.settings"):
+        shutil.copy(whole / name, tmp_path)
+    lost = [one.question in (3, 4, 5) for one in read_attempts(file)]
+    lines = [
+        replace(one, success=None).line() if gone else one.line() for one, gone in zip(read_attempts(file), lost, strict=True)
+    ]
+    file.write_text("".join(lines), encoding="utf-8")
+    asked, usual = [], answering.attempts_of
+
+    def counted(trees: Any, grade: Any, *, first: int) -> list[Attempt]:
+        asked.append(first)
+        return usual(trees, grade, first=first)
+
+    monkeypatch.setattr(answering, "attempts_of", counted)
+    assert main(words(tiny_policy, "--records", str(file), "--json", str(tmp_path / "a.json"), "--resume")) == 0
+    assert asked == [3]
+    assert file.read_bytes() == (whole / "a.jsonl").read_bytes()
+    assert record_of(tmp_path / "a.json") == record_of(whole / "a.json")
 
 
 def test_without_tools_it_asks_the_same_questions_and_says_what_was_remembered(tiny_policy: Path, tmp_path: Path) -> None:
@@ -81,6 +132,53 @@ def test_without_tools_it_asks_the_same_questions_and_says_what_was_remembered(t
     assert record_of(tmp_path / "a.json") == record
 
 
+def test_what_fails_without_tools_costs_no_answer_with_tools(
+    whole: Path, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual, asked = answering.Answers.complete, []
+
+    async def complete(answers: answering.Answers, *given: Any) -> None:
+        asked.append(answers)
+        if len(asked) > 1:
+            raise ConfigError("No server answers any more.")
+        await usual(answers, *given)
+
+    monkeypatch.setattr(answering.Answers, "complete", complete)
+    assert status(words(tiny_policy, "--closed-book", "--json", str(tmp_path / "a.json"))) == 0
+    assert record_of(tmp_path / "a.json") == record_of(whole / "a.json")
+    assert "not measured without tools: ConfigError: No server answers any more." in " ".join(capsys.readouterr().out.split())
+
+
+def test_where_one_file_cannot_be_begun_the_other_is_not(
+    tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, closed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.closed"
+    given = words(tiny_policy, "--records", str(file), "--closed-book")
+    for existing in (file, closed):
+        existing.touch()
+        assert status(given) == 2
+        assert f"{existing} exists" in " ".join(capsys.readouterr().err.split())
+        assert [*tmp_path.iterdir()] == [existing]
+        existing.unlink()
+    assert status([*given, "--resume"]) == 2
+    assert not [*tmp_path.iterdir()]
+
+
+def test_answers_on_which_another_command_is_at_work_are_left_alone(
+    whole: Path, tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.jsonl"
+    for name in ("a.jsonl", "a.jsonl.settings"):
+        shutil.copy(whole / name, tmp_path)
+    with file.open("ab") as cut:
+        cut.write(b"{")
+    before = file.read_bytes()
+    with alone(tmp_path / "a.jsonl.settings"):
+        assert status(words(tiny_policy, "--records", str(file), "--resume")) == 2
+    assert f"Another command is at work on {file}: wait" in " ".join(capsys.readouterr().err.split())
+    assert file.read_bytes() == before
+
+
 def test_what_is_right_without_tools_is_counted_by_question() -> None:
     def attempts(*scores: float) -> list[Attempt]:
         return [Attempt(i, 0, f"q{i // 2}", "", "answered", s, s, "x", {}, {}, 0, 1, 1, 0, False) for i, s in enumerate(scores)]
@@ -88,6 +186,9 @@ def test_what_is_right_without_tools_is_counted_by_question() -> None:
     found = of_closed_book(attempts(1.0, 0.0, 1.0, 1.0, 0.0, 0.5), attempts(0.0, 1.0, 0.0, 0.0, 1.0, 1.0))
     assert found["right_without_tools"] == 1 / 2  # q0 and q1 are right with tools, q0 and q2 without
     assert found["closed_book/success"] == 1 / 2
+    lost = [replace(one, success=None) for one in attempts(0.0, 1.0)] + attempts(0.0, 0.0, 0.0, 0.0)[2:]
+    assert of_closed_book(attempts(1.0, 0.0, 1.0, 1.0), lost)["right_without_tools"] == 0.0, "of q1 alone"
+    assert of_closed_book(attempts(1.0), lost[:1])["right_without_tools"] is None
     assert of_closed_book(attempts(0.0), attempts(1.0))["right_without_tools"] is None
     assert of_closed_book(attempts(1.0), []) == {}
     assert without_tools("ARPO/Search-v0", ("split=test",)) == ("split=test", "max_tool_calls=0")

@@ -21,7 +21,7 @@ from test_cli_train import arguments, logged, said, same, summary, weights
 
 from algorithms.checkpoint import Best, best, latest, save_best
 from algorithms.cli import main, train
-from algorithms.cli.evaluations import Evaluations
+from algorithms.cli.evaluations import Evaluations, as_metrics
 from algorithms.evaluation import Evaluation
 from algorithms.rollout import RolloutError
 from algorithms.trainer import Trainer
@@ -90,6 +90,17 @@ def test_an_evaluation_that_fails_is_told_and_ends_nothing(evaluated):
     assert not any(name.startswith("held_out/") for name in logged(run)[1])
 
 
+def test_a_measure_may_be_called_an_interval():
+    record = {"greedy_env/retry_interval": 2.0, "greedy_env/retry_interval_interval": [1.0, 3.0]}
+    assert as_metrics(record | {"greedy_interval/A": [0.0, 1.0]}) == {
+        "held_out/greedy_env/retry_interval": 2.0,
+        "held_out/greedy_env/retry_interval_low": 1.0,
+        "held_out/greedy_env/retry_interval_high": 3.0,
+        "held_out/greedy_low/A": 0.0,
+        "held_out/greedy_high/A": 1.0,
+    }
+
+
 def test_the_best_policy_is_kept_the_earlier_one_of_equals(evaluated, finished):
     run, heard = evaluated
     assert best(run) == Best(2, 0.5), "as good as the last one, and earlier"
@@ -155,7 +166,7 @@ def killed(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", ["1", "2", "9"])
+@pytest.mark.parametrize("every", ["1", pytest.param("2", marks=pytest.mark.thorough), "9"])
 def test_a_run_killed_between_an_evaluation_and_the_next_step_goes_on_exactly(
     every, evaluated, tiny_policy, tmp_path, monkeypatch
 ):

@@ -103,7 +103,7 @@ def test_gated_questions_stay_out_unless_asked_for(run, capsys):
         (["--tool", "other"], "No leaf of"),
         (["--status", "anwsered"], "Did you mean 'answered'?"),
         (["--output", "."], "exists and is not an empty folder"),
-        (["--output", "none/out"], "cannot be written"),
+        (["--output", "trees.jsonl.zst/out"], "trees.jsonl.zst is not a folder"),
     ],
 )
 def test_mistakes_are_told(run, words, hint, capsys, monkeypatch):

@@ -13,6 +13,8 @@ from test_cli_train import arguments, logged, said, summary, weights
 import arpo_envs
 from algorithms.checkpoint import latest
 from algorithms.cli import main, patience, train
+from algorithms.cli.config import TrainConfig
+from algorithms.models.built_in import MARK
 from algorithms.rollout import RolloutError
 from algorithms.tracking.trees import read_trees
 
@@ -174,3 +176,24 @@ def test_a_model_that_is_refused_leaves_no_folder(tiny_policy, tmp_path, monkeyp
     assert main(arguments(tiny_policy, tmp_path / "run")) == 2
     assert "cannot run this model" in said(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_refused_keeps_a_cold_start_that_is_finished(tmp_path, monkeypatch, capsys):
+    def start(config: TrainConfig, run: Path, *given: Any) -> Path:
+        (run / "cold_start").mkdir(exist_ok=True)
+        (run / "cold_start" / MARK).write_text("{}", encoding="utf-8")
+        return run / "cold_start"
+
+    def refuse(*given: Any) -> Any:
+        raise arpo_envs.ConfigError("There is no room.")
+
+    monkeypatch.setattr(train, "starting_policy", start)
+    monkeypatch.setattr(train, "assemble", refuse)
+    run = tmp_path / "run"
+    assert main(["train", "--output", str(run)]) == 2
+    text = said(capsys)
+    assert "There is no room." in text
+    assert f"The cold start is kept. Use it with other options: arpo train --policy {run / 'cold_start'}" in text
+    assert (run / "cold_start" / MARK).is_file()
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "The cold start is kept" not in said(capsys), "nothing else would have been removed"

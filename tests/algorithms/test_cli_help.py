@@ -54,7 +54,7 @@ def test_help_says_what_is_usual_for_both_kinds_of_policy(capsys, monkeypatch):
     for both in ("0.0005 for the embedded policy, otherwise 1e-6", "16 for the embedded policy, otherwise 512"):
         assert f"(default: {both})" in text
     assert "--bad-steps" not in text
-    assert "--learner" not in text
+    assert "--learner." not in text
 
 
 def test_each_option_has_one_heading():

@@ -1,5 +1,6 @@
 """`arpo train` with adapters, minibatches and a schedule; a run that diverges is saved."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_run_that_diverges_is_saved_as_it_was(folder, tmp_path, monkeypatch, c
 def test_the_options_reach_the_learner(folder, tmp_path):
     how = LearnerConfig(lora=LoRA(rank=3, alpha=6), epochs=2, minibatches=3, schedule=Schedule(warmup=4, decay="cosine"))
     config = TrainConfig(policy=str(folder), output=tmp_path, algorithm="ppo", steps=10, learner=how).resolved()
-    learner = assemble(config, folder).learner
+    learner = asyncio.run(assemble(config, folder)).learner
     assert learner.config == replace(how, schedule=replace(how.schedule, steps=60))
     assert learner.value_head is not None
     assert merged_state(learner.model).keys() == load_policy(folder)[0].state_dict().keys()

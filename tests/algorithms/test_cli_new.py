@@ -56,7 +56,8 @@ def test_it_is_found_once_it_is_installed(tmp_path: Path) -> None:
         ("", "cannot be the name of a Python package"),
         ("json", "exists already"),
         ("arpo-envs", "exists already"),
-        ("___", "has no letters"),
+        ("___", "cannot be the name of a Python package"),
+        ("numpy", "exists already"),
     ],
 )
 def test_names_that_do_not_do(name: str, hint: str, tmp_path: Path) -> None:
@@ -65,10 +66,14 @@ def test_names_that_do_not_do(name: str, hint: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_stands_around_a_name_is_left_out(tmp_path: Path) -> None:
+    assert write(" _Maze-", tmp_path) == tmp_path / "maze"
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     write("maze", tmp_path)
     with pytest.raises(ConfigError, match="exists already"):
         write("maze", tmp_path)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ConfigError, match="Cannot write"):
+    with pytest.raises(ConfigError, match="cannot be written"):
         write("maze", tmp_path / "file")

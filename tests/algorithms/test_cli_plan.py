@@ -40,6 +40,12 @@ def test_a_plan_for_a_machine_that_is_not_here(tmp_path: Path, capsys: Any) -> N
     assert Machine.of(json.loads(H200.read_text(encoding="utf-8"))).row_seconds == record["constant row_seconds"]
 
 
+def test_deaths_are_planned_for_fewer_engines_than_the_plan_has(tmp_path: Path, capsys: Any) -> None:
+    few = ["--simulate", "1", "--prompts", "4", "--engines", "8", "--death-engines", "1"]
+    text, _ = planned(capsys, tmp_path, "--machine", str(H200), *few)
+    assert "If 0.01 of 1 engine died per hour" in text
+
+
 def test_a_plan_from_a_run(finished: Path, tmp_path: Path, capsys: Any) -> None:
     config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
     words = ["--run", str(finished), "--simulate", "1", "--death-engines", "0"]

@@ -136,7 +136,7 @@ def test_a_run_plays_its_examples_once_however_often_it_is_evaluated(
     (reader / MARK).unlink()  # to be told something, it must not be the embedded policy
     given = {"policy": str(reader), "env_args": ("cities_per_country=4",), "eval_questions": 1, "examples": 1, "prompts": 1}
     config = TrainConfig.of(given | {"output": tmp_path / "run", "action_tokens": 2, "context_length": 4096}).resolved()
-    parts = assemble(config, reader)
+    parts = asyncio.run(assemble(config, reader))
     monkeypatch.setattr(prompting, "worked_examples", lambda *given: pytest.fail("played anew"))
     for part in ("before", "step 1"):
         asyncio.run(train._measure(config, parts, part, Progress(Console(quiet=True))))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import zlib
 
@@ -95,7 +96,13 @@ def test_of_a_large_run_some_trees_are_written_and_the_page_says_so(tmp_path):
     assert [one["task"] for one in index["prompts"]] == ["task-0", "task-4", "task-8"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+def test_a_run_in_a_folder_whose_name_is_no_text_has_a_page(tmp_path):
+    run = tmp_path / os.fsdecode(b"a \xff run")
+    run.mkdir()
+    assert "<title>a \\udcff run · arpo</title>" in reported(run, trees(1))
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
     write_trees(tmp_path / "trees.jsonl.zst", trees(1))
-    assert main(["report", str(tmp_path), "--output", str(tmp_path / "none" / "page.html")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "--output", str(tmp_path / "none" / "page.html")]) == 0
+    assert (tmp_path / "none" / "page.html").is_file()

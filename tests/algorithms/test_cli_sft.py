@@ -17,6 +17,7 @@ from model_toys import stored_state
 from test_cli_train import exit_status, said, weights
 
 from algorithms.cli import main, sft
+from algorithms.cli.alone import alone
 from algorithms.cli.sft_config import GROUPS, OPTIONS, SftConfig
 from algorithms.learner import SupervisedLearner
 from algorithms.models.demonstrations.lesson import load_lessons
@@ -220,6 +221,37 @@ def test_a_mistake_is_explained_before_any_work(
 def test_a_folder_with_something_in_it_is_refused(taught: Path, tiny_policy: Path, capsys: Any) -> None:
     assert exit_status(words(tiny_policy, taught, *EXPERT)) == 2
     assert f"{taught} is not empty. Continue with `arpo sft --resume {taught}`" in said(capsys)
+
+
+def test_a_run_on_which_another_command_is_at_work_is_left_alone(
+    taught: Path, tiny_policy: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run, new = tmp_path / "run", tmp_path / "new"
+    shutil.copytree(taught, run, symlinks=True)
+    new.mkdir()
+    before = {path: path.stat().st_ctime_ns for path in run.rglob("*")}
+    begin = words(tiny_policy, new, *EXPERT, "--episodes", "2")
+    for folder, command in ((run, ["sft", "--resume", str(run)]), (new, begin)):
+        with alone(folder):
+            assert exit_status(command) == 2
+        assert f"Another command is at work on {folder}: wait" in said(capsys)
+    assert {path: path.stat().st_ctime_ns for path in run.rglob("*")} == before
+    assert not list(new.iterdir())
+
+
+def test_an_option_that_would_be_ignored_is_refused_even_if_it_is_given_with_its_default(taught: Path, capsys: Any) -> None:
+    assert exit_status(["sft", "--resume", str(taught), "--batch", "8", "--context_length=1024"]) == 2
+    assert "--batch would have no effect with --resume" in said(capsys), "the run has 4, and that context length"
+
+
+def test_damaged_rollouts_are_told(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    damaged = bytearray((run / "trees.jsonl.zst").read_bytes())
+    damaged[100] ^= 255
+    (run / "trees.jsonl.zst").write_bytes(damaged)
+    assert exit_status(words(finished, tmp_path / "no", "--run", str(run))) == 2
+    assert "trees.jsonl.zst cannot be read: The file is damaged at byte 0" in said(capsys)
 
 
 def test_rollouts_of_another_tokenizer_are_refused(finished: Path, tmp_path: Path, capsys: Any) -> None:

@@ -70,6 +70,15 @@ def test_lists_count_steps_prompts_and_leaves(run, capsys):
     assert "10 trees, steps 0 to 4" in printed(capsys, run)
 
 
+def test_an_overview_lists_the_steps_that_are_there(tmp_path, capsys, monkeypatch):
+    nodes = next(read_trees(GOLDEN)).freeze().nodes
+    write_trees(tmp_path / "trees.jsonl", [RolloutTree("task", {"step": step}, nodes, True) for step in (2, 2, 5, 9)])
+    overview = json.loads(printed(capsys, tmp_path, "--json"))
+    assert [(one["step"], one["prompts"]) for one in overview["steps"]] == [(2, 2), (5, 1), (9, 1)]
+    monkeypatch.setattr("algorithms.cli.show._MOST_STEPS", 3)
+    assert [one["step"] for one in json.loads(printed(capsys, tmp_path, "--json"))["steps"]] == [2, 5, 9]
+
+
 def test_filters_keep_leaves_and_what_leads_to_them(run, capsys):
     tree = json.loads(printed(capsys, run, "--task", "task-2-0", "--outcome", "right", "--json"))
     nodes = tree["nodes"]

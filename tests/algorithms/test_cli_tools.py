@@ -2,20 +2,26 @@
 
 import json
 import shutil
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from zlib import crc32
 
 import pytest
+from test_cli_train import started
 
 from algorithms.cli import main
 from algorithms.tracking.trees import read_trees
 from arpo_envs import ToolResult
-from arpo_envs.tools.search import SearchTool
+from arpo_envs.tasks.world import load_world
+from arpo_envs.tools.search import SearchTool, index_of
+from arpo_envs.tools.search.serve import RetrieveServer
 
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]
-CLOCKS = {"rollout_seconds", "update_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
+CLOCKS = {"rollout_seconds", "update_seconds", "save_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
 FILES = ("trees.jsonl.zst", "before.json", "after.json", "policy/model.safetensors")
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
@@ -96,6 +102,44 @@ def test_a_recorded_run_is_repeated_to_the_byte_without_a_call(recorded, tiny_po
     assert {"TimeoutError", "ToolFault: ConnectionError: reset by peer"} <= {end.fault for end in ends}
     assert "answered from the recording: search" in (text := said(capsys))
     assert "0 not recorded" in text
+
+
+def test_a_run_that_asked_a_server_is_repeated_when_that_is_gone_and_nothing_can_connect(tiny_policy, tmp_path, monkeypatch):
+    def refuse(*given: Any) -> None:
+        raise AssertionError("a connection was made")
+
+    with RetrieveServer(index_of(load_world(4), "sqlite"), port=0) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        words = ["--env-args", "cities_per_country=4", f"engine={server.url}"]
+        assert train(tiny_policy, tmp_path / "one", *words, "--tools", "record", steps=2) == 0
+        server.shutdown()
+        thread.join()
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    assert train(tiny_policy, tmp_path / "two", *words, "--tools", "replay", "--recording", str(tmp_path / "one"), steps=2) == 0
+    for name in FILES:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+    assert sum(line["executed_tool_calls_per_prompt"] for line in logged(tmp_path / "two")) > 0
+
+
+@pytest.mark.slow
+def test_a_recorded_run_that_is_killed_goes_on_and_is_repeated_without_a_call(tiny_policy, tmp_path, monkeypatch):
+    killed, undisturbed, again = (tmp_path / name for name in ("killed", "undisturbed", "again"))
+    words = ["train", "--policy", str(tiny_policy), "--output", str(killed), "--steps", "4", *SMALL, "--tools", "record"]
+    with started([*words, "--checkpoint-every", "1"]) as process:
+        while not (killed / "metrics.jsonl").is_file():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+    assert len(logged(killed)) < 4
+    assert main(["train", "--resume", str(killed)]) == 0
+    assert train(tiny_policy, undisturbed, steps=4) == 0
+    offline(monkeypatch)
+    assert train(tiny_policy, again, "--tools", "replay", "--recording", str(killed), steps=4) == 0
+    for name in FILES:
+        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes() == (again / name).read_bytes(), name
 
 
 def test_a_miss_is_a_leaf_fault_that_is_counted_and_the_run_goes_on(recorded, tiny_policy, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,8 @@ from model_toys import stored_state
 
 from algorithms.checkpoint import latest
 from algorithms.cli import main, train
+from algorithms.cli.alone import alone
+from algorithms.cli.summary import plot
 from algorithms.tracking.trees import read_trees
 
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]
@@ -32,7 +34,7 @@ SUMMARY = {
     "algorithm",
     "seed",
 }
-CLOCKS = {"rollout_seconds", "update_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
+CLOCKS = {"rollout_seconds", "update_seconds", "save_seconds", "clone_seconds_per_prompt", "tokens_per_second"}
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -85,9 +87,14 @@ def test_a_run_leaves_a_summary_metrics_trees_a_plot_and_a_policy(finished):
     trees = list(read_trees(finished / "trees.jsonl.zst"))
     assert [tree.meta["step"] for tree in trees] == [0] * 4 + [1] * 4 + [2] * 4
     assert all(tree.frozen and len(tree.leaves()) == 6 for tree in trees)
-    assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished / "training.png").is_file()
     assert (finished / "policy" / "embedded.json").is_file()
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
+
+
+def test_the_plot_of_a_run_is_a_picture(finished, tmp_path, real_pictures):
+    plot(tmp_path / "training.png", logged(finished), summary(finished))
+    assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_policy_of_a_run_is_an_ordinary_model_folder_that_was_trained(finished, tiny_policy):
@@ -203,6 +210,37 @@ def test_a_folder_with_something_in_it_is_refused(finished, tiny_policy, tmp_pat
     assert f"arpo train --resume {finished}" in said(capsys)
 
 
+def test_a_run_on_which_another_command_is_at_work_is_left_alone(finished, tiny_policy, tmp_path, capsys):
+    run, new = tmp_path / "run", tmp_path / "new"
+    shutil.copytree(finished, run, symlinks=True)
+    (run / "cluster").mkdir()
+    new.mkdir()
+    before = {path: path.stat().st_ctime_ns for path in run.rglob("*")}
+    for folder, words in ((run, ["train", "--resume", str(run), "--steps", "9"]), (new, arguments(tiny_policy, new))):
+        with alone(folder):
+            assert main(words) == 2
+        assert f"Another command is at work on {folder}: wait" in said(capsys)
+    assert {path: path.stat().st_ctime_ns for path in run.rglob("*")} == before
+    assert not list(new.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("--prompts 24", "--prompts"),  # the run has 4
+        ("--eval_questions=300 --steps 9", "--steps, --eval_questions"),
+        ("--policy embedded", "--policy"),
+        ("--action-tokens None", "--action-tokens"),
+        ("--seed 1", ""),  # as the run has it
+        ("--lora None --no-shuffle-rewards", ""),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused_even_if_it_is_given_with_its_default(words, names, finished, capsys):
+    names = names.replace("_", "-")
+    assert main(["train", "--resume", str(finished), "--dry-run", *words.split()]) == (2 if names else 0)
+    assert (f"{names} would have no effect with --resume" in said(capsys)) == bool(names)
+
+
 # --- the same again, also after a kill -------------------------------------------------------------------
 
 
@@ -242,7 +280,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(finished, t
 @pytest.mark.slow
 def test_a_killed_run_goes_on_exactly(finished, tiny_policy, tmp_path, capsys):
     run = tmp_path / "killed"
-    words = arguments(tiny_policy, run, "--checkpoint-every", "1", steps=3)
+    words = arguments(tiny_policy, run, "--checkpoint-every", "1", "--wait-for-checkpoints", steps=3)
     done = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [line["step"] for line in logged(run)] == [0, 1]

@@ -2,6 +2,9 @@
 
 import asyncio
 import multiprocessing
+import os
+import shutil
+import signal
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -9,21 +12,40 @@ from typing import Any
 
 import pytest
 import torch
-from cluster_toys import HASTY, PLAN, InProcess, Scripted, Weightless, alone, disaster, elsewhere, engines, starts
+from cluster_toys import (
+    HASTY,
+    PLAN,
+    InProcess,
+    Mortals,
+    Nesting,
+    Scripted,
+    Weightless,
+    alone,
+    disaster,
+    elsewhere,
+    engines,
+    starts,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_toys import tiny_model
+from model_toys import byte_tokenizer, tiny_model
 from rollout_toys import CountEnv, Plan
 
-from algorithms.cluster import NoEngines
+from algorithms.cluster import ClusterPolicy, Engines, Equipment, Lost, NoEngines
+from algorithms.cluster.local import LocalLauncher
 from algorithms.cluster.parcel import packed, unpacked
 from algorithms.cluster.published import as_numbers, weights_in, write_published
 from algorithms.cluster.worker import OtherWeights, Worker
 from algorithms.learner import WeightSource
-from algorithms.policies import Sampling
+from algorithms.models.agreement import require_engine
+from algorithms.models.agreement.texts import Texts
+from algorithms.models.own import OwnModel
+from algorithms.policies import DTYPE, Sampling
+from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.policies.served import ServerFault
-from algorithms.rollout import Collected, Failures, RolloutError
+from algorithms.rendering import ScriptedRenderer
+from algorithms.rollout import GROWN_AGAIN, Collected, Failures, RolloutError, batch
 from algorithms.tree import Status
 from arpo_envs import ConfigError
 
@@ -87,13 +109,116 @@ def test_a_prompt_that_costs_an_engine_each_time_becomes_a_failed_tree() -> None
     assert {node.status for node in found.trees[0].nodes[1:]} == {Status.POLICY_FAULT}
     assert found.trees[0].nodes[1].fault == "Lost: An engine was lost each of 3 times: Struck before."
     assert isinstance(found.error, RolloutError), "nothing is left of the batch"
-    assert found.counts == {"engines_lost": 3.0, "prompts_retried": 2.0}
+    assert found.counts == dict.fromkeys(GROWN_AGAIN, 0.0) | {"engines_lost": 3.0, "prompts_retried": 2.0}
+
+
+def test_what_trees_cost_that_a_worker_grew_again_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_FIRST_WAIT", 0.0)
+
+    async def run(where: str) -> Collected:
+        tool = disaster(tmp_path / where, "loses its tool", 3)
+        if where == "here":
+            return await alone(tool, PROMPTS)
+        async with engines(InProcess(iter([])), count=1) as policy:
+            return await elsewhere(policy, tool, PROMPTS)
+
+    for where in ("here", "elsewhere"):
+        found = asyncio.run(run(where))
+        assert found.trees == one().trees
+        assert 0 < found.counts["trees_grown_again"] <= 3.0, where
+        assert found.counts["tokens_lost"] > 0.0
 
 
 def test_an_engine_without_a_sign_of_life_is_replaced() -> None:
     found, lines = struck(InProcess(iter(["mute"])), PROMPTS, patience=replace(HASTY, look=0.05, silence=0.05))
     assert found.trees == one().trees
     assert lines == ["engine 1 was lost: It gave no sign of life for 0.1 seconds."]
+
+
+@pytest.mark.parametrize("requests", [0, 1, 7, 30])
+def test_a_worker_whose_engine_died_is_made_anew_and_its_prompts_are_asked_again(requests: int) -> None:
+    found, lines = struck(InProcess(iter([])), PROMPTS, make=Mortals(1, requests))
+    assert found.trees == one().trees
+    assert found.counts["engines_lost"] == 1
+    assert lines == ["engine 1 was lost: Its policy draws nothing any more: RuntimeError: The engine's process died."]
+
+
+def test_prompts_that_cost_an_engine_its_policy_each_time_become_failed_trees() -> None:
+    found, _ = struck(InProcess(iter([])), 1, make=Mortals(99, 1))
+    assert {node.status for node in found.trees[0].nodes[1:]} == {Status.POLICY_FAULT}
+    assert "lost each of 3 times: Its policy draws nothing any more" in str(found.trees[0].nodes[1].fault)
+
+
+def test_an_engine_that_fails_on_a_prompt_only_is_kept() -> None:
+    def sometimes(before: str, seed: int) -> str:
+        if seed % 3 == 1:
+            raise ValueError("not this one")
+        return "<answer>1</answer>"
+
+    def make() -> Equipment:
+        return Equipment(ScriptedPolicy(sometimes), ScriptedRenderer())
+
+    found, lines = struck(InProcess(iter([])), PROMPTS, make=make)
+    assert (found.counts["engines_lost"], lines) == (0, [])
+    failed = [leaf for tree in found.trees for leaf in tree.nodes[1:] if leaf.status is Status.POLICY_FAULT]
+    assert 0 < len(failed) < PROMPTS * PLAN.rollouts
+    assert {leaf.fault for leaf in failed} == {"ValueError: not this one"}
+
+
+def test_an_engine_that_died_is_found_by_whatever_it_is_asked() -> None:
+    async def run() -> None:
+        async with engines(InProcess(iter([])), Mortals(1, 1)) as policy:
+            for _ in range(2):
+                await policy.generate([60], Sampling(max_tokens=9), seed=1)
+            assert [engine.is_alive for engine in policy.fleet.all] == [False, True], "the second one answered instead"
+            await policy.load({}, 8)
+        async with engines(InProcess(iter([])), Mortals(1, 0)) as policy:
+            await policy.forget()
+            assert [engine.is_alive for engine in policy.fleet.all] == [False, True]
+            assert policy.lines == ["engine 1 was lost: it did not forget: RuntimeError: The engine's process died."]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("method", ["load", "forget", "sleep", "draw"])
+@pytest.mark.parametrize("fate", ["mute", "hangs"])
+@pytest.mark.timeout(30)
+def test_an_engine_that_is_stuck_in_anything_is_replaced(method: str, fate: str) -> None:
+    launcher = InProcess(iter(["", "", fate] if method == "load" else [fate]), method)
+    patience = replace(HASTY, look=0.02, silence=0.02, request=0.1)
+
+    async def run() -> tuple[list[str], Collected]:
+        async with engines(launcher, patience=patience) as policy:
+            if method == "draw":
+                await policy.generate([60], Sampling(max_tokens=9), seed=1)
+            elif method != "load":
+                await getattr(policy, method)()
+            await policy.load({}, 7)
+            return policy.lines, await elsewhere(policy, CountEnv, PROMPTS)
+
+    lines, found = asyncio.run(run())
+    assert (found.trees, launcher.made) == (one().trees, 3)
+    why = "gave no sign of life for 0.04" if fate == "mute" else f"did not {method} within 0.1"
+    assert [f"engine 1 was lost: It {why} seconds."] * (method != "draw") == lines
+
+
+def test_the_check_of_a_run_allows_what_rounding_explains_in_the_engines_own_precision() -> None:
+    model = tiny_model()
+
+    async def run() -> Texts:
+        make = lambda: Equipment(LocalPolicy(tiny_model(), byte_tokenizer(), context_length=64), ScriptedRenderer())  # noqa: E731
+        policy = ClusterPolicy(Engines(InProcess(iter([])), make, 1, HASTY))
+        await policy.load(model.state_dict(), 1)
+        assert DTYPE.of(policy) is torch.float32
+        texts = Texts.of(OwnModel(model), policy)
+        policy.fleet._lose(policy.fleet.all[0])
+        policy.fleet._make = Scripted("broken")
+        with pytest.raises(Lost, match="no such device"):  # no mistake, for which a run would be refused
+            await require_engine(policy, model)
+        return texts
+
+    texts = asyncio.run(run())
+    assert texts.engine_eps == texts.eps, "not that of bfloat16"
 
 
 def test_an_engine_that_does_not_take_the_weights_is_made_anew() -> None:
@@ -117,6 +242,7 @@ def test_engines_that_cannot_be_started_end_a_run_at_its_beginning_only() -> Non
 
     found = asyncio.run(run())
     assert {tree.nodes[1].fault for tree in found.trees} == {"OSError: no such device"}
+    assert found.counts["engines_lost"] == 0, "none was there to be lost"
 
 
 def test_each_engine_can_be_asked_alone_and_another_one_draws_for_one_that_is_lost() -> None:
@@ -137,6 +263,18 @@ def test_each_engine_can_be_asked_alone_and_another_one_draws_for_one_that_is_lo
     one, two, other = asyncio.run(run())
     assert one.tokens == two.tokens == other.tokens
     assert launcher.made == 2, "none was made anew to answer"
+
+
+def test_an_answer_that_no_engine_can_be_started_for_is_the_machinerys_fault() -> None:
+    async def run() -> None:
+        async with engines(InProcess(iter([]))) as policy:
+            for engine in policy.fleet.all:
+                policy.fleet._lose(engine)
+            policy.fleet._make = Scripted("broken")
+            with pytest.raises(Lost, match="It could not be started: OSError: no such device"):
+                await policy.generate([60], Sampling(max_tokens=9), seed=1)
+
+    asyncio.run(run())
 
 
 def test_a_mistake_is_raised_as_itself() -> None:
@@ -215,6 +353,47 @@ def test_processes_give_the_trees_of_one_whatever_happens_to_them(found: Found, 
     assert [tree.to_json() for tree in batch.trees] == [tree.to_json() for tree in one().trees]
     assert batch.counts["engines_lost"] == lost
     assert (batch.counts["prompts_retried"] > 0) == (lost > 0)
+
+
+def test_what_a_worker_has_started_ends_with_it_whoever_ends_it(tmp_path: Path) -> None:
+    nesting = Nesting(tmp_path / "told")
+    nesting.told.mkdir()
+
+    async def run() -> None:
+        launcher = Weightless(tmp_path / "run")
+        async with engines(launcher, nesting, count=1) as policy:
+            (engine,) = policy.fleet.all
+            _, folder = nesting.left()
+            assert isinstance(folder, Path)
+            assert len(str(folder.parent)) < 48, "the path of a socket may have 107 bytes"
+            os.kill(engine.worker.process.pid, signal.SIGKILL)
+            await policy.forget()
+            assert nesting.gone(), "killed by somebody"
+            await policy.load({}, 8)
+            assert len(nesting.left()) == 2
+            launcher.kill(engine.worker)
+            assert nesting.gone(), "killed by its launcher"
+            engine.worker = None
+            await policy.load({}, 9)
+            assert len(nesting.left()) == 2
+            shutil.rmtree(tmp_path / "run")  # as of a run that is refused
+        assert nesting.gone(), "closed"
+        assert not folder.parents[1].exists()
+        assert not (tmp_path / "run" / "cluster").exists()
+
+    asyncio.run(run())
+
+
+def test_a_folder_that_was_not_made_for_engines_is_not_touched(tmp_path: Path) -> None:
+    kept = tmp_path / "cluster" / "weights-1" / "thesis.txt"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(ConfigError, match=r"cluster is in the way: .* Move it"):
+        LocalLauncher(tmp_path)
+    assert kept.exists()
+    (tmp_path / "cluster" / "temporary-folder").write_text(str(kept.parent), encoding="utf-8")
+    LocalLauncher(tmp_path)
+    assert not (tmp_path / "cluster").exists()
 
 
 def test_a_slow_process_is_told_from_one_that_is_stuck(found: Found) -> None:

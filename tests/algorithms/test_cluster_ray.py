@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_toys import HASTY, alone, disaster, elsewhere, engines
+from cluster_toys import HASTY, Scripted, alone, disaster, elsewhere, engines, lives
 from rollout_toys import CountEnv
-from test_cluster_runs import HERE, arguments, assert_same, lives, one_process
+from test_cluster_runs import HERE, arguments, assert_same, one_process
 
 from algorithms.cli import main
-from algorithms.cluster import Listener
+from algorithms.cluster import Listener, Lost, clear
 from algorithms.cluster.ray_actors import RayLauncher
 from algorithms.rollout import Collected
+from arpo_envs import ConfigError
 
 __all__ = ["one_process"]
 
@@ -46,6 +48,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*HERE, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # or workers wait for all other tests
     from ray.cluster_utils import Cluster
 
     own = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
@@ -68,16 +71,18 @@ def test_trees_are_those_of_one_process_whatever_happens_to_three_nodes(nodes: A
 
         found = {}
         async with engines(Weightless(tmp_path / "run"), count=3, patience=replace(HASTY, silence=5.0)) as policy:
-            places = [engine.worker.__ray_call__.remote(_node) for engine in policy.fleet.all]
-            assert len(set(ray.get(places))) == 3, "one on each node"
+            places = ray.get([engine.worker.__ray_call__.remote(_node) for engine in policy.fleet.all])
+            assert len(set(places)) == 3, "one on each node"
             for what, times in disasters.items():
                 make_env = disaster(tmp_path / what, what.partition(" ")[0], times)
                 found[what] = await elsewhere(policy, make_env, PROMPTS)
+            # Actors that were made anew may share a node: the one that is removed has one, and isn't the head.
+            places = ray.get([engine.worker.__ray_call__.remote(_node) for engine in policy.fleet.all])
+            node = next(node for node in nodes.list_all_nodes() if node.node_id in places and not node.head)
             slow, gone = disaster(tmp_path / "slow", "slow", PROMPTS), list[Any]()
 
             def remove(standing: Any) -> None:
                 if not gone:
-                    node = nodes.list_all_nodes()[-1]
                     gone.append(asyncio.ensure_future(asyncio.to_thread(nodes.remove_node, node, allow_graceful=False)))
 
             policy.fleet.listener = Listener(show=remove)
@@ -99,6 +104,11 @@ def _node(worker: Any) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def process(worker: Any) -> int:
+    """Returns the process that an actor is in."""
+    return os.getpid()
+
+
 def test_a_run_on_three_nodes_is_that_of_one_process_bit_for_bit(
     nodes: Any, tiny_policy: Path, one_process: Path, tmp_path: Path
 ) -> None:
@@ -106,17 +116,46 @@ def test_a_run_on_three_nodes_is_that_of_one_process_bit_for_bit(
     assert_same(tmp_path / "run", one_process)
 
 
+def test_engines_for_which_no_node_has_room_are_refused_at_once(nodes: Any, tmp_path: Path) -> None:
+    """Ray would wait for a node that has it."""
+    import ray
+
+    asked = r"2 processes ask for 1 GPU and 0\.001 CPU each, and the Ray cluster has room for 0: .* has 1 CPU and 0 GPU;"
+    with pytest.raises(ConfigError, match=asked):
+        RayLauncher(tmp_path, gpus=1.0, count=2)
+    assert not ray.is_initialized()
+    nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 << 20)
+
+    async def run() -> None:
+        launcher = RayLauncher(tmp_path, gpus=1.0)
+        worker = launcher.create(Scripted())
+        assert (await launcher.call(worker, "prepare")).error is None
+        with pytest.raises(Lost, match=r"2 processes ask .* room for 1"):
+            launcher.create(Scripted())
+        launcher.kill(worker)
+        assert (await launcher.call(launcher.create(Scripted()), "prepare")).error is None
+        await launcher.close()
+
+    asyncio.run(run())
+
+
 FRESH = """
 import asyncio, json, os, signal, sys
 sys.path[:0] = {here!r}
 from pathlib import Path
-from test_cluster_ray import Weightless, below, engines, wide_open
+from cluster_toys import Nesting
+from test_cluster_ray import Weightless, below, engines, process, wide_open
 
 async def run():
-    async with engines(Weightless(Path(sys.argv[1]))) as policy:
-        own = (Path(sys.argv[1]) / "ray-folder").read_text(encoding="utf-8")
+    nesting = Nesting(Path(sys.argv[1]) / "told")
+    async with engines(Weightless(Path(sys.argv[1])), nesting) as policy:
+        own = (Path(sys.argv[1]) / "cluster" / "temporary-folder").read_text(encoding="utf-8")
         kept = signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-        print(json.dumps([own, wide_open(), below(), kept]), flush=True)
+        print(json.dumps([own, wide_open(), below(), kept, str(nesting.left()[1])]), flush=True)
+        for engine in policy.fleet.all[:1]:
+            os.kill(await engine.worker.__ray_call__.remote(process), signal.SIGKILL)
+            while [isinstance(one, int) for one in nesting.left()].count(True) > 1:
+                await asyncio.sleep(0.1)
         if sys.argv[2] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -129,17 +168,20 @@ if __name__ == "__main__":
 def test_a_cluster_of_its_own_listens_to_this_machine_only_and_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     script, folders = tmp_path / "fresh.py", []
+    (tmp_path / "run" / "told").mkdir(parents=True)
     script.write_text(FRESH.format(here=HERE), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment["PYTHONPATH"] = os.pathsep.join([*HERE, os.environ.get("PYTHONPATH", "")])
+    environment["RAY_worker_niceness"] = "0"
     for how, status in (("killed", -signal.SIGKILL), ("closed", 0)):
         words = [sys.executable, "-W", "error", str(script), str(tmp_path / "run"), how]
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == status, done.stderr
-        own, wide, processes, kept = json.loads(done.stdout)
+        own, wide, processes, kept, temporary = json.loads(done.stdout.splitlines()[0])
+        assert Path(temporary).is_relative_to(own)
         assert wide == []
         assert kept, "what SIGTERM does is up to the run"
-        assert len(processes) > 4, "those of Ray and two workers"
+        assert len(processes) > 6, "those of Ray, two workers, and what they have started"
         for _ in range(1800):
             if not any(map(lives, processes)):
                 break
@@ -148,7 +190,52 @@ def test_a_cluster_of_its_own_listens_to_this_machine_only_and_leaves_nothing(tm
         folders.append(Path(own))
         assert folders[-1].exists() == (how == "killed")
     assert not folders[0].exists(), "the next start removes what a killed one has left"
-    assert not (tmp_path / "run" / "ray-folder").exists()
+    assert not (tmp_path / "run" / "cluster").exists()
+
+
+TWICE = """
+import asyncio, os, signal, sys
+sys.path[:0] = {here!r}
+from pathlib import Path
+from cluster_toys import Nesting
+from test_cluster_ray import Weightless, engines
+from algorithms.cluster import LEARNERS
+
+async def run(folder, how):
+    first, nesting = Weightless(folder / LEARNERS), Nesting(folder / "told")
+    own = (folder / LEARNERS / "cluster" / "temporary-folder").read_text(encoding="utf-8")
+    async with engines(Weightless(folder), nesting) as policy:
+        print(own, *[left for left in nesting.left() if isinstance(left, Path)], flush=True)
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert Path(own).exists(), "that of the cluster, which another launcher ends"
+    await first.close()
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+def test_engines_on_the_cluster_that_was_started_for_the_ranks_leave_nothing_either(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    script, run = tmp_path / "twice.py", tmp_path / "run"
+    script.write_text(TWICE.format(here=HERE), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["PYTHONPATH"] = os.pathsep.join([*HERE, os.environ.get("PYTHONPATH", "")])
+    environment["RAY_worker_niceness"] = "0"
+    for how, status in (("killed", -signal.SIGKILL), ("closed", 0)):
+        (run / "told").mkdir(parents=True)
+        words = [sys.executable, "-W", "error", str(script), str(run), how]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == status, done.stderr
+        own, *temporary = map(Path, done.stdout.split())
+        assert len(set(temporary)) == 2
+        assert len({path.parent for path in temporary if path.is_relative_to(own)}) == 2, "each has its own place"
+        assert own.exists() == (how == "killed")
+        if how == "killed":
+            clear(run)
+            assert not own.exists()
+        shutil.rmtree(run)
 
 
 def below() -> list[int]:

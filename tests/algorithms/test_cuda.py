@@ -1,4 +1,4 @@
-"""What only a GPU can show: `pytest -m cuda tests/algorithms/test_cuda.py`, where there is one."""
+"""What only a GPU can show: `make test-gpu` runs it, and so does `pytest -m cuda tests/algorithms/test_cuda.py`."""
 
 import json
 from pathlib import Path

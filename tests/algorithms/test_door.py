@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from algorithms.policies.local import LocalPolicy, NoNumber
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.policies.wire import Malformed, read_answer
 from algorithms.rollout import RolloutError
+from algorithms.tracking.trees import read_trees, write_trees
 from algorithms.tree import NO_PARENT, Node, RolloutTree, Status
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, np.float32("nan"), 1e300, None, "much", [1.0, 2.0], 10**400]
@@ -131,6 +133,36 @@ def grow_anyway(**given: Any) -> list[RolloutTree]:
         return broken() if len(made) == 1 else CountEnv()
 
     return grow(env=env, prompts=2, **given)
+
+
+def test_what_is_no_valid_text_has_question_marks_in_the_tree_and_can_be_written(tmp_path: Path) -> None:
+    lone = "\ud800"
+
+    class Lone(CountEnv):
+        agent = member = lone
+
+        def reset(self, **options: Any) -> Any:
+            self.tasks.provenance = lambda task: {"tasks": f"{lone}.jsonl", "benchmark": (lone,)}
+            question, info = super().reset(**options)
+            return question + lone, {**info, "task": lone}
+
+        def step(self, action: str) -> Any:
+            observation, *paid, info = super().step(action)
+            return observation + lone, *paid, {**info, "status": lone}
+
+        def anchor(self) -> str:
+            return lone
+
+    (tree,) = grow(env=lambda: Lone(CountTool()))
+    file = tmp_path / "trees.jsonl.zst"
+    write_trees(file, [tree])
+    assert list(read_trees(file)) == [tree]
+    assert (tree.task, tree.meta["env"], tree.meta["tasks"], tree.meta["benchmark"]) == ("?", "?", "?.jsonl", ["?"])
+    question, action, observation = tree.nodes[:3]
+    assert (action.agent, action.anchor, action.tool_status) == ("?", "?", "?")
+    assert question.text.endswith("??")
+    assert observation.text.endswith("?")
+    assert set(statuses(tree)) == {Status.ANSWERED}
 
 
 # --- policies ----------------------------------------------------------------------------------------------

@@ -131,6 +131,22 @@ def test_a_single_answer_of_right_or_wrong_has_wilsons_interval() -> None:
     assert bootstrap_intervals({"x": {str(q): [float(q < 7)] for q in range(10)}})["x"] == wilson(7, 10)
 
 
+def test_means_that_differ_by_a_rounding_are_the_same() -> None:
+    values = {"a": [-1.0, 0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1, -1.0], "c": [0.3, 0.1, 0.2, -1.0]}
+    assert len({float(np.mean(own)) for own in values.values()}) > 1
+    low, high = bootstrap_intervals({"reward": values})["reward"]
+    assert high - low > 0.5
+
+
+def test_values_that_are_no_shares_have_no_interval_of_a_proportion_though_their_means_could_be_shares() -> None:
+    half = 1.96 * math.sqrt(4 / 3) / math.sqrt(2)  # the deviation of -1, 1, 1, -1, over two questions
+    for middle in (0.0, 7.0):
+        values = {"a": [middle - 1, middle + 1], "b": [middle + 1, middle - 1]}
+        assert bootstrap_intervals({"x": values})["x"] == pytest.approx((middle - half, middle + half))
+    assert bootstrap_intervals({"x": {"a": [-1.0, 1.0]}})["x"] == (-math.inf, math.inf), "one question says nothing of others"
+    assert bootstrap_intervals({"x": {"a": [2.0], "b": [2.0]}})["x"] == (2.0, 2.0)
+
+
 def test_a_question_without_values_says_nothing() -> None:
     values: dict[str, list[float]] = {"a": [0.0, 1.0], "b": [1.0, 1.0], "c": []}
     low, high = bootstrap_intervals({"x": values})["x"]

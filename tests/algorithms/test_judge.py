@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_toys import Reply, chat, read, truthful
+from test_cli_train import exit_status
 
 from algorithms.cli import main
-from algorithms.cli.judged import KEY, judged, require_judge
+from algorithms.cli.judged import KEY, asks_secrets, has_secrets, is_secret, judged, require_judge
 from algorithms.evaluation import Attempt, Claim, Judge, JudgedFile, Judgement, ServedJudge
 from algorithms.evaluation import judge_server as served
 from algorithms.evaluation.judge import quoted, verdict_in
+from algorithms.rollout import Start
 from arpo_envs import ConfigError
+from arpo_envs.tasks.files import FileTasks
+from arpo_envs.tasks.mixture import mixed
 
 SECRET = "sk-s3cret-k3y"
 CLAIM = Claim("Who wrote it?", ("Ada", "Lovelace"), "Ada did.")
@@ -147,13 +152,24 @@ def test_what_fails_is_tried_again_and_then_has_no_verdict(said: Any, failure: s
 
 
 @pytest.mark.parametrize(
-    ("listed", "status", "hint"), [(200, 400, "refuses .status 400"), (200, 401, "status 401"), (401, 200, "wants an API key")]
+    ("listed", "status", "hint"), [(200, 404, "refuses .status 404"), (200, 401, "status 401"), (401, 200, "wants an API key")]
 )
 def test_a_refusal_is_the_users_mistake_and_never_quotes_the_key(listed: int, status: int, hint: str) -> None:
     with chat(lambda _: status, listed=listed) as server, pytest.raises(ConfigError, match=hint) as error:
         verdict(server.url, key=SECRET)
     assert "refused" in str(error.value)
     assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_prompt_that_is_refused_has_no_verdict_and_is_not_sent_again(status: int) -> None:
+    with chat(lambda prompt: status if "Ada did" in prompt else truthful(prompt)) as server:
+        found = verdict(server.url, key=SECRET)
+        assert len(server.asked) == 1
+        assert verdict(server.url, replace(CLAIM, answer="Ada")).right is True
+    assert (found.right, found.said) == (None, "")
+    assert f"the server refuses (status {status})" in found.failure
+    assert SECRET not in found.failure
 
 
 def test_what_is_no_judge_is_found_out_before() -> None:
@@ -168,6 +184,8 @@ def test_what_is_no_judge_is_found_out_before() -> None:
             ServedJudge(f"{server.url},http://127.0.0.1:1")
     with pytest.raises(ConfigError, match="No judge answers"):
         ServedJudge(address)
+    with pytest.raises(ConfigError, match=r"http://localhost:800O is not a URL"):
+        ServedJudge("http://localhost:800O")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +229,11 @@ def test_verdicts_are_kept_with_prompt_and_reply_and_what_failed_is_judged_again
         JudgedFile(path, "a")
 
 
+def test_a_file_of_verdicts_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read: .*directory"):
+        JudgedFile(tmp_path, "a")
+
+
 def attempt(place: int, answer: str | None, *, counts: bool = True, id: str = "q") -> Attempt:
     score = 0.0 if counts else None
     ended = "answered" if answer is not None else "truncated"
@@ -233,6 +256,86 @@ def test_each_claim_is_asked_once_and_what_has_no_verdict_has_no_score(tmp_path:
     assert [one.scores.get("judge") for one in found.attempts] == [1.0, 0.0, 1.0, 0.0, None, None]
     assert all(one.scores["em"] == 0.0 for one in found.attempts)
     assert found.record == {"judge_model": "judge-7b", "judge_missing": 1}
+
+
+def test_a_judge_that_refuses_in_the_middle_costs_verdicts_only(tmp_path: Path) -> None:
+    said = [attempt(0, "Ada"), attempt(1, "Bob")]
+    with chat(lambda prompt: 401 if "Bob" in prompt else truthful(prompt)) as server:
+        found = judged(SimpleNamespace(judge=server.url, judge_model=None), said, TASKS, tmp_path / "answers.jsonl")
+    assert [one.scores.get("judge") for one in found.attempts] == [1.0, None]
+    assert (found.missing, "refuses (status 401)" in found.failure) == (1, True)
+
+
+def test_where_no_answer_is_known_to_be_right_a_missing_one_is_not_wrong(tmp_path: Path) -> None:
+    open_ended = SimpleNamespace(question="Write a poem.", answers=())
+    tasks = SimpleNamespace(get=lambda id: open_ended if id == "poem" else TASKS.get(id))
+    said = [attempt(0, None), attempt(1, None, id="poem"), attempt(2, "Roses", id="poem")]
+    with chat() as server:
+        found = judged(SimpleNamespace(judge=server.url, judge_model=None), said, tasks, tmp_path / "answers.jsonl")
+    assert [one.scores.get("judge") for one in found.attempts] == [0.0, None, None]
+    assert found.missing == 0
+
+
+def test_questions_that_must_not_be_passed_on_are_not_written_down(tmp_path: Path) -> None:
+    tasks = SimpleNamespace(get=TASKS.get, provenance=lambda task: {"gated": True})
+    said = [attempt(0, "Ada"), attempt(1, "Bob"), attempt(2, "unclear")]
+    options, records = SimpleNamespace(judge="", judge_model=None), tmp_path / "answers.jsonl"
+    with chat(lambda prompt: "Who wrote it?" if "unclear" in prompt else f"Who wrote it? {truthful(prompt)}") as server:
+        options.judge = server.url
+        found = judged(options, said, tasks, records)
+        asked = len(server.asked)
+        assert judged(options, said[:2], tasks, records).attempts == found.attempts[:2]
+        assert len(server.asked) == asked, "verdicts are known again"
+    assert [one.scores.get("judge") for one in found.attempts] == [1.0, 0.0, None]
+    (kept,) = (path.read_text() for path in tmp_path.iterdir())
+    assert kept.count("blake2b:") == 3
+    assert not any(word in kept for word in ("wrote", "Ada", "Bob", "unclear"))
+    assert has_secrets(tasks, said)
+    assert not has_secrets(TASKS, said)
+    assert asks_secrets(tasks, [Start(0, {"task": "q"})])
+    assert not asks_secrets(TASKS, [Start(0, {"task": "q"}), Start(1)])
+
+
+def test_a_mixture_says_of_its_tasks_what_their_own_sources_say(tmp_path: Path) -> None:
+    (file := tmp_path / "own.jsonl").write_text(
+        '{"id": "a", "question": "?", "answers": ["x"], "canary": "c"}\n{"id": "b", "question": "?", "answers": ["x"]}\n'
+    )
+    tasks = mixed({"Own-v0": FileTasks(file)}, {"Own-v0": 1.0})
+    assert [is_secret(tasks, tasks.get(f"Own-v0/{name}")) for name in "ab"] == [True, False]
+
+
+def test_verdicts_that_cannot_be_kept_count_all_the_same(tmp_path: Path) -> None:
+    options, records = SimpleNamespace(judge="", judge_model=None), tmp_path / "answers.jsonl"
+    with chat(lambda prompt: f"Who wrote it? {truthful(prompt)}") as server:
+        options.judge = server.url
+        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, usual[1]))
+        try:
+            found = judged(options, [attempt(0, "Ada"), attempt(1, "Bob")], TASKS, records)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert [one.scores.get("judge") for one in found.attempts] == [1.0, 0.0]
+    assert "File too large" in found.unkept
+
+
+def test_a_judge_that_is_gone_at_the_end_costs_no_other_score(
+    tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*given: Any) -> None:
+        raise ConfigError("No judge answers at http://localhost:1.")
+
+    words = ["eval", "--policy", str(tiny_policy), "--args", "hops=1", "split=test", "--questions", "2"]
+    words += ["--action-tokens", "16", "--records", str(tmp_path / "a.jsonl"), "--json", str(tmp_path / "r.json")]
+    with chat() as server, monkeypatch.context() as patched:
+        patched.setattr("algorithms.cli.eval.judged", gone)
+        assert exit_status([*words, "--judge", server.url]) == 2
+        said = capsys.readouterr()
+        assert "No judge answers" in said.err
+        assert "success" in said.out
+        assert "success" in json.loads((tmp_path / "r.json").read_text())
+        patched.undo()
+        assert main([*words, "--judge", server.url, "--resume"]) == 0
+    assert "judge" in json.loads((tmp_path / "r.json").read_text())
 
 
 def test_the_command_reports_the_judges_score_and_the_key_is_nowhere(

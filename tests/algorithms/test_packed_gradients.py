@@ -95,7 +95,7 @@ def test_the_trees_are_deep_and_share() -> None:
     assert sum(len(tree.leaves()) for tree in TREES) >= 20
 
 
-@pytest.mark.turns("case", always=5)
+@pytest.mark.turns("case", always=5, often=5)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("case", SMALL)
 def test_the_gradient_on_trees_is_that_on_flat_rows(case: str, family: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from algorithms.policies.entropies import entropy_bounds
 from algorithms.policies.replicas import Prompts, Replicas, choose
-from algorithms.policies.served import split_urls
+from algorithms.policies.served import ask_servers, split_urls
 from arpo_envs.errors import ConfigError
 
 pytestmark = pytest.mark.numeric
@@ -95,6 +95,12 @@ def test_a_replica_rests_longer_each_time_it_fails_and_once_for_what_fails_toget
 def test_strange_urls_are_explained(names: str) -> None:
     with pytest.raises(ConfigError, match=r"not a URL|given twice"):
         split_urls(names)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:800O", "http://[::1"])
+def test_a_mistyped_url_is_explained(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not a URL: .* Give http://HOST:PORT"):
+        ask_servers(split_urls(url))
 
 
 @given(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from made_once import made_once
-from model_toys import byte_tokenizer, tiny_model
+from model_toys import byte_tokenizer, tiny_model, written_in
 from rounding import check_equal, rounding
 from sharded_ranks import TREES, Case, Leg, Numbers, Ranks, compute, final, one_step
 from torch.distributed import HashStore
@@ -94,9 +94,16 @@ def test_a_gradient_that_is_infinite_is_skipped_by_all(two: list[dict[str, Numbe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_any_number_of_ranks_learns_what_one_does(ranks: int, tmp_path: Path, on_ranks: Ranks) -> None:
-    cases = MORE if ranks == 2 else CASES + MORE
+@pytest.mark.parametrize(
+    ("ranks", "cases"),
+    [
+        pytest.param(1, MORE[::3], marks=pytest.mark.thorough, id="1"),
+        pytest.param(2, MORE, id="2"),
+        pytest.param(4, CASES[::3], id="4"),
+        pytest.param(4, CASES[2::2], marks=pytest.mark.thorough, id="4, more"),
+    ],
+)
+def test_any_number_of_ranks_learns_what_one_does(ranks: int, cases: list[Case], tmp_path: Path, on_ranks: Ranks) -> None:
     check_ranks(on_ranks(ranks, tmp_path / "ranks", "updates", cases), cases)
 
 
@@ -135,7 +142,7 @@ def test_the_studys_trees_are_dealt_evenly(ranks: int, study: list[RolloutTree])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.thorough)])
 def test_on_the_studys_trees_too(ranks: int, study: list[RolloutTree], tmp_path: Path, on_ranks: Ranks) -> None:
     trees = tuple(tree.to_json() for tree in study[:5])
     cases = [
@@ -225,6 +232,23 @@ def test_a_run_goes_on_with_another_number_of_ranks_even_if_one_is_killed_while_
     assert not any(torch.equal(one[name], before) for name, before in model.state_dict().items())
     stored = load_policy(run / "policy")[0].state_dict()
     assert all(torch.equal(stored[name], found[0][name]) for name in stored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [Case("tied", "float32", model=TIED), Case("lora", "float32", config=(("lora", LoRA(2, 4)),))],
+    ids=lambda case: case.name,
+)
+def test_ranks_save_while_they_learn_and_a_full_disk_of_some_is_one_of_all(case: Case, tmp_path: Path, on_ranks: Ranks) -> None:
+    first, second = on_ranks(2, tmp_path / "ranks", "saved_beside", (case, str(tmp_path)))
+    at_once, beside = (tmp_path / name / "checkpoints" / "step-000001" for name in ("at once", "beside"))
+    assert written_in(at_once) == written_in(beside)
+    assert len(written_in(beside)) > 5
+    told = f"the checkpoint of step 2 could not be written to {beside.parent}. Older ones are intact."
+    assert [line[-len(told) :] for line in first] == ["1", *[told, "1"] * 3, "2"]
+    assert second == [line for line in first if not line.isdigit()], "all ranks say the same"
+    assert not list(beside.parent.glob(".*"))
 
 
 # --- what cannot be done -------------------------------------------------------------------------------------------

@@ -135,7 +135,8 @@ def test_it_is_evaluated_by_name(tmp_path, capsys):
 
 def test_it_trains_two_steps_and_its_weights_reach_the_sampler(tmp_path):
     run = tmp_path / "run"
-    words = ["train", "--policy", "smollm2", "--env", "ARPO/Search-v0", "--output", str(run), "--env-args", *TASK, *SIZES]
+    words = ["train", "--policy", "smollm2", "--env", "ARPO/Search-v0", "--output", str(run)]
+    words += ["--env-args", *TASK, "max_turns=4", *SIZES]
     few = ["--steps", "2", "--prompts", "1", "--rollouts", "4", "--eval-questions", "1", "--micro-batch-tokens", "512"]
     assert main([*words, *few, "--learning-rate", "1e-4"]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -157,8 +158,8 @@ def test_it_trains_two_steps_and_its_weights_reach_the_sampler(tmp_path):
 
 def test_a_few_steps_on_the_experts_demonstrations_lower_the_loss(tmp_path):
     run = tmp_path / "run"
-    expert = ["--env", "ARPO/SearchMini-v0", "--env-args", "hops=1", "--episodes", "20", "--held-out", "0.2"]
-    assert main(["sft", "--policy", "smollm2", "--output", str(run), *expert, "--steps", "8", "--batch", "2"]) == 0
+    expert = ["--env", "ARPO/SearchMini-v0", "--env-args", "hops=1", "--episodes", "10", "--held-out", "0.2"]
+    assert main(["sft", "--policy", "smollm2", "--output", str(run), *expert, "--steps", "5", "--batch", "2"]) == 0
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert found["held_out_nats_after"] < 0.5 * found["held_out_nats_before"]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

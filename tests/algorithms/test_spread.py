@@ -180,7 +180,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_bytes_of_one_that_was_not(tiny
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     more = ("--algorithm-args", "alpha=auto", "--checkpoint-every", "1")
     assert main(arguments(tiny_policy, whole, *more, steps=3)) == 0
-    words = [sys.executable, "-c", KILLED, *arguments(tiny_policy, killed, *more, steps=3)]
+    words = [sys.executable, "-c", KILLED, *arguments(tiny_policy, killed, *more, "--wait-for-checkpoints", steps=3)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(latest(killed).state["branching"]) == 4 * 3, "four prompts, three roots"

@@ -186,6 +186,15 @@ def test_a_resumed_run_replaces_the_steps_it_repeats_in_tensorboard(tmp_path):
     assert not [event for event in events(tmp_path / "0") if event.session_log.status == event.session_log.START]
 
 
+def test_a_resumed_run_shows_no_interval_in_tensorboard_that_was_infinite(tmp_path):
+    pytest.importorskip("tensorboardX")
+    tracker = TensorboardTracker(tmp_path)
+    tracker.summary({"before/greedy_env/clicks": 5.0, "before/greedy_env/clicks_interval": [None, None]})
+    tracker.log(0, {"held_out/greedy_env/clicks": 5.0, "held_out/greedy_env/clicks_low": None})
+    tracker.close()
+    assert scalars(tmp_path) == {f"{where}/greedy_env/clicks": {0: 5.0} for where in ("before", "held_out")}
+
+
 def test_a_table_of_tensorboard_holds_what_models_write_in_its_cells(tmp_path):
     pytest.importorskip("tensorboardX")
     tracker = TensorboardTracker(tmp_path)

@@ -38,7 +38,7 @@ def test_what_is_no_number_is_null(tmp_path):
         "step": 0, "loss": None, "mismatch_kl": None, "reward": 0.5, "entropy": None}  # fmt: skip
 
 
-def test_a_report_reads_what_was_no_number(tmp_path):
+def test_a_report_reads_what_was_no_number(tmp_path, real_pictures):
     config = TrainConfig(output=tmp_path, steps=2).resolved()
     calls = ("executed_tool_calls_per_prompt", "inherited_tool_calls_per_prompt")
     shown = dict.fromkeys(("success", *calls, "entropy", "forks_per_prompt", "equal_reward_groups", "reward"), 0.5)
@@ -68,9 +68,18 @@ def test_a_file_that_is_not_there_stays_so(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_is_found_in_the_environment_or_in_netrc(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+@pytest.fixture
+def no_account(tmp_path, monkeypatch):
+    """Takes away what would tell wandb its server and its key."""
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_account")
+def test_a_key_is_found_in_the_environment_or_in_netrc(tmp_path, monkeypatch):
     assert not has_key()
     (tmp_path / "netrc").write_text("machine api.example.org login user password x\n", encoding="utf-8")
     assert not has_key()
@@ -79,6 +88,22 @@ def test_a_key_is_found_in_the_environment_or_in_netrc(tmp_path, monkeypatch):
     (tmp_path / "netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert has_key()
+
+
+@pytest.mark.usefixtures("no_account")
+def test_a_key_is_that_of_the_server_which_wandb_uses(tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine wandb.example.org:8080 login user password x\n", encoding="utf-8")
+    assert not has_key(), "it is another server's"
+    (tmp_path / "settings").write_text("[default]\nbase_url = https://wandb.example.org:8080\n", encoding="utf-8")
+    assert has_key(), "as after wandb login --host"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://other.example.org")
+    assert not has_key(), "the environment matters more"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080/")
+    (tmp_path / "settings").write_text("no settings", encoding="utf-8")
+    assert has_key()
+    netrc.write_text("machine wandb.example.org:8080", encoding="utf-8")
+    assert not has_key()
 
 
 def test_without_wandb_it_says_what_to_install(tmp_path, monkeypatch):

@@ -43,8 +43,13 @@ def as_json(value: Any, status: int = 200) -> Answer:
 
 
 @contextmanager
-def served(*answers: Answer) -> Iterator[Scripted]:
-    """Gives the answers in turn, the last one for ever."""
+def served(*answers: Answer, head: Answer = lambda _, handler: send(handler, 405, b"")) -> Iterator[Scripted]:
+    """Gives the answers in turn, the last one for ever.
+
+    Args:
+        answers: to GET and POST.
+        head: the answer to HEAD, which nothing is noted of.
+    """
     found = Scripted("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,6 +64,9 @@ def served(*answers: Answer) -> Iterator[Scripted]:
                 answers[min(len(found.asked), len(answers)) - 1](request, self)
             except OSError:  # the client had enough
                 return
+
+        def do_HEAD(self) -> None:
+            head(Request(self.command, self.path, dict(self.headers), b""), self)
 
         do_GET = do_POST = answer
 

@@ -242,7 +242,7 @@ def judged(one: str, other: str) -> bool:
     return equivalent(one, other) if settled is None else settled
 
 
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.slow), 40], ids=["all pairs", "every fortieth pair"])
+@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.thorough), 40], ids=["all pairs", "every fortieth pair"])
 def test_distinct_answers_of_math_are_not_equal_but_for_a_handful(share):
     answers = sorted({task.answers[0] for task in real("math500").questions()})
     pairs = [(one, other) for i, one in enumerate(answers) for other in answers[:i]]

@@ -1,15 +1,7 @@
 """Checkers by answer type, tolerances and options, and what a hostile answer can do to them: nothing."""
 
-import multiprocessing
-import os
 import pickle
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +10,11 @@ from hypothesis import strategies as st
 from arpo_envs.core import Outcome
 from arpo_envs.errors import ConfigError
 from arpo_envs.rewards import CHECKERS, HierarchicalReward, Verdict, check
+from arpo_envs.rewards import answers as texts
 from arpo_envs.rewards.mathematics import judge as mathematics
 from arpo_envs.rewards.mathematics.judge import settle
 from arpo_envs.rewards.quantities import parse_quantity
-from arpo_envs.rewards.worker.host import Overrun, Raised, Worker, shared_worker
+from arpo_envs.rewards.signs import plain_signs
 from arpo_envs.tasks import Task
 
 
@@ -183,6 +176,19 @@ def test_long_and_broken_answers_are_wrong_and_not_given_up(answer, kind):
     assert not {"timeout", "died"} & set(re.findall(r"\w+", verdict.note))
 
 
+def test_a_text_far_longer_than_the_accepted_ones_is_not_read_to_its_end(monkeypatch):
+    read = []
+    monkeypatch.setattr(texts, "plain_signs", lambda text: read.append(text) or plain_signs(text))
+    assert check(Task("t", "?", ("Rome", "Roma")), "Rome " * 200_000) == Verdict(False, 0.0)
+    assert not any(len(text) > 10_000 for text in read)
+    monkeypatch.undo()
+    long = "word " * 4000
+    assert check(Task("t", "?", (long,)), long).success
+    assert check(Task("t", "?", (long,)), "well " + long).accuracy > 0.9
+    assert check(Task("t", "?", ()), "x" * 20_000) == Verdict(False, 0.0)
+    assert check(Task("t", "?", ("Rome",)), " " * 5000 + "Rome").success
+
+
 @pytest.mark.parametrize(
     "template",
     [
@@ -284,109 +290,7 @@ def test_a_scorer_that_is_none(scorers, scorer, message):
         check(Task("t", "?", ("1",), {"scorer": scorer}), "1")
 
 
-# --- the worker -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.timeout(100)
-def test_a_call_past_its_time_ends_and_the_next_one_works():
-    worker = Worker("time:sleep")
-    first = worker.call((0,), seconds=1.0)
-    assert first is None
-    with pytest.raises(Raised, match="TypeError"):
-        worker.call(("a",), seconds=1.0)
-    with pytest.raises(Overrun, match="timeout"):
-        worker.call((3600,), seconds=0.05)  # asleep: the wall clock ends it
-    assert worker.call((0,), seconds=1.0) is None
-    worker.close()
-    assert worker.call((0,), seconds=1.0) is None
-    worker.close()
-    worker.close()
-
-
-def test_processor_time_ends_what_no_signal_handler_could():
-    worker = Worker("builtins:pow")
-    assert worker.call((2, 10), seconds=1.0) == 1024
-    process, _ = worker._live
-    with pytest.raises(Overrun, match="timeout"):
-        worker.call((10, 10**8 + 1), seconds=0.2)
-    assert process.returncode == -signal.SIGPROF, "the kernel ended it, not we when the wall time was over"
-    assert worker.call((2, 10), seconds=1.0) == 1024
-    worker.close()
-
-
-def test_threads_share_one_worker():
-    worker, results = Worker("math:sqrt"), {}
-
-    def ask(number: int) -> None:
-        results[number] = worker.call((number * number,), seconds=5.0)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    worker.close()
-    assert results == {number: number for number in range(24)}
-
-
-def in_child(queue) -> None:
-    queue.put((os.getpid(), judged("x+1", "1+x", answer_type="math"), judged("x+2", "1+x", answer_type="math")))
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_child_has_a_worker_of_its_own():
-    assert judged("y+x", "x+y", answer_type="math")
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=in_child, args=(queue,))
-    child.start()
-    _, right, wrong = queue.get(timeout=120)
-    child.join(60)
-    assert (right, wrong) == (True, False)
-    assert judged("z+x", "x+z", answer_type="math"), "the parent's worker lives on"
-
-
-SCRIPT = """
-import os, sys
-from arpo_envs.rewards.worker import shared_worker
-worker = shared_worker("math:sqrt")
-worker.call((4,), seconds=5.0)
-print(worker._live[0].pid, flush=True)
-{end}
-"""
-
-
-@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)", "raise KeyboardInterrupt"])
-def test_no_worker_outlives_its_host(end):
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT.format(end=end)], capture_output=True, text=True, check=False
-    )
-    assert "ResourceWarning" not in run.stderr
-    pid = int(run.stdout)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and running(pid):
-        time.sleep(0.05)
-    assert not running(pid)
-
-
-def running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in {"Z", "X"}
-
-
-def test_a_killed_worker_is_replaced_and_leaves_no_descriptors():
-    worker = shared_worker("math:floor")
-    assert worker.call((2.5,), seconds=5.0) == 2
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        os.kill(worker._live[0].pid, signal.SIGKILL)
-        with pytest.raises(Overrun, match="died"):
-            worker.call((2.5,), seconds=5.0)
-        assert worker.call((3.5,), seconds=5.0) == 3
-    assert len(os.listdir("/proc/self/fd")) == before
+# --- without a process -------------------------------------------------------------------------------------------
 
 
 def test_the_usual_answer_needs_no_worker(monkeypatch):

@@ -115,6 +115,7 @@ def test_splits_share_no_page(horizon: str) -> None:
     assert all(seen[a].isdisjoint(seen[b]) for a, b in itertools.combinations(SPLITS, 2))
 
 
+@pytest.mark.turns("split")
 @every_kind
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_single_answer_pays(horizon: str, difficulty: int, split: str) -> None:

@@ -2,11 +2,13 @@
 
 import pytest
 from made_once import made_once
-from textworld_adapter import generated
+from textworld_adapter import generated, needs_textworld
 
 from arpo_envs import ConfigError, ForkLevel, clone
 from arpo_envs.hubs import textworld
 from arpo_envs.testing import Law, check_forkable_env
+
+pytestmark = needs_textworld
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,11 @@ SMALL: dict[str, dict[str, Any]] = {
 QUICK = "ARPO/SearchMini-v0"
 """Checked in every stack at once; of the others, all stacks but one are left to the slow tests."""
 
-STACKS = {
+STACKS = {  # our wrappers alone are in `test_wrapper_laws`
     "unwrapped": lambda env: env.unwrapped,
     "gym.make": lambda env: env,
     "TimeLimit": lambda env: TimeLimit(env, 3),
     "RecordEpisodeStatistics": RecordEpisodeStatistics,
-    "Transcript": Transcript,
-    "TokenBudget": lambda env: TokenBudget(env, "builtins:len", limit=1500, reserve=400),
     "all": lambda env: Transcript(TokenBudget(RecordEpisodeStatistics(TimeLimit(env, 4)), "builtins:len", limit=1500)),
 }
 

@@ -282,6 +282,16 @@ def test_a_snapshot_of_other_weights_or_members_is_refused() -> None:
 # --- wrappers ---------------------------------------------------------------------------------------------
 
 
+def test_it_measures_and_acts_for_whom_its_member_does() -> None:
+    env = mixture(BROWSER, "ARPO/DeepSearchSolver-v0", cities_per_country=3)
+    for member, agent, measured in ((BROWSER, "", {"efficiency"}), ("ARPO/DeepSearchSolver-v0", "solver", set())):
+        reset_to(env, member)
+        env.step("<answer>x</answer>")
+        assert arpo_envs.members.AGENT.through(env) == agent
+        assert arpo_envs.members.MEASURES.through(env)().keys() == measured
+    env.close()
+
+
 def test_wrappers_tell_what_holds_in_this_episode() -> None:
     env = TurnLimit(mixture(TOWN, VILLAGE))
     for member, turns in ((TOWN, 8), (VILLAGE, 4), (TOWN, 8)):

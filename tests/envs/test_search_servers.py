@@ -4,12 +4,14 @@ import gzip
 import http.client
 import json
 import logging
+import os
 import pickle
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from scripted_http import Answer, as_json, send, served
 
 import arpo_envs
-from arpo_envs import ConfigError, ToolFault
+from arpo_envs import ConfigError, ToolFault, ToolLost, ToolResult
 from arpo_envs.tasks.world import load_world
 from arpo_envs.testing import check_tool
 from arpo_envs.tools.search import LIVE_ENGINES, LiveEngine, LiveSearchTool, RetrieveTool, SearchTool, index_of
@@ -86,6 +88,18 @@ def test_the_requests_of_public_clients_are_answered(url: str) -> None:
     assert single == [batch[1][:2]]
 
 
+def test_the_search_tool_of_skyrl_gym_shows_what_ours_shows(url: str) -> None:
+    """Its class `SearchToolGroup`, which the search environment of SkyRL-gym calls, with the server in place of Search-R1's."""
+    public = pytest.importorskip("skyrl_gym.tools.search").SearchToolGroup
+    theirs = public(search_url=url, topk=2, log_requests=False)
+    try:
+        shown = json.loads(theirs.search("Gold"))["result"]
+    finally:
+        public._session_pool.pop(theirs.base_url).close()
+    titled = [line for line in shown.splitlines() if not line.startswith("Doc ")]
+    assert (shown.count("Doc "), "\n".join(titled)) == (2, asked(SearchTool(WORLD, results=2, engine="tantivy"), "Gold").text)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "hint"),
     [
@@ -114,6 +128,8 @@ def test_the_server_refuses_other_names_routes_and_bodies_without_a_length(url: 
     good = json.dumps({"query": "Gold"}).encode()
     assert httpx.post(url, content=good, headers={"Host": "evil.example:80"}).status_code == 421
     assert httpx.post(url, content=good, headers={"Host": "localhost:1"}).status_code == 200
+    assert httpx.get(url, headers={"Host": "evil.example:80"}).status_code == 421
+    assert httpx.get(url).json()["route"] == "POST /retrieve"
     assert httpx.post(url.replace("retrieve", "other"), content=good).status_code == 404
     assert httpx.post(url, content=iter([good])).status_code == 411
     connection = http.client.HTTPConnection(httpx.URL(url).host, httpx.URL(url).port, timeout=10)
@@ -164,7 +180,7 @@ def bomb(_: Any, handler: Any) -> None:
         (lambda _, handler: send(handler, 302, b"", Location="http://127.0.0.1:1/"), "status 302"),
         (lambda _, handler: send(handler, 200, b"<html>"), "did not answer with JSON"),
         (lambda _, handler: send(handler, 200, b"[" * 100_000), "did not answer with JSON"),
-        (lambda _, handler: send(handler, 200, b"no gzip", Content_Encoding="gzip"), "cannot be reached"),
+        (lambda _, handler: send(handler, 200, b"no gzip", Content_Encoding="gzip"), "cannot be reached|did not answer in 2 s"),
         (endless, "more than 8 MB"),
         (bomb, "more than 8 MB"),
         (as_json({"answer": 1}), "Search-R1"),
@@ -178,16 +194,103 @@ def test_a_server_that_fails_is_a_fault_and_no_result(answer: Answer, hint: str)
         asked(RetrieveTool(server.url), "Gold", timeout=2.0)
 
 
-def test_a_server_that_is_gone_is_a_fault() -> None:
+@pytest.mark.parametrize(
+    ("contents", "shown"),
+    [
+        ("Paris is the capital of France.", "Paris is the capital of France."),
+        ('"Paris"  is quoted', '"Paris" is quoted'),
+        ('"Paris"\nis a city', "Paris: is a city"),
+    ],
+)
+def test_contents_begin_with_a_title_only_before_a_line_break(contents: str, shown: str) -> None:
+    with served(as_json({"result": [[{"document": {"contents": contents}}]]})) as server:
+        assert shown in asked(RetrieveTool(server.url), "Gold").text
+        assert f"{shown}:" not in asked(RetrieveTool(server.url), "Gold").text
+
+
+def test_a_server_that_is_gone_is_a_loss() -> None:
     with served(as_json({})) as server:
         address = server.url
-    with pytest.raises(ToolFault, match="cannot be reached"):
+    with pytest.raises(ToolLost, match="cannot be reached"):
         asked(RetrieveTool(address), "Gold", timeout=0.4)
 
 
-def test_a_server_that_is_too_slow_is_a_result() -> None:
-    with served(drip) as server:
-        assert asked(RetrieveTool(server.url), "Gold", timeout=0.3).error == "timeout"
+@contextmanager
+def busy(*looks: bool) -> Iterator[tuple[str, Answer]]:
+    """Gives a server's address, and how it answers searches: not before the test is over.
+
+    Args:
+        looks: whether it answers what else it is asked, the last one for ever.
+    """
+    over, asked_so_far = Event(), iter(looks)
+
+    def wait(_: Any, handler: Any) -> None:
+        over.wait(30.0)
+
+    def look(request: Any, handler: Any) -> None:
+        if next(asked_so_far, looks[-1]):
+            return send(handler, 404, b"")
+        return wait(request, handler)
+
+    with served(wait, head=look) as server:
+        try:
+            yield server.url, wait
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("kind", ["dripping", "silent"])
+def test_a_server_that_is_too_slow_is_a_result_like_any_time_out(kind: str) -> None:
+    with busy(True) as (url, _), served(drip) as dripping:
+        found = asked(RetrieveTool(url if kind == "silent" else dripping.url), "Gold", timeout=3.0)
+    assert found == ToolResult("timed out after 3 s", "timeout")
+
+
+@pytest.mark.parametrize("looks", [(False,), (True, False), (False, True)])
+def test_a_server_that_gives_no_other_sign_of_life_meanwhile_is_a_loss(looks: tuple[bool, ...]) -> None:
+    """Also one that is back just before the time is up: what it was asked may have been lost while it was away."""
+    with busy(*looks) as (url, _), pytest.raises(ToolLost, match=r"did not answer in 0\.9 s, and was away"):
+        asked(RetrieveTool(url), "Gold", timeout=0.9)
+
+
+def test_a_server_that_was_away_before_it_was_slow_is_a_loss() -> None:
+    with busy(True) as (_, wait), served(as_json({}, 503), wait) as server, pytest.raises(ToolLost, match="was away"):
+        asked(RetrieveTool(server.url), "Gold", timeout=1.0)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_gets_its_own_answers(url: str) -> None:
+    tool = RetrieveTool(url, results=1)
+    mine = asked(tool, "France")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:  # both ask at the same time, again and again
+        told = [asked(tool, "Japan").text for _ in range(20)]
+        os.write(writing, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writing)
+    own = [asked(tool, "France") for _ in range(20)]
+    with os.fdopen(reading) as file:
+        theirs = json.loads(file.read() or "[]")
+    os.waitpid(child, 0)
+    assert own == [mine] * 20
+    assert len(theirs) == 20
+    assert {*theirs} == {asked(tool, "Japan").text}
+
+
+def test_calls_do_not_wait_for_each_others_connections() -> None:
+    together = Barrier(101)  # one more than a pool has unless told otherwise
+
+    def wait(_: Any, handler: Any) -> None:
+        together.wait(30.0)
+        as_json({"result": [[]]})(_, handler)
+
+    with served(wait) as server, ThreadPoolExecutor(together.parties) as pool:
+        tool = RetrieveTool(server.url)
+        found = list(pool.map(lambda query: asked(tool, query, timeout=30.0).error, ["Gold"] * together.parties))
+    assert found == [None] * together.parties
 
 
 def test_what_passes_is_tried_again() -> None:

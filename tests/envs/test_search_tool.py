@@ -3,10 +3,14 @@
 import copy
 import multiprocessing
 import pickle
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +19,8 @@ from arpo_envs.forking import ForkLevel
 from arpo_envs.tasks.text import fold
 from arpo_envs.tasks.world.corpus import Document, load_world
 from arpo_envs.tools import Session, Tool
-from arpo_envs.tools.search import SearchTool, index_of
-from arpo_envs.tools.search.engines import ENGINES, kept_engine
+from arpo_envs.tools.search import SearchTool, engines, index_of
+from arpo_envs.tools.search.engines import ENGINES, TantivyEngine, kept_engine
 
 BOTH = pytest.mark.parametrize("engine", ["tantivy", "sqlite"])
 
@@ -211,10 +215,140 @@ def test_several_processes_may_keep_an_index_at_once(engine: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def test_the_index_that_is_chosen_is_the_one_of_its_engine() -> None:
+    world = load_world(3)
+    assert index_of(world, "auto") is index_of(world, "tantivy")
+    with pytest.raises(ConfigError, match="Did you mean 'sqlite'"):
+        index_of(world, "sqlit")
+
+
 @BOTH
 def test_a_damaged_or_unwritable_folder_is_done_without(engine: str, tmp_path: Path) -> None:
     expected = ENGINES[engine](None, FEW.documents()).rank(["paris"], 3)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "damaged").mkdir()
+    for name in ("index.db", "meta.json"):
+        (tmp_path / "damaged" / name).touch()
     (tmp_path / "file").write_text("not a folder")
-    for folder in (tmp_path / "damaged", tmp_path / "file" / "index"):
+    for folder in (tmp_path / "empty", tmp_path / "damaged", tmp_path / "file" / "index"):
         assert kept_engine(engine, folder, FEW.documents).rank(["paris"], 3) == expected
+
+
+@BOTH
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "interrupted"])
+def test_an_index_that_cannot_be_written_to_its_end_leaves_nothing(
+    engine: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, documents: Iterable[Document]) -> None:
+        (folder / "half").write_bytes(b"...")
+        raise error
+
+    monkeypatch.setattr(ENGINES[engine], "write", fail)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            kept_engine(engine, tmp_path / "index", FEW.documents)
+    else:
+        expected = ENGINES[engine](None, FEW.documents()).rank(["paris"], 3)
+        assert kept_engine(engine, tmp_path / "index", FEW.documents).rank(["paris"], 3) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+COMMON = {"the": 1.0, "to": 0.8, "of": 0.6}
+"""Words, and the share of the documents that have them."""
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[TantivyEngine, list[Document]]:
+    """An engine that takes 2,000 documents for many, and these."""
+    rng = np.random.default_rng(0)
+    common = rng.random((2000, len(COMMON))) < list(COMMON.values())
+    documents = []
+    for number, rare in enumerate(rng.zipf(1.3, (2000, 12)) % 1000):
+        words = [word for word, there in zip(COMMON, common[number], strict=True) if there] + [f"w{word}" for word in rare]
+        documents.append(Document(f"t{number % 500}", " ".join(rng.permutation(words))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "_MANY", 2000)
+        return TantivyEngine(None, documents), documents
+
+
+def test_among_many_documents_the_best_are_those_of_all_words(many: tuple[TantivyEngine, list[Document]]) -> None:
+    """The rarest words find so few that none is missed, or, with common ones alone, most of the best."""
+    engine, documents = many
+    thorough = TantivyEngine(None, documents)
+    having = Counter(word for document in documents for word in {*document.text.split()})
+    for document in documents[::20]:
+        rare = [word for word in document.text.split() if having[word] < 8]
+        query = [*COMMON, *rare, document.title]
+        assert not rare or engine.rank(query, 3) == thorough.rank(query, 3)
+    some = [document.text.split()[:8] for document in documents[:200]]
+    shared = [len({*engine.rank(query, 3)} & {*thorough.rank(query, 3)}) for query in some]
+    assert 0.9 * 3 * len(some) <= sum(shared) < 3 * len(some)  # all would be found by reading all words
+
+
+def test_words_of_most_documents_rank_those_that_others_find_like_a_search_by_all() -> None:
+    """Titles and bodies, words that occur several times, long and short documents, and documents that are the same."""
+    rng = np.random.default_rng(0)
+    documents = []
+    for number in range(2000):
+        title = ["guide"] * (rng.random() < 0.6) + ["part"] * rng.integers(0, 3)
+        text = ["the"] * rng.integers(0, 6) + ["of"] * rng.integers(0, 4) + ["filler"] * rng.integers(1, 30)
+        documents.append(Document(" ".join(title), " ".join(text + ["needle"] * (number % 100 == 0))))
+    documents[1900] = documents[100] = documents[1000]
+    thorough = TantivyEngine(None, documents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "_MANY", 2000)
+        engine = TantivyEngine(None, documents)
+    for query in (["needle", "the"], ["guide", "needle"], ["part", "of", "the", "needle", "guide"]):
+        expected = thorough.rank(query, 20)
+        assert engine.rank(query, 20) == expected
+        assert engine.rank(query, 5) == expected[:5]
+        assert expected.index(100) + 2 == expected.index(1000) + 1 == expected.index(1900)
+
+
+def test_documents_are_found_where_they_are_not_in_their_order(tmp_path: Path) -> None:
+    """As in a segment that tantivy has merged from several."""
+    index = tantivy.Index(engines._schema(), path=str(tmp_path))
+    writer = index.writer(num_threads=1)
+    for number in reversed(range(200)):
+        writer.add_document(tantivy.Document(title=[f"t{number}"], body=["same"], number=[number]))
+    writer.commit()
+    writer.wait_merging_threads()
+    assert TantivyEngine(tmp_path).rank(["t150"], 1) == [150]
+
+
+def test_words_of_most_documents_are_found_where_no_others_are(many: tuple[TantivyEngine, list[Document]]) -> None:
+    engine, documents = many
+    thorough = TantivyEngine(None, documents)
+    once = [word for word, number in Counter(" ".join(document.text for document in documents).split()).items() if number == 1]
+    for query in (["the"], ["of", "the"], ["the", once[0]], ["nowhere", "to"]):
+        assert engine.rank(query, 3) == thorough.rank(query, 3)
+        assert len(engine.rank(query, 3)) == 3
+
+
+def test_in_several_segments_the_same_is_found(tmp_path: Path) -> None:
+    """The second segment is written by hand: it takes millions of documents to fill two."""
+    documents = [Document(f"t{number % 7}", f"word w{number % 5}") for number in range(50)]
+    TantivyEngine.write(tmp_path, documents[:20])
+    writer = tantivy.Index.open(str(tmp_path)).writer(num_threads=1)
+    for number, (title, text) in enumerate(documents[20:], start=20):
+        writer.add_document(tantivy.Document(title=[title], body=[text], number=[number]))
+    writer.commit()
+    writer.wait_merging_threads()
+    lone, several = TantivyEngine(None, documents), TantivyEngine(tmp_path)
+    for query in (["word"], ["t3", "w1"], ["w2", "t6", "word"]):
+        assert several.rank(query, 50) == lone.rank(query, 50)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*COMMON, "nowhere", *(f"w{word}" for word in range(1000))]), min_size=1, unique=True))
+def test_as_many_are_found_as_have_any_word(many: tuple[TantivyEngine, list[Document]], query: list[str]) -> None:
+    engine, documents = many
+    having = [number for number, document in enumerate(documents) if set(query) & set(document.text.split())]
+    found = engine.rank(query, 5)
+    assert len(found) == min(5, len(having))
+    assert set(found) <= set(having)
+
+
+def test_only_among_many_documents_is_an_old_recording_of_no_use() -> None:
+    assert TantivyEngine.identity(34_374) == TantivyEngine.identity(1)
+    assert TantivyEngine.identity(1_000_000) != TantivyEngine.identity(1)

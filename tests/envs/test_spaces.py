@@ -77,6 +77,14 @@ def test_copies_go_on_alike():
         assert [twin.sample() for _ in range(5)] == wanted
 
 
+def test_a_copy_has_a_state_of_its_own():
+    space = TextSpace()
+    space.seen = ["a"]  # as a space of somebody else's may have
+    twin = copy.deepcopy(space)
+    twin.seen.append("b")
+    assert space.seen == ["a"]
+
+
 def test_json_round_trip():
     space = TextSpace()
     texts = ["", "é", "🙂\n"]

@@ -1,5 +1,6 @@
 """What a recorder told, a replayer tells again, whatever the threads did; and nothing is called in a replay."""
 
+import math
 import random
 import threading
 import time
@@ -205,6 +206,12 @@ def test_a_call_that_does_not_return_is_recorded_as_a_time_out(store):
     tool.script = closed
     assert told(Replayer(store), tool, "a") == ["TimeoutError: "]
     go_on.set()
+
+
+@pytest.mark.parametrize("seconds", [1e10, math.inf])
+def test_a_call_may_take_any_time(seconds, store):
+    assert told(Recorder(store), PureEcho(ToolResult), "a", timeout=seconds) == ["a None"]
+    assert told(Cache(store), PureEcho(ToolResult), "b", timeout=seconds) == ["b None"]
 
 
 def test_nobody_waits_for_a_call_that_hangs_except_those_who_asked_meanwhile(store):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from typing import Any
 
 import gymnasium as gym
@@ -249,6 +250,24 @@ def test_an_info_that_does_not_fit_is_the_fault_of_its_row():
     envs = ForkableVectorEnv([lambda: Tokens(2), lambda: Tokens(3)])
     with pytest.raises(RowError, match=r"Row 1 failed with ValueError: .*broadcast"):
         envs.reset(seed=0)
+    envs.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_steps_its_own_rows():
+    envs = towns(2)
+    envs.reset(seed=1)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, repr(envs.step([NOTE_A, NOTE_B])[0]).encode())
+        os._exit(0)
+    os.close(writing)
+    observations = envs.step([NOTE_A, NOTE_B])[0]
+    with os.fdopen(reading) as file:
+        assert file.read() == repr(observations)
+    os.waitpid(child, 0)
     envs.close()
 
 

@@ -4,6 +4,7 @@ import copy
 import sys
 import types
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,16 @@ jericho: Any = types.ModuleType("jericho")
 jericho.UnsupportedGameWarning = jericho.TruncatedInputActionWarning = UserWarning
 sys.modules.setdefault("jericho", jericho)
 
-textworld = pytest.importorskip("textworld", reason="TextWorld is not installed: 1.7.0 has a wheel for Linux on x86-64 only")
-from textworld.envs.tw import TextWorldEnv  # noqa: E402
-from textworld.generator import GameOptions, make_game  # noqa: E402
+# Found, but imported by those tests only that play: it takes a while.
+needs_textworld = pytest.mark.skipif(
+    find_spec("textworld") is None, reason="TextWorld is not installed: 1.7.0 has a wheel for Linux on x86-64 only"
+)
 
 
 def generated(path: Path) -> None:
     """Writes a game of one room: a television that is held belongs on a plate."""
+    from textworld.generator import GameOptions, make_game
+
     options = GameOptions()
     options.seeds, options.nb_rooms, options.nb_objects, options.quest_length = 7, 1, 2, 1
     make_game(options).save(str(path))
@@ -39,7 +43,10 @@ def lightened(game: Any) -> Any:
 @cache
 def begun(path: str) -> Any:
     """Returns a game that has just begun, of which episodes are copies: loading takes longer than an episode."""
-    game = TextWorldEnv(textworld.EnvInfos(facts=True))
+    from textworld import EnvInfos
+    from textworld.envs.tw import TextWorldEnv
+
+    game = TextWorldEnv(EnvInfos(facts=True))
     game.load(path)
     game.reset()
     return lightened(game)

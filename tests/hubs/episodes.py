@@ -16,6 +16,8 @@ IDS: Mapping[str, Mapping[str, Any]] = {
     "ARPO/Search-v0": {"cities_per_country": 2},
     "ARPO/SearchMini-v0": {},
     "ARPO/Python-v0": {},
+    "ARPO/Browser-v0": {"cities_per_country": 2},
+    "ARPO/DeepSearch-v0": {"cities_per_country": 2},
 }
 """Every id that is compared, with its arguments."""
 
@@ -50,7 +52,7 @@ def recorded(env_id: str, dialect: str = "tags") -> Recorded:
         rewards.append(reward)
     assert terminated
     assert not truncated
-    assert sum(rewards) == 1
+    assert sum(rewards) >= 1  # with what is paid for several tools
     env.close()
     return Recorded(env_id, arguments, info["task"], tuple(calls), tuple(actions), tuple(observations), tuple(rewards))
 

@@ -4,10 +4,11 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from arpo_envs.testing.probing import child_processes, settled
+from arpo_envs.testing.probing import settled
 
 
 @contextmanager
@@ -26,10 +27,20 @@ def served(app: Any) -> Iterator[str]:
             thread.join(20)
 
 
+def processes_below(pid: str = "self") -> int:
+    """Returns how many processes live below one, those of interpreters under their server included."""
+    total = 0
+    for task in Path("/proc", pid, "task").iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            below = (task / "children").read_text().split()
+            total += len(below) + sum(map(processes_below, below))
+    return total
+
+
 def held() -> tuple[int, int, int]:
-    """Returns this process's child processes, threads (not the workers that event loops and tools keep) and descriptors."""
+    """Returns the processes below this one, its threads (not the workers that event loops and tools keep) and descriptors."""
     threads = sum(not thread.name.startswith(("asyncio_", "AnyIO", "arpo-python")) for thread in threading.enumerate())
-    return child_processes() or 0, threads, len(os.listdir("/proc/self/fd"))
+    return processes_below(), threads, len(os.listdir("/proc/self/fd"))
 
 
 def freed(before: tuple[int, int, int]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from episodes import SEED, recorded
+from sections import run_section
 from serving import freed, held
 from verifiers_runs import evaluated, model, said
 
@@ -206,3 +207,45 @@ def test_a_failure_of_the_environment_is_told_and_nothing_leaks():
     with pytest.raises(ConfigError, match="Unknown reset options"):
         env.reset(options={"task": "1"})
     assert freed(before), (before, held())
+
+
+GAME = r"vf_hunt failed at its task hunt#\d+: "
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("exit", "SystemExit: the game went home"),
+        ("exit beside", "SystemExit: the game went home"),
+        ("cancelled", "CancelledError"),
+    ],
+)
+def test_an_environment_that_ends_its_process_or_its_task_fails_at_its_task(said, error):
+    before = threading.active_count()
+    with made("vf_hunt") as env:
+        env.reset(seed=0)
+        with pytest.raises(ToolFault, match=GAME + error):
+            env.step(said)
+        env.reset(seed=0)
+        assert env.step("hm")[0] == "That is no number. 3 left."
+    assert threading.active_count() == before
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    run_section("hubs-inward", "verifiers", tmp_path, monkeypatch)
+
+
+def test_an_episode_for_which_there_is_no_loop_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: Any) -> None:
+        run.close()
+        raise OSError("Too many open files")
+
+    env, threads = made("vf_hunt"), threading.active_count()
+    with monkeypatch.context() as patched:
+        patched.setattr("arpo_envs.hubs.verifiers_episode.asyncio.run", refuse)
+        with pytest.raises(ToolFault, match="Too many open files"):
+            env.reset(seed=SEED)
+    assert threading.active_count() == threads
+    env.reset(seed=SEED)
+    env.close()

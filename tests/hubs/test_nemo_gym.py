@@ -1,6 +1,5 @@
 """NeMo-Gym: the server on docs/hubs.md, over HTTP on loopback, in the form of NeMo-Gym, which does not run on this Python."""
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,15 +11,16 @@ from typing import Any
 
 import pytest
 from episodes import IDS, SEED, recorded
+from sections import section
 from serving import freed, held, served
 
 from arpo_envs.hubs.episode import maker
-from arpo_envs.hubs.sessions import Limits, Sessions
+from arpo_envs.hubs.limits import Limits
+from arpo_envs.hubs.sessions import Sessions
 
 pytestmark = pytest.mark.hubs
 
 MINI = "ARPO/SearchMini-v0"
-PAGE = Path(__file__).parents[2] / "docs" / "hubs.md"
 
 
 @contextmanager
@@ -31,10 +31,10 @@ def serving(monkeypatch: pytest.MonkeyPatch, env_id: str = MINI, limits: Limits 
 
     monkeypatch.setitem(sys.modules, "resources_servers", nemo_form)
     monkeypatch.setitem(sys.modules, "resources_servers.gymnasium", nemo_form)
-    (block,) = [text for text in re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL) if "GymnasiumServer" in text]
-    assert len([line for line in block.splitlines() if line]) <= 40
+    (block,) = section("hubs", "NeMo-Gym")
+    assert len([line for line in block.text.splitlines() if line]) <= 40
     with TemporaryDirectory() as folder:
-        (file := Path(folder) / "app.py").write_text(block)
+        (file := Path(folder) / "app.py").write_text(block.text)
         spec = spec_from_file_location("app", file)
         spec.loader.exec_module(app := module_from_spec(spec))
     app.sessions = Sessions(maker(env_id, arguments), limits)

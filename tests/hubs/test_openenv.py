@@ -12,12 +12,13 @@ import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
 from gymnasium.envs.registration import EnvSpec
-from serving import freed, held, served
+from sections import run_section
+from serving import freed, held, processes_below, served
 from toys import Note, TownEnv
 
 from arpo_envs.forking import ForkLevel
-from arpo_envs.hubs.sessions import Limits
-from arpo_envs.testing.probing import child_processes, settled
+from arpo_envs.hubs.limits import Limits
+from arpo_envs.testing.probing import settled
 
 pytestmark = pytest.mark.hubs
 
@@ -25,7 +26,7 @@ MINI = "ARPO/SearchMini-v0"
 
 
 def client(host: str) -> Any:
-    from arpo_envs.hubs.openenv import ArpoClient
+    from arpo_envs.hubs.openenv_client import ArpoClient
 
     return ArpoClient(base_url=f"ws://{host}")
 
@@ -37,13 +38,13 @@ def app(env_id: str = MINI, **options: Any) -> Any:
 
 
 def say(text: str) -> Any:
-    from arpo_envs.hubs.openenv import ArpoAction
+    from arpo_envs.hubs.openenv_client import ArpoAction
 
     return ArpoAction(text=text)
 
 
 def fork() -> Any:
-    from arpo_envs.hubs.openenv import ArpoAction
+    from arpo_envs.hubs.openenv_client import ArpoAction
 
     return ArpoAction(fork=True)
 
@@ -75,7 +76,7 @@ def test_an_episode_is_the_same_as_without_it(env_id):
 
 
 def test_another_session_goes_on_from_a_fork_any_number_of_times():
-    before = child_processes()
+    counts: list[int] = []
 
     async def test(host: str) -> None:
         async with client(host) as first:
@@ -90,15 +91,17 @@ def test_another_session_goes_on_from_a_fork_any_number_of_times():
                 same = await second.reset(handle=handle)
                 assert same.observation.text == forked.observation.text
                 assert (await second.step(say("<python>x += 1; x</python>"))).observation.text == "<result>2</result>"
+                counts.append(processes_below())
 
     with served(app("ARPO/Python-v0")) as host:
         asyncio.run(test(host))
-    assert settled(child_processes, before) == before
+    without_both = counts[-1] - 2  # the session and the copy
+    assert settled(processes_below, without_both) <= without_both
 
 
 PLAYER = """
 import asyncio, sys
-from arpo_envs.hubs.openenv import ArpoAction, ArpoClient
+from arpo_envs.hubs.openenv_client import ArpoAction, ArpoClient
 
 async def play():
     async with ArpoClient(base_url=sys.argv[1]) as env:
@@ -199,8 +202,11 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
                 "the seed: leave task out": {"split": "test", "index": 5, "task": "x"},
                 "the seed: leave seed and task out": {"index": 5, "seed": 5, "task": "x"},
                 "has no entity 'nowhere'": {"task": "nowhere"},
+                "A seed is a whole number of at least 0, got '7'": {"seed": "7"},
+                "A task is named by its id": {"task": {}},
+                "the name of a split and a whole number": {"split": "test", "index": "x"},
             }
-            for part, arguments in resets.items():
+            for part, arguments in [*resets.items(), ("No session has that handle", {"handle": []})]:
                 with pytest.raises(RuntimeError, match=part):
                     await env.reset(**arguments)
             for garbage in ("{", '{"type": "dance"}', '{"type": "step", "data": {"words": 1}}'):
@@ -260,6 +266,38 @@ def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
         asyncio.run(too_late(host, handle))
 
 
+def test_a_client_that_was_idle_is_told_and_its_session_is_closed(monkeypatch):
+    async def test(host: str) -> None:
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+            async with asyncio.timeout(60):  # the server looks every five seconds
+                while not Closing.closed:
+                    await asyncio.sleep(0.1)
+            for again in (env.step(say("<note>x</note>")), env.reset(seed=SEED)):
+                with pytest.raises(RuntimeError, match=r"was idle for more than 0\.2 s\. Connect again"):
+                    await again
+        async with client(host) as env:
+            await env.reset(seed=SEED)
+
+    monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
+    Closing.closed.clear()
+    with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
+        asyncio.run(test(host))
+        assert settled(lambda: 2 - len(Closing.closed), 0) == 0
+
+
+def test_an_id_of_an_episode_is_a_short_text(mini):
+    async def test() -> None:
+        async with client(mini) as env:
+            await env.reset(seed=SEED, episode_id="first")
+            for wrong, said in ((5, "got 5"), ("x" * 10_000_000, "got 10,000,000 characters")):
+                with pytest.raises(RuntimeError, match=f"An episode is named by its id, .*{said}"):
+                    await env.reset(seed=SEED, episode_id=wrong)
+            assert (await env.state()).episode_id == "first"
+
+    asyncio.run(test())
+
+
 class Secretive(Note):
     """A tool that cannot be copied."""
 
@@ -289,6 +327,19 @@ def test_over_plain_http_there_is_nothing_to_fork(mini):
     refused = httpx.post(f"http://{mini}/step", json={"action": {"fork": True}})
     assert refused.status_code == 409
     assert "over the same WebSocket" in refused.text
+    for part, given in {
+        "Did you mean 'test'": {"split": "tests"},
+        "No session": {"handle": "x"},
+        "nowhere": {"task": "nowhere"},
+    }.items():
+        refused = httpx.post(f"http://{mini}/reset", json=given)
+        assert refused.status_code == 409
+        assert part in refused.json()["detail"]
+    for way in ("reset", "step"):
+        for content in (b"garbage", b"[]", b"\xff" * 10_000_000):
+            refused = httpx.post(f"http://{mini}/{way}", content=content, headers={"Content-Type": "application/json"})
+            assert 400 <= refused.status_code < 500, (way, content[:20])
+    assert httpx.post(f"http://{mini}/reset", json={"seed": SEED}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "null"])
@@ -335,6 +386,9 @@ def test_tasks_are_offered_by_split_and_index(mini):
         task = http.post("/task", json={"split": "test", "index": 5}).json()["task"]
         span = http.post("/task_range", json={"split": "test", "start": 4, "stop": 6}).json()["tasks"]
         assert len(http.post("/tasks", json={"split": "train"}).json()["tasks"]) == 100
+        wide = http.post("/task_range", json={"split": "test", "start": 0, "stop": 500})
+        assert wide.status_code == 409
+        assert "At most 100 tasks are listed at once, and this range has 500" in wide.text
         assert http.post("/task", json={"split": "test", "index": 1000}).status_code == 400
         assert http.post("/task", json={"split": "dev", "index": 0}).status_code == 400
     assert span[1] == task
@@ -346,3 +400,7 @@ def test_tasks_are_offered_by_split_and_index(mini):
         assert (begun.observation.text, begun.observation.metadata["task"]) == (task["question"], task["id"])
 
     asyncio.run(test())
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    run_section("hubs", "OpenEnv", tmp_path, monkeypatch)

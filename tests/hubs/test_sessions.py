@@ -4,15 +4,17 @@ import threading
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toys import Note, TownEnv
 
 from arpo_envs.errors import ArpoError, CloneError, ConfigError
-from arpo_envs.hubs.episode import Episode, begin
+from arpo_envs.hubs.episode import Episode, begin, maker
+from arpo_envs.hubs.limits import Limits, memory_taken
 from arpo_envs.hubs.numbered import NumberedTasks
-from arpo_envs.hubs.sessions import Limits, Sessions, memory_taken
+from arpo_envs.hubs.sessions import Sessions
 
 FULL, UNKNOWN = "no room", "No session has that handle"
 
@@ -209,6 +211,24 @@ def test_an_action_must_be_in_the_environments_space():
     episode.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        *(({"seed": seed}, "A seed is a whole number of at least 0") for seed in (-1, 1.5, True, "7", [], float("nan"))),
+        ({"task": 5}, "A task is named by its id, a text of at most 1,000 characters, got 5"),
+        ({"task": "x" * 10_000_000}, "got 10,000,000 characters"),
+        ({"task": "nowhere"}, "has no entity 'nowhere'"),
+    ],
+)
+def test_what_chooses_no_task_is_refused_in_words_and_the_next_reset_begins(given, said):
+    episode = maker("ARPO/SearchMini-v0", {})()
+    with pytest.raises(ConfigError, match=said):
+        episode.reset(**given)
+    assert episode.reset(seed=np.int64(7)).observation == episode.reset(seed=7).observation
+    assert episode.act("<search>x</search>").info["status"] == "ok"
+    episode.close()
+
+
 def test_a_task_that_does_not_exist_leaves_no_session(sessions):
     with pytest.raises(StopIteration):  # of the toy's tasks
         sessions.open(task="nowhere")
@@ -260,6 +280,8 @@ def test_tasks_are_those_that_their_numbers_draw():
         ("test", 7, "there is no 7"),
         ("test", -1, "there is no -1"),
         ("tset", 0, "Did you mean 'test'"),
+        ("test", "x", "got 'test' and 'x'"),
+        ([], 0, "got \\[\\] and 0"),
     ):
         with pytest.raises(IndexError, match=said):
             tasks.get_task(split, index)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
+from gymnasium.envs.registration import EnvSpec
+from toys import TownEnv
 
 from arpo_envs.errors import ConfigError
 from arpo_envs.hubs.trl import dataset, environment_factory
@@ -94,6 +97,23 @@ def test_mistakes_are_told_and_an_episode_without_an_answer_is_paid_as_such():
         environment_factory("CartPole-v1")()
 
 
+def test_an_environment_that_its_trainer_forgets_is_closed(monkeypatch):
+    closed = []
+
+    class Closing(TownEnv):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
+    env = environment_factory("Hubs/Closing-v0")()
+    env.reset(seed=SEED)
+    inside = env._episode.env.unwrapped
+    assert inside not in closed
+    del env
+    assert inside in closed
+
+
 def test_a_factory_pickles_and_makes_one_class():
     factory = pickle.loads(pickle.dumps(environment_factory("ARPO/SearchMini-v0")))
     first, second = factory(), factory()
@@ -102,6 +122,22 @@ def test_a_factory_pickles_and_makes_one_class():
     question = first.reset(seed=SEED)
     assert second.reset(seed=SEED + 1) != question
     assert pickle.loads(pickle.dumps(factory))().reset(seed=SEED) == question
+
+
+@pytest.mark.parametrize("says", [{}, {"task": "one"}, {"task": 1}])
+def test_rows_of_an_environment_that_begins_no_task_by_its_id_have_seeds_alone(says, monkeypatch):
+    class Told(TownEnv):
+        def reset(self, **given):
+            if given.get("options"):
+                raise ConfigError("Unknown reset options: task.")
+            observation, info = super().reset(**given)
+            return observation, {name: value for name, value in info.items() if name != "task"} | says
+
+    monkeypatch.setitem(gym.registry, "Hubs/Told-v0", EnvSpec("Hubs/Told-v0", Told))
+    rows = dataset("Hubs/Told-v0", 2, seed=SEED)
+    assert rows["task"][:] == [None, None]
+    factory = environment_factory("Hubs/Told-v0")
+    assert [bool(factory().reset(**row)) for row in rows] == [True, True]
 
 
 def test_rows_are_the_tasks_that_their_seeds_draw():

@@ -1,13 +1,24 @@
 """`verifiers`: its own command line evaluates an id, with a scripted OpenAI-compatible server as the model."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
 from episodes import IDS, SEED, recorded
-from verifiers_runs import evaluated, model, said
+from gymnasium.envs.registration import EnvSpec
+from sections import run_section
+from serving import processes_below
+from toys import TownEnv
+from verifiers_runs import Whole, evaluated, model, said
+
+from arpo_envs.testing.probing import settled
 
 pytestmark = pytest.mark.hubs
 
@@ -27,8 +38,10 @@ def test_its_command_line_evaluates_an_id(env_id, tmp_path):
         (episode,) = ours(tmp_path, url, *chosen, *arguments)
     (trace,) = episode["traces"]
     assert episode["errors"] == trace["errors"] == []
-    assert trace["rewards"] == {"reward": {"score": 1.0, "weight": 1.0}}
-    assert trace["metrics"] == {"turn": 3.0, "tool_calls": 2.0, "success": 1.0}
+    assert trace["rewards"] == {"reward": {"score": sum(expert.rewards), "weight": 1.0}}
+    turns = float(len(expert.actions))
+    counted = {"turn": turns, "tool_calls": turns - 1, "success": 1.0}
+    assert trace["metrics"] | counted == trace["metrics"]  # with what else an environment measures
     assert said(asked[0], "system")[0].endswith("ends the conversation.")
     assert said(asked[-1], "user") == expert.observations[:-1]
     messages = [node["message"] for node in trace["nodes"]]
@@ -60,7 +73,101 @@ def test_garbage_is_told_and_what_cannot_be_an_action_is_an_error_of_its_episode
     assert "reward" not in refused["traces"][0].get("rewards", {})
 
 
+class Slow(TownEnv):
+    """Waits in one of its calls until it is let go, and tells what happened."""
+
+    slow: ClassVar[str] = ""
+    begun, go = Event(), Event()
+    told: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait("making")
+
+    def wait(self, what: str) -> None:
+        if what == self.slow:
+            self.begun.set()
+            assert self.go.wait(60)
+            self.told.append("ended")
+
+    def reset(self, **given: Any) -> Any:
+        found = super().reset(**given)
+        self.wait("reset")
+        return found
+
+    def step(self, action: str) -> Any:
+        self.wait("step")
+        return super().step(action)
+
+    def close(self) -> None:
+        self.told.append("closed")
+        super().close()
+
+
+class Player:
+    """An agent that writes a note again and again."""
+
+    @asynccontextmanager
+    async def interaction(self, task: Any) -> AsyncIterator[Any]:
+        async def turn(message: str | None = None) -> Any:
+            return SimpleNamespace(terminated=False, last_reply="<note>x</note>")
+
+        yield SimpleNamespace(turn=turn, trace=SimpleNamespace(errors=[]))
+
+
+@pytest.mark.parametrize("slow", ["making", "reset", "step"])
+def test_what_is_cancelled_is_closed_once_its_call_has_ended(slow, monkeypatch):
+    from arpo_envs.hubs.verifiers import ArpoEnv
+
+    async def test() -> None:
+        task = SimpleNamespace(data=SimpleNamespace(env="Hubs/Slow-v0", arguments={}, seed=SEED))
+        running = asyncio.create_task(ArpoEnv.run(None, task, SimpleNamespace(player=Player())))
+        assert await asyncio.to_thread(Slow.begun.wait, 60)
+        running.cancel()
+        await asyncio.sleep(0.05)
+        assert Slow.told == []
+        Slow.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert Slow.told == ["ended", "closed"]
+
+    monkeypatch.setitem(gym.registry, "Hubs/Slow-v0", EnvSpec("Hubs/Slow-v0", Slow))
+    monkeypatch.setattr(Slow, "slow", slow)
+    Slow.told.clear()
+    Slow.begun.clear()
+    Slow.go.clear()
+    asyncio.run(test())
+
+
+def test_no_interpreter_outlives_the_evaluation(tmp_path):
+    counts: list[int] = []
+
+    def says(messages: Any) -> str:
+        turn = len(said(messages, "assistant"))
+        if turn == 1:
+            counts.append(processes_below())
+        return ["<python>x = 1</python>", "<answer>x</answer>"][turn]
+
+    with model(says) as (url, _):
+        ours(tmp_path, url, "--env.taskset.env", "ARPO/Python-v0", "-n", "1")
+    without_it = counts[0] - 1
+    assert settled(processes_below, without_it) <= without_it
+
+
+@pytest.mark.parametrize("reply", [{"role": "system", "content": "<answer>x</answer>"}, {"role": "assistant", "content": [5]}])
+def test_what_is_no_reply_is_an_error_of_its_episode_and_no_answer(reply, tmp_path):
+    with model(lambda messages: Whole(reply)) as (url, _):
+        (episode,) = ours(tmp_path, url, "--env.taskset.env", MINI, "-n", "1")
+    (trace,) = episode["traces"]
+    assert trace["errors"][0]["type"] == "ProviderError"
+    assert trace["rewards"] == trace["metrics"] == {}  # the model has not failed to answer
+
+
 def test_an_unknown_id_is_refused_before_anything_runs(tmp_path):
     with model(lambda messages: "") as (url, asked), pytest.raises(Exception, match="Did you mean: `Search`"):
         ours(tmp_path, url, "--env.taskset.env", "ARPO/Serch-v0", "-n", "1")
     assert asked == []
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    run_section("hubs", "verifiers", tmp_path, monkeypatch)

@@ -4,12 +4,27 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-Say = Callable[[list[dict[str, Any]]], str | dict[str, Any]]
-"""From a conversation to the text of the reply, or to a function that it calls."""
+
+@dataclass(frozen=True)
+class Whole:
+    """A reply that is sent as it is, whatever it is."""
+
+    message: Any
+
+
+Say = Callable[[list[dict[str, Any]]], str | dict[str, Any] | Whole]
+"""From a conversation to the text of the reply, to a function that it calls, or to a whole reply."""
+
+
+class Server(ThreadingHTTPServer):
+    """As many episodes as run at once may connect at once."""
+
+    request_queue_size = 128
 
 
 @contextmanager
@@ -22,8 +37,10 @@ def model(say: Say) -> Iterator[tuple[str, list[list[dict[str, Any]]]]]:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append(request["messages"])
             said = say(request["messages"])
-            message: dict[str, Any] = {"role": "assistant", "content": said if isinstance(said, str) else ""}
-            if not isinstance(said, str):
+            message: Any = {"role": "assistant", "content": said if isinstance(said, str) else ""}
+            if isinstance(said, Whole):
+                message = said.message
+            elif not isinstance(said, str):
                 message["tool_calls"] = [{"id": f"call{len(asked)}", "type": "function", "function": said}]
             reply = {
                 "id": "1",
@@ -43,7 +60,7 @@ def model(say: Say) -> Iterator[tuple[str, list[list[dict[str, Any]]]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

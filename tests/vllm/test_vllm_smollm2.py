@@ -17,7 +17,13 @@ from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.vllm import VLLMPolicy
 from algorithms.testing import Law, Promises, check_policy
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.thorough]  # a quarter of an hour each on two busy cores
+
+OF_THE_MODEL = {
+    *(Law.SHAPES, Law.EXACT_IDS, Law.LOGPROBS, Law.ENTROPIES, Law.GREEDY, Law.STOP_STRINGS, Law.STOP_SEAM, Law.UNICODE),
+    *(Law.VERSION, Law.WEIGHTS, Law.STALE),
+}
+"""Those that a large vocabulary, words of several letters and real weights could break; the tiny models are asked for all."""
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +57,9 @@ def conforms(folder: Path, make: Callable[[Any], Policy]) -> None:
         promises=Promises(split=False, batch=False, entropy_slack=1.0),  # from the top 20 of 49152
         capacity=8,
         timeout=300.0,
-        draws=160,  # as many as before; the tiny models are asked for all 6000
+        skip={law: "the tiny models are asked for it" for law in Law if law not in OF_THE_MODEL},
     )
-    assert set(report.passed) | set(report.skipped) == set(Law), str(report)
-    assert set(report.skipped) <= {Law.SPLIT, Law.BATCH, Law.BITS, Law.SIBLINGS}, str(report)
+    assert set(report.passed) == OF_THE_MODEL, str(report)
 
 
 def test_it_conforms_in_process(folder: Path) -> None:

@@ -55,6 +55,26 @@ def test_it_forks():
         assert env.step(2) == wanted
 
 
+def test_clones_share_what_makes_their_menus():
+    class Model:
+        """Cannot be copied."""
+
+        asked = 0
+
+        def menu(self, env: gym.Env, observation: str) -> list[str]:
+            self.asked += 1
+            return three(env, observation)
+
+        def __deepcopy__(self, memo) -> None:
+            raise TypeError("it cannot be copied")
+
+    model = Model()
+    env = ActionMenu(TownEnv(), 3, model.menu)
+    env.reset(seed=0)
+    clone(env).step(0)
+    assert model.asked == 2
+
+
 def test_phrases_are_looked_up_with_each_tool_and_answered():
     env = TownEnv()
     env.reset(options={"task": "t0"})

@@ -1,8 +1,10 @@
 """`ChatMessages` shows the conversation, gives copies, and forks with its environment."""
 
+import gymnasium as gym
 from toys import TownEnv
 
 from arpo_envs import clone, restore, snapshot
+from arpo_envs.spaces import MAX_TEXT
 from wrappers import ChatMessages, Transcript
 
 ECHO = "<echo>hi</echo>"
@@ -62,3 +64,13 @@ def test_it_forks():
         assert "left" not in str(twin.step(ECHO)[0])
         assert restore(env, snap) == last
         assert env.step(ECHO)[0] == twin.last()[0]
+
+
+def test_what_no_message_can_hold_is_cleaned():
+    for text in ("a\ud800", "x" * (MAX_TEXT + 1)):
+        env = ChatMessages(gym.make("ARPO/SearchMini-v0", disable_env_checker=True))
+        env.reset(seed=0)
+        messages, *_ = env.step(text)
+        assert messages in env.observation_space
+        assert messages[-2]["content"].startswith(text[0])
+        env.close()

@@ -1,6 +1,7 @@
 """`UnreliableTools`: what it does to calls follows its rates, is reproducible, and forks."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -17,12 +18,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.slept: list[float] = []
+        self.lock = threading.Lock()  # which cannot be copied
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-    def __deepcopy__(self, memo) -> "Clock":
-        return self
+        with self.lock:
+            self.slept.append(seconds)
 
 
 def made(**kwargs) -> UnreliableTools:
@@ -62,6 +62,18 @@ def test_only_calls_are_delayed():
     assert env.step(NOTE)[4]["delay"] == 0.5
     assert env.step("<answer>x</answer>")[4]["delay"] == 0.0
     assert clock.slept == [0.5]
+
+
+def test_clones_wait_by_the_same_clock():
+    clock = Clock()
+    env = made(latency=0.5, spread=0.0, sleep=clock.sleep)
+    env.reset(seed=0)
+    twin = clone(env)
+    with snapshot(env) as snap:
+        twin.step(NOTE)
+        restore(env, snap)
+    env.step(NOTE)
+    assert clock.slept == [0.5, 0.5]
 
 
 def test_delays_are_log_normal_and_slept():

@@ -9,13 +9,15 @@ import pytest
 from envs.test_laws import IDS, QUICK, SMALL, made
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformReward
 
 import wrappers
-from arpo_envs import TextSpace
+from arpo_envs import TextSpace, clone
 from arpo_envs.testing import Law, check_forkable_env
 from arpo_envs.testing.runs import difference
 from arpo_envs.testing.scripts import default_scripts
+from arpo_envs.vector import ForkableVectorEnv
 from wrappers import (
     ActionMenu,
     ChatMessages,
@@ -104,25 +106,25 @@ def test_forks_by_the_laws(wrapper):
     check(QUICK, OURS[wrapper], (0, 1))
 
 
-@pytest.mark.turns("wrapper")
+@pytest.mark.turns("wrapper", often=2)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=HEAVY.get(name, ())) for name in IDS if name != QUICK])
 @pytest.mark.parametrize("wrapper", OURS)
 def test_forks_by_the_laws_around_every_environment(name, wrapper):
     check(name, OURS[wrapper], (0,))
 
 
-@pytest.mark.turns("inner")
+@pytest.mark.turns("inner", often=2)
 @pytest.mark.parametrize(("outer", "inner"), STACKS)
 def test_stacks_of_two_fork_by_the_laws(outer, inner):
     check(QUICK, lambda env: ALL[outer](ALL[inner](env)), (0,))
 
 
-@pytest.mark.turns("stack")
+@pytest.mark.turns("stack", often=1)
 @pytest.mark.parametrize(
     ("name", "stack"),
     [
         pytest.param(name, stack, id=f"{name}-{'-'.join(stack)}")
-        for name, stack in zip(itertools.cycle(LIGHT), STACKS, strict=False)
+        for name, stack in zip(itertools.cycle(LIGHT), STACKS[::4], strict=False)  # all are checked around one above
     ],
 )
 def test_each_stack_of_two_forks_by_the_laws_around_another_environment(name, stack):
@@ -163,6 +165,29 @@ def test_rows_of_a_vector_are_like_those_alone(wrapper):
         observation, reward, *_ = env.step(actions[row])
         assert difference(together[row], observation, "observation") is None
         assert rewards[row] == reward
+    envs.close()
+
+
+@pytest.mark.parametrize("wrapper", OURS)
+def test_a_row_of_a_vector_is_forked_with_it(wrapper):
+    envs = ForkableVectorEnv([lambda: OURS[wrapper](made(QUICK))] * 3, AutoresetMode.DISABLED)
+    envs.reset(seed=[1, 2, 3])
+    space = envs.single_action_space
+    space.seed(0)
+    envs.step([space.sample() for _ in range(3)])
+    twin = clone(envs.envs[0])
+    envs.fork(0, [1, 2])
+    ended = False
+    while not ended:
+        action = space.sample()
+        observation, reward, ended, truncated, info = twin.step(action)
+        together = envs.step([action] * 3)
+        for row in range(3):
+            assert difference(together[0][row], observation, "observation") is None
+            assert [part[row] for part in together[1:4]] == [reward, ended, truncated]
+            assert together[4]["turn"][row] == info["turn"]
+        ended = ended or truncated
+    twin.close()
     envs.close()
 
 

@@ -97,7 +97,8 @@ def _head(title: str, policy: str, style: str) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
-    yield f"<title>{html.escape(title)} · arpo</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    readable = title.encode("utf-8", "backslashreplace").decode("utf-8")  # a folder's name may be no text
+    yield f"<title>{html.escape(readable)} · arpo</title>\n<style>{style}</style>\n</head>\n<body>\n"
     yield '<noscript>This page needs JavaScript; nothing in it leaves your computer.</noscript>\n<div id="page"></div>\n'
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from arpo_envs import ConfigError
 
-from ...learner import TorchLearner
 from ...policies import Policy
+from ...policies.served import ServerFault
+from ..own import OwnModel
 from . import ways
 from .found import ALONE, BLOCKS, FORKED, ITSELF, LOADED, NEIGHBOURS, ROWS, Agreement, Difference, Way
 from .probe import Arrival, WeightProbe, WeightsDiffer
-from .texts import DRAWN, Texts
+from .texts import DRAWN, Compared, Texts
 
 __all__ = [
     "Agreement",
@@ -39,7 +40,7 @@ Allowed = Callable[[Texts], float]
 """Returns how far it may be off, nats."""
 
 
-async def check(policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> Agreement:
+async def check(policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> Agreement:
     """Compares all ways, and refuses a policy or model that would train on wrong probabilities.
 
     The policy is briefly given other weights, then the learner's again; afterwards its cache is empty.
@@ -51,6 +52,7 @@ async def check(policy: Policy, learner: TorchLearner, *, engine_tolerance: floa
 
     Raises:
         ConfigError: they do not agree; the message says where, by how much, and what to do.
+        ServerFault: an engine was lost, or does not answer.
     """
     return _required(await compare(policy, learner, engine_tolerance=engine_tolerance))
 
@@ -65,11 +67,11 @@ async def require_engine(policy: Policy, model: Any) -> Agreement:
     Raises:
         ConfigError: they do not agree; the message says where, by how much, and what to do.
     """
-    found = await _compared(Texts.of(model, policy), _by_engine(policy))
+    found = await _compared(Texts.of(OwnModel(model), policy), _by_engine(policy))
     return _required(replace(found, verb="evaluate"))
 
 
-async def compare(policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> Agreement:
+async def compare(policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> Agreement:
     """Returns what `check` compares; stops at the first way that does not agree."""
     texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
     by_rows = ROWS if learner.config.attention == "as-loaded" else BLOCKS
@@ -113,7 +115,7 @@ async def _difference(way: Way, measure: Measure, allowed: Allowed, texts: Texts
     try:
         room = allowed(texts)
         nats = await measure(texts)
-    except ConfigError:
+    except (ConfigError, ServerFault):  # a server's fault says nothing of how it computes
         raise
     except Exception as error:  # noqa: BLE001  # the model's or the engine's own code may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".: ")

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from arpo_envs import ArpoError
 
-from ...learner import TorchLearner
 from ...policies import ENGINES, FORGET, MODEL, Generation, Policy, Sampling
 from ...policies.served import ServerFault
-from .texts import DRAWN, Texts
+from .texts import DRAWN, Compared, Texts
 
 Array = NDArray[np.float64]
 
@@ -138,7 +137,7 @@ class WeightProbe:
         ConfigError: the context is too short for an episode.
     """
 
-    def __init__(self, policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> None:
+    def __init__(self, policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> None:
         self._policy, self._learner = policy, learner
         self._texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
         self._known: Mapping[str, Drawn] = {}
@@ -182,7 +181,7 @@ class WeightProbe:
 
     def _remember(self, drawn: Mapping[str, Drawn]) -> None:
         self._known = {**self._known, **drawn}
-        if ends := _tied(self._learner.model):
+        if ends := _tied(self._learner.own.model):
             self._old = ends[0].weight.detach().clone()
 
     async def _drawn(self) -> dict[str, Drawn]:
@@ -242,7 +241,7 @@ class WeightProbe:
 
     def _old_ends(self, now: Drawn, allowed: float) -> str:
         """Returns in which of two tied modules the old matrix explains what the engine draws, in words; "" if in none."""
-        ends = _tied(self._learner.model)
+        ends = _tied(self._learner.own.model)
         if ends and self._old is not None:
             for where, modules in (("embedding", ends[:1]), ("head", ends[1:]), ("embedding and the head", ends)):
                 with _holding(modules, self._old):
@@ -259,7 +258,9 @@ async def _together(asked: Iterable[Awaitable[Generation]]) -> list[Generation]:
 
 
 def _tied(model: Any) -> list[Any]:
-    """Returns embedding and head of a model if they share one matrix."""
+    """Returns embedding and head of a model if they share one matrix; nothing for one that lies elsewhere."""
+    if model is None:
+        return []
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     return ends if None not in ends and ends[0].weight is ends[1].weight else []
 

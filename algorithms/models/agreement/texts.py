@@ -1,17 +1,20 @@
 """Random texts for one model, and the model's own probabilities of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from arpo_envs import ConfigError
 
-from ...learner import TorchLearner
+from ...learner import LearnerConfig
 from ...policies import DTYPE, Policy
+from ...tree import RolloutTree
 from .. import own
+from ..own import OwnModel
 
 DRAWN = 8
 """Tokens drawn, or scored, at the end of each text."""
@@ -24,12 +27,32 @@ _LEAST = 64
 """Length that the other texts may always have, in tokens."""
 
 
+class Compared(Protocol):
+    """What is asked of a learner, whose model may lie elsewhere; see `TorchLearner`."""
+
+    config: LearnerConfig
+    temperature: float
+    own: OwnModel
+
+    def logprobs(self, trees: Sequence[RolloutTree]) -> tuple[tuple[NDArray[np.float64], ...], ...]:
+        """Returns log-probabilities of each leaf's tokens."""
+        ...
+
+    def why_not_packable(self, length: int) -> str | None:
+        """Returns why trees are trained as flat rows."""
+        ...
+
+    def weights(self) -> Mapping[str, Any]:
+        """Returns the weights for the policy."""
+        ...
+
+
 @dataclass(frozen=True)
 class Texts:
     """Random texts for one model, and the model's own probabilities of them.
 
     Args:
-        model: a causal language model of `transformers`.
+        model: a causal language model, wherever it lies.
         temperature: at which all log-probabilities are taken.
         length: tokens of the longest text.
         others: the longest that the other texts may be, in tokens: fewer for a large model.
@@ -39,7 +62,7 @@ class Texts:
         ids: tokens that may be used.
     """
 
-    model: Any
+    model: OwnModel
     temperature: float
     length: int
     others: int
@@ -52,7 +75,7 @@ class Texts:
     @classmethod
     def of(
         cls,
-        model: Any,
+        model: OwnModel,
         policy: Policy,
         *,
         temperature: float = 1.0,
@@ -62,7 +85,7 @@ class Texts:
         """Returns the texts for a model and the policy that draws from it.
 
         Args:
-            model: a causal language model of `transformers`.
+            model: a causal language model, wherever it lies.
             policy: has the same weights.
             temperature: at which all log-probabilities are taken.
             autocast: the precision a learner computes in, where it is not the model's.
@@ -81,7 +104,7 @@ class Texts:
             model,
             temperature,
             length,
-            min(length, max(_LEAST, own.affordable(model, _PASSES))),
+            min(length, max(_LEAST, model.affordable(_PASSES))),
             max(own.eps(dtype, model.device) for dtype in (model.dtype, autocast or model.dtype)),
             max(own.eps(dtype, model.device) for dtype in (model.dtype, drawn_in)),
             engine_tolerance,
@@ -89,11 +112,11 @@ class Texts:
         )
 
     @classmethod
-    def between(cls, policy: Policy, learner: TorchLearner, *, engine_tolerance: float | None = None) -> "Texts":
+    def between(cls, policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> "Texts":
         """Returns the texts on which a learner and the policy that draws for it are compared; see `of`."""
         autocast = torch.bfloat16 if learner.config.autocast == "bfloat16" else None
         temperature = learner.temperature
-        return cls.of(learner.model, policy, temperature=temperature, autocast=autocast, engine_tolerance=engine_tolerance)
+        return cls.of(learner.own, policy, temperature=temperature, autocast=autocast, engine_tolerance=engine_tolerance)
 
     def short(self, length: int) -> "Texts":
         """Returns texts of at most this many tokens; rounding is measured anew, as it changes while a model is trained."""
@@ -111,7 +134,7 @@ class Texts:
     def own(self, tokens: Sequence[int], places: Sequence[int] = ()) -> list[float]:
         """Returns the model's own log-probabilities of tokens of a text, by default the last ones, nats."""
         places = places or range(len(tokens) - DRAWN, len(tokens))
-        return [float(logp) for logp in own.logprobs(self.model, tokens, places, self.temperature)]
+        return self.model.logprobs(tokens, places, self.temperature)
 
     def allowed_to_itself(self) -> float:
         """Returns how far the model's own passes may be apart, nats."""
@@ -129,7 +152,7 @@ class Texts:
         length = min(self.length, self.others)
         if (length, eps) not in self._rounding:
             places = sorted({*np.linspace(1, length - 1, 64).astype(int).tolist()})
-            self._rounding[length, eps] = own.rounding(self.model, self.text(0, length), places, eps, self.temperature)
+            self._rounding[length, eps] = self.model.rounding(self.text(0, length), places, eps, self.temperature)
         return _ROOM * max(self._rounding[length, eps], eps)  # a number near 1 is itself rounded
 
 

@@ -1,18 +1,15 @@
 """The ways in which a run computes log-probabilities, each measured against the model itself."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from ...learner import TorchLearner
 from ...policies import Policy, Sampling
 from ...tree import NO_PARENT, Node, RolloutTree, Status
-from .texts import DRAWN, Texts
+from .texts import DRAWN, Compared, Texts
 
 
 async def itself(texts: Texts) -> float:
@@ -24,7 +21,7 @@ async def itself(texts: Texts) -> float:
     return max(_apart(part, whole[i * DRAWN : (i + 1) * DRAWN]) for i, part in enumerate(parts))
 
 
-async def rows(learner: TorchLearner, texts: Texts) -> float:
+async def rows(learner: Compared, texts: Texts) -> float:
     """The learner's rows, a long one together with shorter ones."""
     lengths = (texts.part(1.0), texts.part(0.5), texts.part(0.3), DRAWN + 1)
     contexts = [texts.text(10 + number, length) for number, length in enumerate(lengths)]
@@ -79,35 +76,15 @@ async def drawn(policy: Policy, rounds: Callable[[Texts], list[Round]], texts: T
     return worst
 
 
-async def loaded(policy: Policy, learner: TorchLearner, texts: Texts) -> float:
+async def loaded(policy: Policy, learner: Compared, texts: Texts) -> float:
     """Draws with other weights what was drawn before: an engine with a stale cache, or only some new weights, is off."""
     version = policy.version
     try:
-        with _changed(learner.model):
+        with learner.own.changed():
             await policy.load(learner.weights(), version)
             return await drawn(policy, lambda texts: [*forked(texts), *neighbours(texts)], replace(texts, length=texts.others))
     finally:
         await policy.load(learner.weights(), version)
-
-
-@contextmanager
-def _changed(model: Any) -> Iterator[None]:
-    """Gives a model other weights for as long as the context lasts: other embeddings, and adapters with an effect."""
-    embedding = model.get_input_embeddings().weight
-    adapters = [tensor for name, tensor in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
-    kept = [tensor.detach().clone() for tensor in adapters]
-    draws = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        embedding.copy_(embedding.roll(1, 0))
-        for tensor in adapters:
-            tensor.copy_(0.1 * torch.randn(tensor.shape, generator=draws))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            embedding.copy_(embedding.roll(-1, 0))
-            for tensor, before in zip(adapters, kept, strict=True):
-                tensor.copy_(before)
 
 
 def _apart(one: Any, other: Any) -> float:

@@ -184,6 +184,8 @@ def _equal_scalars(given: str, wanted: str) -> bool:
     left, right = parsed(one.text), parsed(other.text)
     if left is None or right is None:
         return False
+    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):  # an equation cannot be multiplied
+        return scale == 1 and equal_values(left, right)
     if _is_percent(one) != _is_percent(other) and equal_values(*_in_percent(one, left, other, right)):
         return True
     return equal_values(left if scale == 1 else left * scale, right)

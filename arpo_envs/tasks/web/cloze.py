@@ -14,7 +14,7 @@ from .crawl import Web
 GAP = "____"
 _LINK = re.compile(r"【(\d+)†([^†】]+)(?:†[^†】]+)?】")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_WORD = re.compile(r"[A-Za-z]{5,}")
+_WORD = re.compile(r"\b[A-Za-z]{5,}\b")
 _AROUND = 120
 _FEWEST, _MOST = 8, 40
 

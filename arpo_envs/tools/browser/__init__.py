@@ -12,6 +12,7 @@ from .conversion import read
 from .folder_site import FolderSite
 from .live_site import LiveSite
 from .page import Page
+from .recorded import asked_through, forked, placed, reseed
 from .searched_by import SearchedBy
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
@@ -32,5 +33,9 @@ __all__ = [
     "PageSource",
     "SearchedBy",
     "WorldSite",
+    "asked_through",
+    "forked",
+    "placed",
     "read",
+    "reseed",
 ]

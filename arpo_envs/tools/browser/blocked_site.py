@@ -1,5 +1,6 @@
 """Any source of pages without those of some domains, such as domains that publish the answers of a benchmark."""
 
+import time
 from collections.abc import Sequence
 
 from ...errors import ConfigError
@@ -70,15 +71,17 @@ class BlockedSite:
 
     def search(self, query: str, count: int, *, timeout: float) -> list[Hit] | PageError:
         """Returns the results that are not blocked; the source is asked for more where some are."""
-        asked = count
-        while True:
-            found = self.source.search(query, asked, timeout=timeout)
+        asked, until = count, time.monotonic() + timeout
+        allowed: list[Hit] = []
+        while (left := until - time.monotonic()) > 0:
+            found = self.source.search(query, asked, timeout=left)
             if isinstance(found, PageError):
-                return found
+                return allowed or found
             allowed = [hit for hit in found if not is_within(hit.url, self.domains)]
             if len(allowed) >= count or len(found) < asked or asked >= _MOST:
-                return allowed[:count]
+                break
             asked = min(4 * asked, _MOST)
+        return allowed[:count]
 
     def _refusal(self, url: str) -> PageError:
         domain = next(domain for domain in self.domains if is_within(url, [domain]))

@@ -1,13 +1,14 @@
 """From what a source has to what a browser shows; HTML of strangers is read in a process of its own."""
 
+import hashlib
 import html
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 from ...rewards.worker import Overrun, Raised, shared_worker
 from .html import to_page
+from .kept import kept
 from .page import Page, without_marks
 from .sources import Document, Hit, PageError, PageSource
 
@@ -18,7 +19,10 @@ MAX_HTML = 4 * 2**20
 """Bytes of a document that is still read."""
 _SECONDS = 5.0
 """Processor time that reading may take; megabytes take a tenth of it."""
-_KEPT = 1024
+_KEPT = 50_000_000
+"""Characters of the pages last read that are kept, in this process and of those that another one reads."""
+_READERS = 4
+"""Processes that read pages at most, so that a slow page delays no other."""
 _WHOLE = ("html:to_record", ("selectolax.lexbor",))
 _READABLE = ("readable:to_readable_record", ("selectolax.lexbor", "trafilatura"))
 """Functions that read, and the libraries they need."""
@@ -68,16 +72,11 @@ def page_of(document: Document, *, trusted: bool, timeout: float, readable: bool
         readable: whether to leave out what stands around the text, always in a process of its own.
     """
     if trusted and not readable:
-        return _page(document)
+        return _page(_Asked(document))
     try:
         return _page_read_apart(_Asked(document, readable, timeout))
     except (Overrun, Raised) as error:
         return PageError(f"the page cannot be read: {error}")
-
-
-@lru_cache(maxsize=_KEPT)
-def _page(document: Document) -> Page:
-    return to_page(document.html, document.url, document.title)
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,31 @@ class _Asked:
     """A document to be read; how long that may take does not make it another one."""
 
     document: Document
-    readable: bool
-    timeout: float = field(compare=False)
+    readable: bool = False
+    timeout: float = 0.0
 
 
-@lru_cache(maxsize=_KEPT)
+def _name(asked: _Asked) -> tuple[object, ...]:
+    """Returns what tells what was asked from anything else: a digest in place of megabytes."""
+    document = asked.document
+    data = document.html if isinstance(document.html, bytes) else document.html.encode("utf-8", "surrogatepass")
+    return type(document.html), hashlib.blake2b(data).digest(), document.url, document.title, asked.readable
+
+
+def _size(page: Page) -> int:
+    return len(page.text) + sum(map(len, page.links))
+
+
+@kept(_KEPT, key=_name, size=_size)
+def _page(asked: _Asked) -> Page:
+    return to_page(asked.document.html, asked.document.url, asked.document.title)
+
+
+@kept(_KEPT, key=_name, size=_size)
 def _page_read_apart(asked: _Asked) -> Page:
     document = asked.document
     function, modules = _READABLE if asked.readable else _WHOLE
-    reader = shared_worker(f"{__package__}.{function}", modules, longest=8 * MAX_HTML)
+    reader = shared_worker(f"{__package__}.{function}", modules, longest=8 * MAX_HTML, processes=_READERS)
     found = reader.call((document.html, document.url, document.title), seconds=_SECONDS, wall=asked.timeout)
     return Page(found["url"], found["title"], found["text"], tuple(found["links"]))
 

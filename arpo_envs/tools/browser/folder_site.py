@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from ...errors import ConfigError
 from ...tasks.world import Document as Text
 from ...tasks.world import cache_directory, write_atomically
+from .charsets import decoded
 from .conversion import FORMAT, MAX_HTML, read
 from .page import Page, without_links
 from .sources import Document, Hit, PageError
@@ -19,6 +20,8 @@ from .sources import Document, Hit, PageError
 if TYPE_CHECKING:
     from ..search import Index
 
+_FORMAT = 2
+"""Raised whenever the same files give other documents."""
 _ENDINGS = (".html", ".htm", ".xhtml")
 _SUMMARY = 200
 
@@ -70,7 +73,7 @@ class FolderSite:
     @cached_property
     def _key(self) -> str:
         states = [(path, (self.folder / path).stat()) for path in self.paths]
-        listed = repr([FORMAT, self.base, [(path, state.st_size, state.st_mtime_ns) for path, state in states]])
+        listed = repr([FORMAT, _FORMAT, self.base, [(path, state.st_size, state.st_mtime_ns) for path, state in states]])
         return hashlib.blake2b(listed.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
     @property
@@ -91,20 +94,21 @@ class FolderSite:
         return self.base + quote(path, errors="surrogateescape")
 
     def fetch(self, url: str, *, timeout: float) -> Document | PageError:
-        """Returns the file that a URL means, in a folder its `index.html`."""
+        """Returns the file that a URL means, in a folder its `index.html`, to which the URL of the folder leads on."""
         bare = url.partition("#")[0].partition("?")[0]
         if not f"{bare}/".startswith(self.base):
             return PageError(f"it is not on this site, {self.base}")
         try:
             path = (self.folder / unquote(bare[len(self.base) :], errors="surrogateescape").lstrip("/")).resolve()
             if path.is_dir():
-                path /= "index.html"
+                path, url = path / "index.html", url if bare.endswith("/") else f"{bare}/{url[len(bare) :]}"
             if not self._is_inside(path) or not path.is_file():
                 return PageError("there is no such page")
             if path.suffix.lower() not in _ENDINGS:
                 return PageError("it is not an HTML page")
             with path.open("rb") as file:
-                return Document(url, file.read(MAX_HTML + 1))
+                body = file.read(MAX_HTML + 1)
+            return Document(url, decoded(body) if len(body) <= MAX_HTML else body)  # what is too large is not read
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
             return PageError("there is no such page")
 

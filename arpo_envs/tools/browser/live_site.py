@@ -183,11 +183,11 @@ def _require_page(answer: "Answer") -> None:
     from .http import Unavailable
 
     if answer.kind not in _KINDS:
-        raise Unavailable(f"it is no page but {answer.kind[:80]}")
+        raise Unavailable(f"it is not a page but {answer.kind[:80]}")
 
 
 def _document(answer: "Answer") -> Document | PageError:
-    from .http import decoded
+    from .charsets import decoded
 
     if answer.status != 200:
         return PageError(f"the server answered with status {answer.status}")

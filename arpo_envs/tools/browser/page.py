@@ -3,7 +3,8 @@
 import re
 import textwrap
 from dataclasses import dataclass
-from functools import lru_cache
+
+from .kept import kept
 
 WIDTH = 80
 """Columns of a line on display."""
@@ -11,6 +12,7 @@ WIDTH = 80
 _REPLACED = str.maketrans({"【": "〖", "】": "〗", "◼": "◾", "\u200b": None, "\0": None})
 _LINK = re.compile(r"【(?P<id>\d+†)(?P<content>[^†】]+)(?P<domain>†[^†】]+)?】")
 _END_OF_A_LINK = re.compile(r"^[^【】]*】")
+_HUGE_WORD = re.compile(r"(?<!\S)(\S{8001,})")
 _BEGINNING_OF_A_LINK = re.compile(r"【\d*(?:†(?P<content>[^†】]*)(?:†[^†】]*)?)?$")
 
 
@@ -73,11 +75,28 @@ def without_links(text: str) -> str:
     return _LINK.sub(lambda link: link["content"] + "\n" * (link[0].count("\n") - link["content"].count("\n")), text)
 
 
-@lru_cache(maxsize=512)
+def _itself(text: str) -> str:
+    return text
+
+
+def _length(lines: tuple[str, ...]) -> int:
+    return sum(map(len, lines))
+
+
+@kept(20_000_000, key=_itself, size=_length)
 def _wrapped(text: str) -> tuple[str, ...]:
     wrapper = textwrap.TextWrapper(width=WIDTH, replace_whitespace=False, drop_whitespace=False)
     lines: list[str] = []
     for line in text.split("\n"):
         fits = len(line) <= WIDTH and "\t" not in line  # most do, and wrapping takes a microsecond per character
-        lines += [line] if fits else wrapper.wrap(line)
+        lines += [line] if fits else _broken(line, wrapper)
     return tuple(lines)
+
+
+def _broken(line: str, wrapper: textwrap.TextWrapper) -> list[str]:
+    """Returns a line as several; the wrapper would copy the rest of a huge word once for each of its lines."""
+    lines: list[str] = []
+    for number, part in enumerate(_HUGE_WORD.split(line)):
+        is_huge = number % 2 == 1
+        lines += [part[at : at + WIDTH] for at in range(0, len(part), WIDTH)] if is_huge else wrapper.wrap(part)
+    return lines

@@ -4,12 +4,16 @@ Documents and hits are kept as the source gave them. How the HTML of strangers w
 so on a busier machine, or right after a slow fetch, it might end in another way.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
+from ...tasks import Task
 from ..cache import Answer, Answers, Place, ask, subject_of
 from .conversion import FORMAT, MAX_HTML, Convert, page_of
 from .page import Page
@@ -19,6 +23,28 @@ _VERSION = 1
 """Of what is kept of a document and a search."""
 
 
+class _Sourced(Protocol):
+    """A tool that asks a source of pages, and who answers for it, one before the other; the last one asks the source."""
+
+    source: PageSource
+    answers: tuple[Answers, ...]
+
+
+T = TypeVar("T", bound=_Sourced)
+
+
+def asked_through(tool: T, answers: Answers) -> T:
+    """Returns a copy of a tool whose source is asked through `answers`, which stand before those that it has already.
+
+    Raises:
+        ConfigError: there is a credential in the source's name.
+    """
+    subject(tool.source)
+    twin = copy.copy(tool)
+    twin.answers = (answers, *tool.answers)
+    return twin
+
+
 def subject(source: PageSource) -> bytes:
     """Returns what tells a source from others in a file of answers: its class and its name.
 
@@ -26,6 +52,11 @@ def subject(source: PageSource) -> bytes:
         ConfigError: there is a credential in its name.
     """
     return subject_of(source, {"source": source.name, "version": _VERSION}, "browser")
+
+
+def placed(source: PageSource, answers: tuple[Answers, ...], task: Task, rng: np.random.Generator) -> PageSource:
+    """Returns a source for a new episode; where nobody answers for it, the source itself."""
+    return PlacedSource(source, answers, Place.of(task, rng)) if answers else source
 
 
 def forked(source: PageSource) -> PageSource:

@@ -1,6 +1,5 @@
 """The browser tool: the functions that open models were trained to browse with, over any source of pages."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,12 +11,12 @@ from ...errors import CloneError, ConfigError, unknown_name
 from ...forking import ForkLevel
 from ...tasks import Task
 from .. import Session, ToolResult
-from ..cache import Answers, Place
+from ..cache import Answers
 from ..spec import ToolSpec
 from .conversion import SOURCE_PREFIX, read, results_page
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
 from .page import Page
-from .recorded import PlacedSource, converter, forked, reseed, subject
+from .recorded import asked_through, converter, forked, placed, reseed
 from .sources import PageError, PageSource
 from .specs import BACK, FIND, OPEN, SEARCH
 from .state import BrowserState
@@ -90,8 +89,7 @@ class BrowserTool:
 
         A task may name its start page as `meta["start"]`; `browser.open` without arguments opens it then.
         """
-        source = PlacedSource(self.source, self.answers, Place.of(task, rng)) if self.answers else self.source
-        return BrowserSession(self, str(task.meta.get("start", "")), source)
+        return BrowserSession(self, str(task.meta.get("start") or ""), placed(self.source, self.answers, task, rng))
 
     def answered(self, answers: Answers) -> "BrowserTool":
         """Returns the tool with its source asked through `answers`; what was shown stays its sessions' own.
@@ -99,10 +97,7 @@ class BrowserTool:
         Raises:
             ConfigError: there is a credential in the source's name.
         """
-        subject(self.source)
-        twin = copy.copy(self)
-        twin.answers = (answers, *self.answers)
-        return twin
+        return asked_through(self, answers)
 
 
 class BrowserSession:

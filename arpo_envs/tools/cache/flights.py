@@ -37,7 +37,7 @@ class Flights(Generic[T]):
                 flight = self._under_way[key] = Future()
                 threading.Thread(target=self._fly, args=(key, flight, make), daemon=True, name="arpo-answer").start()
         try:
-            return flight.result(seconds)
+            return flight.result(min(seconds, threading.TIMEOUT_MAX))
         except TimeoutError:
             self._forget(key, flight)  # if it hangs, the next one who asks must not wait for it, too
             raise

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import CloneError, ToolFault
+from ...errors import CloneError, ToolFault, ToolLost
 from .. import Session, ToolResult
 from ..python import strip_fences
 from .calls import (
@@ -179,7 +179,7 @@ class E2BSession:
 
     def _usable(self) -> Any:
         if self._lost:
-            raise ToolFault(self._lost)
+            raise ToolLost(self._lost)
         if self._sandbox is None:
             raise ToolFault("The session was closed.")
         return self._sandbox
@@ -187,7 +187,7 @@ class E2BSession:
     def _lose(self, reason: str) -> ToolFault:
         """Gives the sandbox up: it is gone, or a cell may have run and its effect is unknown."""
         self._lost = f"The E2B sandbox was lost: {reason}"
-        return ToolFault(self._lost)
+        return ToolLost(self._lost)
 
     def _is_running(self, deadline: Deadline) -> bool | None:
         """Returns whether the sandbox runs, or None if unknown."""

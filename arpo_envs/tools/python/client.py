@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Literal
 
-from ...errors import CloneError, ConfigError, ToolFault
+from ...errors import CloneError, ConfigError, ToolLost
 from .budget import Budget
 from .launch import ServerSettings, end, start
 from .orders import OBEYING, WATCHING, SessionLost, order
@@ -40,7 +40,7 @@ class SandboxUnavailable(ConfigError):
     """This machine cannot give the isolation that was asked for; the message says what is missing and what to do."""
 
 
-class ServerLost(ToolFault):
+class ServerLost(ToolLost):
     """The fork server has died, and all its sessions with it."""
 
 
@@ -230,9 +230,11 @@ class ForkServer:
             inner = inner_pid(pidfd) if self.namespaces else pid
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             answer = self._request({"op": "register", "window": window, "pid": inner})
-        except (OSError, CloneError) as error:
+        except (OSError, CloneError, ServerLost) as error:
             if pidfd is not None:
                 os.close(pidfd)
+            if isinstance(error, ServerLost):
+                raise
             raise CloneError(f"The new interpreter could not be registered: {error}.") from None
         process = Process(channel, pid, inner, budget, pidfd, answer["place"], answer["separate"], answer.get("top", -1))
         with self._lock:

@@ -11,7 +11,7 @@ from ...errors import CloneError, ToolFault
 from .. import Session, ToolResult
 from .budget import anonymous_size
 from .checkpoints import Checkpoint
-from .client import ForkServer
+from .client import ForkServer, ServerLost
 from .code import strip_fences
 from .orders import SessionLost, ask, order
 from .process import Process
@@ -232,7 +232,7 @@ class PythonSession:
         if self._closed:
             raise ToolFault("The session was closed.")
         if not self._server.usable:
-            raise ToolFault("The interpreter was lost: its server has died, or belongs to another process.")
+            raise _server_lost()
         return ToolResult(f"the interpreter was lost ({self._end}); nothing of its state is left", "died")
 
     def _told(self) -> str:
@@ -324,19 +324,25 @@ class PythonSession:
 
     def _copy(self, process: Process | None, kind: Literal["clone", "parked"]) -> "Session | CloneError":
         if process is None or self._process is not process:
-            return CloneError("The interpreter was lost: it cannot be cloned.")
+            return self._uncloned(CloneError("The interpreter was lost: it cannot be cloned."))
         complaint = self._budget.room(copying=process.pid)
         if complaint is not None:
             return CloneError(f"The interpreter was not cloned: {complaint}.")
         try:
             twin, files = self._server.fork(process, kind)
         except CloneError as error:
-            return error.with_traceback(None)
+            return self._uncloned(error.with_traceback(None))
         except ToolFault as error:
             self._undo(process, error)
-            return CloneError(f"The interpreter was not cloned: {self._told() or f'it is lost ({error})'}.")
+            return self._uncloned(CloneError(f"The interpreter was not cloned: {self._told() or f'it is lost ({error})'}."))
         self._budget.grew(twin.pid, 0, files)
         return type(self)(self._server, twin, self._timeout)
+
+    def _uncloned(self, error: CloneError) -> CloneError:
+        """Returns the error, which names the loss of the server as its cause if that is why."""
+        if not self._closed and not self._server.usable:
+            error.__cause__ = _server_lost()
+        return error
 
     # --- who holds what ---------------------------------------------------------------------------------
 
@@ -376,3 +382,7 @@ class PythonSession:
         if self._process is not None:
             self._server.discard(self._process)
             self._process = None
+
+
+def _server_lost() -> ServerLost:
+    return ServerLost("The interpreter was lost: its server has died, or belongs to another process.")

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,19 @@ from ...tasks.world import Document
 from .dense import NAMED, DenseEngine, is_dense
 
 _TITLE_WEIGHT = 4.0
+_MANY = 100_000
+"""From this many documents on, `tantivy` looks for a query's rarest words: with fewer, even "the" takes less than 1 ms."""
+_READ, _MORE, _SHORT = 1 / 8, 1 / 64, 8
+"""Entries of posting lists, per document, that `_SHORT` words read to find documents; those for each further word."""
+_SPARE = 40
+"""Documents that are found beyond those wanted, so that a query's other words can decide between them."""
+_LOOKS = 64
+"""Documents that are looked at to see whether an index has them in their order."""
+_MEMORY = 1_000_000_000
+"""Bytes that an index may take up while it is made, enough for about two million documents; fewer take less."""
+
+_Words = list[tuple[str, str]]
+"""Fields and words in them."""
 
 
 class Engine(Protocol):
@@ -34,6 +48,11 @@ class Engine(Protocol):
 
 class TantivyEngine:
     """BM25 by `tantivy`.
+
+    In a corpus of many documents, the words that are in most of them cost nearly all of the time and say little: the weight
+    ln((N - n + 0.5) / (n + 0.5)) of Robertson and Spärck Jones (1976) is negative if n of N documents, more than half, have
+    the word. There, the rarest words of a query find documents, as many as fit into a budget of entries to read, and the other
+    words only help to rank these. If the rarest find too few, all words do.
 
     Args:
         folder: a folder with an index, see `write`; None keeps a new index of `documents` in memory.
@@ -52,12 +71,15 @@ class TantivyEngine:
         self._index.config_reader(reload_policy="manual")  # the default polls the folder from a thread of its own
         self._index.reload()
         self._searcher = self._index.searcher()
-        self._query, self._should = tantivy.Query, tantivy.Occur.Should
+        self._query, self._should, self._must = tantivy.Query, tantivy.Occur.Should, tantivy.Occur.Must
+        self._count = self._searcher.num_docs
+        self._divides = self._count >= _MANY
+        self._in_order = self._searcher.num_segments == 1 and self._is_in_order()
 
     @staticmethod
-    def identity() -> str:
-        """Identifies what wrote a folder."""
-        return f"tantivy-{version('tantivy')}"
+    def identity(count: int) -> str:
+        """Identifies what ranks `count` documents, and what wrote a folder with them."""
+        return f"tantivy-{version('tantivy')}" + ("-3" if count >= _MANY else "")
 
     @staticmethod
     def write(folder: Path, documents: Iterable[Document]) -> None:
@@ -68,30 +90,82 @@ class TantivyEngine:
 
     def rank(self, query: Sequence[str], count: int) -> list[int]:
         """Returns the best documents."""
-        clauses = []
-        for word in query:
-            title = self._query.term_query(self._schema, "title", word)
-            clauses.append((self._should, self._query.boost_query(title, _TITLE_WEIGHT)))
-            clauses.append((self._should, self._query.term_query(self._schema, "body", word)))
-        hits = self._searcher.search(self._query.boolean_query(clauses), limit=count, count=False).hits
-        found = [(-float(score), int(self._searcher.doc(address)["number"][0])) for score, address in hits]
-        return [number for _, number in sorted(found)]
+        asked = [(field, word) for word in query for field in ("title", "body")]
+        rare, common = self._divided(asked)
+        scores = self._scores(self._any(rare), count + _SPARE if common else count)
+        if common and len(scores) < count:
+            scores = self._scores(self._any(asked), count)
+        elif common:
+            for number, score in self._scores(self._among(scores, common), len(scores)).items():
+                scores[number] += score
+        return sorted(scores, key=lambda number: (-scores[number], number))[:count]
+
+    def _divided(self, asked: _Words) -> tuple[_Words, _Words]:
+        """Returns the words that find documents and those that only rank them, in their order."""
+        if not self._divides:
+            return asked, []
+        having = [self._searcher.doc_freq(field, word) for field, word in asked]
+        most = self._count * (_READ + _MORE * max(0, len({word for _, word in asked}) - _SHORT))
+        rarest = sorted(range(len(asked)), key=having.__getitem__)
+        read = accumulate(having[place] for place in rarest)
+        found = {place for place, entries in zip(rarest, read, strict=True) if entries <= most}
+        return [asked[place] for place in sorted(found)], [each for place, each in enumerate(asked) if place not in found]
+
+    def _scores(self, query: Any, count: int) -> dict[int, float]:
+        """Returns the numbers of at most `count` documents, the best of a query, with their scores."""
+        hits = self._searcher.search(query, limit=count, count=False).hits
+        return {self._number(address): float(score) for score, address in hits}
+
+    def _number(self, address: Any) -> int:
+        """Returns a document's number: where it is, if that is known to be its number. Reading it takes ten times as long."""
+        return int(address.doc) if self._in_order else self._stored(address)
+
+    def _stored(self, address: Any) -> int:
+        return int(self._searcher.doc(address)["number"][0])
+
+    def _is_in_order(self) -> bool:
+        """Whether documents are where their numbers say: tantivy may have merged segments, each with millions, in any order."""
+        import tantivy
+
+        places = range(0, self._count, max(1, self._count // _LOOKS))
+        return all(self._stored(tantivy.DocAddress(0, place)) == place for place in places)
+
+    def _any(self, asked: _Words) -> Any:
+        """Returns a query for the documents that have any of some words."""
+        return self._query.boolean_query([(self._should, self._term(field, word)) for field, word in asked])
+
+    def _among(self, numbers: Iterable[int], asked: _Words) -> Any:
+        """Returns a query for some documents, whether or not they have any of the words.
+
+        Each word is put around the query for those before it, so that it is looked for in these documents only. A union of the
+        words would be scored for thousands of documents around each of them.
+        """
+        query, schema = self._query, self._schema
+        terms = [query.term_query(schema, "number", number, index_option="basic") for number in numbers]
+        found = query.const_score_query(query.boolean_query([(self._should, term) for term in terms]), 0.0)
+        for field, word in asked:
+            found = query.boolean_query([(self._must, found), (self._should, self._term(field, word))])
+        return found
+
+    def _term(self, field: str, word: str) -> Any:
+        term = self._query.term_query(self._schema, field, word, index_option="freq")
+        return self._query.boost_query(term, _TITLE_WEIGHT) if field == "title" else term
 
 
 def _schema() -> Any:
     import tantivy
 
     builder = tantivy.SchemaBuilder()
-    builder.add_text_field("title", tokenizer_name="whitespace")
-    builder.add_text_field("body", tokenizer_name="whitespace")
-    builder.add_integer_field("number", stored=True)
+    builder.add_text_field("title", tokenizer_name="whitespace", index_option="freq")
+    builder.add_text_field("body", tokenizer_name="whitespace", index_option="freq")
+    builder.add_integer_field("number", stored=True, indexed=True)
     return builder.build()
 
 
 def _fill(index: Any, documents: Iterable[Document]) -> None:
     import tantivy
 
-    writer = index.writer(heap_size=100_000_000, num_threads=1)  # one thread, one segment: ties keep the order
+    writer = index.writer(heap_size=_MEMORY, num_threads=1)  # one thread, one segment (see `_MEMORY`): ties keep the order
     for number, (title, text) in enumerate(documents):
         writer.add_document(tantivy.Document(title=[fold(title)], body=[fold(text)], number=[number]))
     writer.commit()
@@ -116,10 +190,11 @@ class SqliteEngine:
         weakref.finalize(self, self._connection.close)
         if folder is None:
             _insert(self._connection, documents)
+        self._connection.execute("SELECT rowid FROM documents LIMIT 1").fetchall()  # a file that is damaged is only read now
 
     @staticmethod
-    def identity() -> str:
-        """Identifies what wrote a folder."""
+    def identity(count: int) -> str:
+        """Identifies what ranks `count` documents, and what wrote a folder with them."""
         return f"sqlite-{sqlite3.sqlite_version}"
 
     @staticmethod
@@ -193,10 +268,13 @@ def kept_engine(name: str, folder: Path, documents: Callable[[], Iterable[Docume
             temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name))
         except OSError:
             return kind(None, documents())
-        kind.write(temporary, documents())
         try:
+            kind.write(temporary, documents())
             temporary.rename(folder)
-        except OSError:  # another process was faster: its index is the same
+        except (OSError, ValueError, sqlite3.Error):  # there is no room; or another process was faster: its index is the same
+            if not folder.is_dir():
+                return kind(None, documents())
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
     try:
         return kind(folder)

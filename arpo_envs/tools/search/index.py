@@ -12,6 +12,7 @@ from typing import Protocol
 from ...members import CORPUS_KEY
 from ...tasks.world import Corpus, Document
 from .dense import DenseEngine, VectorRanking, dense_engine, is_dense
+from .engines import chosen_engine
 from .words import WordRanking
 
 _MAX_LENGTH = 4000
@@ -94,6 +95,10 @@ def index_of(corpus: Corpus, engine: str | DenseEngine) -> Index:
 
     Args:
         corpus: what to search; equal corpora share one index.
-        engine: see `Index`.
+        engine: see `Index`; "auto" is the first of the first two that is installed.
+
+    Raises:
+        ConfigError: there is no such engine, or it is not installed.
     """
-    return Index(corpus, engine)
+    chosen = chosen_engine(engine)
+    return Index(corpus, engine) if chosen == engine else index_of(corpus, chosen)

@@ -154,10 +154,11 @@ class LiveSearchTool(Stateless):
         return self
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
-        """Searches once; an engine that does not answer in time is a result.
+        """Searches once; an engine that is still answering when the time is up is a result.
 
         Raises:
-            ToolFault: the engine is gone, refuses, or answers something else.
+            ToolLost: the engine is gone, or gives no sign of life.
+            ToolFault: it refuses, or answers something else.
         """
         query = asked_for(arguments)
         found = self.find(query, self.results, timeout=timeout)
@@ -166,10 +167,11 @@ class LiveSearchTool(Stateless):
         return written([each.line for each in found], query)
 
     def find(self, query: str, count: int, *, timeout: float) -> list[Found] | None:
-        """Returns at most `count` results, those on blocked domains left out; None if there was no answer in time.
+        """Returns at most `count` results, those on blocked domains left out; None if it takes too long.
 
         Raises:
-            ToolFault: the engine is gone, refuses, or answers something else.
+            ToolLost: the engine is gone, or gives no sign of life.
+            ToolFault: it refuses, or answers something else.
         """
         query, engine = query.encode("utf-8", "replace").decode(), self.engine
         fill = partial(

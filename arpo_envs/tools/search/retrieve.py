@@ -59,10 +59,11 @@ class RetrieveTool(Stateless):
         return self
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
-        """Searches once; a server that does not answer in time is a result.
+        """Searches once; a server that is still answering when the time is up is a result.
 
         Raises:
-            ToolFault: the server is gone, refuses, or does not speak the protocol.
+            ToolLost: the server is gone, or gives no sign of life.
+            ToolFault: it refuses, or does not speak the protocol.
         """
         query = asked_for(arguments)
         asked = {"queries": [query]} if self.form == "queries" else {"query": query}
@@ -86,7 +87,9 @@ def _text(found: Any) -> str:
     contents = document.get("contents") if isinstance(document, dict) else None
     if not isinstance(contents, str):
         raise ToolFault('The retrieval server returned a document without "contents".')
-    title, _, text = contents.partition("\n")
+    title, line_break, text = contents.partition("\n")
+    if not line_break:  # no title
+        return " ".join(contents.split())
     title, text = title.strip().strip('"'), " ".join(text.split())
     return text if not title or text.startswith(title) else f"{title}: {text}"
 

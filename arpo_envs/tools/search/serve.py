@@ -97,11 +97,19 @@ class _Handler(Handler):
 
     def do_GET(self) -> None:
         """Says what it is, to whoever looks."""
-        self._send(HTTPStatus.OK, {"route": f"POST {ROUTE}", "documents": len(self.server.index.documents)})
+        try:
+            self._require_name()
+        except Refused as refused:
+            self._send(refused.status, {"detail": str(refused)})
+        else:
+            self._send(HTTPStatus.OK, {"route": f"POST {ROUTE}", "documents": len(self.server.index.documents)})
 
-    def _request(self) -> Any:
+    def _require_name(self) -> None:
         if not self.server.is_for_us(self.headers.get("Host", "")):
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server does not go by that name.")
+
+    def _request(self) -> Any:
+        self._require_name()
         if self.path.rstrip("/") != ROUTE:
             raise Refused(HTTPStatus.NOT_FOUND, f"Post to {ROUTE}.")
         length = self.headers.get("Content-Length", "")

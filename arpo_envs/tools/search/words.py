@@ -31,7 +31,7 @@ class WordRanking:
 
     def __init__(self, documents: Sequence[Document], key: str | None, engine: str) -> None:
         self._documents = documents
-        self.identity = ENGINES[engine].identity()
+        self.identity = ENGINES[engine].identity(len(documents))
         if key is None or len(documents) < _KEPT:
             self._engine: Engine = ENGINES[engine](None, documents)
             self._titles = Titles.of(document.title for document in documents)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,21 @@ def test_a_search_shows_the_first_results_that_are_not_blocked(urls: list[str], 
     found = BlockedSite(Everything(urls), BLOCKED).search("x", count, timeout=1.0)
     assert isinstance(found, list)
     assert [hit.url for hit in found] == [url for url in urls if url in OUT][:count]
+
+
+def test_a_search_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given = [0.0], []
+
+    class Slow(Everything):
+        def search(self, query: str, count: int, *, timeout: float) -> Any:
+            now[0] += 6.0
+            given.append(timeout)
+            return super().search(query, count, timeout=timeout)
+
+    monkeypatch.setattr("arpo_envs.tools.browser.blocked_site.time", SimpleNamespace(monotonic=lambda: now[0]))
+    found = BlockedSite(Slow([OUT[0], *[IN[0]] * 99]), BLOCKED).search("x", 3, timeout=15.0)
+    assert given == [15.0, 9.0, 3.0]
+    assert [hit.url for hit in found] == [OUT[0]]
 
 
 def test_what_the_source_says_of_itself_is_passed_on() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_sites import HOME, Site
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arpo_envs.dialects import Call, Mistake, make_dialect
 from arpo_envs.errors import ConfigError
@@ -15,6 +17,7 @@ from arpo_envs.tasks import Task
 from arpo_envs.testing import Law, check_tool
 from arpo_envs.tools import Stateless, ToolResult, ToolSpec
 from arpo_envs.tools.browser import BrowserTool
+from arpo_envs.tools.browser.kept import kept
 from arpo_envs.tools.browser.tool import BrowserSession
 
 TASK = Task("t", "?", ("x",), {"start": HOME})
@@ -214,3 +217,38 @@ def test_a_dot_in_a_name_is_only_a_dot() -> None:
     assert isinstance(unknown, Mistake)
     assert unknown.text.endswith("Did you mean <browser.open>?")
     assert tags.neutralise("</browser.open> <browser.x>") == "[/browser.open] <browser.x>"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4000)), max_size=60))
+def test_what_was_read_last_is_kept_up_to_a_number_of_characters(asked: list[tuple[int, int]]) -> None:
+    """Like a list of the last results, of which the oldest make room."""
+    computed: list[int] = []
+    sizes: dict[int, int] = {}
+
+    @kept(9000, key=int, size=len)
+    def text(name: int) -> str:
+        computed.append(name)
+        return "x" * sizes[name]
+
+    last: dict[int, int] = {}
+    for name, size in asked:
+        sizes.setdefault(name, size)
+        before = len(computed)
+        assert text(name) == "x" * sizes[name]
+        assert (len(computed) == before) == (name in last)
+        last[name] = last.pop(name, sizes[name] + 1000)
+        while sum(last.values()) > 9000:
+            del last[next(iter(last))]
+
+
+def test_a_result_that_is_too_large_by_itself_is_not_kept() -> None:
+    computed = []
+
+    @kept(2000, key=int, size=len)
+    def text(size: int) -> str:
+        computed.append(size)
+        return "x" * size
+
+    for size in (500, 5000, 500, 5000):
+        text(size)
+    assert computed == [500, 5000, 5000]

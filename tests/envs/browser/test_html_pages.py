@@ -1,6 +1,7 @@
 """From HTML to the lines that are shown: what is kept, in which shape, and that no page can forge a link."""
 
 import re
+import textwrap
 
 import pytest
 from hypothesis import given
@@ -173,3 +174,17 @@ def test_links_are_read_without_moving_a_line(before: int, text: str, domain: st
     page = Page(HERE, "P", f"{'x' * before} {link_mark(0, text, domain)}\nlast")
     assert without_links("\n".join(page.lines)).split("\n")[len(page.lines) - 1] == "last"
     assert found_in(page, "last").places == (len(page.lines) - 1,)
+
+
+@pytest.mark.timeout(120)  # where it is copied for each of its lines, eight megabytes take minutes
+def test_a_huge_word_is_cut_into_lines_and_what_is_around_it_is_wrapped() -> None:
+    around = "some words before and after it, " * 6
+    lines = Page("u", "t", f"{around}{'x' * 8_000_000}😀 {around}").lines
+    assert max(map(len, lines)) == WIDTH
+    assert "".join(lines) == f"{around}{'x' * 8_000_000}😀 {around}"
+
+
+@given(st.text(st.sampled_from("ab-\t 😀"), max_size=400))
+def test_words_of_usual_length_are_wrapped_as_ever(text: str) -> None:
+    wrapper = textwrap.TextWrapper(width=WIDTH, replace_whitespace=False, drop_whitespace=False)
+    assert [*Page("u", "t", text).lines] == ([text] if len(text) <= WIDTH and "\t" not in text else wrapper.wrap(text))

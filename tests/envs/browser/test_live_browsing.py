@@ -12,7 +12,7 @@ from browser_sites import HOME, Site
 from web_servers import Said, says, served_page, serving, site
 
 from arpo_envs.envs.browser import BrowserEnv
-from arpo_envs.errors import ConfigError, ToolFault
+from arpo_envs.errors import ConfigError, ToolFault, ToolLost
 from arpo_envs.tasks import Task
 from arpo_envs.tools.browser import BrowserTool, Document, Hit, LiveSite, PageError, SearchedBy, read
 from arpo_envs.tools.browser.conversion import page_of
@@ -165,8 +165,11 @@ def test_an_engine_that_fails_or_is_slow() -> None:
         source = SearchedBy(LiveSearchTool(engine(server.port)), Site())
         with pytest.raises(ToolFault, match="status 404"):
             source.search("x", 3, timeout=9.0)
-        routes["/search"] = served_page(after=2.0)
-        assert isinstance(source.search("x", 3, timeout=0.3), PageError)
+        routes["/search"] = served_page(after=3.5)
+        assert source.search("x", 3, timeout=3.0) == PageError("timed out after 3 s")
+        routes["/"] = routes["/search"]
+        with pytest.raises(ToolLost, match="was away"):
+            source.search("x", 3, timeout=0.3)
 
 
 # --- as an environment --------------------------------------------------------------------------------------------

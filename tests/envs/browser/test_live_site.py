@@ -11,7 +11,7 @@ from web_servers import Said, redirects, says, serving, shown, site, told
 
 from arpo_envs.errors import ConfigError, ToolFault
 from arpo_envs.tools.browser import Document, LiveSite, PageError, PageSource, read
-from arpo_envs.tools.browser.http.charsets import decoded
+from arpo_envs.tools.browser.charsets import decoded
 from arpo_envs.tools.browser.http.robots import Robots
 from arpo_envs.tools.browser.page import Page
 
@@ -78,7 +78,7 @@ def test_other_kinds_are_refused_unread(kind: str) -> None:
     with serving(routes) as server:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode()
         routes["/"] = server.endlessly(head, b"x" * 65536)
-        assert told(site().fetch(f"http://a.example:{server.port}/", timeout=9.0)) == f"it is no page but {kind}"
+        assert told(site().fetch(f"http://a.example:{server.port}/", timeout=9.0)) == f"it is not a page but {kind}"
         assert told(site().fetch(f"http://a.example:{server.port}/404", timeout=9.0)) == "the server answered with status 404"
 
 

@@ -1,6 +1,10 @@
 """Where pages come from: the built-in world, and folders, out of which nothing leads; and HTML that means harm."""
 
+import os
 import pickle
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,9 @@ import pytest
 from browser_sites import HOME, PAGES, Site
 
 from arpo_envs.errors import ConfigError
+from arpo_envs.rewards.worker import shared_worker
 from arpo_envs.tasks import Task
+from arpo_envs.tasks.web import crawl
 from arpo_envs.tasks.world import load_world
 from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, PageError, PageSource, WorldSite, read
 from arpo_envs.tools.browser.conversion import MAX_HTML, page_of
@@ -105,9 +111,31 @@ def test_a_folder_is_a_site(folder: Path) -> None:
     assert told("open", id="https://docs.example/") == "[0] Start (https://docs.example/)"
     assert told("open", id=0) == "[1] A (https://docs.example/deep/a b.html#part)"
     assert told("open", id=0) == "[2] Start (https://docs.example/index.html)"
-    assert told("open", id="https://docs.example/deep") == "[3] Deep (https://docs.example/deep)"
+    assert told("open", id="https://docs.example/deep") == "[3] Deep (https://docs.example/deep/)"
     assert told("search", query="walrus") == "[4] walrus"
     assert told("open", id=0) == "[5] A (https://docs.example/deep/a b.html)"
+
+
+def test_links_of_a_folders_page_are_relative_to_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "index.html").write_text("<a href=guide>G</a>")
+    (tmp_path / "guide" / "index.html").write_text("<a href=one.html>One</a>")
+    (tmp_path / "guide" / "one.html").write_text("<p>The first page")
+    site = FolderSite(tmp_path, show_progress=False)
+    for address in ("guide", "guide/", "guide?x=1#part"):
+        page = read(site, f"https://docs.example/{address}")
+        assert isinstance(page, Page)
+        assert page.links == ("https://docs.example/guide/one.html",), address
+    assert len(crawl(site, site.base, show_progress=False).pages) == 3
+
+
+@pytest.mark.parametrize("named", ["iso-8859-1", "windows-1251", "shift_jis", "utf-16"])
+def test_a_file_is_read_in_the_charset_that_it_names(named: str, tmp_path: Path) -> None:
+    text = {"iso-8859-1": "Café", "windows-1251": "Мир", "shift_jis": "日本", "utf-16": "Zürich"}[named]
+    (tmp_path / "a.html").write_bytes(f"<meta charset='{named}'><title>{text}</title><p>{text}".encode(named))
+    page = read(FolderSite(tmp_path, show_progress=False), "https://docs.example/a.html")
+    assert isinstance(page, Page)
+    assert (page.title, page.text) == (text, text)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +232,31 @@ def test_a_page_that_takes_longer_than_the_call_may_is_an_error() -> None:
     found = page_of(Document(HOME, html), trusted=False, timeout=0.01)
     assert found == PageError("the page cannot be read: timeout")
     assert isinstance(page_of(Document(HOME, html), trusted=False, timeout=60.0), Page)
+
+
+def test_a_page_that_takes_long_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[Any] = []
+
+    def remembered(*words: Any, **options: Any) -> Any:
+        readers.append(shared_worker(*words, **options))
+        return readers[-1]
+
+    monkeypatch.setattr("arpo_envs.tools.browser.conversion.shared_worker", remembered)
+    assert isinstance(page_of(Document(HOME, "<p>which starts a reader"), trusted=False, timeout=60.0), Page)
+    idle = readers[0]._idle
+    first = idle[-1]
+    os.kill(first.program.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(page_of, Document(HOME, "<p>which takes long"), trusted=False, timeout=3600.0)
+            while first in idle:
+                time.sleep(0.001)
+            assert isinstance(page_of(Document(HOME, "<p>another one"), trusted=False, timeout=60.0), Page)
+            assert not slow.done()
+            os.kill(first.program.pid, signal.SIGCONT)
+            assert isinstance(slow.result(), Page)
+    finally:
+        os.kill(first.program.pid, signal.SIGCONT)
 
 
 def test_strangers_pages_look_as_ours_do() -> None:

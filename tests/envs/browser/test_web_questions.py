@@ -156,6 +156,14 @@ def test_what_is_said_twice_is_not_asked() -> None:
     assert mention.text == f"In the old days one would have used {GAP} for nearly all such things."
 
 
+def test_a_gap_is_never_left_out_though_a_rare_word_is_part_of_a_name() -> None:
+    said = "SPI_getnspname returns a copy of the namespace in which that relation lives."
+    gap = gaps(Web({"a": Page("a", "A", said)}))["a"]
+    assert gap.text.count(GAP) == 1
+    assert gap.word not in gap.text
+    assert gap.word != "getnspname"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

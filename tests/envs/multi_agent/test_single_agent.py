@@ -150,6 +150,27 @@ def test_a_game_without_this_agents_turn_is_no_episode() -> None:
         env.reset(options=TASK)
 
 
+def test_a_partner_that_failed_is_asked_again_before_this_agents_next_action() -> None:
+    asked: list[Turn] = []
+
+    def flaky(turn: Turn) -> str:
+        asked.append(turn)
+        if len(asked) == 1:
+            raise TimeoutError("the model's server is slow")
+        return turn.dialect.answer("a note")
+
+    env = solver(flaky)
+    env.reset(seed=0, options=TASK)
+    moves = expert(questions(), questions().get(TASK["task"]), env.unwrapped.dialect)
+    with pytest.raises(TimeoutError):  # noqa: PT012  # the move that asks the reader is one of them
+        for move in moves:
+            env.step(move)
+    observation, *_, info = env.step(moves[0])
+    assert [turn.observation for turn in asked[:2]] == [asked[0].observation] * 2
+    assert info["tool"] == "search", observation
+    env.close()
+
+
 def test_forks_while_a_reader_works_share_nothing() -> None:
     env = reader()
     env.reset(options=TASK)
@@ -201,7 +222,7 @@ def test_mistakes_are_explained(agent: str, others: dict[str, Any], complaint: s
 
 
 def test_other_environments_are_refused() -> None:
-    with pytest.raises(ConfigError, match="turn by turn"):
+    with pytest.raises(ConfigError, match="not a turn-by-turn environment"):
         single_agent(deep_search_v0.parallel_env(**SMALL), "solver", reader="extractive")
     with pytest.raises(ConfigError, match="Unknown reset options"):
         solver().reset(options={"tsk": 1})

@@ -1,18 +1,19 @@
 """One player's side of a game of TextArena: it forks, copied or replayed, with whoever plays the other side."""
 
 import re
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-pytest.importorskip("textarena")
-
 from arpo_envs import ConfigError, ForkLevel, Turn, clone
 from arpo_envs.hubs import textarena_players
 from arpo_envs.multi_agent import single_agent
 from arpo_envs.testing import Law, check_forkable_env
+
+pytestmark = pytest.mark.skipif(find_spec("textarena") is None, reason="TextArena is not installed")
 
 MOVES = ["[1 4]", "hm", "[0 1]", "[2 1]", "[2 1]"]
 

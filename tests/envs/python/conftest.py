@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from e2b_server import KEY, E2BServer
 from python_sessions import MODES
-from turns import take_turns
+from turns import Turns, take_turns
 
 from arpo_envs.tasks import Task
 from arpo_envs.tools import Session
@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     take_turns((item for item in items if item.path.parent == Path(__file__).parent), _mode)
 
 
-def _mode(item: pytest.Item) -> tuple[str, int] | None:
+def _mode(item: pytest.Item) -> Turns | None:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return next(((name, 1) for name, value in parameters.items() if isinstance(value, str) and value in MODES), None)
+    return next((Turns(name) for name, value in parameters.items() if isinstance(value, str) and value in MODES), None)
 
 
 @dataclass

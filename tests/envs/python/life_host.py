@@ -101,7 +101,7 @@ class Host:
                 try:
                     run(sessions[0], "1")
                 except ToolFault as fault:
-                    found["call"] = ["ToolFault", str(fault)]
+                    found["call"] = [type(fault).__name__, str(fault)]
                 found["clone"] = [type(twin).__name__ for twin in sessions[0].clone(2)]
                 sessions[1].reseed(1)
                 sessions[1].close()

@@ -1,8 +1,8 @@
 """Breaks the interpreter's isolation, one protection at a time, and runs the tests that must notice: a program of its own.
 
 `python mutation.py [WORD ...]` breaks what has one of the words in its file or text, or everything, and writes who survives;
-its exit status is 0 if nobody does. It needs root's rights: as attacks succeed on what is broken, tests are run in a place of
-their own, where nothing of this machine can be changed, the checkout included.
+its exit status is 0 if nobody does. `--third` leaves out two of three. It needs root's rights: as attacks succeed on what is
+broken, tests are run in a place of their own, where nothing of this machine can be changed, the checkout included.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 _TESTS = HERE.relative_to(CHECKOUT)
 _COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/made_once.py", "tests/turns.py", "pyproject.toml")
 _LANE = "--lane"
+_THIRD = "--third"
 _LANES = 2
 """Mutants that are made at the same time."""
 _MOST_SECONDS = 60.0
@@ -236,8 +237,10 @@ def survivors(mutants: Sequence[Mutant]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Makes the mutants that have one of the words, or all; returns the exit status."""
-    chosen = [one for one in MUTANTS if not words or any(word in f"{one.path} {one.old}" for word in words)]
+    """Makes the mutants that have one of the words, or all, or every third of them; returns the exit status."""
+    asked = [word for word in words if word != _THIRD]
+    chosen = [one for one in MUTANTS if not asked or any(word in f"{one.path} {one.old}" for word in asked)]
+    chosen = chosen[::3] if _THIRD in words else chosen
     left = survivors(chosen)
     sys.stdout.write("\n".join([*left, f"{len(chosen)} mutants, {len(left)} survive\n"]))
     return 1 if left else 0

@@ -25,10 +25,16 @@ def test_every_test_that_must_notice_exists() -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["--third"], marks=pytest.mark.slow, id="every third"),
+        pytest.param([], marks=pytest.mark.thorough, id="all"),
+    ],
+)
 @pytest.mark.timeout(1800)
-def test_no_mutant_survives() -> None:
+def test_no_mutant_survives(words: list[str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("root: the tests are not run as root")
-    done = subprocess.run([sys.executable, str(HERE / "mutation.py")], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(HERE / "mutation.py"), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,9 +15,6 @@ from arpo_envs.tools.python.server import isolation
 
 PROGRAM = Path(__file__).parent / "odd_places.py"
 MODES = ("full", "no-namespaces")
-QUICK = ("below the working directory's name", "a link from the name")
-"""Of two seconds each; the others are left to the slow tests."""
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
 
@@ -35,7 +32,8 @@ def user(request):
     return os.geteuid()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PLACES])
+@pytest.mark.turns("name", always=2, often=4)
+@pytest.mark.parametrize("name", PLACES)
 def test_an_environment_may_lie_anywhere(machine, user, name):
     skip_if_missing(machine, ALONE["namespaces"])
     done = subprocess.run([sys.executable, str(PROGRAM), str(user), name], capture_output=True, text=True, timeout=120)

@@ -139,7 +139,7 @@ def test_nothing_outlives_a_host_that_ends(mode, scenario, status):
 def test_a_fork_of_the_host_uses_and_ends_nothing_of_it(mode):
     with host(mode, "forks") as it:
         found = it.says()
-        assert found["call"] == ["ToolFault", "The interpreter was lost: its server has died, or belongs to another process."]
+        assert found["call"] == ["ServerLost", "The interpreter was lost: its server has died, or belongs to another process."]
         assert found["clone"] == ["CloneError", "CloneError"]
         assert found["own"] == ["42", True]
         assert found["afterwards"] == ["4"] * 4

@@ -124,6 +124,28 @@ def test_the_time_limit_holds_for_cells_that_wait(session, code, shown):
     assert text(session, "asyncio.run(five())") == "5"
 
 
+SLOW_TO_IMPORT = """
+import sys, time
+class Slow:
+    @staticmethod
+    def find_spec(name, *more):
+        if name == "asyncio":
+            time.sleep(60)
+sys.meta_path.insert(0, Slow)
+async def five():
+    return 5
+"""
+
+
+def test_a_cell_whose_time_is_over_before_it_waits_is_not_told_of_a_coroutine_that_never_began():
+    with opened(usable_tool("full", imports=())) as session:
+        text(session, SLOW_TO_IMPORT)
+        result = run(session, "await five()", timeout=0.3)
+        assert (result.error, result.text) == ("timeout", "timed out after 0.3 s; the state up to there is kept")
+        text(session, "sys.meta_path.remove(Slow)")
+        assert text(session, "await five()") == "5"
+
+
 TICKING = """
 seen = []
 async def tick():

@@ -1,7 +1,9 @@
 """A game of several turns: a number is guessed, and an environment of its own says higher or lower."""
 
+import asyncio
 import itertools
 import random
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -52,7 +54,17 @@ class HuntEnv(vf.Env[HuntEnvConfig]):
                     break
                 if said == "crash":
                     raise RuntimeError("the game fell off the table")
+                if said == "exit":
+                    sys.exit("the game went home")
+                if said == "cancelled":
+                    raise asyncio.CancelledError("a tool of the game was shut down")
+                if said == "exit beside":
+                    await asyncio.create_task(_leave())
                 hint = "That is no number." if not said.isdigit() else "Higher." if int(said) < secret else "Lower."
                 more = f" It is {time.time_ns()}." if self.taskset.config.clock else ""
                 segment = await interaction.turn(f"{hint} {left} left.{more}")
         interaction.trace.record_reward("won", float(won))
+
+
+async def _leave() -> None:
+    sys.exit("the game went home")

@@ -2,12 +2,11 @@
 
 `urls.py` says what may be asked for, `lookups.py` resolves names within a time, `addresses.py` says which addresses may be
 reached, `connections.py` connects to those that were checked, `visits.py` sends requests and bounds what they may cost,
-`bodies.py` and `charsets.py` turn what comes back into text, `robots.py` asks what sites want of robots, and `pace.py` how
-often. It needs httpx and protego, so it is only imported where a live site is made.
+`bodies.py` reads what comes back, `robots.py` asks what sites want of robots, and `pace.py` how often. It needs httpx and
+protego, so it is only imported where a live site is made.
 """
 
 from .addresses import is_allowed, networks
-from .charsets import decoded
 from .connections import Bounds
 from .errors import Passing, TooLate, Unavailable
 from .lookups import Lookups, Resolver, system_resolver
@@ -26,7 +25,6 @@ __all__ = [
     "TooLate",
     "Unavailable",
     "Visit",
-    "decoded",
     "is_allowed",
     "networks",
     "system_resolver",

@@ -87,7 +87,7 @@ def literal(host: str) -> Address | None:
     fewer than four parts.
 
     Raises:
-        ValueError: it ends in a number, and is no address.
+        ValueError: it ends in a number, and is not a valid address.
 
     >>> [str(literal(host)) for host in ("127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.01", "::1")]
     ['127.0.0.1', '127.0.0.1', '127.0.0.1', '127.0.0.1', '::1']
@@ -99,11 +99,11 @@ def literal(host: str) -> Address | None:
     if not _ENDS_IN_A_NUMBER.fullmatch(host):
         return None
     if not _NUMERIC.fullmatch(host):
-        raise ValueError(f"{host!r} is no address")
+        raise ValueError(f"{host!r} is not a valid address")
     try:
         return IPv4Address(socket.inet_aton(host.rstrip(".")))
     except OSError:
-        raise ValueError(f"{host!r} is no address") from None
+        raise ValueError(f"{host!r} is not a valid address") from None
 
 
 def _unwrapped(address: Address) -> Address:

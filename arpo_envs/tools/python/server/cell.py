@@ -156,7 +156,7 @@ class Notebook:
     def _value(self, pieces: Sequence[types.CodeType]) -> object:
         """Executes the pieces of a cell, in a loop if one of them waits, and returns the last one's value."""
         if any(piece.co_flags & inspect.CO_COROUTINE for piece in pieces):
-            return self._waiting.run(self._awaited(pieces))
+            return self._waiting.run(lambda: self._awaited(pieces))
         return [eval(piece, self.namespace) for piece in pieces][-1]  # this is what the tool is for
 
     async def _awaited(self, pieces: Sequence[types.CodeType]) -> object:

@@ -95,18 +95,26 @@ class Waiting:
     def __init__(self) -> None:
         self._loop: Any = None
 
-    def run(self, coroutine: Coroutine[Any, Any, object]) -> object:
-        """Runs a coroutine to its end and returns its result; when it is interrupted, its clean-up runs first."""
+    def run(self, begin: Callable[[], Coroutine[Any, Any, object]]) -> object:
+        """Runs a coroutine to its end and returns its result; when it is interrupted, its clean-up runs first.
+
+        Args:
+            begin: makes the coroutine; it is called when all else is ready, because importing asyncio takes a while, and a
+                coroutine that is interrupted before it starts would be reported as the cell's mistake.
+        """
         from asyncio import CancelledError, unix_events
 
         if self._loop is None or self._loop.is_closed() or self._loop.is_running():  # a cell may have done anything to it
             self._loop = unix_events.SelectorEventLoop()
-        task = self._loop.create_task(coroutine)
-        task._log_destroy_pending = False  # it may be lost when it is interrupted, which is reported anyway
+        coroutine, task = begin(), None
         try:
+            task = self._loop.create_task(coroutine)
+            task._log_destroy_pending = False  # it may be lost when it is interrupted, which is reported anyway
             return self._loop.run_until_complete(task)
         except BaseException:
-            if not task.done():
+            if task is None:
+                coroutine.close()
+            elif not task.done():
                 task.cancel()
                 with contextlib.suppress(CancelledError, RuntimeError):
                     self._loop.run_until_complete(task)

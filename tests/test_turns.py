@@ -1,0 +1,58 @@
+"""Which variants of a law `make test` tests, which the slow tests, and which the thorough ones."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from turns import marked, take_turns
+
+
+class Item:
+    """A test as pytest collects it, for one value of each parameter."""
+
+    def __init__(self, mark: pytest.MarkDecorator, **parameters: Any) -> None:
+        self.nodeid = f"test_it[{parameters}]"
+        self.callspec = SimpleNamespace(params=parameters)
+        self.mark = mark.mark
+        self.tier = "always"
+
+    def get_closest_marker(self, name: str) -> pytest.Mark:
+        return self.mark
+
+    def add_marker(self, mark: pytest.MarkDecorator) -> None:
+        assert self.tier == "always", "a test has one tier"
+        self.tier = mark.name
+
+
+def tiers(mark: pytest.MarkDecorator, variants: int = 12, cases: int = 12) -> dict[str, list[Item]]:
+    """Returns the variants of each case, with their tiers."""
+    items: list[Any] = [Item(mark, variant=number, case=case) for case in "abcdefghijkl"[:cases] for number in range(variants)]
+    take_turns(items, marked)
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(item.callspec.params["case"], []).append(item)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        (pytest.mark.turns("variant"), {"always": 1, "slow": 11}),
+        (pytest.mark.turns("variant", always=4), {"always": 4, "slow": 8}),
+        (pytest.mark.turns("variant", often=2), {"always": 1, "slow": 2, "thorough": 9}),
+        (pytest.mark.turns("variant", always=6, often=0), {"always": 6, "thorough": 6}),
+        (pytest.mark.turns("variant", always=12), {"always": 12}),
+    ],
+)
+def test_each_case_has_variants_of_every_tier(mark: pytest.MarkDecorator, expected: dict[str, int]) -> None:
+    for items in tiers(mark).values():
+        counts = Counter(item.tier for item in items)
+        assert counts.keys() == expected.keys()
+        assert all(abs(counts[tier] - count) <= 1 for tier, count in expected.items()), counts
+
+
+def test_every_variant_has_its_turn_in_some_case() -> None:
+    found = [item for items in tiers(pytest.mark.turns("variant", often=2)).values() for item in items]
+    for tier in ("always", "slow"):
+        assert {item.callspec.params["variant"] for item in found if item.tier == tier} == {*range(12)}
