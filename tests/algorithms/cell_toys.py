@@ -35,29 +35,33 @@ class Cells:
     Args:
         folder: as in `Struck`; None if nothing shall happen.
         at: number of the cell, counted over all processes; first cells of episodes do not count, as they have nothing to lose.
-        what: "server" or "child" (of the sandbox), "worker", or "server and other worker" is killed.
-        workers: pids.
+        what: "server" or "child" (of the sandbox), "worker", or "server and other worker" is killed; the other worker at its next
+            such cell, as it may have no work left by the time a busy machine gets round to killing it from here.
         killer: seed of an episode whose every cell kills the server; None for none.
     """
 
     folder: Path | None = None
     at: int = 0
     what: str = ""
-    workers: tuple[int, ...] = ()
     killer: int | None = None
 
     def __call__(self) -> "_Cells":
         return _Cells(self)
 
     def strike(self, server: int) -> None:
-        if self.folder is None or happened(self.folder / "journal") != self.at:
+        if self.folder is None:
             return
-        (self.folder / "struck").touch()
-        (other,) = [pid for pid in self.workers if pid != os.getpid()]
-        if "other" in self.what:
-            os.kill(other, signal.SIGKILL)
-        victim = {"worker": os.getpid(), "child": min(descendants(server))}.get(self.what, server)
-        os.kill(victim, signal.SIGKILL)
+        own = b"%8d" % os.getpid()
+        number = happened(self.folder / "journal", own)
+        if number == self.at:
+            (self.folder / "struck").touch()
+            victim = {"worker": os.getpid(), "child": min(descendants(server))}.get(self.what, server)
+            os.kill(victim, signal.SIGKILL)
+        elif "other" in self.what and number > self.at:
+            journal = (self.folder / "journal").read_bytes()
+            struck, *after = [journal[start : start + 8] for start in range(8 * (self.at - 1), 8 * number, 8)]
+            if own != struck and all(pid == struck for pid in after[:-1]):
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Cells(PythonEnv):

@@ -165,9 +165,7 @@ def test_sandboxes_that_are_lost_in_the_middle_of_episodes_cost_nothing_but_time
 
     async def run() -> Collected:
         async with engines(Weightless(clean), make=Played(), patience=PATIENCE) as policy:
-            workers = tuple(engine.worker.process.pid for engine in policy.fleet.all)
-            cells = Cells(clean, *moment(seed, calls), what, workers)
-            return await elsewhere(policy, cells, EPISODES, failures=failures)
+            return await elsewhere(policy, Cells(clean, *moment(seed, calls), what), EPISODES, failures=failures)
 
     found = asyncio.run(run())
     assert (clean / "struck").exists(), "it did happen"
