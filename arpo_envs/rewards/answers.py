@@ -15,7 +15,7 @@ from .published import VERDICTS, published_normal
 from .signs import plain_signs
 from .wrapping import unwrapped
 
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _LETTER = re.compile(r"[^\W\d_]")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
@@ -23,6 +23,7 @@ _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _ARTICLES = frozenset({"a", "an", "the"})
 _LONGEST = 10_000
 """Characters of an answer that are read; more are if an accepted one is itself longer than a tenth of it."""
+_QUOTES = "\"'`"
 _ALONE = frozenset("-.()[]{}")
 """Signs that are not words by themselves."""
 
@@ -31,34 +32,46 @@ def normalise(text: str) -> str:
     """Returns an answer in a form in which its different spellings are equal.
 
     Case, emphasis, quotes of any language, punctuation at the ends of words, hyphens inside words, thousands separators,
-    one leading article and the width of letters are dropped. Signs, decimal points, fractions, exponents, accents and brackets
-    around numbers are kept. Letters of a script without spaces are words of their own.
+    one leading article (one that a word follows) and the width of letters are dropped. Signs, decimal points, fractions,
+    exponents, accents and brackets around numbers are kept. Letters of a script without spaces are words of their own.
 
     Args:
         text: an answer.
 
-    >>> normalise("The  U.S. “Capitol”."), normalise("66,987,244"), normalise("A")
-    ('us capitol', '66987244', 'a')
+    >>> normalise("The  U.S. “Capitol”."), normalise("66,987,244"), normalise("a cat"), normalise("A, D")
+    ('us capitol', '66987244', 'cat', 'a d')
     >>> normalise("-3"), normalise("1.5"), normalise("1/2"), normalise("(1,2)")
     ('-3', '1.5', '1/2', '(1,2)')
     >>> normalise("„Hamlet“"), normalise("巴黎。"), normalise("１２")
     ('hamlet', '巴 黎', '12')
     """
-    simple = plain_signs(text).casefold()
-    simple = apart(_HYPHEN.sub(" ", _THOUSANDS.sub(lambda match: match[0].replace(",", ""), simple)))
-    tokens = [token for token in map(_token, simple.split()) if token]
-    if len(tokens) > 1 and tokens[0] in _ARTICLES:
-        tokens = tokens[1:]
-    return " ".join(tokens) if tokens else " ".join(simple.split())
+    simple = apart(_THOUSANDS.sub(lambda match: match[0].replace(",", ""), plain_signs(text).casefold()))
+    words = simple.split()
+    tokens = [[token for token in map(_token, _HYPHEN.sub(" ", word).split()) if token] for word in words]
+    start = 1 if words and _is_article(words[0].lstrip(_QUOTES), tokens[1:]) else 0
+    return " ".join(token for part in tokens[start:] for token in part) or " ".join(words)
+
+
+def _is_article(word: str, after: Sequence[Sequence[str]]) -> bool:
+    """Says whether a word as it is written is an article: another word follows it at once, no mark and no lone letter.
+
+    Args:
+        word: with the marks behind it.
+        after: the tokens of the words after it; numbers may stand before a noun ("a 30 day limit").
+    """
+    if word not in _ARTICLES or not after or not after[0]:
+        return False
+    noun = next((token for tokens in after for token in tokens if _LETTER.search(token)), "")
+    return word != "a" or len(noun) > 1
 
 
 def _token(word: str) -> str:
     """Strips from one word what cannot carry meaning; "" if nothing else is left."""
-    word = word.strip("\"'`")
-    trimmed = word.rstrip(".,;:!?\"'`")
+    word = word.strip(_QUOTES)
+    trimmed = word.rstrip(".,;:!?" + _QUOTES)
     if _ACRONYM.match(word.rstrip(",;:!?")):
         return word.replace(".", "").rstrip(",;:!?")
-    trimmed = trimmed.lstrip(",;:!?\"'`")
+    trimmed = trimmed.lstrip(",;:!?" + _QUOTES)
     if trimmed[:1] in _OPEN and trimmed[-1:] in _CLOSE and _LETTER.search(trimmed) and not any(map(str.isdigit, trimmed)):
         trimmed = trimmed[1:-1]
     return "" if trimmed in _ALONE else trimmed

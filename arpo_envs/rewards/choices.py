@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .answers import normalise
-from .mathematics.latex import MAX_LENGTH
+from .mathematics.latex import MAX_LENGTH, to_latex, without_spaces
 from .signs import plain_signs
 from .verdict import Verdict
 from .wrapping import TYPEFACE, unwrapped
@@ -20,6 +20,15 @@ _LEAD = re.compile(
 _AFFIRMED = re.compile(r"\s+is\s+(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice))?\s*[.!]?$", re.IGNORECASE)
 _TYPEFACE = re.compile(TYPEFACE + r"([^{}]*)\}")
 _LATEX_SPACE = re.compile(r"\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))|~")
+_DECLARED = re.compile(
+    r"\\(?:left|right|rm|bf|it|sf|tt|bfseries|itshape|displaystyle|large|Large|LARGE|huge|Huge)(?![a-zA-Z])\s*"
+)
+"""Commands that change how the letters after them look, not which they are."""
+_FORMULA = re.compile(
+    r"\$[^$]*[\\^_=+<>][^$]*\$|\\\([^()]*[\\^_=+<>][^()]*\\\)"
+    r"|\\[A-Za-z]+(?:\s*(?:\[[^][]*\]|\{(?:[^{}]|\{[^{}]*\})*\}))*(?:\s*[A-Za-z](?![A-Za-z]))?"
+)
+"""Mathematics among words: its letters are variables, not options."""
 _NESTED = 4
 _LETTER = re.compile(
     r"^(?:[(\[{]\s*(?P<enclosed>[A-Za-z])\s*[)\]}]|(?P<bare>[A-Za-z])(?!\w))"
@@ -70,17 +79,17 @@ def letter_of(text: str, options: Mapping[str, str]) -> str | None:
     if len(text) > MAX_LENGTH:
         return None
     texts = {letter: _bare(option) for letter, option in options.items()}
-    named = {form: letter for letter, option in texts.items() for form in (normalise(option), _words(option)) if form}
+    named = {form: letter for letter, option in texts.items() for form in (normalise(option), *_forms(option)) if form}
     text = _bare(text)
-    if text.upper() not in texts and _words(text) in named:
-        return named[_words(text)]
+    if text.upper() not in texts and (letters := [named[form] for form in _forms(text) if form in named]):
+        return letters[0]
     found = _LETTER.match(_AFFIRMED.sub("", _bare(_LEAD.sub("", text))))
     if found is None:
         return None
     letter, rest = (found["enclosed"] or found["bare"]).upper(), found["rest"]
     if options and letter not in options:
         return None
-    if rest and named.get(_words(rest)) == letter:
+    if rest and any(named.get(form) == letter for form in _forms(rest)):
         return letter
     is_divided = found["enclosed"] or found["divider"] is not None
     return letter if is_divided and not _is_contradicted(letter, rest, texts) else None
@@ -92,18 +101,24 @@ def _words(text: str) -> str:
     return words if words.startswith("a ") else normalise(text)
 
 
+def _forms(text: str) -> tuple[str, ...]:
+    r"""Returns the forms in which an option's text may be found again: its words, and a formula in one spelling of LaTeX."""
+    return (_words(text), without_spaces(to_latex(unwrapped(text)))) if "\\" in text else (_words(text),)
+
+
 def _bare(text: str) -> str:
     """Returns what is inside all wrapping, quotes and typefaces."""
     text = unwrapped(plain_signs(text))
     for _ in range(_NESTED):
         text = _TYPEFACE.sub(r"\1", text)
-    return _LATEX_SPACE.sub(" ", text).strip("\"' ")
+    return _LATEX_SPACE.sub(" ", _DECLARED.sub("", text)).strip("\"' ")
 
 
 def _is_contradicted(letter: str, rest: str, texts: Mapping[str, str]) -> bool:
     """Says whether what follows a letter denies it, names another one, or begins with another option's text."""
     rest = _REJECTED.sub("", rest)
-    others = {other.upper() for pattern in _OTHERS for other in pattern.findall(rest)} - {letter}
+    outside = _FORMULA.sub(" ", rest)
+    others = {other.upper() for pattern in _OTHERS for other in pattern.findall(outside)} - {letter}
     if _DENIED.match(rest) or others & set(texts or ascii_uppercase):
         return True
     words = f"{normalise(rest)} "

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..tasks.text import plain
 from .counting import is_counted, same_words
-from .mathematics.latex import too_wild
+from .mathematics.latex import joined_thousands, too_wild
 from .units import CURRENCY_CODES, CURRENCY_SIGNS, Unit, leading_unit, parse_unit, reading, without_latex
 from .verdict import Verdict
 from .wrapping import unwrapped
@@ -30,12 +30,15 @@ _CURRENCY = re.compile(
 )
 _APPROXIMATELY = re.compile(r"^(?:about|approximately|approx\.?|roughly|\\approx|≈|~|=)\s*", re.IGNORECASE)
 _FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))")
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)"
+_RAISED = r"(?:\^|\*\*)\s*"
+_TIMES = r"(?:×|·|⋅|∙|x|X|\*|\\times|\\cdot)"
 _NUMBER = re.compile(
     rf"^(?P<sign>[+-]?)\s*(?:(?P<whole>\d+)\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)"
     rf"|(?P<over>{_DIGITS})\s*/\s*(?P<under>[+-]?{_DIGITS})"
+    rf"|10\s*{_RAISED}[({{]?\s*(?P<alone>[+-]?\d{{1,6}})\s*[)}}]?"
     rf"|(?P<decimal>{_DIGITS}(?:\.\d*)?|\.\d+)"
-    r"(?:\s*(?:[eE]|(?:×|x|X|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*))\s*(?P<braces>[({]?)\s*(?P<power>[+-]?\d{1,6})[)}]?)?)"
+    rf"(?:\s*(?:[eE]|{_TIMES}\s*10\s*{_RAISED})\s*[({{]?\s*(?P<power>[+-]?\d{{1,6}})\s*[)}}]?)?)"
     r"(?![\d.,]*\d)\s*"
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -105,7 +108,7 @@ def _spelt(text: str) -> str:
     text = "".join(map(_vulgar, text.translate(_CLEAN)))
     for old, new in _LATEX.items():
         text = text.replace(old, new)
-    text = _SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
+    text = joined_thousands(_SUPERSCRIPT_POWER.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text))
     return _FRAC.sub(lambda match: f" {match[1] or match[2]}/{match[3] or match[4]}", text).strip()
 
 
@@ -117,7 +120,7 @@ def _vulgar(character: str) -> str:
 
 def _value(found: re.Match[str]) -> Fraction | None:
     def whole(text: str) -> int:
-        return int(text.replace(",", "").replace(" ", ""))
+        return int(text.replace(",", ""))
 
     if found["whole"] or found["over"]:
         top, bottom = (found["top"], found["bottom"]) if found["whole"] else (found["over"], found["under"])
@@ -125,10 +128,10 @@ def _value(found: re.Match[str]) -> Fraction | None:
             return None
         value = Fraction(whole(found["whole"] or "0")) + Fraction(whole(top), whole(bottom))
     else:
-        power = int(found["power"] or 0)
+        power = int(found["alone"] or found["power"] or 0)
         if abs(power) > MAX_EXPONENT:
             return None
-        value = Fraction(found["decimal"].replace(",", "").replace(" ", "").rstrip(".")) * Fraction(10) ** power
+        value = Fraction((found["decimal"] or "1").replace(",", "").rstrip(".")) * Fraction(10) ** power
     return -value if found["sign"] == "-" else value
 
 

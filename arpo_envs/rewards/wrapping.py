@@ -20,7 +20,10 @@ _PAIRS = (
 )
 _MARKUP = re.compile(r"<([A-Za-z]\w*)>(.*)</\1>", re.DOTALL)
 _FENCE = re.compile(r"(```)\w*\n(.*?)\s*```", re.DOTALL)
-TYPEFACE = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|boldsymbol|emph|mbox|operatorname)\s*\{"
+TYPEFACE = (
+    r"\\(?:text(?:bf|it|rm|normal|sf|tt|sc|sl|up|md)?|math(?:rm|bf|it|sf|tt|normal)|rm|bf|it|sf|tt|bm|boldsymbol|emph|underline"
+    r"|mbox|operatorname)\s*\{"
+)
 """How LaTeX opens text in another typeface."""
 _TYPEFACE = re.compile(TYPEFACE)
 _MOST = 8

@@ -15,6 +15,7 @@ BOTH = {"A": "x", "B": "y", "C": "Both A and B", "D": "None of the above"}
 VITAMINS = {"A": "Vitamin C", "B": "Vitamin A"}
 UNITS = {"A": "5 N", "B": "5 C", "C": "3 A"}
 FORMULAS = {"A": r"$\frac12$", "B": r"$\sqrt{3}$", "C": "3"}
+ENERGIES = {"A": r"\Delta H", "B": r"$\Delta G$", "C": r"\(\frac{A}{B}\)"}
 VERDICTS = {"A": "yes", "B": "no"}
 CHINESE = {"A": "巴黎", "B": "罗马"}
 
@@ -64,6 +65,9 @@ def test_another_option_or_two_earn_nothing(answer):
         *[(FORMULAS, r"\boxed{\textbf{(B)}\ \sqrt{3}}", "B"), (FORMULAS, r"\sqrt{3}", "B"), (FORMULAS, r"C) \sqrt{3}", None)],
         *[(VERDICTS, "no", "B"), (VERDICTS, "B. No", "B"), (VERDICTS, "A, no", None)],
         *[(CHINESE, "Ａ、巴黎", "A"), (CHINESE, "（B）罗马", "B"), (CHINESE, "答案：A", "A"), (CHINESE, "A、罗马", None)],
+        *[(FORMULAS, r"\dfrac{1}{2}", "A"), (FORMULAS, r"\sqrt 3", "B"), (FORMULAS, r"A. $x = \frac{B}{C}$, so C = 1", None)],
+        *[(ENERGIES, r"\Delta H", "A"), (ENERGIES, r"B. \Delta G", "B"), (ENERGIES, r"B. \Delta H", None)],
+        *[(ENERGIES, r"B. $\Delta G = A + C$ is right", "B"), (ENERGIES, r"C. \frac{A}{B} as asked", "C")],
         *[({"A": "", "B": "y"}, "", None), ({"A": "", "B": "y"}, "A", "A")],
     ],
 )

@@ -23,6 +23,7 @@ DIFFERENT = [
     ("año", "ano"),
     ("A", "the"),
     ("A", "B"),
+    ("0,001", "1"),
     ("1,2345", "12345"),
     ("3-4", "34"),
     ("", ""),
@@ -71,7 +72,8 @@ def test_same_answers_match(one: str, other: str) -> None:
         ("Paris, France", "Paris", 2 / 3),
         ("New York", "New York City", 0.8),
         ("the city of Paris", "Paris", 0.5),
-        ("a a b", "a b b", 0.5),  # one leading article goes: {a, b} against {b, b}
+        ("a cat dog", "a dog dog", 0.5),  # one leading article goes: {cat, dog} against {dog, dog}
+        ("a a b", "a b b", 2 / 3),  # an "a" before a lone letter is no article: {a, a, b} against {a, b, b}
     ],
 )
 def test_token_f1_by_hand(answer: str, accepted: str, expected: float) -> None:

@@ -18,7 +18,8 @@ from .structure import JUNCTIONS, Row, Scalar, Structure, System, structure_of
 
 _ASSIGNED = re.compile(r"^([a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z](?:,\s*[a-z])*\))?\s*(?:=|\\in(?![a-zA-Z])|\\approx)\s*")
 _RELATION = re.compile(r"\\(?:le|ge|ne|lt|gt|in|approx|equiv)(?![a-zA-Z])|[=<>]")
-_BASE = re.compile(r"^([0-9A-Fa-f]+)_\{?(\d+)\}?$")
+_INDEXED = re.compile(r"^\(?([0-9A-Za-z]+)\)?\s*_\s*\{?\s*(\d{1,2})\s*\}?$")
+_NUMERAL = re.compile(r"^(?:[0-9A-Z]*[0-9][0-9A-Z]*|[A-Z]{2,})$")
 
 
 def equivalent(answer: str, expected: str) -> bool:
@@ -172,8 +173,11 @@ def _equal_scalars(given: str, wanted: str) -> bool:
         return _equal(found, structure_of(wanted))
     if without_spaces(given) == without_spaces(wanted):
         return given != ""
-    if (bases := (_BASE.match(given), _BASE.match(wanted))) != (None, None):
-        return _equal_bases(given, wanted, *bases)
+    numerals = _in_base(given), _in_base(wanted)
+    if any(found is not None and _NUMERAL.match(found[0]) for found in numerals):
+        return _equal_numerals(
+            *(found or (without_spaces(text), "") for found, text in zip(numerals, (given, wanted), strict=True))
+        )
     one, other = measured_pair(given, wanted)
     if not same_unit(one, other):
         return False
@@ -200,9 +204,19 @@ def _in_percent(one: Measured, left: Any, other: Measured, right: Any) -> tuple[
     return (left / 100, right) if _is_percent(one) else (left, right / 100)
 
 
-def _equal_bases(given: str, wanted: str, one: re.Match[str] | None, other: re.Match[str] | None) -> bool:
-    """Compares numbers with the base as an index, which may be missing on one side."""
-    digits = [
-        without_spaces(match[1] if match else text).lstrip("0").upper() for match, text in ((one, given), (other, wanted))
-    ]
-    return digits[0] == digits[1] and (one is None or other is None or one[2] == other[2])
+def _in_base(text: str) -> tuple[str, str] | None:
+    """Returns the digits and the base of a numeral with its base as an index; None for anything else, such as a name's index.
+
+    Whether letters are digits cannot be seen from one numeral alone: a_{16} may be the sixteenth term of a sequence.
+    """
+    found = _INDEXED.match(text)
+    if found is None or not 2 <= int(found[2]) <= 36 or any(int(digit, 36) >= int(found[2]) for digit in found[1]):
+        return None
+    return found[1], found[2]
+
+
+def _equal_numerals(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Compares two numerals, each with its base, "" where it is missing: their question asks for digits, not for a value."""
+    (digits, base), (others, other_base) = one, other
+    same_base = base == other_base or not (base and other_base)
+    return same_base and digits.lstrip("0").upper() == others.lstrip("0").upper()

@@ -41,8 +41,8 @@ _PIECEWISE = (
 """Functions that may follow different formulas at different points."""
 _SPELLING = NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none", equations=False)
 _READING = ConversionConfig(lowercase_symbols=False)  # by default A - a is 0
-_LOST = re.compile(r"'|\\(?:gcd|lcm)\s*\([^()]*[a-zA-Z]")
-"""What the grammar ignores: a prime (f' is f), and the divisors of unknowns (always 1)."""
+_LOST = re.compile(r"'|\\(?:gcd|lcm)\s*\([^()]*[a-zA-Z]|\d\s*(?:\^\s*\{[^{}]*\}\s*)?_")
+"""What the grammar ignores: a prime (f' is f), the divisors of unknowns (always 1), and a number's index (its base)."""
 
 
 @lru_cache(maxsize=256)

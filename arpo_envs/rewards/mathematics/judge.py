@@ -20,7 +20,7 @@ SECONDS = 5.0
 """Processor time for one comparison."""
 _PLAIN = re.compile(r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$")
 _SIGNS = re.compile(r"[\d\\^=+*/<>(){}\[\]|%°√π∞±∅-]")
-_WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
+_WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|(?=.*[^\W\d_]{2})[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
 
 
 def judge_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Verdict:
@@ -83,7 +83,7 @@ def settle(answer: str, expected: str) -> bool | None:
 
 
 def _is_word(text: str) -> bool:
-    """Says whether a text is words; three or more letters are a word rather than a product of variables."""
+    """Says whether a text is words; three or more letters are a word rather than a product of variables, as "x y" is one."""
     return _WORD.match(text) is not None
 
 

@@ -36,7 +36,7 @@ _NO_SPACE = re.compile(r"\\!\s*")
 _REPEATED = re.compile(r"([^\d\s])\1{30}")
 _SIDES = re.compile(r"\\m?(?:left|right)(?![a-zA-Z])\.?")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _WORDS = re.compile(
     r"(?<![\\a-zA-Z])(arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|infinity|infty|inf|oo)(?![a-zA-Z])"
@@ -44,7 +44,9 @@ _WORDS = re.compile(
 _LATEX_OF = {"infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
 _MIXED = re.compile(r"(?<![\d./^_{])(\d+)\s+(\d+)/(\d+)(?![\d./])")
 _DIGITS_OF_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,^_])[1-9]\d{0,2}(?: \d{3})+(?!\d)")
+_SPACED_THOUSANDS = re.compile(
+    r"(?<![\d.,^_])[1-9]\d{0,2}(?P<groups>(?: \d{3})+)(?!\d)(?=(?P<bottom>\s*/\s*\d+(?: \d{3}(?!\d))*)?)"
+)
 _SIDE_BY_SIDE = re.compile(r"(?<![\d._])(?:\d++(?:\.\d*+)?+|\.\d++)[ $]++(?=[\d.])")
 _NEEDLESS_SPACE = re.compile(r"(?<![\d.]) | (?![\d.])")
 _EXPONENT = re.compile(r"\^\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))(?![\d}])")
@@ -102,12 +104,30 @@ def to_latex(text: str) -> str:
     text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
     text = _REPEATING.sub(_as_fraction, text)
     text = _WORDS.sub(lambda match: _LATEX_OF.get(match[1], "\\" + match[1] + " "), text)
+    text = joined_thousands(" ".join(_DIGITS_OF_FRACTION.sub(r"\\\1{\2}{\3}", text).split()))
     text = _UNION.sub(r" \\cup ", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
-    text = _braced(_braced(_DIGITS_OF_FRACTION.sub(r"\\\1{\2}{\3}", text), r"\sqrt"), "^")
+    text = _braced(_braced(text, r"\sqrt"), "^")
     text = _TOWER.sub(r"^{\1^{\2}}", _EXPONENT.sub(r"^{\1}", text))
     text = _DECIMAL_EXPONENT.sub(lambda match: rf"^{{{match[1]}{_decimal(match[2], match[3])}}}", text)
-    text = " ".join(text.replace("*", r"\cdot ").split())
-    return _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
+    return " ".join(text.replace("*", r"\cdot ").split())
+
+
+def joined_thousands(text: str) -> str:
+    """Returns a text with the spaces taken out of its numbers; those of a mixed number stay.
+
+    A proper fraction after a whole number makes a mixed one with it; one that begins with a zero or is no proper fraction is
+    the last group of digits above the line.
+
+    >>> [joined_thousands(text) for text in ("1 234 567", "2 000/5", "2 125/1000", "2 345/5", "2 1/2", "5 6")]
+    ['1234567', '2000/5', '2 125/1000', '2345/5', '2 1/2', '5 6']
+    """
+    return _SPACED_THOUSANDS.sub(_joined, text)
+
+
+def _joined(match: re.Match[str]) -> str:
+    groups, bottom = match["groups"].split(), (match["bottom"] or "").strip("/ ")
+    mixed = len(groups) == 1 and not groups[0].startswith("0") and bottom.isdigit() and int(groups[0]) < int(bottom)
+    return match[0] if mixed else match[0].replace(" ", "")
 
 
 def side_by_side(latex: str) -> bool:

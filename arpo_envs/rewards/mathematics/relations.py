@@ -33,7 +33,7 @@ class Region:
 def equal_values(left: Any, right: Any) -> bool:
     """Says whether two things read by sympy are equal: relations, sets, expressions or numbers."""
     left, right = exact(left)[0] if _is_set(left) else left, exact(right)[0] if _is_set(right) else right
-    if isinstance(left, Boolean | sympy.Rel) or isinstance(right, Boolean | sympy.Rel):
+    if _is_relation(left) or _is_relation(right):
         return _equal_relations(left, right)
     if _is_set(left) or _is_set(right):
         return _is_set(left) and _is_set(right) and _equal_sets(left, right)
@@ -42,6 +42,11 @@ def equal_values(left: Any, right: Any) -> bool:
 
 def _is_set(value: Any) -> bool:
     return isinstance(value, sympy.Set)
+
+
+def _is_relation(value: Any) -> bool:
+    """Says whether a value is an equation, an inequality, or several joined; sympy counts any symbol as a truth value, too."""
+    return isinstance(value, Boolean | sympy.Rel) and not isinstance(value, sympy.Symbol)
 
 
 def region_of(structure: Structure) -> Region | None:
@@ -75,7 +80,7 @@ def _region(value: Any) -> Region | None:
     value = exact(value)[0]
     if _is_set(value):
         return Region(value)
-    if not isinstance(value, Boolean | sympy.Rel) or len(value.free_symbols) != 1:
+    if not _is_relation(value) or len(value.free_symbols) != 1:
         return None
     parts = value.args if type(value).__name__ == "And" else (value,)
     return Region(sympy.Intersection(*[part.as_set() for part in parts]), str(next(iter(value.free_symbols))))
