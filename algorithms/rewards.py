@@ -71,16 +71,17 @@ def unequal_rewards(tree: RolloutTree) -> bool:
 def mixed_success(tree: RolloutTree) -> bool:
     """Whether some, but not all valid leaves succeeded: 0 < correct < G, by success and not by reward.
 
-    Where the environment does not report success, rewards decide.
+    A leaf whose success is unknown, since it ended without an answer, did not succeed. Where success is unknown of all leaves,
+    as in an environment that does not report it, rewards decide.
 
     Source: DAPO (arXiv 2503.14476), Eq. 11, the constraint of dynamic sampling.
     """
     ends = [tree.nodes[leaf] for leaf in tree.leaves()]
     found = [end.success for end in ends if end.status is not None and end.status.is_model]
-    known = [success for success in found if success is not None]
-    if not known:
+    if all(success is None for success in found):
         return unequal_rewards(tree)
-    return max(known) > min(known)
+    shares = [success or 0.0 for success in found]
+    return max(shares) > min(shares)
 
 
 def shuffle_rewards(trees: Sequence[RolloutTree], rng: np.random.Generator) -> list[RolloutTree]:

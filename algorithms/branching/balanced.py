@@ -93,14 +93,13 @@ class BalancedBranching:
 def monitored_entropies(tree: RolloutTree, tokens: int) -> tuple[float, float]:
     """Returns (H_root, H̄_tool) of the first path: mean nats per token after the question, and after tool results.
 
-    Where the paper is silent: without a tool result, H̄_tool is H_root, as in the authors' code.
+    What the environment says of a mistake is no tool result, here as where forks are decided. Where the paper is silent:
+    without a tool result, H̄_tool is H_root, as in the authors' code.
     """
     path = [tree.nodes[node] for node, _ in tree.path(tree.leaves()[0])]
-    heads = [node.entropies[:tokens] for node in path if node.kind == "action"]
-    means = [float(np.mean(head, dtype=np.float64)) for head in heads if head]
-    if not means:
-        return 0.0, 0.0
-    return means[0], float(np.mean(means[1:])) if len(means) > 1 else means[0]
+    heads = [path[1], *(action for call, action in zip(path, path[2:], strict=False) if call.tool)]
+    root, *after = [float(np.mean(head.entropies[:tokens], dtype=np.float64)) for head in heads if head.entropies] or [0.0]
+    return root, float(np.mean(after)) if after else root
 
 
 def global_paths(root: float, tool: float, *, budget: int, balance: float) -> int:

@@ -30,7 +30,7 @@ class Trained:
         env: its environment.
         arm: its arm.
         seed: its seed.
-        rewards: of each step, over paths without a fork.
+        rewards: of each step, what the policy earned whatever was forked: `unforked_reward`.
         costs: what each step cost, for each of `COSTS`.
         before: held-out success before training, sampled.
         success: after training, sampled.

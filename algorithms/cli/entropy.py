@@ -65,7 +65,8 @@ class EntropyConfig:
     engine_args: tuple[str, ...] = ()
     """Arguments of vLLM, each NAME=VALUE, e.g. dtype=bfloat16."""
     run: Path | None = None
-    """Folder of a run, or a file of trees: these are read instead of asking a policy."""
+    """Folder of a run, or a file of trees: these are read instead of asking a policy. After a result, every action counts that
+    was drawn there, so that a result weighs as often as the run continued it."""
     env: str | None = None
     """Environment id, or a mixture ID=WEIGHT,ID=WEIGHT (default: the run's own, or ARPO/SearchMini-v0)."""
     args: tuple[str, ...] = ()

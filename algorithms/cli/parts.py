@@ -177,11 +177,12 @@ def learner_config(config: TrainConfig) -> LearnerConfig:
     """Returns the learner's options in a resolved configuration, with the length of the run filled in.
 
     Raises:
-        ConfigError: the warm-up leaves no steps for the decay, or the device does not support the options.
+        ConfigError: the warm-up leaves no steps for the decay, or device or algorithm do not support the options.
     """
     assert config.learner is not None, "learner_config() takes a resolved configuration"
     found = config.learner.over(config.steps)
     found.require_device(find_device(config.device))
+    found.require_loss(config.make_algorithm().loss)
     return found
 
 

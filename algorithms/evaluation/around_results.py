@@ -76,8 +76,9 @@ class EntropyProfile:
 def entropy_profile(trees: Sequence[RolloutTree], *, tokens: int = 20, seed: int = 0, resamples: int = 1000) -> EntropyProfile:
     """Returns the mean entropy before and after tool results, per tool and position.
 
-    A token that several paths share counts once. Tokens that the policy did not draw are left out, and positions do not count
-    them. Intervals are percentiles of a bootstrap over questions, so that the rollouts of one question stay together.
+    A token that several paths share counts once. After a result every action drawn there counts, so that in averages a result
+    weighs as often as paths continued it. Tokens that the policy did not draw are left out, and positions do not count them.
+    Intervals are percentiles of a bootstrap over questions, so that the rollouts of one question stay together.
 
     Args:
         trees: frozen.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from arpo_envs import ConfigError
 
+from ..losses import ON_POLICY, Loss
 from .optimization import Schedule
 
 if TYPE_CHECKING:
@@ -112,6 +113,27 @@ class LearnerConfig:
             ConfigError: the learning rate should decay, but the warm-up leaves no steps for that.
         """
         return replace(self, schedule=replace(self.schedule, steps=updates * self.epochs * self.minibatches))
+
+    def rate(self, update: int, step: int = 0) -> float:
+        """Returns the learning rate of one of an update's optimizer steps; both are counted from 0.
+
+        Updates and steps that teach nothing count as well: a decay ends where the run was planned to.
+        """
+        return self.learning_rate * self.schedule(update * self.epochs * self.minibatches + step)
+
+    def require_loss(self, loss: Loss) -> None:
+        """Refuses several optimizer steps on the same trees to a loss that is right for the first one only.
+
+        Raises:
+            ConfigError: that is so.
+        """
+        if self.epochs * self.minibatches > 1 and ON_POLICY.of(loss):
+            raise ConfigError(
+                f"{type(loss).__name__} has no ratio to the policy that sampled, so it is right for a single optimizer step on "
+                f"each batch, and epochs = {self.epochs} and minibatches = {self.minibatches} take "
+                f"{self.epochs * self.minibatches}. Leave both at 1, or choose an algorithm whose loss clips that ratio, such "
+                "as rloo with clip=0.2."
+            )
 
     def require_device(self, device: "torch.device") -> None:
         """Refuses a device that does not support the configuration.

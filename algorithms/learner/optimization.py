@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from arpo_envs import ArpoError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Diverged(ArpoError):
@@ -13,7 +16,7 @@ class Diverged(ArpoError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over the optimizer steps of a run, as a factor.
+    """The learning rate over the optimizer steps of a run, as a factor; those that teach nothing count as well.
 
     Raises:
         ConfigError: a number is out of range, or nothing is left of a decay.
@@ -60,3 +63,9 @@ class Schedule:
         progress = min(1.0, (step - self.warmup) / (self.steps - self.warmup))
         falling = 1.0 - progress if self.decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
         return self.floor + (1.0 - self.floor) * falling
+
+
+def set_rate(optimizer: "torch.optim.Optimizer", rate: float) -> None:
+    """Sets the learning rate of all that an optimizer moves."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

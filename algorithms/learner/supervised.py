@@ -13,6 +13,7 @@ import torch
 from ..packing import PackedBatch, edges_of, sampled_rows
 from ..tree import RolloutTree
 from .configuration import LearnerConfig
+from .optimization import set_rate
 from .torch_learner import TorchLearner
 
 
@@ -122,7 +123,8 @@ class SupervisedLearner(TorchLearner):
             loss += float(share.detach())
             right += sum(float(hits) for _, hits in found)
             computed += exercise.tokens
-        moved = self._move(rate)
+        set_rate(self.optimizer, self.config.rate(self._batches) if rate is None else rate)
+        moved = self._move()
         self._batches += 1
         return {"loss": loss, "accuracy": right / total, "computed_tokens": float(computed), "learned_tokens": total, **moved}
 

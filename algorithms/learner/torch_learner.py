@@ -33,7 +33,7 @@ from .adapters import adapter_state, inject, merged_state, without_adapters
 from .configuration import LearnerConfig
 from .mismatch import Mismatch, importance_weights
 from .model_changes import checkpoint_activations, set_attention, value_head
-from .optimization import Diverged
+from .optimization import Diverged, set_rate
 from .snapshot import Snapshot, on_cpu
 from .step_size import require_step
 from .weights import WeightSource
@@ -172,8 +172,10 @@ class TorchLearner:
         Paths whose credit or scores are not finite are left out, and counted in `faulty_rows`.
 
         Raises:
+            ConfigError: the loss is right for a single step only, see `LearnerConfig.require_loss`.
             Diverged: too many gradients in a row were not finite; the weights are those of the last good step.
         """
+        self.config.require_loss(loss)
         rows, faulty = without_faults(rows_of(trees, credit, scores))
         if faulty:
             log.warning("Credit or scores of %d of %d paths are not finite; these paths are left out.", faulty, len(rows))
@@ -181,9 +183,12 @@ class TorchLearner:
         if len(parts) > 1 and self.config.importance != "none":
             before = self._on_rows(trees, rows, "logp_BT", self._scorer)
             rows = [replace(row, old_logp=logp) for row, logp in zip(rows, before, strict=True)]
-        found = combined([self._step(trees, rows, part, loss, aggregation) for part in parts])
+        found = []
+        for number, part in enumerate(parts):
+            set_rate(self.optimizer, self.config.rate(self._batches, number))
+            found.append(self._step(trees, rows, part, loss, aggregation))
         self._batches += 1  # at the end: an update that fails before its first step does not count
-        return found | {"faulty_rows": float(faulty)}
+        return combined(found) | {"faulty_rows": float(faulty)}
 
     def _deal(self, trees: int, epoch: int) -> list[list[int]]:
         """Returns the trees of each minibatch."""
@@ -258,13 +263,9 @@ class TorchLearner:
         logged = {name: float((it_BT.detach() * paths.weight_BT).sum()) / weight for name, it_BT in output.metrics.items()}
         return {"loss": float(total.detach()), **logged}
 
-    def _move(self, rate: float | None = None) -> dict[str, float]:
-        """Takes the step, at the schedule's learning rate unless one is given, if the gradient is finite."""
-        if rate is None:
-            rate = self.config.learning_rate * self.config.schedule(self._updates)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        norm = self._clipped()
+    def _move(self) -> dict[str, float]:
+        """Takes the step if the gradient is finite."""
+        rate, norm = self.optimizer.param_groups[0]["lr"], self._clipped()
         if math.isfinite(norm):
             self.optimizer.step()
             self._updates, self._bad = self._updates + 1, 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, members
 
 if TYPE_CHECKING:  # an algorithm can be described, and trees collected, without torch
     import torch
@@ -66,6 +66,8 @@ class LossOutput:
 
 Loss = Callable[[LossInputs], LossOutput]
 
+ON_POLICY: members.Member[bool] = members.Member("on_policy", False)
+"""Whether a loss is right only for tokens drawn with the very weights it trains, so for one optimizer step on each batch."""
 
 LIMIT = 20.0
 """Nats from 0 beyond which the size of a log-ratio no longer matters; e^20 is half a billion. As in verl."""
@@ -98,8 +100,11 @@ def bounded(log_ratio: "torch.Tensor") -> "torch.Tensor":
 
 
 def policy_kl(inputs: LossInputs) -> "torch.Tensor":
-    """Returns the KL to the old policy, [B, T], nats, by k3 and without gradient: how far the update has gone."""
-    change_BT = bounded(difference(inputs.old_logp_BT, inputs.logp_BT.detach()))
+    """Returns KL(π_old ‖ π), [B, T], nats, without gradient: how far the update has gone.
+
+    It is k3 with r = π/π_old: the tokens are samples of the old policy.
+    """
+    change_BT = bounded(difference(inputs.logp_BT.detach(), inputs.old_logp_BT))
     return change_BT.exp() - 1.0 - change_BT
 
 

@@ -1,6 +1,7 @@
 """REINFORCE: the score function times the advantage; no ratio, no clip."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from . import LossInputs, LossOutput, policy_kl, require_kl, with_reference_penalty
 
@@ -19,6 +20,7 @@ class ReinforceLoss:
     """
 
     kl: float = 0.0
+    on_policy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Checks the number."""

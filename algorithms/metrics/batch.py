@@ -29,7 +29,7 @@ FAILED = tuple(status for status in Status if not status.is_model)
 
 
 def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Returns the flat metrics of a batch; means are over leaves, "per prompt" over trees.
+    """Returns the flat metrics of a batch; means and shares are over leaves, "per prompt" over trees.
 
     Executed, inherited and replayed tool calls are counted separately. Leaves that failed through no
     fault of the model count in `failed_leaves` only; `failed_by_status` lists them separately. What environments measure is
@@ -58,24 +58,27 @@ def summarise(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "fork_depth": float(np.mean(depths)) if depths else 0.0,
         "backfills_per_prompt": origins["backfill"] / prompts,
         "equal_reward_groups": float(np.mean([len(g) == 0 or g.max() == g.min() for g in groups])) if groups else 0.0,
-        "answered": statuses[Status.ANSWERED] / max(1, len(leaves)),
-        "stalled": statuses[Status.STALLED] / max(1, len(leaves)),
+        "answered": statuses[Status.ANSWERED] / max(1, len(success)),
+        "stalled": statuses[Status.STALLED] / max(1, len(success)),
         "failed_leaves": float(sum(statuses[status] for status in FAILED)),
         **{f"env/{name}": float(np.mean(values)) for name, values in measures(trees).items()},
     }
 
 
 def summarise_costs(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Returns the tool calls that a batch made, and its mean reward over paths without a fork.
+    """Returns the tool calls that a batch made, and what the policy earns, whatever an algorithm forks.
 
-    A path without a fork began at the prompt and was drawn as if nothing else had been, so that their mean estimates what the
-    policy earns, whatever an algorithm forks. Below forks there are more paths where the algorithm chose to look.
+    `unforked_reward` is the mean over prompts of what the roots earned on average, each followed past its forks: a root is
+    drawn as if nothing else were. Below forks there are more paths where the algorithm chose to look, and more are back-filled
+    where it found little to fork, so that neither counts. A prompt whose roots all failed through no fault of the model is
+    left out; 0 if that is every prompt. AEPO plans most of its roots by what the first one showed, which may shift the mean a
+    little.
 
     Args:
         trees: frozen.
     """
     calls = total_tool_calls(trees)
-    earned = [reward for tree in trees for reward in _unforked_rewards(tree)]
+    earned = [float(np.mean(own)) for own in map(_unforked_rewards, trees) if own]
     return {
         "tool_calls": float(calls.executed + calls.replayed),
         "unforked_reward": float(np.mean(earned)) if earned else 0.0,
@@ -83,12 +86,12 @@ def summarise_costs(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
 
 def _unforked_rewards(tree: RolloutTree) -> list[float]:
-    """Returns the rewards of paths without a fork, without those that failed through no fault of the model."""
+    """Returns the rewards of the roots' own paths, without those that failed through no fault of the model."""
     reward_L, valid_L = rewards(tree)
     return [
         float(reward)
         for leaf, reward, is_valid in zip(tree.leaves(), reward_L, valid_L, strict=True)
-        if is_valid and all(tree.nodes[index].origin != "branch" for index, _ in tree.path(leaf))
+        if is_valid and {tree.nodes[index].origin for index, _ in tree.path(leaf)} <= {"", "root"}
     ]
 
 

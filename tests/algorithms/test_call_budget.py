@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def test_costs_of_a_batch_by_hand():
-    assert summarise_costs(batch()) == {"tool_calls": 2.0 + 2.0, "unforked_reward": pytest.approx((1 + 0 + 0 + 0) / 4)}
+    assert summarise_costs(batch()) == {"tool_calls": 2.0 + 2.0, "unforked_reward": pytest.approx((1 + 0) / 2)}
     assert set(summarise_costs([]).values()) == {0.0}
 
 
@@ -35,6 +35,19 @@ def test_what_forks_add_does_not_change_the_reward_without_forks():
     assert summarise([tree(3)])["reward"] == pytest.approx(3.25 / 4)
     failed = tree(1, status=Status.TOOL_FAULT, success=None)
     assert summarise_costs([failed])["unforked_reward"] == 0.0, "nothing is known of the policy"
+
+
+def test_a_prompt_counts_as_much_however_many_paths_were_back_filled_or_failed():
+    def tree(reward: float, valid: int, backfills: int):
+        return build(
+            node((), -1, [9]),
+            *(leaf((place,), 0, reward, origin="root") for place in range(valid)),
+            *(node((place,), 0, [], origin="root", status=Status.POLICY_FAULT) for place in range(valid, 3)),
+            *(leaf((place,), 0, 1.0 - reward, origin="backfill") for place in range(3, 3 + backfills)),
+        )
+
+    trees = [tree(1.0, 3, 0), tree(0.0, 1, 5), tree(0.5, 0, 2)]
+    assert summarise_costs(trees)["unforked_reward"] == pytest.approx((1.0 + 0.0) / 2), "of the last one nothing is known"
 
 
 def test_a_budget_counts_whole_lines_and_ends_when_it_is_reached(tmp_path):

@@ -102,6 +102,13 @@ def test_a_schedule_without_room_is_refused_before_the_run(folder, tmp_path):
         learner_config(TrainConfig(steps=5, learner=LearnerConfig(schedule=Schedule(warmup=5, decay="linear"))))
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "tree_rl"])
+def test_a_loss_without_a_ratio_is_refused_several_steps_before_the_run(algorithm, folder, tmp_path, capsys):
+    words = ["train", "--policy", str(folder), "--algorithm", algorithm, "--epochs", "2", "--dry-run"]
+    assert main([*words, "--output", str(tmp_path / "run")]) == 2
+    assert "epochs = 2 and minibatches = 1 take 2" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

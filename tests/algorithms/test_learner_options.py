@@ -18,6 +18,7 @@ from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.learner.optimization import Diverged, Schedule
 from algorithms.losses import LossInputs, LossOutput
 from algorithms.losses.clip import ClipLoss
+from algorithms.losses.reinforce import ReinforceLoss
 from algorithms.losses.value import ValueLoss
 from arpo_envs.errors import ConfigError
 
@@ -71,6 +72,17 @@ def test_the_rate_rises_and_falls_and_a_resumed_run_goes_on_where_it_was(tmp_pat
     take_over(other, learner, tmp_path)
     rates += [step(other)["learning_rate"] for _ in range(2)]
     assert rates == pytest.approx([0.005, 0.01, 0.01, 0.0075, 0.005])
+
+
+def test_a_decay_ends_where_it_was_planned_whichever_updates_taught_something(tmp_path: Path) -> None:
+    idle = replace(CREDIT, advantages=tuple(tuple(0.0 * path for path in tree) for tree in CREDIT.advantages))
+    learner = made(schedule=Schedule(decay="linear", steps=8), epochs=2)
+    assert step(learner)["learning_rate"] == pytest.approx(1e-2 * (8 + 7) / 2 / 8)
+    assert "learning_rate" not in step(learner, credit=idle)
+    other = made(schedule=learner.config.schedule, epochs=2)
+    take_over(other, learner, tmp_path)
+    assert "learning_rate" not in step(other, credit=idle)
+    assert step(other)["learning_rate"] == pytest.approx(1e-2 * (2 + 1) / 2 / 8)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +147,15 @@ def test_several_optimizer_steps_move_on_and_one_is_one() -> None:
     assert (once._updates, twice._updates) == (1, 2)
     assert not torch.equal(parameters(once.model), start)
     assert not torch.equal(parameters(once.model), parameters(twice.model))
+
+
+@pytest.mark.parametrize("options", [{"epochs": 2}, {"minibatches": 2}])
+def test_a_loss_without_a_ratio_is_refused_several_steps(options: dict[str, int]) -> None:
+    learner = made(**options)
+    with pytest.raises(ConfigError, match=r"ReinforceLoss .*epochs = \d and minibatches = \d take 2"):
+        step(learner, ReinforceLoss())
+    assert torch.equal(parameters(learner.model), parameters(toy()))
+    assert step(made(), ReinforceLoss())["gradient_norm"] > 0.0
 
 
 # --- precision and memory --------------------------------------------------------------------------------------

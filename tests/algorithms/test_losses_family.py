@@ -248,7 +248,13 @@ def test_k1_is_refused_in_a_loss() -> None:
 
 
 def test_policy_kl_is_zero_where_nothing_moved() -> None:
-    assert policy_kl(inputs([[1.0, 2.0]], [[1.0, 1.0]]))[0].tolist() == pytest.approx([0.0, 0.5 - 1 - math.log(0.5)])
+    assert policy_kl(inputs([[1.0, 2.0]], [[1.0, 1.0]]))[0].tolist() == pytest.approx([0.0, 2.0 - 1 - math.log(2.0)])
+
+
+def test_policy_kl_is_on_average_that_of_what_the_old_policy_drew() -> None:
+    old, new = _tensor([[0.7, 0.2, 0.1]]), _tensor([[0.4, 0.1, 0.5]])
+    given = LossInputs(new.log(), old.log(), torch.ones_like(old), torch.ones_like(old))
+    assert (old * policy_kl(given)).sum().item() == pytest.approx((old * (old / new).log()).sum().item())
 
 
 @pytest.mark.parametrize(

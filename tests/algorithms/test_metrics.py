@@ -48,7 +48,7 @@ def test_a_batch_by_hand():
         "fork_depth": 1.0,
         "backfills_per_prompt": 0.5,
         "equal_reward_groups": 0.5,
-        "answered": pytest.approx(4 / 6),
+        "answered": pytest.approx(4 / 5),
         "stalled": 0.0,
         "failed_leaves": 1.0,
     }

@@ -155,6 +155,19 @@ def test_filters() -> None:
     assert make("arpo").keep is None
 
 
+@pytest.mark.parametrize(
+    ("successes", "kept"),
+    [((1.0, None, 1.0, None), True), ((0.0, None), False), ((1.0, 1.0), False), ((None, None), False)],
+)
+def test_a_path_without_an_answer_counts_as_not_successful(successes: tuple[float | None, ...], kept: bool) -> None:
+    ends = [
+        node((i,), 0, [2], status=Status.TRUNCATED if success is None else DONE, reward=success, success=success)
+        for i, success in enumerate(successes)
+    ]
+    failed = node((len(ends),), 0, [2], status=Status.TOOL_FAULT)
+    assert mixed_success(build(node((), NO_PARENT, [1]), *ends, failed)) == kept
+
+
 @pytest.mark.parametrize("numbers", [(6, 0), (4, 6)])
 def test_an_overlong_penalty_without_sense_is_refused(numbers: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="0 < cache <= longest"):

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,9 @@ def test_what_the_first_path_shows() -> None:
         freeze=False,
     )
     assert monitored_entropies(tree, 2) == (1.5, (5.0 + 3.0) / 2)
+    mistaken = replace(tree, nodes=[*tree.nodes])
+    mistaken.nodes[1] = replace(tree.nodes[1], tool="", tool_status="mistake")
+    assert monitored_entropies(mistaken, 2) == (1.5, 3.0), "what follows a mistake follows no tool result"
     alone = build(node((), NO_PARENT, [1]), node((0,), 0, [2], entropies=(0.75,), status=DONE), freeze=False)
     assert monitored_entropies(alone, 2) == (0.75, 0.75)
     uneven = node((0,), 0, range(5), entropies=(2.0**25, *(1.0,) * 4), status=DONE)
