@@ -125,6 +125,8 @@ PURE: Member[Mapping[str, Any] | None] = Member("pure", None)
 """What the answers of a tool depend on besides the call, by name: they can then be cached and recorded."""
 ANSWERED: Member[Callable[[Any], Any] | None] = Member("answered", None, method=True)
 """Returns a tool whose own sources (pages, searches) are asked through the given `Answers`; for a tool with state."""
+REQUIRE_READY: Member[Callable[[], None]] = Member("require_ready", _nothing, method=True)
+"""Raises `ConfigError` if calls of a tool, or of a source of pages, cannot be made now, such as for want of a key."""
 TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
 """The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())

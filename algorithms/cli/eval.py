@@ -27,7 +27,7 @@ from .judged import asks_secrets, has_secrets, judged, judged_file, require_judg
 from .outputs import require_file
 from .progress import Progress, saying
 from .results import Value, write_json
-from .tools import ToolAnswers, require_answerable
+from .tools import ToolAnswers, require_answerable, require_ready
 from .transcript import transcript
 
 
@@ -45,6 +45,8 @@ def _evaluate(config: EvalConfig, held: ExitStack) -> int:
     find_device(config.device)
     sitting = Sitting.of(config, env, words)  # finds mistakes before the model is loaded
     without = Sitting.of(config, env, without_tools(env, words)) if config.closed_book else None
+    if config.tools != "replay":
+        require_ready(sitting.make_env)
     if config.tools != "live":
         require_answerable(sitting.make_env, Limits())
     other = _other(config.against, len(sitting.questions.starts))
@@ -62,7 +64,7 @@ def _evaluate(config: EvalConfig, held: ExitStack) -> int:
     with Progress(console) as progress, ToolAnswers.of(config.tools, config.recording) as tools:
         asyncio.run(answers.complete(config, folder, sitting, tools, progress))
         if without is not None:
-            _ask_without_tools(config, folder, without, closed, progress)
+            _ask_without_tools(config, folder, without, closed, tools, progress)
     if tasks is not None and not is_told and has_secrets(tasks, [*answers.attempts, *closed.attempts, *(other or [])]):
         _warn_of_secrets(console, config)  # a source that draws its questions shows only now which they are
     failed: list[ConfigError] = []
@@ -109,11 +111,13 @@ def _warn_of_secrets(console: Console, config: EvalConfig) -> None:
     console.print(Text(told, style="yellow"))
 
 
-def _ask_without_tools(config: EvalConfig, folder: Path, sitting: Sitting, answers: Answers, progress: Progress) -> None:
-    """Asks questions without tools; if that fails, the answers with tools still count."""
+def _ask_without_tools(
+    config: EvalConfig, folder: Path, sitting: Sitting, answers: Answers, tools: ToolAnswers, progress: Progress
+) -> None:
+    """Asks questions without calls of tools; if that fails, the answers with them still count."""
     progress.note(f"asking {len(sitting.questions.starts):,} questions without tools")
     try:
-        asyncio.run(answers.complete(config, folder, sitting, ToolAnswers(), progress))
+        asyncio.run(answers.complete(config, folder, sitting, tools, progress))
     except Exception as error:  # noqa: BLE001  # some figures among others; the evaluation is done
         progress.note(f"[yellow]not measured without tools[/]: {escape(reason(error))}")
 

@@ -14,7 +14,7 @@ from .config import TrainConfig
 from .elsewhere import engines_for, learner_for
 from .parts import assemble, dialect_of, learner_config, rehearsed_policy, renderer_for, training_starts
 from .policy_source import policy_folder
-from .tools import ToolAnswers, require_answerable
+from .tools import ToolAnswers, require_answerable, require_ready
 from .tracked import require_tracker
 
 
@@ -38,6 +38,9 @@ def require_fitting(config: TrainConfig) -> None:
     source.require()
     config.placement.require()
     config.make_env(*config.eval_args)
+    if config.tools != "replay":
+        for arguments in (config.train_args, config.eval_args):
+            require_ready(config.make_env(*arguments))
     if config.tools != "live":
         for arguments in (config.train_args, config.eval_args):
             answerable(config, *arguments)
@@ -66,8 +69,10 @@ async def rehearse(config: TrainConfig) -> Agreement:
         parts = await assemble(config, start, engines=engines_for, ranks=learner_for)
         try:
             await parts.policy.load(parts.learner.weights(), 0)
-            for make_env in config.make_members(*config.train_args):
-                require_prompts(make_env, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
+            with ToolAnswers.of("replay" if config.recording is not None else "live", config.recording) as tools:
+                for make_env in config.make_members(*config.train_args):
+                    answered = tools.before(make_env, "dry run")
+                    require_prompts(answered, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
             return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
             await parts.close()

@@ -82,6 +82,20 @@ class _Answered:
         return env
 
 
+def require_ready(make_env: MakeEnv) -> None:
+    """Checks, before the long work, that the tools' calls can be made; a replay makes none.
+
+    Raises:
+        ConfigError: they cannot, such as for want of a key.
+    """
+    env = make_env()
+    try:
+        for tool in members.TOOLS.of(env.unwrapped):
+            members.REQUIRE_READY.of(tool)()
+    finally:
+        env.close()
+
+
 def require_answerable(make_env: MakeEnv, limits: Limits) -> str:
     """Returns in a line which tools' calls are recorded or replayed, and which are made whatever the mode.
 

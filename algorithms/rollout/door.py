@@ -4,7 +4,7 @@ A single reward of NaN would turn every advantage of its batch into NaN.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -190,3 +190,20 @@ def short(number: float | None) -> float | None:
     (0.333333, None, None)
     """
     return round(float(number), 6) if number is not None and math.isfinite(number) else None
+
+
+def goes_on(action: Generation, text: str, call: str, dialect: Any, stop_tokens: Collection[int]) -> bool:
+    """Whether an engine stopped at a stop string that ends nothing, inside a thought or a string of a call.
+
+    Args:
+        action: what was drawn.
+        text: of the whole action.
+        call: that text in the environment's dialect.
+        dialect: of the environment; None if it has none.
+        stop_tokens: what ends an action whatever it says.
+    """
+    if action.finish != "stop" or not action.tokens or action.tokens[-1] in stop_tokens:
+        return False
+    if dialect is None or not any(stop in text for stop in dialect.stop):
+        return False
+    return bool(getattr(dialect.parse(call), "unfinished", False))

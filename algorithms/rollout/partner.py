@@ -12,6 +12,7 @@ from .. import seeds
 from ..policies import Policy, Sampling
 from ..rendering.renderer import Renderer
 from ..rendering.text import require_dialect
+from . import door
 
 T = TypeVar("T")
 
@@ -68,11 +69,9 @@ class PolicyPartner:
         limit = min(self.action_tokens, self.policy.context_length - len(self._context))
         if limit < 1:
             return ""
-        stop = () if turn.dialect is None else tuple(turn.dialect.stop)
-        params = Sampling(limit, self.temperature, stop, self.renderer.stop_tokens)
-        drawn = self._loop.run(self.policy.generate(self._context, params, seed=self._drawn_with()), self.timeout)
-        self._context = [*self._context, *drawn.tokens]
-        return self.renderer.action(self.renderer.text(drawn.tokens))
+        tokens, said = self._loop.run(self._act(turn, limit), self.timeout)
+        self._context = [*self._context, *tokens]
+        return said
 
     def reseed(self, seed: int) -> None:
         """Makes its draws a function of `seed`."""
@@ -87,6 +86,22 @@ class PolicyPartner:
         twin = object.__new__(type(self))
         vars(twin).update(vars(self) | {"_context": [*self._context]})
         return twin
+
+    async def _act(self, turn: Turn, limit: int) -> tuple[tuple[int, ...], str]:
+        """Draws one action of at most `limit` tokens; returns them and the action in the turn's dialect."""
+        stop = () if turn.dialect is None else tuple(turn.dialect.stop)
+        tokens: tuple[int, ...] = ()
+        text, seed = "", self._drawn_with()
+        while True:
+            params = Sampling(limit - len(tokens), self.temperature, stop, self.renderer.stop_tokens)
+            context = [*self._context, *tokens]
+            drawn = await self.policy.generate(context, params, seed=seed, offset=len(tokens), tail=text)
+            tokens = (*tokens, *drawn.tokens)
+            text = self.renderer.text(tokens)
+            said = self.renderer.action(text)
+            over = not door.goes_on(drawn, text, said, turn.dialect, self.renderer.stop_tokens)
+            if over or len(tokens) >= limit:
+                return tokens, said
 
     def _hear(self, turn: Turn) -> bool:
         """Appends what the agent sees; returns whether it fits."""

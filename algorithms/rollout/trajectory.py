@@ -184,14 +184,9 @@ class Trajectory:
             return text, self.run.renderer.action(text)
 
     def _goes_on(self, action: Generation, text: str, call: str) -> bool:
-        """Whether an engine stopped at a stop string that ends nothing, inside a thought or a string of a call."""
-        if action.finish != "stop" or not action.tokens or action.tokens[-1] in self.run.renderer.stop_tokens:
-            return False
+        """Whether the action is not over, although an engine stopped."""
         with self._blame(Status.TOOL_FAULT, action):
-            dialect = members.DIALECT.through(self.env)
-            if dialect is None or not any(stop in text for stop in dialect.stop):
-                return False
-            return bool(getattr(dialect.parse(call), "unfinished", False))
+            return door.goes_on(action, text, call, members.DIALECT.through(self.env), self.run.renderer.stop_tokens)
 
     # --- decide and fork --------------------------------------------------------------------------------------
 

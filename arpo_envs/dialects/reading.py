@@ -1,6 +1,7 @@
 """Reading JSON that a model wrote: what it says, or where it goes wrong and what should be there."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +36,19 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse)
+def _fraction(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # JSON has no infinity
+        raise ValueError(f"{text[:QUOTED]} is too large a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    _fraction(text)  # or it would overflow where a tool computes with it
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse, parse_float=_fraction, parse_int=_whole)
 """A string may contain unescaped line breaks: models write code that way."""
 
 
@@ -66,8 +79,8 @@ def read_json(text: str, start: int = 0, close: str = "") -> tuple[Any, int] | U
         return Unreadable(plain(_explained(error, text, start, close)), unfinished)
     except RecursionError:
         return Unreadable("it is nested too deeply")
-    except ValueError as error:  # NaN, or a number of thousands of digits
-        return Unreadable(str(error).partition(";")[0])
+    except ValueError as error:  # NaN, or a number that is too large
+        return Unreadable(str(error))
     return value, end
 
 

@@ -89,9 +89,10 @@ class Sessions:
 
         Raises:
             ConfigError: nothing has that handle.
-            ArpoError: it is busy, or cannot be copied.
+            ArpoError: it is busy, there is no memory, or it cannot be copied.
         """
         with self.using(handle) as episode:
+            self.require_memory()
             return episode.clone()
 
     @contextmanager

@@ -35,7 +35,7 @@ class ListedTasks:
         digest: str | None = None,
         benchmark: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        self.path, self._benchmark = path, benchmark
+        self.path, self._benchmark = path, dict(benchmark)  # a mapping proxy does not pickle
         self._tasks: dict[str, Task] = {}
         for number, task in tasks:
             if task.id in self._tasks:

@@ -5,6 +5,7 @@ To add a tool, write one file here with a class that has `specs`, `fork_level` a
 an episode may change lives in the `Session` it opens.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -120,4 +121,14 @@ def complaint(spec: ToolSpec, arguments: Mapping[str, Any]) -> str | None:
         kind = _JSON_TYPES.get(wanted) if isinstance(wanted, str) else None  # a list of types is the tool's business
         if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and wanted != "boolean")):
             return f"The argument {name!r} of {spec.name} must be of type {wanted}."
+        if wanted in ("number", "integer") and not _is_finite(value):
+            return f"The argument {name!r} of {spec.name} must be a finite number, and no larger than 1e308."
     return None
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is one that JSON has, and that floating-point numbers can stand for."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

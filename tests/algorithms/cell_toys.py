@@ -35,8 +35,8 @@ class Cells:
     Args:
         folder: as in `Struck`; None if nothing shall happen.
         at: number of the cell, counted over all processes; first cells of episodes do not count, as they have nothing to lose.
-        what: "server" or "child" (of the sandbox), "worker", or "server and other worker" is killed; the other worker at its next
-            such cell, as it may have no work left by the time a busy machine gets round to killing it from here.
+        what: "server" or "child" (of the sandbox), "worker", or "server and other worker" is killed. The other worker kills
+            itself in its next such cell: by the time a busy machine killed it from here, it might have no work left.
         killer: seed of an episode whose every cell kills the server; None for none.
     """
 

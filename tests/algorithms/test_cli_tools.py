@@ -17,7 +17,8 @@ from algorithms.cli import main
 from algorithms.tracking.trees import read_trees
 from arpo_envs import ToolResult
 from arpo_envs.tasks.world import load_world
-from arpo_envs.tools.search import SearchTool, index_of
+from arpo_envs.tools.search import LiveSearchTool, SearchTool, index_of
+from arpo_envs.tools.search.live import Found
 from arpo_envs.tools.search.serve import RetrieveServer
 
 SMALL = ["--env-args", "cities_per_country=4", "--prompts", "4", "--rollouts", "6", "--eval-questions", "4"]
@@ -177,6 +178,22 @@ def test_an_evaluation_is_repeated_without_a_call(tiny_policy, tmp_path, monkeyp
     assert "0 not recorded" in said(capsys)
 
 
+def test_a_recording_of_an_engine_on_the_web_is_replayed_without_its_key(tiny_policy, tmp_path, monkeypatch, capsys):
+    env, file = ["cities_per_country=4", "engine=serper"], tmp_path / "tools.sqlite"
+    asked = ["eval", "--policy", str(tiny_policy), "--args", *env, "split=test", "--questions", "8", "--closed-book"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SERPER_API_KEY", "s3cret-k3y")
+        patched.setattr(LiveSearchTool, "find", lambda *_, **__: [Found("Köln", "a city", "")])
+        assert main([*asked, "--tools", "record", "--recording", str(file), "--json", str(tmp_path / "one")]) == 0
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    assert main([*asked, "--tools", "replay", "--recording", str(file), "--json", str(tmp_path / "two")]) == 0
+    one, two = (json.loads((tmp_path / name).read_text(encoding="utf-8")) | {"seconds": 0} for name in ("one", "two"))
+    assert one == two
+    assert "not measured without tools" not in said(capsys)
+    replayed = ["--tools", "replay", "--recording", str(file), "--dry-run"]
+    assert train(tiny_policy, tmp_path / "run", "--env-args", *env, *replayed) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -185,12 +202,16 @@ def test_an_evaluation_is_repeated_without_a_call(tiny_policy, tmp_path, monkeyp
         (["train", "--tools", "replay", "--recording", "nowhere"], "There is no recording"),
         (["train", "--env", "ARPO/Python-v0", "--tools", "record"], "no tool whose calls can be recorded or replayed"),
         (["train", "--tools", "record", "--env-args", "tool_timeout=120"], "tool_timeout=120 of the environment is too long"),
+        (["train", "--env-args", "engine=serper"], "The search engine serper needs a key"),
+        (["train", "--env-args", "engine=serper", "--tools", "record"], "The search engine serper needs a key"),
+        (["eval", "--policy", "{policy}", "--args", "engine=serper"], "The search engine serper needs a key"),
         (["eval", "--policy", "{policy}", "--tools", "record"], "--tools and --recording belong together"),
         (["eval", "--policy", "{policy}", "--tools", "record", "--recording", "{policy}"], "belongs to one evaluation"),
     ],
 )
 def test_what_would_have_no_effect_is_refused_and_leaves_nothing(words, message, tiny_policy, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
     assert status([word.format(policy=tiny_policy) for word in words]) == 2
     assert message in said(capsys)
     assert list(tmp_path.iterdir()) == []

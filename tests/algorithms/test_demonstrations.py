@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,11 @@ def calls(*called: Any) -> dict[str, Any]:
     return {"messages": [USER, message("assistant", None, tool_calls=list(called))]}
 
 
+def tool(parameters: Any, name: str = "find") -> dict[str, Any]:
+    """A description of a tool."""
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
 MALFORMED = {
     "it is not JSON": "{",
     'expected an object with "messages"': [1],
@@ -228,7 +234,18 @@ MALFORMED = {
     "'find' is not described in \"tools\"": calls(call("find", {"query": "x"})),
     "message 2: its call has no arguments": calls({"function": {"name": "x"}}),
     "the arguments of its call are not an object": calls(call("find", "[")),
+    'its "tool_calls" are dict, not a list': {"messages": [USER, message("assistant", None, tool_calls={"name": "x"})]},
+    'message 2: its call has no "function"': calls("find"),
+    "the name of its call is None": calls({"function": {"arguments": {}}}),
+    "the name of its call is ['find']": calls({"function": {"name": ["find"], "arguments": {}}}),
+    "are not an object, and not JSON (Expecting": calls(call("find", "{query: 1}")),
+    "are not an object: [1]": calls(call("find", [1])),
+    "are not an object: None": calls(call("find", None)),
     '"tools" has an entry without a name': {"messages": GOOD, "tools": [{}]},
+    "\"tools\": the parameters of 'find' are not a JSON schema": {"messages": GOOD, "tools": [tool(["query"])]},
+    "\"tools\": the parameters of 'search' are not": {**calls(call("search", {})), "tools": [tool({"required": 1}, "search")]},
+    "\"tools\": the parameters of 'read' are not": {"messages": GOOD, "tools": [tool({"required": [[]]}, "read")]},
+    "\"tools\": the parameters of 'list' are not": {"messages": GOOD, "tools": [tool({"properties": {"x": 1}}, "list")]},
 }
 
 
@@ -242,6 +259,34 @@ def test_a_malformed_row_is_reported_with_file_line_and_reason(reason: str, row:
     assert "--skip-malformed" in str(refused.value)
     found = read_conversations(file, "tags", skip_malformed=True)
     assert len(found.shown) == len(found.malformed) == 1
+
+
+@pytest.mark.parametrize("dialect", ["tags", "json"])
+def test_whatever_a_row_holds_it_is_a_demonstration_or_malformed(dialect: str, tmp_path: Path) -> None:
+    turns = [message("assistant", "", tool_calls=[call("search", {"query": "x"})]), message("tool"), message("assistant")]
+    row = {"messages": [message("user"), *turns], "tools": [SEARCH.function()]}
+    spoilt = [
+        put(row, place, value) for place in places(row) if place for value in (None, 1, True, "x", "[1]", [], [{}], {"a": []})
+    ]
+    found = read_conversations(written(tmp_path / "some.jsonl", row, *spoilt), dialect, skip_malformed=True)
+    assert len(found.shown) + len(found.malformed) == 1 + len(spoilt)
+    assert found.malformed
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Yields where values are in JSON."""
+    yield ()
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from ((key, *rest) for rest in places(value[key]))
+
+
+def put(value: Any, place: Sequence[Any], new: Any) -> Any:
+    """Returns JSON with another value at a place."""
+    if not place:
+        return new
+    copy = value.copy()
+    copy[place[0]] = put(value[place[0]], place[1:], new)
+    return copy
 
 
 def test_a_file_without_demonstrations_is_refused(tmp_path: Path) -> None:

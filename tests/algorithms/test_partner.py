@@ -4,6 +4,7 @@ import asyncio
 import copy
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -93,6 +94,38 @@ def test_without_room_it_says_nothing() -> None:
         assert small(asked) == said
         assert small(turn("more", begins=False)) == ""
         small.close()
+
+
+class Stops(ScriptedPolicy):
+    """Ends where a stop string does, as engines do."""
+
+    async def generate(self, context: Any, params: Any, *, seed: int, offset: int = 0, tail: str = "") -> Any:
+        drawn = await super().generate(context, params, seed=seed, offset=offset, tail=tail)
+        text = "".join(map(chr, drawn.tokens))
+        end = next((end for end in range(1, len(text) + 1) if text[:end].endswith(params.stop)), 0)
+        if not end:
+            return drawn
+        kept = await super().generate(context, replace(params, max_tokens=end), seed=seed, offset=offset, tail=tail)
+        return replace(kept, finish="stop")
+
+
+@pytest.mark.parametrize("most", [256, 60, 15])
+def test_an_action_goes_on_behind_a_stop_string_in_a_thought_as_in_a_rollout(most: int) -> None:
+    action = "<think>not </answer> yet, </browser.find> neither</think><answer>Germany</answer>"
+    partner = PolicyPartner(Stops(lambda *_: action), ScriptedRenderer(), action_tokens=most)
+    assert partner(turn("?")) == action[:most]
+    partner.close()
+    rollout = collect(
+        lambda: gym.make("ARPO/SearchMini-v0"),
+        [Start(seed=1)],
+        Stops(lambda *_: action.replace("browser.find", "search")),
+        ScriptedRenderer(),
+        small("grpo"),
+        seed=1,
+        limits=Limits(action_tokens=most, idle_turns=1),
+    )
+    (tree,) = asyncio.run(rollout)
+    assert tree.nodes[1].text == action.replace("browser.find", "search")[:most]
 
 
 def test_a_policy_that_hangs_is_given_up() -> None:

@@ -147,3 +147,26 @@ def test_a_bad_call_is_told_which_argument_is_wrong(name: str, body: str, said: 
     if name == "tags":
         find = TagDialect((FIND,)).parse('<f>{"query": "x", "limt": 2}</f>')
         assert find == Mistake("call", "f has no argument 'limt'; its arguments are: query, limit.")
+
+
+@pytest.mark.parametrize("kind", ["number", "integer"])
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 10**400, -(10**400)])
+def test_a_number_that_json_does_not_have_is_refused(kind: str, value: float) -> None:
+    spec = tool(["size"], size={"type": kind})
+    wrong = complaint(spec, {"size": value})
+    assert wrong is not None
+    expected = "must be a finite number" if kind == "number" or isinstance(value, int) else "must be of type integer"
+    assert expected in wrong
+    assert complaint(spec, {"size": 10**300}) is None
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "NaN", "Infinity", "9" * 400])
+@pytest.mark.parametrize("kind", ["number", "integer", ["number", "null"], "array"])
+def test_a_model_that_writes_such_a_number_is_told(kind: str | list[str], value: str) -> None:
+    spec = tool(["size"], size={"type": kind})
+    body = f'{{"size": {f"[{value}]" if kind == "array" else value}}}'
+    calls = {"tags": f"<f>{body}</f>", "json": f'<tool_call>{{"name": "f", "arguments": {body}}}</tool_call>'}
+    for dialect, text in calls.items():
+        found = make_dialect(dialect, (spec,)).parse(text)
+        assert isinstance(found, Mistake)
+        assert "too large a number" in found.text or "is not a JSON number" in found.text

@@ -1,7 +1,9 @@
 """Benchmark files in their published layouts: hand-written ones always, real ones where they lie beside the checkout."""
 
 import copy
+import csv
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from arpo_envs.rewards.mathematics.equivalence import equivalent
 from arpo_envs.rewards.mathematics.judge import settle
 from arpo_envs.tasks import TaskSource
 from arpo_envs.tasks.benchmarks import BENCHMARKS, BenchmarkTasks, find_benchmark, load_benchmark, read_benchmark
+from arpo_envs.tasks.files import FileTasks
 
 REAL = Path(__file__).parents[3] / "shared" / "benchmarks"
 
@@ -105,6 +108,47 @@ def test_a_parquet_copy_has_the_same_questions(tmp_path, name, rows):
     assert [(task.id, task.question, task.answers) for task in found] == [
         (task.id, task.question, task.answers) for task in wanted
     ]
+
+
+@pytest.mark.parametrize("ending", ["JSONL", "Json", "CSV", "PARQUET"])
+def test_a_file_is_known_by_its_ending_in_capitals_too(tmp_path, ending):
+    row, path = {"question": "How many?", "answer": "#### 3"}, tmp_path / f"copy.{ending}"
+    if ending == "PARQUET":
+        parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    else:
+        content = {"JSONL": json.dumps(row), "Json": json.dumps([row]), "CSV": "question,answer\nHow many?,#### 3\n"}
+        path.write_text(content[ending], encoding="utf-8")
+    (task,) = read_benchmark(find_benchmark("gsm8k"), path).tasks.questions()
+    assert task.answers == ("3",)
+
+
+def test_a_cell_of_csv_may_be_long_and_the_limit_of_others_stays(tmp_path):
+    path, before = tmp_path / "copy.csv", csv.field_size_limit(1000)
+    try:
+        path.write_text(f"question,answer\n{'so ' * 70_000}?,#### 3\nHow many?,#### 4\n", encoding="utf-8")
+        tasks = read_benchmark(find_benchmark("gsm8k"), path).tasks
+        assert csv.field_size_limit() == 1000
+    finally:
+        csv.field_size_limit(before)
+    long, short = tasks.questions()
+    assert (len(long.question), short.answers) == (210_001, ("4",))
+
+
+def test_tasks_pickle_whole(tmp_path):
+    path = written(tmp_path, GSM8K)
+    for tasks in (read_benchmark(find_benchmark("gsm8k"), path).tasks, FileTasks(write_own(tmp_path / "own.jsonl"))):
+        twin = pickle.loads(pickle.dumps(tasks))
+        assert [*twin.questions()] == [*tasks.questions()]
+        assert twin.name == tasks.name
+        assert [twin.provenance(task) for task in twin.questions()] == [tasks.provenance(task) for task in tasks.questions()]
+        assert twin.draw(np.random.default_rng(1)) == tasks.draw(np.random.default_rng(1))
+        assert twin.get(next(twin.questions()).id) == next(tasks.questions())
+
+
+def write_own(path):
+    rows = [{"question": f"{n}?", "answers": [str(n)], "hops": n, "gated": n > 1} for n in range(3)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def test_a_parquet_files_faults_are_named(tmp_path):

@@ -16,8 +16,9 @@ from arpo_envs.tasks import Demonstrable, Task, TaskSource
 from arpo_envs.tasks.computations import algebra as algebra
 from arpo_envs.tasks.computations import data as data
 from arpo_envs.tasks.computations import numbers as numbers
-from arpo_envs.tasks.computations.families import SMALL
-from arpo_envs.tasks.computations.source import DIFFICULTIES, FAMILIES, ComputationSource
+from arpo_envs.tasks.computations.families import DIFFICULTIES, SMALL
+from arpo_envs.tasks.computations.source import FAMILIES, ComputationSource
+from arpo_envs.tasks.deep import DeepQuestions
 from arpo_envs.tasks.world.questions import Habits
 
 SPLITS = ("train", "validation", "test")
@@ -261,3 +262,13 @@ def test_a_perfect_demonstrator_is_always_right(difficulty: int) -> None:
         *calls, last = source.demonstrate(task, np.random.default_rng(0), perfect=True)
         assert last == ("answer", task.answers[0])
         assert [code for _, code in calls] == list(task.meta["cells"])
+
+
+@pytest.mark.parametrize("kind", [ComputationSource, DeepQuestions])
+def test_a_difficulty_is_a_whole_number(kind: type[ComputationSource | DeepQuestions]) -> None:
+    for wrong in (2.0, np.float64(2), True, np.True_, "2", None, 0, 6):
+        with pytest.raises(ConfigError, match="whole number between 1 and 5, got"):
+            kind(difficulty=wrong)  # type: ignore[arg-type]
+    one, other = kind(difficulty=2), kind(difficulty=np.int64(2))  # type: ignore[arg-type]
+    assert (other.name, type(other.difficulty)) == (one.name, int)
+    assert other.draw(np.random.default_rng(0)) == one.draw(np.random.default_rng(0))

@@ -146,6 +146,7 @@ JSON_MISTAKES = [
         "write true, false and null in lower case, at character 39",
     ),
     (tool_call('{"name": "now", "arguments": {"zone": NaN}}'), "format", "NaN is not a JSON number"),
+    (tool_call('{"name": "now", "arguments": {"zone": [-1' + "0" * 400 + "]}}"), "format", "0 is too large a number"),
     (tool_call('{"name": "now", // go\n}'), "format", "JSON has no comments, at character 17"),
     (tool_call('{"name": "now"'), "format", "it ends too early: close every { and [."),
     ('<tool_call>{"name": "a</tool_call>"}', "format", "<tool_call> is not closed: end it with </tool_call>."),

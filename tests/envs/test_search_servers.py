@@ -345,7 +345,7 @@ def test_the_key_is_in_no_record(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         LiveEngine("mine", "https://a.example/?key={key}", "results")
     monkeypatch.delenv(described.key)
     with pytest.raises(ConfigError, match=described.key):
-        LiveSearchTool(described)
+        asked(LiveSearchTool(described), "gold")
 
 
 def test_blocked_domains_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

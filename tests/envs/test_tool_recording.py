@@ -15,8 +15,10 @@ import pytest
 from toys import ECHO, Note, TownEnv
 
 import arpo_envs
-from arpo_envs import ConfigError, ForkLevel, NotRecorded, Stateless, Task, ToolFault, ToolResult
+from arpo_envs import ConfigError, ForkLevel, NotRecorded, Session, Stateless, Task, ToolFault, ToolResult
+from arpo_envs.tasks.world import load_world
 from arpo_envs.testing import check_tool
+from arpo_envs.tools.browser import BlockedSite, BrowserTool, SearchedBy, WorldSite
 from arpo_envs.tools.cache import (
     Answer,
     Answers,
@@ -31,6 +33,8 @@ from arpo_envs.tools.cache import (
     cached,
     subject_of,
 )
+from arpo_envs.tools.cache.credentials import without_credentials
+from arpo_envs.tools.search import LiveSearchTool
 
 TASK = Task("t", "Where?", ("there",))
 Script = Callable[[str], ToolResult]
@@ -337,6 +341,53 @@ def test_no_credential_is_in_the_file(store, monkeypatch):
     written = b"".join(path.read_bytes() for path in store.file.parent.iterdir())
     assert b"Your key is" in written
     assert key.encode() not in written
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_credential"),
+    [
+        ("COOKIE_DOMAIN", "wikipedia.org", False),
+        ("AUTH_TOKEN_URL", "https://wikipedia.org/token", False),
+        ("SSH_KEY_PATH", "/etc/keys/mine", False),
+        ("SECRET_NAME", "encyclopedia", False),
+        ("TOKEN_LIMIT", "10000000", False),
+        ("TOKENIZERS_PARALLELISM", "disabled", False),
+        ("DB_PASSWORD", "correcthorse", True),
+        ("API_KEY_PROD", "abcdefgh", True),
+        ("AWS_ACCESS_KEY_ID", "AKIA0123456789", True),
+        ("SECRET_KEY_BASE", "0123-4567-89", True),
+        ("SESSION_COOKIE", "a.b.c.d.e", True),
+        ("hf_token", "hf_abcdefgh", True),
+        ("AUTH_TOKEN_URL", "https://me:pass@wikipedia.org", True),
+        ("SECRET_PATH", "https://hooks.example/?token=abc", True),
+    ],
+)
+def test_what_a_variable_says_about_a_credential_is_none(name, value, is_credential, monkeypatch):
+    monkeypatch.setenv(name, value)
+    said = {"text": f"See {value} for more."}
+    assert without_credentials(said) == ({"text": "See [credential] for more."} if is_credential else said)
+
+
+def test_without_a_key_nothing_is_asked_but_a_recording_is_replayed(monkeypatch, store):
+    def opened(answers: Answers | None = None) -> list[Session]:
+        tool: Any = LiveSearchTool("serper")
+        tools = [tool, BrowserTool(BlockedSite(SearchedBy(tool, WorldSite(load_world(2))), ["a.example"]))]
+        tools = tools if answers is None else [answered(tool, answers) for tool in tools]
+        return [tool.open(TASK, np.random.default_rng(0)) for tool in tools]
+
+    monkeypatch.setenv("SERPER_API_KEY", "s3cret-k3y")
+    assert len(opened()) == len(opened(Recorder(store))) == 2
+    monkeypatch.delenv("SERPER_API_KEY")
+    for answers in (None, Recorder(store), Cache(store)):
+        with pytest.raises(ConfigError, match="Put it into the environment variable SERPER_API_KEY"):
+            opened(answers)
+    assert len(opened(Replayer(store))) == 2
+
+
+def test_no_part_of_a_credential_is_left(monkeypatch):
+    monkeypatch.setenv("A_KEY", "abcdefgh")
+    monkeypatch.setenv("B_KEY", "abcdefgh-ijklmnop")
+    assert without_credentials(b"abcdefgh-ijklmnop abcdefgh") == b"[credential] [credential]"
 
 
 @pytest.mark.parametrize(

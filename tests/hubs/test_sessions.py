@@ -256,6 +256,19 @@ def test_a_full_server_first_closes_what_is_idle(sessions, monkeypatch):
     assert len(sessions) == 0
 
 
+def test_a_full_server_copies_no_session_for_a_caller_either(sessions, monkeypatch):
+    handle, _ = sessions.open(seed=1)
+    episode = sessions.copy(handle)
+    monkeypatch.setattr("arpo_envs.hubs.sessions.memory_taken", lambda: 9000)
+    before = Counted.live
+    with pytest.raises(ArpoError, match="The server is full"):
+        sessions.copy(handle)
+    assert Counted.live == before
+    monkeypatch.setattr("arpo_envs.hubs.sessions.memory_taken", lambda: 1)
+    sessions.copy(handle).close()
+    episode.close()
+
+
 def test_an_episode_that_was_not_answered_is_paid_as_such():
     episode = Episode(TownEnv(note=Note()))
     with pytest.raises(Exception, match="No episode has begun"):

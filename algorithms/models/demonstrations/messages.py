@@ -118,19 +118,34 @@ def _called(number: int, calls: object, dialect: Dialect) -> str:
     """Returns the only call of a message, as the dialect writes it; "" for none."""
     if not calls:
         return ""
-    if not isinstance(calls, list) or len(calls) > 1:
+    if not isinstance(calls, list):
+        raise _Malformed(f'message {number}: its "tool_calls" are {type(calls).__name__}, not a list.')
+    if len(calls) > 1:
         raise _Malformed(f"message {number} has several tool calls; expected one an action.")
     function = calls[0].get("function") if isinstance(calls[0], dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict):
+        raise _Malformed(f'message {number}: its call has no "function", an object with a name and arguments.')
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        raise _Malformed(f"message {number}: the name of its call is {name!r:.60}, not a string that says something.")
+    if "arguments" not in function:
+        raise _Malformed(f"message {number}: its call has no arguments.")
     try:
-        arguments = function["arguments"] if isinstance(function, dict) else None
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        return dialect.call(str(name), {str(one): value for one, value in arguments.items()})  # type: ignore[union-attr]
+        return dialect.call(name, _arguments(number, function["arguments"]))
     except KeyError as error:
-        missing = "its call has no arguments" if error.args == ("arguments",) else f'{name!r} is not described in "tools"'
-        raise _Malformed(f"message {number}: {missing}.") from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise _Malformed(f"message {number}: the arguments of its call are not an object.") from error
+        raise _Malformed(f'message {number}: {name!r} is not described in "tools".') from error
+
+
+def _arguments(number: int, given: object) -> Mapping[str, Any]:
+    """Returns the arguments of a call, an object or one as JSON in a string."""
+    try:
+        found = json.loads(given) if isinstance(given, str) else given
+    except (ValueError, RecursionError) as error:
+        why = str(error).partition(":")[0]
+        raise _Malformed(f"message {number}: the arguments of its call are not an object, and not JSON ({why}).") from error
+    if not isinstance(found, dict):
+        raise _Malformed(f"message {number}: the arguments of its call are not an object: {found!r:.60}.")
+    return found
 
 
 def _tools(described: object) -> tuple[ToolSpec, ...]:
@@ -140,8 +155,23 @@ def _tools(described: object) -> tuple[ToolSpec, ...]:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise _Malformed('"tools" has an entry without a name.')
         parameters: Any = function.get("parameters") or {}
+        if not _is_schema(parameters):
+            raise _Malformed(f'"tools": the parameters of {function["name"]!r} are not a JSON schema of an object.')
         found.append(ToolSpec(function["name"], str(function.get("description", "")), parameters))
     return tuple(found)
+
+
+def _is_schema(parameters: object) -> bool:
+    """Whether a value describes the arguments of a call, as far as a dialect reads it."""
+    if not isinstance(parameters, Mapping):
+        return False
+    properties, required = parameters.get("properties", {}), parameters.get("required", [])
+    return (
+        isinstance(properties, Mapping)
+        and all(isinstance(schema, Mapping) for schema in properties.values())
+        and isinstance(required, list)
+        and all(isinstance(name, str) for name in required)
+    )
 
 
 def _require_turns(roles: Sequence[str], before: int) -> None:

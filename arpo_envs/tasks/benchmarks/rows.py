@@ -2,7 +2,9 @@
 
 import csv
 import json
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from ..parquet import parquet_rows
 
 _OBJECT = '{"question": "…", "answer": "…"}'
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
+_LONGEST = (1 << 31) - 1
+"""Characters of a cell: what a C long holds everywhere."""
+_LIMIT = threading.Lock()  # or two threads would put back each other's
 
 Row = Mapping[str, Any] | ConfigError
 """A row with its column names in lower case, or what is wrong with it."""
@@ -26,9 +31,10 @@ def rows_in(path: Path) -> Iterator[Found]:
     Raises:
         ConfigError: the file cannot be read at all.
     """
-    if path.suffix not in FORMATS:
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
         raise ConfigError(f"{path}: expected a file ending in {', '.join(FORMATS)}. Convert it, or rename it.")
-    read = {".jsonl": _lines, ".json": _entries, ".csv": _table, ".parquet": _records}[path.suffix]
+    read = {".jsonl": _lines, ".json": _entries, ".csv": _table, ".parquet": _records}[kind]
     try:
         for place, row in read(path):
             yield place, row if isinstance(row, ConfigError) else lower(row)
@@ -68,12 +74,28 @@ def _table(path: Path) -> Iterator[Found]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
-            for row in reader:
+            while (row := _next_row(reader)) is not None:
                 place = f"line {reader.line_num}"
                 ragged = ConfigError(f"{path}, {place}: expected {len(reader.fieldnames or ())} cells, as in the first line.")
                 yield place, ragged if None in row or None in row.values() else row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}, after line {reader.line_num}: not CSV in UTF-8 ({error}).") from error
+
+
+def _next_row(reader: "csv.DictReader[str]") -> dict[str | Any, str | Any] | None:
+    with _cells_of_any_length():
+        return next(reader, None)
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Lifts the limit on a cell, which holds for the whole process, and puts back what others have set."""
+    with _LIMIT:
+        before = csv.field_size_limit(_LONGEST)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _records(path: Path) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 `families.py` also has the steps that may follow any integer, which other sources ask for, too.
 """
 
-from .families import SMALL, Step, between, follow
+from .families import SMALL, Step, between, difficulty_of, follow
 from .source import ComputationSource
 
-__all__ = ["SMALL", "ComputationSource", "Step", "between", "follow"]
+__all__ = ["SMALL", "ComputationSource", "Step", "between", "difficulty_of", "follow"]

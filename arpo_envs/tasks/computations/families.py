@@ -7,8 +7,12 @@ steps. Each stage comes with its reference value, in exact arithmetic, and with 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
+from typing import Any
 
 import numpy as np
+
+from ...errors import ConfigError
 
 Value = int | Fraction | str
 """Exact values; a string is a date, a word, or the like."""
@@ -60,6 +64,23 @@ Family = Callable[[np.random.Generator, int], Core]
 
 SMALL = range(10, 1000)
 """Numbers that the embedded policy knows by name: all of difficulty 1 that are not constants."""
+
+
+DIFFICULTIES = range(1, 6)
+
+
+def difficulty_of(value: Any) -> int:
+    """Returns a difficulty as Python's own integer, so that a question is the same whoever gave it.
+
+    Raises:
+        ConfigError: it is not a whole number between 1 and 5.
+
+    >>> difficulty_of(np.int64(2))
+    2
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value not in DIFFICULTIES:
+        raise ConfigError(f"difficulty must be a whole number between 1 and 5, got {value!r}.")
+    return int(value)
 
 
 def between(rng: np.random.Generator, low: int, high: int) -> int:

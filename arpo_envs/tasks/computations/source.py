@@ -18,13 +18,12 @@ from .. import Task
 from ..world import Habits
 from .algebra import FAMILIES as _ALGEBRA
 from .data import FAMILIES as _DATA
-from .families import SMALL, Core, Family, Step, Value, between, follow
+from .families import SMALL, Core, Family, Step, Value, between, difficulty_of, follow
 from .numbers import FAMILIES as _NUMBERS
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({**_NUMBERS, **_ALGEBRA, **_DATA})
 """Every family by its name."""
 
-DIFFICULTIES = range(1, 6)
 _STEPS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 3}
 """How many steps follow x."""
 
@@ -98,8 +97,7 @@ class ComputationSource:
         families: Sequence[str] | None = None,
         habits: Habits | None = None,
     ) -> None:
-        if isinstance(difficulty, bool) or difficulty not in DIFFICULTIES:
-            raise ConfigError(f"difficulty must be a whole number between 1 and 5, got {difficulty!r}.")
+        difficulty = difficulty_of(difficulty)
         if split not in _SHARES:
             raise unknown_name("split", split, _SHARES)
         if isinstance(families, str):

@@ -13,12 +13,11 @@ import numpy as np
 from ...errors import ConfigError, unknown_name
 from ...tools.browser import PageError, WorldSite, read
 from .. import Task
-from ..computations import SMALL, Step, between, follow
+from ..computations import SMALL, Step, between, difficulty_of, follow
 from ..world import SPLITS, Habits, World, lexicon_of, load_world
 from .computing import aggregate, combined, quotient
 from .readings import Reading, linked, reading, routes, stated
 
-DIFFICULTIES = range(1, 6)
 HORIZONS = ("short", "long")
 _PAGES = {1: (1,), 2: (2,), 3: (1, 2), 4: (3, 2), 5: (3, 3, 2)}
 """How many pages lead to each number of a short question."""
@@ -79,8 +78,7 @@ class DeepQuestions:
         world: World | None = None,
         habits: Habits | None = None,
     ) -> None:
-        if isinstance(difficulty, bool) or difficulty not in DIFFICULTIES:
-            raise ConfigError(f"difficulty must be a whole number between 1 and 5, got {difficulty!r}.")
+        difficulty = difficulty_of(difficulty)
         if horizon not in HORIZONS:
             raise unknown_name("horizon", horizon, HORIZONS)
         if split not in SPLITS:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from ...errors import ConfigError
+from ...members import REQUIRE_READY
 from ..domains import ascii_name, is_within
 from .sources import Document, Hit, PageError, PageSource
 
@@ -59,6 +60,10 @@ class BlockedSite:
     def __reduce__(self) -> tuple[type["BlockedSite"], tuple[PageSource, tuple[str, ...]]]:
         """Pickles by its arguments."""
         return type(self), (self.source, self.domains)
+
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the source cannot be asked."""
+        REQUIRE_READY.of(self.source)()
 
     def fetch(self, url: str, *, timeout: float) -> Document | PageError:
         """Returns what the source has at a URL, unless the URL, or where it leads, is blocked."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...members import REQUIRE_READY
 from .sources import Document, Hit, PageError, PageSource
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class SearchedBy:
         pages: where the pages are, such as a `LiveSite`.
 
     Raises:
-        ConfigError: the engine is unknown, its key is not in the environment, or httpx is not installed.
+        ConfigError: the engine is unknown, or httpx is not installed.
     """
 
     engine: "LiveEngine | LiveSearchTool | str | Path"
@@ -45,6 +46,11 @@ class SearchedBy:
     def trusted(self) -> bool:
         """Whether the pages are."""
         return self.pages.trusted
+
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the engine's key is not in the environment, or the pages cannot be had."""
+        self.tool.require_ready()
+        REQUIRE_READY.of(self.pages)()
 
     def fetch(self, url: str, *, timeout: float) -> Document | PageError:
         """Returns what the pages' own source has at a URL."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from ...errors import CloneError, ConfigError, unknown_name
 from ...forking import ForkLevel
+from ...members import REQUIRE_READY
 from ...tasks import Task
 from .. import Session, ToolResult
-from ..cache import Answers
+from ..cache import Answers, Replayer
 from ..spec import ToolSpec
 from .conversion import SOURCE_PREFIX, read, results_page
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
@@ -88,8 +89,17 @@ class BrowserTool:
         """Starts a session in which nothing is shown yet.
 
         A task may name its start page as `meta["start"]`; `browser.open` without arguments opens it then.
+
+        Raises:
+            ConfigError: the source cannot be asked, and nobody answers for it alone.
         """
+        if not any(isinstance(answers, Replayer) for answers in self.answers):
+            self.require_ready()
         return BrowserSession(self, str(task.meta.get("start") or ""), placed(self.source, self.answers, task, rng))
+
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the source cannot be asked."""
+        REQUIRE_READY.of(self.source)()
 
     def answered(self, answers: Answers) -> "BrowserTool":
         """Returns the tool with its source asked through `answers`; what was shown stays its sessions' own.

@@ -7,11 +7,11 @@ import numpy as np
 
 from ...errors import CloneError, ConfigError, ToolFault
 from ...forking import ForkLevel
-from ...members import ANSWERED, PURE, TOOL_IDENTITY
+from ...members import ANSWERED, PURE, REQUIRE_READY, TOOL_IDENTITY
 from ...tasks import Task
 from .. import Session, Tool, ToolResult
 from ..spec import ToolSpec
-from .answers import Answer, Answers, Cache
+from .answers import Answer, Answers, Cache, Replayer
 from .questions import Place, ask, subject_of
 from .store import Store
 
@@ -96,8 +96,18 @@ class AnsweredTool:
         kind = type(self.tool)
         return {"tool": f"{kind.__module__}.{kind.__qualname__}"} | dict(PURE.of(self.tool) or {})
 
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the tool's calls cannot be made; a replay makes none."""
+        if not isinstance(self.answers, Replayer):
+            REQUIRE_READY.of(self.tool)()
+
     def open(self, task: Task, rng: np.random.Generator) -> Session:
-        """Starts a session, without starting one of the tool."""
+        """Starts a session, without starting one of the tool.
+
+        Raises:
+            ConfigError: the tool's calls cannot be made, and it is not replayed.
+        """
+        self.require_ready()
         return _AnsweredSession(self, task, rng, Place.of(task, rng))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "AnsweredTool":

@@ -7,6 +7,14 @@ from typing import Any
 from ...errors import ConfigError
 
 _NAMES = re.compile(r"(?:^|_|\b)(api_?key|key|token|secret|password|passwd|credentials?|authorization|cookie)(?:$|_|\b)", re.I)
+_ABOUT = re.compile(
+    r"_(?:domain|host(?:name)?|port|url|uri|endpoint|path|file|dir(?:ectory)?|folder|name|type|mode|algorithm|format|provider|"
+    r"backend|issuer|region|ttl|timeout|lifetime|age|size|length|limit|count)s?$",
+    re.I,
+)
+"""The end of a name that says where a credential is, or what kind it is: COOKIE_DOMAIN holds none."""
+_ADDRESS = re.compile(r"://[^/?#\s]*@|[?&](?:api_?)?(?:key|token|secret|password)=", re.I)
+"""What an address has that holds a credential itself."""
 _SHORTEST = 8
 """Characters from which on a value counts: a shorter one may be an ordinary word."""
 MARK = "[credential]"
@@ -34,13 +42,18 @@ def require_none(values: Any, where: str) -> None:
     elif isinstance(values, list | tuple):
         for value in values:
             require_none(value, where)
-    elif isinstance(values, str) and re.search(r"://[^/?#\s]*@|[?&](?:api_?)?(?:key|token|secret|password)=", values, re.I):
+    elif isinstance(values, str) and _ADDRESS.search(values):
         raise ConfigError(f"{where} depends on an address with a credential in it: leave that part out of `pure`.")
 
 
 def without_credentials(value: Any) -> Any:
     """Returns JSON or bytes in which the values of environment variables that are named like credentials are marked."""
-    return _without(value, [held for name, held in os.environ.items() if len(held) >= _SHORTEST and _NAMES.search(name)])
+    held = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and _is_credential(name, value)}
+    return _without(value, sorted(held, key=len, reverse=True))  # the longest first: it may contain another
+
+
+def _is_credential(name: str, value: str) -> bool:
+    return bool(_NAMES.search(name)) and not (_ABOUT.search(name) and not _ADDRESS.search(value))
 
 
 def _without(value: Any, held: list[str]) -> Any:

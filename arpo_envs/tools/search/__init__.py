@@ -40,7 +40,7 @@ def is_elsewhere(engine: str | DenseEngine) -> bool:
     """Whether an engine has documents of its own: a URL, a name in `LIVE_ENGINES`, or a JSON file that describes one."""
     if isinstance(engine, DenseEngine) or is_dense(engine):
         return False
-    return engine.startswith(("http://", "https://")) or engine in LIVE_ENGINES or Path(engine).suffix == ".json"
+    return engine.startswith(("http://", "https://")) or engine in LIVE_ENGINES or Path(engine).suffix.lower() == ".json"
 
 
 def make_search(engine: str | DenseEngine, corpus: Corpus, *, results: int = 3) -> Tool:

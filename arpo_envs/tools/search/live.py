@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+import numpy as np
+
 from ...errors import ConfigError, ToolFault, unknown_name
-from .. import Stateless, ToolResult
+from ...tasks import Task
+from .. import Session, Stateless, ToolResult
 from ..domains import ascii_name, is_within
 from ..spec import ToolSpec
 from .results import SPEC, asked_for, require_results, written
@@ -78,7 +81,7 @@ class LiveEngine:
             ConfigError: there is none, or the file is not such a description.
         """
         file = Path(name)
-        if file.suffix != ".json":
+        if file.suffix.lower() != ".json":
             if str(name) not in LIVE_ENGINES:
                 raise unknown_name("search engine", str(name), LIVE_ENGINES)
             return cls(name=str(name), **json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8")))
@@ -119,14 +122,14 @@ class LiveSearchTool(Stateless):
         blocked: domains whose pages are left out, those below them too; in an evaluation, those that publish the answers.
 
     Raises:
-        ConfigError: the engine is unknown, its key is not in the environment, or httpx is not installed.
+        ConfigError: the engine is unknown, or httpx is not installed; when it is opened, also that its key is not in the
+            environment: to replay a recording, there need be none.
     """
 
     def __init__(self, engine: LiveEngine | str | Path, *, results: int = 3, blocked: Sequence[str] = ()) -> None:
         require_results(results)
         self.engine = engine if isinstance(engine, LiveEngine) else LiveEngine.read(engine)
         self.results, self.blocked = results, tuple(ascii_name(domain) for domain in blocked)
-        self._key()
         self._service = JsonService(self.engine.url.partition("{")[0])
 
     @property
@@ -152,6 +155,19 @@ class LiveSearchTool(Stateless):
     def __deepcopy__(self, memo: dict[int, Any]) -> "LiveSearchTool":
         """Returns itself: nothing in it ever changes."""
         return self
+
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the engine's key is not in the environment."""
+        self._key()
+
+    def open(self, task: Task, rng: np.random.Generator) -> Session:
+        """Returns the tool itself, if it has its key.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        self.require_ready()
+        return super().open(task, rng)
 
     def call(self, name: str, arguments: Mapping[str, Any], *, timeout: float) -> ToolResult:
         """Searches once; an engine that is still answering when the time is up is a result.
