@@ -114,6 +114,25 @@ def test_a_cache_keeps_successes_and_asks_again_after_failures(store):
     assert told(Cache(store), tool, "a", seed=1) == ["a None"]
 
 
+def test_equal_calls_at_the_same_time_are_made_once_although_each_environment_has_a_cache_of_its_own(store):
+    together = threading.Barrier(4)
+
+    def slow(text: str) -> ToolResult:
+        time.sleep(0.5)
+        return ToolResult(text)
+
+    tool = PureEcho(slow)
+    caches = [cached(tool, store), cached(tool, store), cached(cached(tool, store), store), cached(tool, store)]
+
+    def ask(one):
+        together.wait()
+        return one.open(TASK, np.random.default_rng(0)).call("echo", {"text": "a"}, timeout=30.0).text
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(ask, caches)] == ["a"] * 4
+    assert tool.called["a"] == 1
+
+
 @pytest.mark.parametrize("succeeds_first", [True, False])
 def test_paths_that_nothing_tells_apart_are_told_the_same_by_two_processes(succeeds_first, store):
     """While one calls, the other is told something; what was told first counts, or a replay could not tell each its own."""

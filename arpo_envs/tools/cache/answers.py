@@ -56,19 +56,18 @@ class Cache(Answers):
     """Keeps answers for all runs that use a file; what failed is asked again.
 
     Args:
-        store: holds the answers.
-        flights: the calls under way.
+        store: holds the answers, and the calls under way: each environment may have a cache of its own.
     """
 
     store: Store
-    flights: Flights[Answer] = field(default_factory=Flights, compare=False)
 
     def answer(self, question: Question, live: Live, *, timeout: float) -> Answer:
         """Returns what is stored, or calls and stores what succeeds."""
         found = self.store.find(question.key)
         if found is not None:
             return Answer(found.value)
-        return self.flights.wait(question.key, lambda: _kept(self.store, question, live), timeout + GRACE)
+        answer: Answer = self.store.flights.wait(question.key, lambda: _kept(self.store, question, live), timeout + GRACE)
+        return answer
 
 
 class Tally:

@@ -11,12 +11,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from ...errors import ConfigError, ToolFault
+from .flights import Flights
 
 Value = Any
 """Bytes, or what JSON can hold."""
@@ -70,6 +71,11 @@ class Store:
         self._connected: _Connected | None = None
         self._inherited: list[_Connected] = []  # of the process that forked this one: closing them would harm it
         self._here()
+
+    @property
+    def flights(self) -> Flights[Any]:
+        """The calls of this process that are under way, whatever tool of whatever environment makes them."""
+        return self._here().flights
 
     def find(self, *keys: bytes) -> Found | None:
         """Returns the entry of the first of the keys that has one, all looked up at one moment.
@@ -169,7 +175,8 @@ class _Connected:
     process: int
     connection: sqlite3.Connection
     writable: bool
-    lock: threading.Lock
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    flights: Flights[Any] = field(default_factory=Flights)
 
 
 def _opened(file: Path, reading: bool) -> _Connected:
@@ -190,7 +197,7 @@ def _opened(file: Path, reading: bool) -> _Connected:
             connection = _unchanging(file)
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(f"{file} cannot be opened as a recording: {error}.") from error
-    return _Connected(os.getpid(), connection, writable, threading.Lock())
+    return _Connected(os.getpid(), connection, writable)
 
 
 def _connection(address: str) -> sqlite3.Connection:
