@@ -33,6 +33,7 @@ BENCHMARKS = {
     "rollout": "Speed of the scheduler and the engines, compared with a lock-step scheduler and bare generation.",
     "ahead": "A step that is collected while the learner updates, beside one that waits for it.",
     "vector": "The vector environment, compared with Gymnasium's sync and async under lognormal tool latencies.",
+    "driver": "Memory and CPU time of the main process when engines and learner are elsewhere.",
     "weights": "Seconds and bytes of a weight update, through each transport.",
     "trees": "What rollout trees take in memory, on disk, and in time to write and to open one.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",

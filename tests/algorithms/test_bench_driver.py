@@ -1,0 +1,45 @@
+"""`arpo bench driver`: what is measured, and that a copy of the weights in the main process would be seen."""
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+
+from algorithms.bench import driver
+from algorithms.cli import main
+
+
+@pytest.mark.slow
+def test_the_result_is_flat_and_the_table_names_each_model(tmp_path, capsys):
+    file = tmp_path / "driver.json"
+    words = ["--sizes", "1.4M", "--prompts", "2", "--rollouts", "2", "--engines", "1"]
+    assert main(["bench", "driver", *words, "--json", str(file)]) == 0
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["paths"] == 4
+    assert record["driver_memory_growth"] == 1.0
+    assert record["model_megabytes_at_1.4M"] == pytest.approx(5.6, abs=0.1)
+    assert record["driver_megabytes_at_1.4M"] > 10 * record["model_megabytes_at_1.4M"]
+    assert min(record["driver_seconds_at_1.4M"], record["tree_bytes"]) > 0
+    shown = capsys.readouterr().out
+    assert "1.4M" in shown
+    assert "135M" not in shown
+
+
+def held_after(megabytes):
+    before = driver._most_held()
+    copy = np.ones(megabytes << 17)
+    return driver._most_held() - before, copy.nbytes
+
+
+def test_what_was_held_for_a_moment_counts():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        more, copied = fresh.submit(held_after, 200).result()
+    assert more >= 0.9 * copied
+
+
+def test_nothing_to_measure_is_refused():
+    for nothing in ({"prompts": 0}, {"engines": 0}, {"rollouts": 1}, {"sizes": ()}):
+        with pytest.raises(driver.ConfigError, match="at least"):
+            driver.DriverBench(**nothing)
