@@ -37,6 +37,7 @@ QUOTED = {
     "gpu-machine": "docs/planning.md",
     "plan": "docs/planning.md",
     "hubs": "docs/hubs.md",
+    "ahead-curves": "docs/many-machines.md",
 }
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
@@ -179,6 +180,24 @@ def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
         assert (run["before_sampled"], run["without_tools"]) == (first["before_sampled"], 0.0)
     found = [f"{number:.2f}" for number in (first["before_sampled"], *(run["after_sampled"] for run in record["runs"]))]
     assert "held-out success {} to {} (with GRPO, {})".format(*found) in page("CHANGELOG.md")
+
+
+# --- the page of many machines --------------------------------------------------------------------------------
+
+
+def test_the_curves_of_runs_that_collect_ahead_are_those_that_are_kept() -> None:
+    record, said = kept("ahead-curves"), page("docs/many-machines.md")
+    runs = {ahead: [run for run in record["runs"] if run["ahead"] == ahead] for ahead in (0, 1)}
+    for ahead, those in runs.items():
+        assert [run["seed"] for run in those] == [1, 2, 3]
+        assert {tuple(run["steps"]) for run in those} == {(0, 8, 16, 24, 32, 40, 48)}
+        curve = [mean(at) for at in zip(*(run["held_out_sampled"] for run in those), strict=True)]
+        assert f"| `--ahead {ahead}` | {' | '.join(f'{success:.3f}' for success in curve)} |" in said
+    early = [mean(mean(run["training_reward"][:8]) for run in runs[ahead]) for ahead in (1, 0)]
+    assert "{:.3f} instead of {:.3f} over the first eight steps".format(*early) in said
+    assert f"`mismatch_kl` was {mean(run['mismatch_kl'] for run in runs[1]):.4f} on" in said
+    assert min(run["effective_sample_size"] for run in runs[1]) >= 0.998
+    assert max(run["staleness"] for run in runs[0]) == 0.0
 
 
 # --- the page of hubs -----------------------------------------------------------------------------------------

@@ -21,8 +21,7 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
-from ..cluster import ClusterPolicy, Engines, Equipment, Origin, RankedLearner, Ranks, collect_elsewhere, launcher_for
-from ..cluster.parcel import packed
+from ..cluster import ClusterPolicy, Engines, Equipment, Origin, RankedLearner, Ranks, collect_elsewhere, launcher_for, packed
 from ..learner import LearnerConfig, ShardedLearner, merged_state, write_weights
 from ..models.sharded_loading import skeleton
 from ..recipes import make

@@ -18,6 +18,7 @@ from .engines import Engines, Listener, NoEngines, Patience, Standing
 from .launcher import Launcher, Lost, MakeEquipment
 from .launchers import launcher_for, require_ray
 from .leftovers import LEARNERS, clear
+from .parcel import packed
 from .policy import ClusterPolicy
 from .published import StoredWeights, write_published
 from .rank import Origin
@@ -56,6 +57,7 @@ __all__ = [
     "in_words",
     "joined",
     "launcher_for",
+    "packed",
     "require_correction",
     "require_ray",
     "require_same_nodes",
