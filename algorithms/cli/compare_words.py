@@ -107,7 +107,8 @@ def _title(name: str, found: Comparison) -> str:
 def _notes(found: Comparison) -> Iterator[str]:
     yield (
         "Values are interquartile means over seeds with 95% intervals; steps and costs are means. A run ends with the step "
-        "that reaches its budget, so that it may spend a part of a step more. Rewards are of paths without a fork."
+        "that reaches its budget, so that it may spend a part of a step more. Rewards are those of paths that were drawn "
+        "as if nothing were forked."
     )
     short = [run for run in found.runs if run.total("calls") < found.budget]
     for run in short:

@@ -123,7 +123,8 @@ class SupervisedLearner(TorchLearner):
             loss += float(share.detach())
             right += sum(float(hits) for _, hits in found)
             computed += exercise.tokens
-        set_rate(self.optimizer, self.config.rate(self._batches) if rate is None else rate)
+        scheduled = self.config.learning_rate * self.config.schedule(self._batches)  # one step for each batch, always
+        set_rate(self.optimizer, scheduled if rate is None else rate)
         moved = self._move()
         self._batches += 1
         return {"loss": loss, "accuracy": right / total, "computed_tokens": float(computed), "learned_tokens": total, **moved}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from model_toys import tiny_model
 from rounding import Numbers, check_equal, rounding
 
-from algorithms.learner import Exercise, LearnerConfig, SupervisedLearner
+from algorithms.learner import Exercise, LearnerConfig, Schedule, SupervisedLearner
 from algorithms.models.demonstrations.lesson import Lesson, tree_of
 from algorithms.packing import Packer, sampled_rows
 from algorithms.packing.layout import Cost
@@ -139,6 +139,13 @@ def test_steps_lower_the_surprise_which_is_the_loss_before_a_step() -> None:
         last = learner.learn([tree])
     assert learner.surprise([tree]) < 0.2 * before
     assert last["accuracy"] > 0.9 > first["accuracy"]
+
+
+def test_each_batch_is_one_step_of_the_schedule_whatever_epochs_say() -> None:
+    schedule = Schedule(decay="linear", steps=4)
+    learner = SupervisedLearner(toy(), LearnerConfig(learning_rate=1.0, epochs=2, minibatches=2, schedule=schedule))
+    lessons = [tree_of(some_lessons(4))]
+    assert [learner.learn(lessons)["learning_rate"] for _ in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_a_rate_replaces_the_schedule() -> None:
