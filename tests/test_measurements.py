@@ -30,6 +30,7 @@ QUOTED = {
     "deep-search-train": "docs/deep-search-environment.md",
     "cold-start": "docs/cold-start.md",
     "smollm2-train": "docs/cold-start.md",
+    "smollm2-benchmarks": "docs/evaluation.md",
     "gpu-train": "docs/training.md",
     "gpu-pack": "docs/training.md",
     "gpu-sharing": "docs/training.md",
@@ -180,6 +181,15 @@ def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
         assert (run["before_sampled"], run["without_tools"]) == (first["before_sampled"], 0.0)
     found = [f"{number:.2f}" for number in (first["before_sampled"], *(run["after_sampled"] for run in record["runs"]))]
     assert "held-out success {} to {} (with GRPO, {})".format(*found) in page("CHANGELOG.md")
+
+
+def test_the_page_of_evaluations_says_what_a_small_chat_model_does_with_benchmarks() -> None:
+    record, said = kept("smollm2-benchmarks"), " ".join(page("docs/evaluation.md").split())
+    *names, last = [row["benchmark"] for row in record["rows"]]
+    assert f"stalls on all of {record['questions']} questions each of {', '.join(names)} and {last}, with no call" in said
+    assert f"with {record['action_tokens']} tokens an action" in said
+    for row in record["rows"]:
+        assert (row["success"], row["tool_calls_per_rollout"], row["ended_stalled"]) == (0.0, 0.0, record["questions"])
 
 
 # --- the page of many machines --------------------------------------------------------------------------------
