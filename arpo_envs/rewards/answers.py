@@ -21,6 +21,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _ACRONYM = re.compile(r"^(?:[^\W\d_]\.){2,}$|^(?:[^\W\d_]\.)+[^\W\d_]$")
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _ARTICLES = frozenset({"a", "an", "the"})
+_JOINING = frozenset({"and", "or"})
 _LONGEST = 10_000
 """Characters of an answer that are read; more are if an accepted one is itself longer than a tenth of it."""
 _QUOTES = "\"'`"
@@ -53,16 +54,20 @@ def normalise(text: str) -> str:
 
 
 def _is_article(word: str, after: Sequence[Sequence[str]]) -> bool:
-    """Says whether a word as it is written is an article: another word follows it at once, no mark and no lone letter.
+    """Says whether a word as it is written is an article: words follow it, the first at once.
 
     Args:
         word: with the marks behind it.
-        after: the tokens of the words after it; numbers may stand before a noun ("a 30 day limit").
+        after: the tokens of the words after it; numbers and letters may stand before a noun ("a 9 V battery").
     """
     if word not in _ARTICLES or not after or not after[0]:
         return False
-    noun = next((token for tokens in after for token in tokens if _LETTER.search(token)), "")
-    return word != "a" or len(noun) > 1
+    return word != "a" or any(map(_is_noun, (token for tokens in after for token in tokens)))
+
+
+def _is_noun(token: str) -> bool:
+    """Says whether a token may be what an article stands before, and is not one of several letters in a row ("A B and C")."""
+    return _LETTER.search(token) is not None and token not in _JOINING and (len(token) > 1 or apart(token) != token)
 
 
 def _token(word: str) -> str:

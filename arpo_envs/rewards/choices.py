@@ -24,11 +24,18 @@ _DECLARED = re.compile(
     r"\\(?:left|right|rm|bf|it|sf|tt|bfseries|itshape|displaystyle|large|Large|LARGE|huge|Huge)(?![a-zA-Z])\s*"
 )
 """Commands that change how the letters after them look, not which they are."""
-_FORMULA = re.compile(
-    r"\$[^$]*[\\^_=+<>][^$]*\$|\\\([^()]*[\\^_=+<>][^()]*\\\)"
-    r"|\\[A-Za-z]+(?:\s*(?:\[[^][]*\]|\{(?:[^{}]|\{[^{}]*\})*\}))*(?:\s*[A-Za-z](?![A-Za-z]))?"
+_PREFIX = (
+    r"\\(?:(?:var)?(?:[Aa]lpha|[Bb]eta|[Gg]amma|[Dd]elta|[Ee]psilon|[Zz]eta|[Ee]ta|[Tt]heta|[Ii]ota|[Kk]appa|[Ll]ambda|[Mm]u"
+    r"|[Nn]u|[Xx]i|[Oo]micron|[Pp]i|[Rr]ho|[Ss]igma|[Tt]au|[Uu]psilon|[Pp]hi|[Cc]hi|[Pp]si|[Oo]mega)|[dtc]?frac|binom|sqrt"
+    r"|partial|nabla|vec|hat|bar|tilde|d?dot|overline|wide(?:hat|tilde)|over(?:right|left)arrow|math(?:bb|cal|frak|scr)|angle"
+    r"|triangle|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|lg|exp|det)(?![A-Za-z])"
 )
-"""Mathematics among words: its letters are variables, not options."""
+"""Commands that have an operand, and Greek letters, which may stand before one: what joins or divides is not among them."""
+_FORMULA = re.compile(
+    r"(?<!\d)\$(?!\d[^$\\]*\s[a-z]{2,}\s)[^$]*[\\^_=+<>][^$]*\$(?!\d)|\\\([^()]*[\\^_=+<>][^()]*\\\)"
+    rf"|{_PREFIX}(?:\s*(?:\[[^][]*\]|\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}))*(?:\s*[A-Za-z](?![A-Za-z]))?"
+)
+"""Mathematics among words (no amounts of money): its letters are variables, not options."""
 _NESTED = 4
 _LETTER = re.compile(
     r"^(?:[(\[{]\s*(?P<enclosed>[A-Za-z])\s*[)\]}]|(?P<bare>[A-Za-z])(?!\w))"

@@ -5,7 +5,7 @@ A for a.)
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy  # type: ignore[import-untyped]
 
@@ -18,8 +18,10 @@ from .structure import JUNCTIONS, Row, Scalar, Structure, System, structure_of
 
 _ASSIGNED = re.compile(r"^([a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z](?:,\s*[a-z])*\))?\s*(?:=|\\in(?![a-zA-Z])|\\approx)\s*")
 _RELATION = re.compile(r"\\(?:le|ge|ne|lt|gt|in|approx|equiv)(?![a-zA-Z])|[=<>]")
-_INDEXED = re.compile(r"^\(?([0-9A-Za-z]+)\)?\s*_\s*\{?\s*(\d{1,2})\s*\}?$")
+_INDEX = re.compile(r"(?<!\\log)_(\d+|[A-Za-z])")  # \log_28 is \log_{2}8
+_INDEXED = re.compile(r"^\(*([+-]?)\(*([0-9A-Za-z]*)(?:\.([0-9A-Za-z]+))?\)*(?:_\{?(\d{1,2})\}?\)*)?$")
 _NUMERAL = re.compile(r"^(?:[0-9A-Z]*[0-9][0-9A-Z]*|[A-Z]{2,})$")
+_POWER_OF_TEN = re.compile(r"(?<=\d)\\times10\^\{(\d+)\}")
 
 
 def equivalent(answer: str, expected: str) -> bool:
@@ -171,13 +173,11 @@ def _equal_scalars(given: str, wanted: str) -> bool:
     given, wanted = (_end_of_chain(text) for text in _drop_names(given, wanted))
     if isinstance(found := structure_of(given), Row) or isinstance(structure_of(wanted), Row):
         return _equal(found, structure_of(wanted))
-    if without_spaces(given) == without_spaces(wanted):
+    spelt, expected = (_INDEX.sub(r"_{\1}", without_spaces(text)) for text in (given, wanted))
+    if spelt == expected:
         return given != ""
-    numerals = _in_base(given), _in_base(wanted)
-    if any(found is not None and _NUMERAL.match(found[0]) for found in numerals):
-        return _equal_numerals(
-            *(found or (without_spaces(text), "") for found, text in zip(numerals, (given, wanted), strict=True))
-        )
+    if (numeral := _numeral(spelt)) and (beside := _numeral(expected)) and _are_written_numbers(numeral, beside):
+        return _equal_numerals(numeral, beside)
     one, other = measured_pair(given, wanted)
     if not same_unit(one, other):
         return False
@@ -204,19 +204,35 @@ def _in_percent(one: Measured, left: Any, other: Measured, right: Any) -> tuple[
     return (left / 100, right) if _is_percent(one) else (left, right / 100)
 
 
-def _in_base(text: str) -> tuple[str, str] | None:
-    """Returns the digits and the base of a numeral with its base as an index; None for anything else, such as a name's index.
+class _Numeral(NamedTuple):
+    """Digits, letters among them; the base is "" where it is missing."""
 
-    Whether letters are digits cannot be seen from one numeral alone: a_{16} may be the sixteenth term of a sequence.
-    """
-    found = _INDEXED.match(text)
-    if found is None or not 2 <= int(found[2]) <= 36 or any(int(digit, 36) >= int(found[2]) for digit in found[1]):
+    sign: str
+    whole: str
+    part: str
+    base: str
+
+
+def _numeral(text: str) -> _Numeral | None:
+    """Returns what may be a numeral; None for anything else, such as a name's index."""
+    found = _INDEXED.match(_POWER_OF_TEN.sub(r"E\1", text))  # 1e5 may be digits in base 16
+    if found is None:
         return None
-    return found[1], found[2]
+    sign, whole, part, base = found.groups(default="")
+    if base and not (2 <= int(base) <= 36 and all(int(digit, 36) < int(base) for digit in whole + part)):
+        return None
+    return _Numeral(sign, whole, part, base) if whole + part else None
 
 
-def _equal_numerals(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Compares two numerals, each with its base, "" where it is missing: their question asks for digits, not for a value."""
-    (digits, base), (others, other_base) = one, other
-    same_base = base == other_base or not (base and other_base)
-    return same_base and digits.lstrip("0").upper() == others.lstrip("0").upper()
+def _are_written_numbers(one: _Numeral, other: _Numeral) -> bool:
+    """Says whether one of two numerals has a base and one can be nothing but a numeral.
+
+    Whether small letters are digits cannot be seen from one numeral alone: a_{16} may be the sixteenth term of a sequence.
+    """
+    return bool(one.base or other.base) and any(_NUMERAL.match(numeral.whole + numeral.part) for numeral in (one, other))
+
+
+def _equal_numerals(one: _Numeral, other: _Numeral) -> bool:
+    """Compares two numerals as they are written: their question asks for digits, not for a value."""
+    digits = [(n.sign == "-", n.whole.lstrip("0").upper(), n.part.rstrip("0").upper()) for n in (one, other)]
+    return digits[0] == digits[1] and (one.base == other.base or not (one.base and other.base))

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from ...errors import ConfigError
 from ..answers import normalise
+from ..signs import plain_signs
 from ..verdict import Verdict
 from ..worker import Overrun, Raised, shared_worker
 from ..wrapping import unwrapped
@@ -21,6 +22,8 @@ SECONDS = 5.0
 _PLAIN = re.compile(r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$")
 _SIGNS = re.compile(r"[\d\\^=+*/<>(){}\[\]|%°√π∞±∅-]")
 _WORD = re.compile(r"^(?:[nN]o|[^\W\d_]{3,}|(?=.*[^\W\d_]{2})[^\W\d_]+(?:[\s'-]+[^\W\d_]+)+)$")
+_LETTERS = re.compile(r"^[^\W\d_](?:[\s,-]+[^\W\d_])+$")
+_DIVIDING = re.compile(r"[\s,]+")
 
 
 def judge_math(answer: str, accepted: tuple[str, ...], question: str = "") -> Verdict:
@@ -74,6 +77,8 @@ def settle(answer: str, expected: str) -> bool | None:
         if normalise(given) == normalise(wanted):
             return True
         return None if _SIGNS.search(given) or _SIGNS.search(wanted) else False
+    if _same_letters(given, wanted):
+        return True
     given, wanted = (without_spaces(to_latex(text)) for text in (given, wanted))
     if given == wanted and given:
         return True
@@ -85,6 +90,17 @@ def settle(answer: str, expected: str) -> bool | None:
 def _is_word(text: str) -> bool:
     """Says whether a text is words; three or more letters are a word rather than a product of variables, as "x y" is one."""
     return _WORD.match(text) is not None
+
+
+def _same_letters(given: str, wanted: str) -> bool:
+    """Says whether letters that stand apart are the same, such as "A B" and "a, b"; a hyphen may be a minus sign.
+
+    Two lists with commas are left to `equivalence`: letters in them are variables, and A is not a.
+    """
+    plain = [plain_signs(text).casefold() for text in (given, wanted)]
+    if not all(map(_LETTERS.match, plain)) or all("," in text for text in plain):
+        return False
+    return _DIVIDING.sub("", plain[0]) == _DIVIDING.sub("", plain[1])
 
 
 @lru_cache(maxsize=8192)

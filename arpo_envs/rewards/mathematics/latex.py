@@ -19,7 +19,7 @@ _UNICODE = str.maketrans(
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\n\r", " "),
         **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "⁄": "/"},
         **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
-        **{"±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "∅": r"\emptyset "},
+        **{"±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "º": r"^\circ ", "√": " sqrt ", "∅": r"\emptyset "},
         **{"ℝ": r"\mathbb{R}", "′": "'"},
         **{"⟨": r"\langle ", "⟩": r"\rangle ", "≈": r"\approx ", "∨": r"\lor ", "∧": r"\land "},
         **{chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)},  # full-width forms
@@ -41,6 +41,7 @@ _REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _WORDS = re.compile(
     r"(?<![\\a-zA-Z])(arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|infinity|infty|inf|oo)(?![a-zA-Z])"
 )
+_ROOT = re.compile(r"\\sqrt\s*(\d+(?:\.\d+)?)")
 _LATEX_OF = {"infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
 _MIXED = re.compile(r"(?<![\d./^_{])(\d+)\s+(\d+)/(\d+)(?![\d./])")
 _DIGITS_OF_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
@@ -103,6 +104,7 @@ def to_latex(text: str) -> str:
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) if not _inside_brackets(text) else text
     text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
     text = _REPEATING.sub(_as_fraction, text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text)  # in LaTeX it ends before a space; √ and sqrt take all groups of digits
     text = _WORDS.sub(lambda match: _LATEX_OF.get(match[1], "\\" + match[1] + " "), text)
     text = joined_thousands(" ".join(_DIGITS_OF_FRACTION.sub(r"\\\1{\2}{\3}", text).split()))
     text = _UNION.sub(r" \\cup ", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
