@@ -14,6 +14,7 @@ from rich.text import Text
 
 from arpo_envs import ConfigError, Task, ToolSpec, make_dialect
 from arpo_envs.rewards import check
+from arpo_envs.tools.python import strip_fences
 
 from ..cli.results import Value
 from .bounds import Bound
@@ -42,6 +43,12 @@ HOSTILE = (
 """Pieces that long texts are made of."""
 PREFIXES = ("", "<", "<search>", '<tool_call>{"name": "', "<search>a</search>")
 """What long texts begin with."""
+
+FENCED = (
+    *(" ", "`", "~", "~~~\n", "```\n```\n", "```python\nx\n", "```python\n'''\n```\n"),
+    '```\n"\'""""""\n```\n',  # opens a string from anywhere, and closes none
+)
+"""Pieces of long texts around code."""
 
 _PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 _SEARCH = ToolSpec("search", "Searches.", _PARAMETERS)
@@ -94,7 +101,11 @@ def _parsers() -> dict[str, tuple[Callable[[str], object], str]]:
         dialect = make_dialect(name, (_SEARCH,))
         return lambda text: [(dialect.parse(prefix + text), dialect.neutralise(prefix + text)) for prefix in PREFIXES]
 
-    return {f"{name} {piece!r}": (reader(name), piece) for name in ("tags", "json") for piece in HOSTILE}
+    def strip(text: str) -> object:
+        return [strip_fences(f"{prefix}{text}!") for prefix in ("", "```", "```py")]
+
+    written = {f"{name} {piece!r}": (reader(name), piece) for name in ("tags", "json") for piece in HOSTILE}
+    return written | {f"code {piece!r}": (strip, piece) for piece in FENCED}
 
 
 def _checkers() -> dict[str, tuple[Callable[[str], object], str]]:

@@ -32,6 +32,7 @@ from .outputs import require_folder
 from .parts import starting_policy
 from .policy_source import Source, source_of
 from .progress import saying
+from .tools import require_ready
 
 _TREES = "trees.jsonl.zst"
 _OF_A_POLICY = (
@@ -215,13 +216,14 @@ def _sampled(config: EntropyConfig, say: Callable[[str], None]) -> tuple[list[Ro
     find_device(config.device)
     if policy == "embedded":
         made = TrainConfig(policy=policy, env=env, output=config.output).resolved()
-        env_maker(env, env_arguments(env, config.args or ("split=test",)))  # finds mistakes before the model is made
+        require_ready(env_maker(env, env_arguments(env, config.args or ("split=test",))))  # before the model is made
         told = lambda name, done, total, _: say(f"cold start, {name}: step {done} of {total}")  # noqa: E731
         policy = str(starting_policy(made, config.output / folder_of(env), told))
     evaluation = config.evaluated(policy)
     folder, env, words = evaluation.resolved()
     questions = asked(evaluation, env, words)
     made_env = env_maker(env, dict(questions.options), evaluation.prompting)
+    require_ready(made_env)  # before the model is loaded
     look = partial(require_entropies, policy=f"The policy {config.policy}")
     trees = asyncio.run(trees_of(evaluation, folder, questions.starts, made_env, look, say))
     source = source_of(evaluation, usual=None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from arpo_envs import ConfigError, Tool, members
+from arpo_envs.tools import ready
 from arpo_envs.tools.cache import Recorder, Replayer, Store, answer_tools, require_split
 
 from ..rollout import Limits, MakeEnv, TextEnv
@@ -90,8 +91,7 @@ def require_ready(make_env: MakeEnv) -> None:
     """
     env = make_env()
     try:
-        for tool in members.TOOLS.of(env.unwrapped):
-            members.REQUIRE_READY.of(tool)()
+        ready.require_ready(env)
     finally:
         env.close()
 

@@ -12,6 +12,7 @@ from ..errors import ArpoError, ConfigError
 from ..forking import clone
 from ..members import DIALECT, FORFEIT, INSTRUCTIONS, MEASURES, TOOL_SPECS
 from ..spaces import TextSpace
+from ..tools.ready import require_ready
 from ..tools.spec import ToolSpec
 from .calls import ANSWER, require_fitting
 
@@ -222,6 +223,18 @@ def begin(make: Callable[[], Episode], *, seed: int | None = None, task: str | N
 def maker(env_id: str, arguments: Mapping[str, Any]) -> Callable[[], Episode]:
     """Returns what makes an episode of an id, as `gym.make(env_id, **arguments)` makes the environment.
 
-    Gymnasium's passive checker is left out: after a first reset that was refused, it fails at every step.
+    It raises `ConfigError` if the tools cannot be called, such as for want of a key: hubs make an episode to play it, or to
+    find out before they serve whether they can. Gymnasium's passive checker is left out: after a first reset that was refused,
+    it fails at every step.
     """
-    return lambda: Episode(gym.make(env_id, **{"disable_env_checker": True, **arguments}))
+
+    def make() -> Episode:
+        episode = Episode(gym.make(env_id, **{"disable_env_checker": True, **arguments}))
+        try:
+            require_ready(episode.env)
+        except BaseException:
+            close_each([episode])
+            raise
+        return episode
+
+    return make

@@ -205,6 +205,13 @@ def test_a_recording_of_an_engine_on_the_web_is_replayed_without_its_key(tiny_po
         (["train", "--env-args", "engine=serper"], "The search engine serper needs a key"),
         (["train", "--env-args", "engine=serper", "--tools", "record"], "The search engine serper needs a key"),
         (["eval", "--policy", "{policy}", "--args", "engine=serper"], "The search engine serper needs a key"),
+        (["entropy", "--policy", "{policy}", "--args", "engine=serper"], "The search engine serper needs a key"),
+        (["entropy", "--policy", "embedded", "--args", "engine=serper"], "The search engine serper needs a key"),
+        (
+            ["sft", "--policy", "{policy}", "--env", "ARPO/SearchMini-v0", "--env-args", "engine=serper"],
+            "The search engine serper needs a key",
+        ),
+        (["play", "ARPO/Search-v0", "--args", "engine=serper"], "The search engine serper needs a key"),
         (["eval", "--policy", "{policy}", "--tools", "record"], "--tools and --recording belong together"),
         (["eval", "--policy", "{policy}", "--tools", "record", "--recording", "{policy}"], "belongs to one evaluation"),
     ],

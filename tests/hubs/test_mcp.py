@@ -264,5 +264,11 @@ def test_an_environment_without_tools_is_refused():
         make_server("CartPole-v1")
 
 
+def test_an_environment_whose_tools_cannot_be_called_is_refused(monkeypatch):
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="The search engine serper needs a key"):
+        make_server("ARPO/Search-v0", engine="serper")
+
+
 def test_the_page_runs(tmp_path, monkeypatch):
     run_section("hubs", "Model Context Protocol", tmp_path, monkeypatch)

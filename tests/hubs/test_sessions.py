@@ -229,6 +229,19 @@ def test_what_chooses_no_task_is_refused_in_words_and_the_next_reset_begins(give
     episode.close()
 
 
+def test_an_episode_whose_tools_cannot_be_called_is_refused_when_it_is_made(monkeypatch):
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    make = maker("ARPO/Search-v0", {"engine": "serper"})
+    closed = []
+    monkeypatch.setattr(Episode, "close", lambda episode: closed.append(episode))
+    with pytest.raises(ConfigError, match="The search engine serper needs a key"):
+        make()
+    assert len(closed) == 1
+    monkeypatch.setenv("SERPER_API_KEY", "s3cret-k3y")
+    make()
+    assert len(closed) == 1
+
+
 def test_a_task_that_does_not_exist_leaves_no_session(sessions):
     with pytest.raises(StopIteration):  # of the toy's tasks
         sessions.open(task="nowhere")

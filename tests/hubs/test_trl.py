@@ -114,6 +114,12 @@ def test_an_environment_that_its_trainer_forgets_is_closed(monkeypatch):
     assert inside in closed
 
 
+def test_an_environment_whose_tools_cannot_be_called_is_refused_at_once(monkeypatch):
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="The search engine serper needs a key"):
+        environment_factory("ARPO/Search-v0", split="train", engine="serper")()
+
+
 def test_a_factory_pickles_and_makes_one_class():
     factory = pickle.loads(pickle.dumps(environment_factory("ARPO/SearchMini-v0")))
     first, second = factory(), factory()

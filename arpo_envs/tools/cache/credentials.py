@@ -7,12 +7,24 @@ from typing import Any
 from ...errors import ConfigError
 
 _NAMES = re.compile(r"(?:^|_|\b)(api_?key|key|token|secret|password|passwd|credentials?|authorization|cookie)(?:$|_|\b)", re.I)
-_ABOUT = re.compile(
-    r"_(?:domain|host(?:name)?|port|url|uri|endpoint|path|file|dir(?:ectory)?|folder|name|type|mode|algorithm|format|provider|"
-    r"backend|issuer|region|ttl|timeout|lifetime|age|size|length|limit|count)s?$",
-    re.I,
-)
-"""The end of a name that says where a credential is, or what kind it is: COOKIE_DOMAIN holds none."""
+_PART = r"(?:[A-Z]?[a-z]{1,20}\d{0,3}|\d{1,3})"
+"""A word or a small number: what is random is seldom made of these alone."""
+_HOST = rf"{_PART}(?:[.-]{_PART})*"
+_STEPS = rf"(?:/\.?{_PART}(?:[._-]{_PART}){{0,2}}){{1,6}}/?"
+_ABOUT = {
+    re.compile(rf"_(?:{ending})s?$", re.I): re.compile(look)
+    for ending, look in {
+        "domain": rf"\.?{_HOST}\.[a-z]+",
+        "ur[li]|endpoint": rf"[a-z]{{2,8}}://{_HOST}(?::\d+)?(?:{_STEPS}|/)?",
+        "path|file|dir(?:ectory)?|folder": rf"(?:~|\.{{1,2}}|[A-Z]:)?{_STEPS}",
+        "name|type|mode|algorithm|format": r"[A-Z]?[a-z]{1,15}",
+        "port|ttl|timeout|lifetime|age|size|length|limit|count": r"\d{1,12}",
+    }.items()
+}
+"""The ends of names that say where a credential is, or what kind it is, each with how such a value looks.
+
+COOKIE_DOMAIN=wikipedia.org holds none; but an address may hold one, in its path as well, and then it looks otherwise.
+"""
 _ADDRESS = re.compile(r"://[^/?#\s]*@|[?&](?:api_?)?(?:key|token|secret|password)=", re.I)
 """What an address has that holds a credential itself."""
 _SHORTEST = 8
@@ -53,7 +65,8 @@ def without_credentials(value: Any) -> Any:
 
 
 def _is_credential(name: str, value: str) -> bool:
-    return bool(_NAMES.search(name)) and not (_ABOUT.search(name) and not _ADDRESS.search(value))
+    is_about = any(ending.search(name) and look.fullmatch(value) for ending, look in _ABOUT.items())
+    return bool(_NAMES.search(name)) and not is_about
 
 
 def _without(value: Any, held: list[str]) -> Any:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_sessions import opened, run, text
 
-from arpo_envs.tools.python import PythonTool
+from arpo_envs.tools.python import PythonTool, code
+from arpo_envs.tools.python.code import _open_quote as open_quote
 from arpo_envs.tools.python.code import strip_fences
 from arpo_envs.tools.python.server.output import Output
 
@@ -22,7 +23,7 @@ def session(tool):
 
 
 @pytest.mark.parametrize(
-    ("written", "code"),
+    ("written", "meant"),
     [
         ("x = 1", "x = 1"),
         ("```python\nx = 1\nx\n```", "x = 1\nx"),
@@ -42,6 +43,18 @@ def session(tool):
         ('```python\ns = """\n```python\nx\n```\n"""\ns\n```\n```\n1\n```', 's = """\n```python\nx\n```\n"""\ns'),
         ("```python\ns.strip('\"\"\"') # '''\n```\n```\n1\n```", "s.strip('\"\"\"') # '''"),
         ("```python\nprint('''x)\n```\n", "print('''x)"),
+        ("```\nimport math\n```\n```python\nmath.pi\n```", "import math\nmath.pi"),
+        ("```\nx\n```\n```\n1\n```\n```python\ny\n```", "x\ny"),
+        ("```tool_code\nx = 1\n```\n```tool_code\nx\n```\n```tool_output\n1\n```", "x = 1\nx"),
+        ("```sage\nx = 1\n```\n```Sage\nx\n```\n```\n1\n```", "x = 1\nx"),
+        ("```output\n3\n```\n```\nprint(1)\n```", "print(1)"),
+        ("```output\n3\n```", "3"),
+        ("```python\n```\n```python\nx\n```", "x"),
+        ("```\n\n```\n```\nx\n```", "x"),
+        ("```python\nx = 1\n```python\nprint(x)\n```", "x = 1\nprint(x)"),
+        ("```python\nx\n```output\n1\n```", "x"),
+        ("````python\nx\n```python\ny\n````", "x\n```python\ny"),
+        ('```python\ns = """\n```\n"""\n```python\nx\n```', 's = """\n```\n"""\nx'),
         ("First this:\n```python\nx\n```", "First this:\n```python\nx\n```"),
         ("    x = 1\n    if x:\n        x", "x = 1\nif x:\n    x"),
         ("x = '''\n  kept\n'''", "x = '''\n  kept\n'''"),
@@ -51,8 +64,16 @@ def session(tool):
         ("```\n```", ""),
     ],
 )
-def test_fences_and_indentation(written, code):
-    assert strip_fences(written) == code
+def test_fences_and_indentation(written, meant):
+    assert strip_fences(written) == meant
+
+
+@pytest.mark.parametrize("block", ['```\n"\'""""""\n```\n', "```python\nprint('''x)\n", "~~~\n```\n"])
+def test_a_line_is_read_at_most_twice(block, monkeypatch):
+    reads = []
+    monkeypatch.setattr(code, "_open_quote", lambda quote, line: reads.append(line) or open_quote(quote, line))
+    strip_fences(block * 500)
+    assert len(reads) <= 2 * block.count("\n") * 500
 
 
 @given(st.text(alphabet="`~ \nxpython=1'", max_size=60))
