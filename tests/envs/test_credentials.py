@@ -31,7 +31,7 @@ OTHERS = [
     ("COOKIE_DOMAIN", ".wikipedia.org"),
     ("AUTH_TOKEN_URL", "https://login.example.com:8443/oauth2/v2.0/token"),
     ("AUTH_TOKEN_URL", "http://127.0.0.1:8080/"),
-    ("SERVICE_KEY_FILE", "/home/me/.config/gcloud/credentials.json"),
+    ("SERVICE_KEY_FILE", "/srv/agent/.config/gcloud/credentials.json"),
     ("SSH_KEY_PATH", "~/.ssh/id_rsa"),
     ("KEY_ALGORITHM", "Elliptic"),
     ("TOKEN_TIMEOUT", "10000000"),

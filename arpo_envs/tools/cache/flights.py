@@ -8,6 +8,13 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+class _Thread(threading.local):
+    """What a thread is doing."""
+
+    call: bytes | None = None
+    """The key of the call that it makes."""
+
+
 class Flights(Generic[T]):
     """The calls under way, each in a thread of its own, so that nobody waits longer than they want to.
 
@@ -18,7 +25,7 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Future[T]] = {}
-        self._own = threading.local()
+        self._here = _Thread()
 
     def wait(self, key: bytes, make: Callable[[], T], seconds: float) -> T:
         """Returns what `make` returns, or what an equal call returns that is under way.
@@ -32,7 +39,7 @@ class Flights(Generic[T]):
             TimeoutError: it takes longer; it is left to itself.
             Exception: what the call raised.
         """
-        if getattr(self._own, "key", None) == key:  # from within the call itself, as where one cache lies before another
+        if self._here.call == key:  # from within the call itself, as where one cache lies before another
             return make()
         with self._lock:
             flight = self._under_way.get(key)
@@ -46,7 +53,7 @@ class Flights(Generic[T]):
             raise
 
     def _fly(self, key: bytes, flight: "Future[T]", make: Callable[[], T]) -> None:
-        self._own.key = key
+        self._here.call = key
         result: T | None = None
         failed: BaseException | None = None
         try:
