@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disaster_toys import descendants, happened
+from cluster_toys import lives
+from disaster_toys import descendants, happened, wait_for
 from rollout_toys import results
 
 from algorithms.cluster import Equipment
@@ -55,8 +56,11 @@ class Cells:
         number = happened(self.folder / "journal", own)
         if number == self.at:
             (self.folder / "struck").touch()
-            victim = {"worker": os.getpid(), "child": min(descendants(server))}.get(self.what, server)
+            below = descendants(server)
+            victim = {"worker": os.getpid(), "child": min(below)}.get(self.what, server)
             os.kill(victim, signal.SIGKILL)
+            doomed = {victim} if self.what == "child" else {victim, *below}
+            wait_for(lambda: not any(map(lives, doomed)))  # until then, one may still run the cell, which may be the last
         elif "other" in self.what and number > self.at:
             journal = (self.folder / "journal").read_bytes()
             struck, *after = [journal[start : start + 8] for start in range(8 * (self.at - 1), 8 * number, 8)]

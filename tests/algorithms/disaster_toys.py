@@ -50,6 +50,13 @@ def happened(journal: Path, what: bytes = b".") -> int:
         os.close(file)
 
 
+def wait_for(what: Callable[[], bool]) -> None:
+    """Waits, though not for ever, until something holds that a busy machine may be late with."""
+    end = time.monotonic() + PATIENCE
+    while not what() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def events(journal: Path) -> int:
     return journal.stat().st_size if journal.exists() else 0
 
@@ -57,6 +64,8 @@ def events(journal: Path) -> int:
 @dataclass(frozen=True)
 class Struck:
     """Makes environments that count; at a certain call of the tool, something happens to some processes.
+
+    Later calls wait for that: a victim might finish all its work before a busy machine gets round to striking it.
 
     Args:
         folder: for the journal of calls, and a file "struck" when it has happened.
@@ -74,10 +83,15 @@ class Struck:
         return CountEnv(CountTool(hook=self.hook))
 
     def hook(self, history: History) -> ToolResult | None:
-        if happened(self.folder / "journal") == self.at:
-            (self.folder / "struck").touch()
-            for victim in sorted(self.victims, key=lambda pid: pid == os.getpid()):  # itself last
+        number = happened(self.folder / "journal")
+        if number == self.at:
+            for victim in {*self.victims} - {os.getpid()}:
                 os.kill(victim, self.sent)
+            (self.folder / "struck").touch()
+            if os.getpid() in self.victims:
+                os.kill(os.getpid(), self.sent)
+        elif 0 < self.at < number:
+            wait_for((self.folder / "struck").exists)
         return None
 
 

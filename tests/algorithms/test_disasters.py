@@ -116,7 +116,7 @@ def test_workers_that_are_killed_or_stopped_cost_nothing_but_time(
         async with engines(Weightless(clean), patience=PATIENCE) as policy:
             pids = [engine.worker.process.pid for engine in policy.fleet.all]
             chosen = random.Random(seed).sample(pids, victims)
-            struck = Struck(clean, *moment(seed, CALLS), what, tuple(chosen))
+            struck = Struck(clean, *moment(seed, CALLS // 2), what, tuple(chosen))
             found = await elsewhere(policy, struck, PROMPTS, failures=failures)
             assert policy.fleet.lost == victims, policy.lines
             return found
