@@ -104,7 +104,7 @@ async def watched(
     waited = 0.0
     try:
         while not (await asyncio.wait([call], timeout=look))[0]:
-            if not await launcher.health(worker, silence) and not call.done():
+            if not await _lives(launcher, worker, silence, call):
                 raise Lost(f"It gave no sign of life for {look + silence:g} seconds.")
             waited += look
             if waited >= longest and not call.done():
@@ -122,3 +122,14 @@ async def watched(
     if answer.error is not None:
         raise answer.error
     return answer.value
+
+
+async def _lives(launcher: Launcher, worker: Any, silence: float, call: "asyncio.Future[Answer]") -> bool:
+    """Returns whether a worker gives a sign of life or finishes its call: one that has finished gives no signs any more."""
+    sign = asyncio.ensure_future(launcher.health(worker, silence))
+    try:
+        either: list[asyncio.Future[Any]] = [call, sign]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return call.done() or sign.result()
+    finally:
+        sign.cancel()
