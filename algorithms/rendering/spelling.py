@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 _SEPARATORS = (" ", "-", "?", "·")
 """What breaks up a mark; a normaliser may drop one of them, but hardly all."""
+_HEAD = 8
+"""Characters of a text that may join with what is before it: a letter and its accents."""
 _TAG = re.compile(r"<\s*+(/?)\s*+([\w.-]++)\s*+>")
 """A tag of any name: which ones belong to a dialect is not known here, only which ones the text had."""
 
@@ -32,7 +34,7 @@ class Speller:
 
     def __init__(self, tokenizer: Any, marks: Mapping[int, str]) -> None:
         self._tokenizer = tokenizer
-        self._ids = frozenset(marks)
+        self._ids, self._texts = frozenset(marks), frozenset(marks.values())
         self._pattern = pattern_of(marks.values())
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -56,6 +58,16 @@ class Speller:
             return text
         instead = "?" if self._is_clean("?") else ""
         return self._broken(text.translate({ord(letter): instead for letter in set(text) if not self._is_clean(letter)}))
+
+    def apart(self, text: str) -> str:
+        """Returns outside text that spoils no mark right before it, as an accent does: a separator keeps it off, if one can."""
+        head = text[:_HEAD]
+        for separator in ("", *_SEPARATORS):
+            if all(
+                self.marks(self.encode(f"{mark}{separator}{head}")) == self.marks(self.encode(mark)) for mark in self._texts
+            ):
+                return separator + text
+        return text
 
     def join(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
         """Returns the tokens of consecutive pieces, which hold the marks of our own pieces and no others.

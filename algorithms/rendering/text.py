@@ -195,8 +195,8 @@ class TextRenderer:
         return told + self._quoted(text[at:])
 
     def _quoted(self, text: str) -> str:
-        """Returns outside text for a prompt, which holds no mark."""
-        return self._speller.spelt(self.harmless(text.replace(SEAM, "?")))
+        """Returns outside text for a prompt, which holds no mark and spoils none."""
+        return self._speller.apart(self._speller.spelt(self.harmless(text.replace(SEAM, "?"))))
 
     def _pieces(self, text: str) -> list[Piece]:
         """Returns a text in pieces of outside text and of marks that it may hold."""

@@ -116,6 +116,20 @@ def test_an_accent_that_swallows_the_end_of_a_mark_does_not_spoil_the_turn() -> 
             assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("kind", ["tags", "json"])
+def test_an_accent_in_a_worked_example_does_not_spoil_the_mark_before_it(kind: str, normaliser: str) -> None:
+    dialect = make_dialect(kind, [COUNT])
+    call, answer = dialect.call("count", {"text": "x"}), dialect.answer("1")
+    for variant in KINDS:
+        some = renderer(kind, normaliser, *variant)
+        seen = []
+        for text in ("x", "\u0338", "\u0338x", "\u0301\u0338 x"):
+            tokens = some.start("", "x", [COUNT], [[text, call, dialect.result(text), answer]])
+            seen.append([mark for mark in marks(some, tokens) if mark != some.tokenizer.unk_token_id])
+        assert seen == [seen[0]] * len(seen)
+
+
 def test_a_page_full_of_marks_is_no_burden() -> None:
     """Breaking marks up takes as many steps as the page has halves, quarters and so on: not one page per mark."""
     some = renderer("text", "NFKC", "bytes", True, False)

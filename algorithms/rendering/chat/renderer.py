@@ -200,7 +200,7 @@ class ChatRenderer(TextRenderer):
 
     def _quoted(self, text: str) -> str:
         """Returns outside text for a prompt; see `TextRenderer`."""
-        return self._speller.spelt(self._foreign(text.replace(SEAM, "?"), own=set()))
+        return self._speller.apart(self._speller.spelt(self._foreign(text.replace(SEAM, "?"), own=set())))
 
     def _foreign(self, text: str, own: set[str]) -> str:
         """Returns outside text with control tokens, and marks the template gives a meaning, broken up."""
