@@ -39,6 +39,7 @@ QUOTED = {
     "plan": "docs/planning.md",
     "hubs": "docs/hubs.md",
     "ahead-curves": "docs/many-machines.md",
+    "page": "docs/training.md",
 }
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
@@ -248,6 +249,19 @@ def test_the_page_of_plans_shows_what_was_predicted_and_measured() -> None:
         ]
         row = [name.replace(": cpu", ", CPU time"), *cells, f"{record[f'{name}: error']:+.0%}"]
         assert f"| {' | '.join(row)} |\n" in said
+
+
+# --- a run's page --------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_training_says_how_fast_the_page_of_a_run_was() -> None:
+    record, said = kept("page"), " ".join(page("docs/training.md").split())
+    assert record["trees"] == "500,10000"
+    seen, opened = (
+        max(value for key, value in record.items() if re.search(rf"_{name}_ms_\d+$", key)) for name in ("paint", "open")
+    )
+    assert f"first paint within {seen:.0f} ms, and a click opens a tree within {opened:.0f} ms: medians of the slowest" in said
+    assert (seen < 1000, opened < 200) == (True, True), "what a person does not wait for"
 
 
 # --- on a GPU -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arpo_envs import ArpoError
+from arpo_envs import ArpoError, ConfigError
 from arpo_envs.tools.python import SandboxUnavailable
 
 from ..cli.progress import saying
@@ -64,6 +64,10 @@ class Benchmark(Generic[C]):
     bounds: Mapping[str, Bound]
     check: C
     check_bounds: Mapping[str, Bound] = field(default_factory=dict)
+
+
+class NotInstalled(ConfigError):
+    """A benchmark needs a program or a package that is not installed; the message says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def compare(name: str, say: Say = silent) -> list[Comparison]:
         benchmark = load(name)
         names = [f"{name} {ratio}" for ratio in benchmark.bounds]
         return _measured(name, benchmark, say)
-    except SandboxUnavailable as error:
+    except (NotInstalled, SandboxUnavailable) as error:
         reason = str(error)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS:
