@@ -1,11 +1,12 @@
 """How a folder of a run is written: aside, to the disk itself, then renamed; a full disk is told in words."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,10 @@ def written(run: Path, what: str, command: str, *, name: str | None = None, writ
     temporary = home / (name or fresh_name())
     try:
         if writes:
-            home.mkdir(parents=True, exist_ok=True)
-            for left in home.glob(".*.tmp"):  # by a run that was killed, perhaps of an earlier version
-                shutil.rmtree(left, ignore_errors=True)
-        yield temporary
+            with suppress(OSError):  # whoever fills it fails as well, on every rank
+                _make(temporary)
+        with _lock(temporary) if writes else nullcontext():
+            yield temporary
     except Exception as error:
         if writes:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -72,6 +73,40 @@ def written(run: Path, what: str, command: str, *, name: str | None = None, writ
             f"{reason}: {what} could not be written to {home}. Older ones are intact.",
             f"Make room, and continue with: {command} --resume {run}",
         ) from error
+
+
+def _make(temporary: Path) -> None:
+    """Makes a folder to be filled, and removes those beside it that nobody is filling any more."""
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    for left in temporary.parent.glob(".*.tmp"):  # by a run that was killed, perhaps of an earlier version
+        with _lock(left) as is_free:
+            if is_free:
+                shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir(exist_ok=True)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Locks a folder until the context or this process ends; gives whether it was free.
+
+    Ranks that are to be ended may live on for a moment and begin to write, while those in their place write already.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # it is gone, or cannot be read
+        yield True
+        return
+    try:
+        is_free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_free = False
+        except OSError:  # the file system knows no locks
+            pass
+        yield is_free
+    finally:
+        os.close(descriptor)
 
 
 def no_room(error: BaseException) -> str | None:

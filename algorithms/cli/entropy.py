@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -217,7 +217,10 @@ def _sampled(config: EntropyConfig, say: Callable[[str], None]) -> tuple[list[Ro
     if policy == "embedded":
         made = TrainConfig(policy=policy, env=env, output=config.output).resolved()
         require_ready(env_maker(env, env_arguments(env, config.args or ("split=test",))))  # before the model is made
-        told = lambda name, done, total, _: say(f"cold start, {name}: step {done} of {total}")  # noqa: E731
+
+        def told(name: str, done: int, total: int, _: Any) -> None:
+            say(f"cold start, {name}: step {done} of {total}")
+
         policy = str(starting_policy(made, config.output / folder_of(env), told))
     evaluation = config.evaluated(policy)
     folder, env, words = evaluation.resolved()

@@ -57,7 +57,8 @@ def print_plan(console: Console, planned: Planned) -> None:
     """Prints a plan."""
     work, layout = planned.setting.workload, planned.setting.layout
     forks = f", forks after {work.fork:.0%} of results" if work.fork else ""
-    console.print(Text(f"{work.prompts} prompts × {work.rollouts} rollouts, {work.roots} from the prompt{forks}", "bold"))
+    asked = f"{_many(work.prompts, 'prompt')} × {_many(work.rollouts, 'rollout')}"
+    console.print(Text(f"{asked}, {work.roots} from the prompt{forks}", "bold"))
     console.print(Text(f"{in_words(layout)}; {planned.about}", "dim"), soft_wrap=True)
     console.print(_of_a_step(planned))
     console.print(_of_the_run(planned))
@@ -144,7 +145,8 @@ def of_deaths(losses: Losses, deaths: Deaths) -> str:
         f"If {deaths.per_hour:.3g} of {_many(losses.engines, 'engine')} died per hour ({losses.deaths_per_hour:,.1f} deaths), "
         f"about {losses.retries_per_hour:,.0f} requests per hour would be sent again, {losses.lost_tokens:.3%} of all tokens "
         f"drawn twice, and steps would take at most {losses.slower:.2%} longer: "
-        f"{_seconds(losses.step_seconds * losses.slower)} s of {_seconds(losses.step_seconds)} s, with {losses.trees:,} trees."
+        f"{_seconds(losses.step_seconds * losses.slower)} s of {_seconds(losses.step_seconds)} s, "
+        f"with {_many(losses.trees, 'tree')}."
     )
 
 

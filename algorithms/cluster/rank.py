@@ -182,8 +182,10 @@ class Rank:
         self._learner.save_pretrained(folder)
 
     def take(self) -> None:
-        """Copies what there is to save."""
-        self._snapshot = self._learner.snapshot()
+        """Copies what there is to save; if one rank has no memory for it, none has a copy, and all of them learn on."""
+        taken: list[ShardedSnapshot] = []
+        self._learner.together(lambda: taken.append(self._learner.snapshot()))
+        (self._snapshot,) = taken
 
     def write(self, what: str, folder: Path) -> None:
         """Begins to write what was copied, with a method of the copy, in another thread; see `written`."""

@@ -102,7 +102,8 @@ class VLLMPolicy:
         try:
             model = export_weights(self.folder, None, self._exchange, dtype=self.dtype) if is_tied(config) else self.folder
             self.context_length = min(context_length, _positions(model, context_length))
-            self.engine = _start(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
+            wanted = _arguments(model, self.context_length, dtype, top_logprobs, cache_bytes, colocated, options or {})
+            self.engine = _started(wanted, None if self._temporary is None else self._exchange)
             """vLLM's own `AsyncLLM`."""
         except BaseException:
             self._tidy()
@@ -335,7 +336,7 @@ def require_vllm() -> None:
         raise ConfigError("vLLM is not installed, or cannot be imported: pip install 'arpo-envs[vllm]'") from error
 
 
-def _start(
+def _arguments(
     model: Path,
     context_length: int,
     dtype: str,
@@ -344,14 +345,13 @@ def _start(
     colocated: bool,
     options: Mapping[str, Any],
 ) -> Any:
-    """Returns a running engine; this takes ten seconds or more.
+    """Returns vLLM's `AsyncEngineArgs`.
 
     Raises:
         ConfigError: an option is unknown, or the platform cannot sleep.
     """
     from vllm import AsyncEngineArgs
     from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     if colocated and not current_platform.is_sleep_mode_available():
         raise ConfigError(f"vLLM cannot sleep on {current_platform.device_type}, so it cannot share it. Leave out colocated.")
@@ -375,11 +375,17 @@ def _start(
     if cache_bytes is not None:
         arguments["kv_cache_memory_bytes"] = cache_bytes
     try:
-        engine_arguments = AsyncEngineArgs(**(arguments | dict(options)))
+        return AsyncEngineArgs(**(arguments | dict(options)))
     except TypeError as error:
         raise ConfigError(f"vLLM does not take these options: {error}") from error
-    with engine_processes():
-        return AsyncLLM.from_engine_args(engine_arguments)
+
+
+def _started(arguments: Any, temporary: Path | None) -> Any:
+    """Returns a running engine, see `engine_processes`; this takes ten seconds or more."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    with engine_processes(temporary):
+        return AsyncLLM.from_engine_args(arguments)
 
 
 def _positions(folder: Path, default: int) -> int:

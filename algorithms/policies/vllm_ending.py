@@ -1,18 +1,20 @@
 """What vLLM's processes import so that they end with the one that started their engine, also if that is killed.
 
-vLLM's engine core would wait for requests for ever, and keep the device. It imports the extension of its workers, which
-`worker_extension_cls` names, before it reads the model; where its workers are processes of their own, these end it. Nobody
-else imports this: in a forked process it would be imported already, and its last lines would not run.
+vLLM's engine core would wait for requests for ever, and keep the device; weights on their way would stay in a folder that
+nobody else knows. It imports the extension of its workers, which `worker_extension_cls` names, before it reads the model; where
+its workers are processes of their own, these end it. Nobody else imports this: in a forked process it would be imported
+already, and its last lines would not run.
 """
 
 import multiprocessing
 import os
 import select
+import shutil
 import signal
 import threading
 from contextlib import suppress
 
-from .vllm_owner import OWNER
+from .vllm_owner import OWNER, WEIGHTS
 
 
 class Extension:
@@ -42,6 +44,8 @@ def _end(owner: int) -> None:
     if core is not None and core.pid is not None and core.pid != owner and core.is_alive():
         with suppress(ProcessLookupError):
             os.kill(core.pid, signal.SIGKILL)
+    if WEIGHTS in os.environ:
+        shutil.rmtree(os.environ[WEIGHTS], ignore_errors=True)  # several workers may try
     os.kill(os.getpid(), signal.SIGKILL)
 
 

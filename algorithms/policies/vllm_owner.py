@@ -5,22 +5,28 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 
-OWNER = "ARPO_VLLM_OWNER"
-"""Environment variable of an engine's processes: the one that has started it; see `vllm_ending`."""
+OWNER, WEIGHTS = "ARPO_VLLM_OWNER", "ARPO_VLLM_WEIGHTS"
+"""Environment variables of an engine's processes: who has started it, and its temporary folder; see `vllm_ending`."""
 
 
 @contextmanager
-def engine_processes() -> Iterator[None]:
+def engine_processes(temporary: Path | None) -> Iterator[None]:
     """Starts processes that end with this one (see `vllm_ending`), but that neither Ctrl-C nor the end of a terminal reaches.
 
     A terminal sends both to all of them, and the engine would end at once, before this process has finished its step.
+
+    Args:
+        temporary: this process's folder for weights, if it has a temporary one; they remove it if this process cannot.
     """
     resource_tracker.ensure_running()  # otherwise it is started inside, and lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    os.environ[OWNER] = str(os.getpid())
+    told = {OWNER: str(os.getpid())} | ({} if temporary is None else {WEIGHTS: str(temporary)})
+    os.environ.update(told)
     try:
         yield
     finally:
-        del os.environ[OWNER]
+        for name in told:
+            del os.environ[name]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,7 +3,9 @@
 import json
 import os
 import resource
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +14,22 @@ import torch
 from model_toys import stored_state
 from torch.distributed.checkpoint.api import CheckpointException
 
-from algorithms.checkpoint import Best, Checkpoint, Unsaved, best, best_policy, latest, save, save_best, save_policy, saving
+from algorithms.checkpoint import (
+    Best,
+    Checkpoint,
+    Unsaved,
+    best,
+    best_policy,
+    latest,
+    save,
+    save_best,
+    save_policy,
+    save_together,
+    saving,
+)
 from algorithms.durable import as_it_was
 from algorithms.learner import state
+from algorithms.learner.on_ranks import OnRanks
 from algorithms.models.loading import load_policy
 from arpo_envs import ConfigError
 
@@ -204,6 +219,56 @@ def test_what_an_earlier_version_left_half_written_is_removed(tmp_path):
     left.mkdir(parents=True)
     saved(tmp_path, 8)
     assert not left.exists()
+
+
+class Late(Learner):
+    """Stands for ranks that were to be ended: they write on while others of the same run save."""
+
+    def save(self, folder: Path) -> None:
+        saved(folder.parent.parent.parent, 2)
+        super().save(folder)
+
+
+def test_a_checkpoint_that_somebody_else_is_writing_is_not_removed(tmp_path):
+    save(tmp_path, 1, Folder("model.txt", "weights 1"), Folder("tokenizer.txt"), Late(1, 2), {})
+    for step in (1, 2):
+        assert (tmp_path / "checkpoints" / f"step-00000{step}" / "policy" / "model.txt").read_text() == f"weights {step}"
+    assert latest(tmp_path).step == 2
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+class OneOfTwo(OnRanks):
+    """Stands for a learner on two ranks, in threads."""
+
+    def __init__(self, number: int, told: list, meeting: threading.Barrier) -> None:
+        self.number, self.told, self.meeting = number, told, meeting
+
+    @property
+    def is_first(self) -> bool:
+        return self.number == 0
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.together(lambda: folder.mkdir(parents=True), only_first=True)
+
+    def _gathered(self, found):
+        self.told[self.number] = found
+        self.meeting.wait(30.0)  # all have told
+        everyones = list(self.told)
+        self.meeting.wait(30.0)  # all have read
+        return everyones
+
+
+def test_where_no_folder_can_be_made_every_rank_says_so(tmp_path):
+    (tmp_path / "checkpoints").write_text("A file is in the way.")
+    told, meeting = [None, None], threading.Barrier(2)
+
+    def save_on(number: int) -> str:
+        with pytest.raises(Unsaved) as caught:
+            save_together(tmp_path, 1, Folder("tokenizer.txt"), OneOfTwo(number, told, meeting), {})
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as ranks:
+        assert all("could not be written to" in said for said in ranks.map(save_on, range(2)))
 
 
 class Orphaned(Learner):

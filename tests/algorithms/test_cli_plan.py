@@ -46,6 +46,13 @@ def test_deaths_are_planned_for_fewer_engines_than_the_plan_has(tmp_path: Path, 
     assert "If 0.01 of 1 engine died per hour" in text
 
 
+def test_one_is_singular(tmp_path: Path, capsys: Any) -> None:
+    one = ["--simulate", "1", "--prompts", "1", "--engines", "1", "--death-engines", "1"]
+    text, _ = planned(capsys, tmp_path, "--machine", str(H200), *one)
+    assert text.startswith("1 prompt × 16 rollouts")
+    assert "s, with 1 tree." in text
+
+
 def test_a_plan_from_a_run(finished: Path, tmp_path: Path, capsys: Any) -> None:
     config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
     words = ["--run", str(finished), "--simulate", "1", "--death-engines", "0"]

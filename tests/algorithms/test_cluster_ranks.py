@@ -1,6 +1,7 @@
 """A learner on several ranks learns what one process learns, whatever happens to the processes; and what is refused."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from algorithms.advantages import Credit, Scores
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import assemble
 from algorithms.cluster import Lost, LostForGood, Origin, Patience, RankedLearner, Ranks
-from algorithms.cluster.rank import Batch
+from algorithms.cluster.rank import Batch, Rank
 from algorithms.cluster.worker import Answer
 from algorithms.learner import Diverged
+from algorithms.learner.on_ranks import OnRanks
 from algorithms.losses.clip import ClipLoss
 from algorithms.tree import RolloutTree
 from arpo_envs import ConfigError
@@ -145,6 +147,43 @@ def test_ranks_that_come_back_elsewhere_are_not_used(tmp_path: Path) -> None:
 def test_a_loss_that_cannot_be_sent_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cannot be sent to another process: .*Define it at the top of a module"):
         Batch([], Credit((), ()), Scores(), lambda inputs: None, "token").packed()  # type: ignore[arg-type, return-value]
+
+
+class Copying(OnRanks):
+    """A learner of two, in threads; the second one has no memory for a copy."""
+
+    def __init__(self, number: int, told: list[Any], meeting: threading.Barrier) -> None:
+        self.number, self.told, self.meeting = number, told, meeting
+
+    @property
+    def is_first(self) -> bool:
+        return self.number == 0
+
+    def snapshot(self) -> object:
+        if self.number == 1:
+            raise MemoryError("for a copy")
+        return object()
+
+    def _gathered(self, found: Any) -> list[Any]:
+        self.told[self.number] = found
+        self.meeting.wait(30.0)
+        return [*self.told]
+
+
+def test_a_rank_without_memory_for_a_copy_fails_as_all_do_so_that_none_is_made_anew() -> None:
+    told, meeting = [None, None], threading.Barrier(2)
+
+    async def run() -> None:
+        ranks = [await asyncio.to_thread(Rank, None) for _ in range(2)]  # type: ignore[arg-type]
+        for number, rank in enumerate(ranks):
+            rank._learner = Copying(number, told, meeting)  # type: ignore[assignment]
+        answers = await asyncio.gather(*(rank.answer("take") for rank in ranks))
+        assert [repr(answer.error) for answer in answers] == ["MemoryError('for a copy')"] * 2
+        assert [rank._snapshot for rank in ranks] == [None, None], "no memory is held for nothing"
+        for rank in ranks:
+            rank._thread.shutdown()
+
+    asyncio.run(run())
 
 
 # --- ranks that are called alike -----------------------------------------------------------------------------------
