@@ -303,7 +303,14 @@ def stack_identity(env: "gym.Env[Any, Any]") -> tuple[str, ...]:
 
 def _plain(arguments: dict[str, Any]) -> str:
     """Returns the arguments that mean the same in every process: numbers, strings and what holds them, no other objects."""
-    return repr([(name, arguments[name]) for name in sorted(arguments) if _is_plain(arguments[name])])
+    return repr([(name, _listed(arguments[name])) for name in sorted(arguments) if _is_plain(arguments[name])])
+
+
+def _listed(value: Any) -> Any:
+    """Returns a plain value as it comes back from a spec that was written as JSON: tuples are lists, and keys strings."""
+    if isinstance(value, dict):
+        return {str(name): _listed(part) for name, part in value.items()}
+    return [_listed(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_plain(value: Any) -> bool:
@@ -352,5 +359,5 @@ def _deepcopy(env: EnvT, memo: dict[int, Any]) -> EnvT:
 
 def _abandon(twin: Any) -> None:
     """Frees the sessions of a base environment that was copied before a wrapper around it failed."""
-    if twin is not None and "sessions" in vars(twin):  # else it failed before it held anything
+    if twin is not None and SESSIONS.of(twin):  # else it failed before it held anything
         RELEASE.of(twin)()

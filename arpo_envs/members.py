@@ -98,6 +98,8 @@ TASKS: Member[Any] = Member("tasks", None)
 """Where the tasks come from."""
 MIXED: Member[Mapping[str, Any]] = Member("mixed", {})
 """The environments that this one is a mixture of, by id."""
+SUB_ENVS: Member[Mapping[str, Any]] = Member("sub_envs", {})
+"""The environments that it is made of, by name; `restore` goes back in each of them as in a stack of its own."""
 MEMBER: Member[str | None] = Member("member", None)
 """The id of the environment that an episode of a mixture belongs to."""
 
@@ -127,6 +129,8 @@ ANSWERED: Member[Callable[[Any], Any] | None] = Member("answered", None, method=
 """Returns a tool whose own sources (pages, searches) are asked through the given `Answers`; for a tool with state."""
 REQUIRE_READY: Member[Callable[[], None]] = Member("require_ready", _nothing, method=True)
 """Raises `ConfigError` if calls of a tool, or of a source of pages, cannot be made now, such as for want of a key."""
+PREPARE_SEARCH: Member[Callable[[], None]] = Member("prepare_search", _nothing, method=True)
+"""Does what a source of pages needs before its first search and what may take longer than a call, such as building an index."""
 TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
 """The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())

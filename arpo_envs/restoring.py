@@ -8,7 +8,7 @@ import gymnasium as gym
 
 from .errors import NotForkable
 from .forking import Snapshot, layers
-from .members import CONFIGURATION, COPIED_STATE, LAST, RELEASE
+from .members import CONFIGURATION, COPIED_STATE, LAST, RELEASE, SUB_ENVS
 
 
 def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, Any]]:
@@ -27,8 +27,9 @@ def restore(env: "gym.Env[Any, Any]", snap: Snapshot) -> tuple[Any, dict[str, An
         SnapshotMismatch: the snapshot is foreign (both owners are named) or stale.
         NotForkable: no layer knows what was last returned; nothing is changed.
     """
-    live, frozen = layers(env), layers(snap.parked_for(env))
-    returned = last_returned(frozen)
+    parked = snap.parked_for(env)
+    returned = last_returned(layers(parked))
+    live, frozen = _all_layers(env), _all_layers(parked)
     memo: dict[int, Any] = {id(old): new for old, new in zip(frozen, live, strict=True)}
     states = [_copied_state(layer, memo) for layer in frozen]  # all copied before anything is replaced
     RELEASE.of(env.unwrapped)()
@@ -78,12 +79,24 @@ def _seen_through(
     return copy.deepcopy(layer, others).observation(observation)  # a copy: it may count its calls
 
 
+def _all_layers(env: "gym.Env[Any, Any]") -> "list[gym.Env[Any, Any]]":
+    """Returns the layers of a stack, and those of the environments that its base is made of: each has a configuration."""
+    stack = layers(env)
+    return [*stack, *(layer for part in SUB_ENVS.of(stack[-1]).values() for layer in _all_layers(part))]
+
+
 def _copied_state(layer: "gym.Env[Any, Any]", memo: dict[int, Any]) -> dict[str, Any]:
     """Returns a deep copy of a parked layer's attributes in which parked layers have become live ones."""
     copied = COPIED_STATE.own(layer)
     if copied is not None:
         return dict(copied(memo))
-    if hasattr(type(layer), "__deepcopy__"):
+    if _copies_itself(type(layer)):
         others = {key: value for key, value in memo.items() if key != id(layer)}
         return vars(copy.deepcopy(layer, others))
     return dict(copy.deepcopy(vars(layer), memo))
+
+
+def _copies_itself(kind: type) -> bool:
+    """Whether a class says how `copy.deepcopy` is to copy it, which may leave out what cannot be copied."""
+    ways = ("__getstate__", "__reduce__", "__reduce_ex__")
+    return hasattr(kind, "__deepcopy__") or any(getattr(kind, way) is not getattr(object, way) for way in ways)

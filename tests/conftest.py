@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from made_once import made_once
-from turns import marked, take_turns
+from turns import TOLD, marked, take_turns
 
 ROOT = Path(__file__).parents[1]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -64,6 +64,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _group(nodeid: str) -> str | None:
     return next((group for group, places in TOGETHER.items() if nodeid.startswith(places)), None)
+
+
+def pytest_report_header() -> str:
+    """Says how what is run can be chosen again."""
+    return TOLD
 
 
 LONG = 600

@@ -1,10 +1,14 @@
 """Which variants of a law `make test` tests, which the slow tests, and which the thorough ones."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pages import ROOT
 from turns import marked, take_turns
 
 
@@ -25,10 +29,10 @@ class Item:
         self.tier = mark.name
 
 
-def tiers(mark: pytest.MarkDecorator, variants: int = 12, cases: int = 12) -> dict[str, list[Item]]:
+def tiers(mark: pytest.MarkDecorator, variants: int = 12, cases: int = 12, turn: int = 0) -> dict[str, list[Item]]:
     """Returns the variants of each case, with their tiers."""
     items: list[Any] = [Item(mark, variant=number, case=case) for case in "abcdefghijkl"[:cases] for number in range(variants)]
-    take_turns(items, marked)
+    take_turns(items, marked, turn)
     found: dict[str, list[Item]] = {}
     for item in items:
         found.setdefault(item.callspec.params["case"], []).append(item)
@@ -50,6 +54,28 @@ def test_each_case_has_variants_of_every_tier(mark: pytest.MarkDecorator, expect
         counts = Counter(item.tier for item in items)
         assert counts.keys() == expected.keys()
         assert all(abs(counts[tier] - count) <= 1 for tier, count in expected.items()), counts
+
+
+def test_in_time_every_variant_of_every_case_is_tested_though_never_all() -> None:
+    """Those that are always tested stay, or a test would vanish while a fault that it found is mended."""
+    always, slow = Counter[str](), Counter[str]()
+    mark = pytest.mark.turns("variant", often=4)
+    for turn in range(3):
+        items = [item for items in tiers(mark, turn=turn).values() for item in items]
+        always.update(item.nodeid for item in items if item.tier == "always")
+        slow.update(item.nodeid for item in items if item.tier == "slow")
+    assert set(always.values()) == {3}
+    assert set(slow.values()) == {1}
+    assert len(always) + len(slow) == 12 * 12
+
+
+@pytest.mark.parametrize("turn", ["7", "8"])
+def test_a_turn_is_told_and_can_be_repeated(turn: str) -> None:
+    env = os.environ | {"ARPO_TESTS_TURN": turn}
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert f"ARPO_TESTS_TURN={turn}\n" in done.stdout
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_variant_has_its_turn_in_some_case() -> None:

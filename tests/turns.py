@@ -1,11 +1,19 @@
 """Variants of a law take turns: each is always tested in some, in more with what is slow, and in all by what is thorough."""
 
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+_CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
+# Set for the processes that tests start, and so for those of xdist: all of them have the same turn.
+TURN = int(os.environ.setdefault("ARPO_TESTS_TURN", str(zlib.crc32(_CHANGELOG.read_bytes()) % 1000)))
+"""Which variants are slow and which thorough; others with each change that users notice, so that in time CI tests all."""
+TOLD = f"turn {TURN} of what CI tests in part; repeat it with ARPO_TESTS_TURN={TURN}"
 
 
 class Turns(NamedTuple):
@@ -22,12 +30,13 @@ class Turns(NamedTuple):
     often: int | None = None
 
 
-def take_turns(items: Iterable[pytest.Item], turns: Callable[[pytest.Item], Turns | None]) -> None:
+def take_turns(items: Iterable[pytest.Item], turns: Callable[[pytest.Item], Turns | None], turn: int = TURN) -> None:
     """Marks all but some variants of each case as slow or thorough: the first are kept in a test's first case, then the next.
 
     Args:
         items: what was collected.
         turns: returns which of its parameters takes turns, if one does.
+        turn: moves on which variants are thorough.
     """
     tests: dict[str, dict[tuple[tuple[str, int], ...], list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
     said: dict[str, Turns] = {}
@@ -42,7 +51,7 @@ def take_turns(items: Iterable[pytest.Item], turns: Callable[[pytest.Item], Turn
         for number, variants in enumerate(cases.values(), zlib.crc32(test.encode())):
             rest = _without(variants, said[test].always, number)
             often = said[test].often
-            thorough = [] if often is None else _without(rest, often, number)
+            thorough = [] if often is None else _without(rest, often, number + turn)
             for item in rest:
                 item.add_marker(pytest.mark.thorough if item in thorough else pytest.mark.slow)
 

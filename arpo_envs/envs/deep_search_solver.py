@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from ..core import RewardRule
 from ..multi_agent.searching import SearchingAgent
@@ -74,6 +75,8 @@ class DeepSearchSolverEnv(SearchingAgent):
     >>> reward
     1.0
     """
+
+    configuration: ClassVar[frozenset[str]] = SearchingAgent.configuration | {"tool_timeout"}
 
     def __init__(
         self,

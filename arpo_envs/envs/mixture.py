@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit
 
 from .. import members
 from ..errors import ArpoError, ConfigError, unknown_name
-from ..forking import ForkLevel, clone, fork_level, layers, reseed
+from ..forking import ForkLevel, clone, fork_level, layers, reseed, stack_identity
 from ..tasks import TaskSource
 from ..tasks.mixture import drawn, mixed, named, parted
 from ..tools import ToolResult
@@ -91,7 +91,6 @@ class Mixture(gym.Env[str, str]):
         known = {name: source for name, source in sources.items() if source is not None}
         self.tasks = mixed(known, self.weights) if len(known) == len(sources) else None
         self.member: str | None = None
-        self.sessions: Mapping[Any, Any] = {}
         self._last: tuple[Any, dict[str, Any]] = ("", {})
 
     def _require_agreement(self) -> None:
@@ -131,7 +130,6 @@ class Mixture(gym.Env[str, str]):
         if before not in (None, name):
             members.RELEASE.of(self.mixed[before].unwrapped)()
         self.member = name
-        self.sessions = members.SESSIONS.of(env.unwrapped)
         return self._returned(observation, info)
 
     def step(self, action: str) -> tuple[str, Any, bool, bool, dict[str, Any]]:
@@ -154,7 +152,6 @@ class Mixture(gym.Env[str, str]):
 
     def close(self) -> None:
         """Closes every member."""
-        self.sessions = {}
         for env in self.mixed.values():
             env.close()
 
@@ -234,6 +231,16 @@ class Mixture(gym.Env[str, str]):
         return min(fork_level(env) for env in self.mixed.values())
 
     @property
+    def sessions(self) -> Mapping[Any, Any]:
+        """The sessions of the running episode, some of which its member may have opened since it began."""
+        return {} if self.member is None else members.SESSIONS.of(self._running.unwrapped)
+
+    @property
+    def sub_envs(self) -> Mapping[str, _Env]:
+        """The members, in each of which `restore` goes back."""
+        return self.mixed
+
+    @property
     def replayed_calls(self) -> int:
         """Tool calls that were run again to make this episode."""
         return 0 if self.member is None else int(members.REPLAYED_CALLS.of(self._running.unwrapped))
@@ -244,20 +251,12 @@ class Mixture(gym.Env[str, str]):
 
     def identity(self) -> str:
         """Returns the weights and the identity of every member."""
-        found = []
-        for name, env in self.mixed.items():
-            stack = layers(env)
-            own = members.IDENTITY.of(stack[-1])
-            spec: Any = stack[-1].spec
-            said = own() if own is not None else repr(sorted(spec.kwargs.items()) if spec is not None else "")
-            found.append(f"{self.weights[name]}*{name}({'<'.join(type(layer).__name__ for layer in stack)}|{said})")
-        return " + ".join(found)
+        return " + ".join(f"{self.weights[name]}*{name}{stack_identity(env)}" for name, env in self.mixed.items())
 
     def release(self) -> None:
         """Closes the sessions of the running episode."""
         if self.member is not None:
             members.RELEASE.of(self.mixed[self.member].unwrapped)()
-        self.sessions = {}
 
     def reseed(self, seed: int) -> None:
         """Makes the draw of later members, and all that is random in the running episode, a function of `seed`."""
@@ -273,13 +272,12 @@ class Mixture(gym.Env[str, str]):
             CloneError: a session of the running episode could not be cloned.
         """
         state = {name: value for name, value in vars(self).items() if name in self.shared}
-        own = [name for name in vars(self) if name not in {*self.shared, "mixed", "sessions"}]
+        own = [name for name in vars(self) if name not in {*self.shared, "mixed"}]
         state |= {name: copy.deepcopy(vars(self)[name], memo) for name in own}
         # last: nothing can fail after the running one, and leak its sessions
         order = sorted(self.mixed, key=lambda name: name == self.member)
         copies = {name: _copied(self.mixed[name], memo) for name in order}
         state["mixed"] = {name: copies[name] for name in self.mixed}
-        state["sessions"] = {} if self.member is None else members.SESSIONS.of(copies[self.member].unwrapped)
         return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Mixture":

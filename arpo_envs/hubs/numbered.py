@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import ConfigError, unknown_name
-from .episode import Episode, begin, maker
+from .episode import Episode, begin, close_each, maker
 
 Splits = Mapping[str, Mapping[str, Any]]
 
@@ -47,6 +47,15 @@ class NumberedTasks:
         """
         more = {} if split is None else self.splits[self.require(split)]
         return maker(self.env_id, {**self.arguments, **more})()
+
+    def require_ready(self) -> None:
+        """Finds out, before they are served, whether the tasks can be begun.
+
+        Raises:
+            ConfigError: an environment cannot be made, or its tools cannot be called, such as for want of a key.
+        """
+        for split in [None] if self.splits is SPLITS else self.splits:  # an environment from elsewhere may lack the usual ones
+            close_each([self.make(split)])
 
     def begin(
         self, split: str | None = None, index: int | None = None, *, seed: int | None = None, task: str | None = None

@@ -131,16 +131,15 @@ def make_app(
         arguments: of `gym.make`.
 
     Raises:
-        ConfigError: `hosts` are no names.
+        ConfigError: `hosts` are no names, or the environment cannot be made or its tools cannot be called.
     """
+    numbered = NumberedTasks(env_id, arguments, splits, tasks)
+    numbered.require_ready()
     parked = Sessions(maker(env_id, arguments), limits)
+    make = partial(ArpoEnvironment, numbered, parked)
+    room = ConcurrencyConfig(max_concurrent_envs=limits.sessions, session_timeout=limits.idle_seconds)
     app = create_app(
-        partial(ArpoEnvironment, NumberedTasks(env_id, arguments, splits, tasks), parked),
-        ArpoAction,
-        ArpoObservation,
-        env_name=env_id.replace("/", "-"),
-        concurrency_config=ConcurrencyConfig(max_concurrent_envs=limits.sessions, session_timeout=limits.idle_seconds),
-        state_cls=ArpoState,
+        make, ArpoAction, ArpoObservation, env_name=env_id.replace("/", "-"), concurrency_config=room, state_cls=ArpoState
     )
     for kind in (*REFUSALS, IndexError):
         app.add_exception_handler(kind, _refused)

@@ -9,6 +9,7 @@ import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
+from ..core import ToolEnv
 from ..errors import ConfigError
 from ..forking import ForkLevel
 from ..spaces import TextSpace
@@ -56,6 +57,8 @@ class _Table:
         "render_fps": 1,
         "is_parallelizable": False,  # by PettingZoo's own wrapper, which lets everybody act in turn; `parallel_env` is one
     }
+    configuration: ClassVar[frozenset[str]] = frozenset({"render_mode"})
+    """Attributes that `restore` leaves as they are."""
 
     def __init__(self, *, render_mode: str | None = None, **arguments: Any) -> None:
         if render_mode not in (None, *MODES):
@@ -93,6 +96,11 @@ class _Table:
     def fork_level(self) -> ForkLevel:
         """The lowest level of the tools."""
         return self.game.fork_level
+
+    @property
+    def sub_envs(self) -> dict[str, ToolEnv]:
+        """Each agent's own environment, in which `restore` goes back."""
+        return self.game.seats
 
     @property
     def sessions(self) -> dict[tuple[str, int], Any]:

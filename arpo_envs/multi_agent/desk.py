@@ -7,9 +7,10 @@ import numpy as np
 
 from ..errors import CloneError, ConfigError
 from ..forking import ForkLevel
+from ..members import PREPARE_SEARCH, REQUIRE_READY
 from ..tasks import Task
 from ..tools import Session, ToolResult
-from ..tools.browser import Hit, PageError, PageSource, asked_through, forked, placed, reseed
+from ..tools.browser import Hit, PageError, PageSource, asked_through, forked, is_replayed, placed, reseed
 from ..tools.cache import Answers
 from ..tools.spec import ToolSpec
 
@@ -73,8 +74,19 @@ class Desk:
         return self
 
     def open(self, task: Task, rng: np.random.Generator) -> "DeskSession":
-        """Starts a session in which nothing was searched for."""
+        """Starts a session in which nothing was searched for.
+
+        Raises:
+            ConfigError: the source cannot be asked, and nobody answers for it alone.
+        """
+        if not is_replayed(self.answers):
+            self.require_ready()
         return DeskSession(self, placed(self.source, self.answers, task, rng))
+
+    def require_ready(self) -> None:
+        """Raises `ConfigError` if the source cannot be asked; it prepares for searches."""
+        REQUIRE_READY.of(self.source)()
+        PREPARE_SEARCH.of(self.source)()
 
     def answered(self, answers: Answers) -> "Desk":
         """Returns the desk with its searches asked through `answers`.

@@ -1,7 +1,7 @@
 """Deep search as a game of two: a solver that searches and answers, and a reader that sees pages. Whose turn, what it earns."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..core import RewardRule, ToolEnv
 from ..dialects import Call
@@ -15,6 +15,7 @@ from ..tools import ToolResult
 from ..tools.browser import FolderSite, PageSource, WorldSite
 from . import pages
 from .desk import READ, Desk, DeskSession
+from .pages import PageTool
 from .questions import ReadQuestions
 
 SOLVER, READER = "solver_0", "reader_0"
@@ -98,7 +99,6 @@ class DeepSearch:
                 habits=Habits(**habits) if isinstance(habits, dict) else habits,
             )
         limits: dict[str, Any] = {"dialect": dialect, "result_characters": result_characters, "tool_timeout": tool_timeout}
-        self.pages = pages.PageTool(place, view_tokens=view_tokens)
         self.solver = ToolEnv(
             tasks=source,
             tools=[Desk(place, results=results)],
@@ -110,7 +110,7 @@ class DeepSearch:
         )
         self.reader = ToolEnv(
             tasks=pages.Asked(),
-            tools=[self.pages],
+            tools=[PageTool(place, view_tokens=view_tokens)],
             reward=pages.unpaid,
             guidance=pages.GUIDANCE,
             max_turns=reader_turns,
@@ -212,6 +212,12 @@ class DeepSearch:
         assert isinstance(session, DeskSession)
         return session
 
+    @property
+    def pages(self) -> PageTool:
+        """The reader's tool, through which the solver's pages are opened."""
+        tool: Any = self.reader.tools[0]
+        return cast(PageTool, tool)
+
     # --- what the agents see and earn ---------------------------------------------------------------------------
 
     def observe(self, agent: str) -> str:
@@ -252,8 +258,8 @@ class DeepSearch:
 
     @tools.setter
     def tools(self, tools: tuple[Any, ...]) -> None:
-        desk, self.pages = tools
-        self.solver.tools, self.reader.tools = (desk,), (self.pages,)
+        desk, page_tool = tools
+        self.solver.tools, self.reader.tools = (desk,), (page_tool,)
 
     @property
     def fork_level(self) -> ForkLevel:

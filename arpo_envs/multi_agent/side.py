@@ -166,6 +166,11 @@ class SingleAgent(gym.Env[str, str]):
         """That of the game; partners are copied deeply."""
         return fork_level(self.table)
 
+    @property
+    def sub_envs(self) -> "dict[str, AECEnv[str, str, str]]":
+        """The game, in which `restore` goes back, too."""
+        return {"table": self.table}
+
     def identity(self) -> str:
         """Returns what a snapshot's environment and this one must agree on: the game, and whose side this is."""
         own = IDENTITY.of(self.table.unwrapped)

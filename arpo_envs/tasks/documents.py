@@ -20,6 +20,8 @@ from .world import FORMAT, Document, cache_directory, write_atomically
 
 _EXPECTED = '{"title": "…", "text": "…"}'
 _TEXTS = ("title", "text")
+_FORMAT = 2
+"""Raised whenever the same file gives other documents."""
 _KEPT = 5000
 """From this many documents on, where the lines begin is kept on disk: to find out, each has to be read."""
 
@@ -43,7 +45,7 @@ class FileCorpus:
 
     def __post_init__(self) -> None:
         """Reads the file once, so that its mistakes show early."""
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", Path(self.path).absolute())  # it may be read by another process, elsewhere
         object.__setattr__(self, "digest", self.digest or digest_of(self.path))
         self.documents()
 
@@ -54,7 +56,7 @@ class FileCorpus:
 
     def key(self) -> str:
         """Returns the part of cached files' names that identifies the content."""
-        return f"file-{self.digest}-{FORMAT}"
+        return f"file-{self.digest}-{FORMAT}-{_FORMAT}"
 
     def documents(self) -> Sequence[Document]:
         """Returns the documents in the file's order."""
@@ -93,18 +95,14 @@ class FileDocuments(Sequence[Document]):
         place = range(len(self))[number]
         start, end = int(self._bounds[place]), int(self._bounds[place + 1])
         try:
-            row = json.loads(os.pread(self._file, end - start, start))
-            return _document(row["title"], row["text"])
+            row = json.loads(os.pread(self._file, end - start, start).strip())  # with the blank lines behind it
+            return Document.titled(row["title"], row["text"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self._path} was changed while it was in use. Start again.") from error
 
     def __iter__(self) -> Iterator[Document]:
         """Yields all of them."""
         return (self[number] for number in range(len(self)))
-
-
-def _document(title: str, text: str) -> Document:
-    return Document(title, text if text.startswith(title) else f"{title}: {text}")
 
 
 @lru_cache(maxsize=4)
@@ -133,7 +131,7 @@ def _documents_of_parquet(path: Path, lines: Path) -> Sequence[Document]:
     rows = ParquetTexts(path, _TEXTS)
     if len(rows) >= _KEPT and rows.copy_as_lines(lines):
         return FileDocuments(lines, _placed(lines, kept))
-    return tuple(_document(**row) for row in rows)
+    return tuple(Document.titled(**row) for row in rows)
 
 
 def _placed(path: Path, kept: Path) -> NDArray[np.int64]:

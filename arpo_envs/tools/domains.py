@@ -1,8 +1,13 @@
 """Which domain a URL is of: one comparison for everything that leaves domains out."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote, urlsplit
+
+from ..errors import ConfigError
+
+_LONGEST = 63
+"""Letters of a part of a name; longer ones are no part of any, and Python takes long to read them."""
 
 
 def host_of(url: str) -> str:
@@ -24,14 +29,42 @@ def host_of(url: str) -> str:
 def ascii_name(name: str) -> str:
     """Returns a domain's name as names are compared.
 
+    Parts that are ASCII already (xn--…) are read first: by the older rules for names "ß" becomes "ss", by the newer ones not.
+
     >>> ascii_name(".BÜCHER.example."), ascii_name("ｅxample。org")
     ('xn--bcher-kva.example', 'example.org')
+    >>> ascii_name("xn--strae-oqa.example") == ascii_name("straße.example")
+    True
     """
     name = unicodedata.normalize("NFKC", name).casefold().replace("。", ".").strip(". ")
+    return ".".join(map(_ascii, name.split(".")))
+
+
+def _ascii(label: str) -> str:
+    """Returns a part of a name as it is compared; one that cannot be looked up hides no part behind it."""
     try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:  # no name that could be looked up
-        return name
+        read = label[4:].encode("ascii").decode("punycode") if label.startswith("xn--") and len(label) <= _LONGEST else label
+        return unicodedata.normalize("NFKC", read).casefold().encode("idna").decode("ascii")
+    except (UnicodeError, ValueError, OverflowError):
+        return label
+
+
+def ascii_names(domains: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of domains that are to be left out, as names are compared.
+
+    Raises:
+        ConfigError: it is a single string, or one of them is something else than a name, which would leave out nothing.
+
+    >>> ascii_names(["example.org", "BÜCHER.example"])
+    ('example.org', 'xn--bcher-kva.example')
+    """
+    if isinstance(domains, str):
+        raise ConfigError(f"Blocked domains are a list of names, got the string {domains!r}. Write [{domains!r}].")
+    names = {domain: ascii_name(domain) for domain in domains}
+    for domain, name in names.items():
+        if not name or any(character in name for character in "/:@*? "):
+            raise ConfigError(f"{domain!r} is not a domain. Write its name alone, such as example.org.")
+    return tuple(names.values())
 
 
 def is_within(url: str, domains: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from turns import TURN
 
 from algorithms.learner.state import describe, read
 
@@ -137,10 +138,10 @@ def some_slow(names: Iterable[str], usual: Collection[str], every: int = 1) -> l
     Args:
         names: values of the parameter.
         usual: which of them `make test` tests.
-        every: one in so many of the others is slow; the rest is left to `make test-thorough`.
+        every: one in so many of the others is slow, by turns; the rest is left to `make test-thorough`.
     """
     assert set(usual) <= set(names), "each is there"
     others = [name for name in names if name not in usual]
-    slow = others[::every]
+    slow = others[TURN % every :: every]
     marks = {name: pytest.mark.slow if name in slow else pytest.mark.thorough for name in others}
     return [name if name in usual else pytest.param(name, marks=marks[name]) for name in names]

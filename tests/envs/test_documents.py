@@ -1,6 +1,7 @@
 """Documents that stay on disk: read one at a time, found by title, and the same as if all were in memory."""
 
 import json
+import pickle
 from pathlib import Path
 from threading import Thread
 
@@ -37,12 +38,33 @@ def test_every_line_is_a_document(rows: list[tuple[str, str]], newline: str, end
     path = Path(str(documents.cache_directory()), "drawn.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     found = write(path, rows, newline, end).documents()
-    expected = [Document(title, text if text.startswith(title) else f"{title}: {text}") for title, text in rows]
+    expected = [Document.titled(title, text) for title, text in rows]
     assert list(found) == expected
     assert found[-1] == expected[-1]
     assert list(found[:2]) == expected[:2]
     with pytest.raises(IndexError):
         found[len(rows)]
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "has_title"),
+    [
+        ("Gold", "Gold", True),
+        ("Gold", "Gold is a metal", True),
+        ("Gold", "Gold's price", True),
+        ("Gold", "Goldfish live in ponds", False),
+        ("Gold", "Gold2 is a film", False),
+        ("New York", "New Yorkers", False),
+        ("Мир", "Мирный — город", False),
+        ("!!!", "!!!, a band", True),
+        ("!!!", "!!!a", True),
+        ("東京", "東京は首都", True),
+        ("Gold", "gold is a metal", False),
+    ],
+)
+def test_a_document_gets_its_title_unless_it_begins_with_these_words(title: str, text: str, has_title: bool, tmp_path) -> None:
+    (found,) = write(tmp_path / "one.jsonl", [(title, text)]).documents()
+    assert found == Document(title, text if has_title else f"{title}: {text}")
 
 
 @settings(deadline=None)
@@ -83,6 +105,21 @@ def test_what_is_kept_finds_the_same_without_reading_the_file_again(tmp_path: Pa
             path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(pytest.fail.Exception, match="sorted again"):
             Index(FileCorpus(corpus.path), "tantivy")
+
+
+def test_blank_lines_are_skipped_whatever_is_blank_in_them(tmp_path: Path) -> None:
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(b' {"title": "Ada", "text": "one"}\n\x0c\n \t\n\x0b\r\n{"title": "Bob", "text": "two"}\n\n')
+    assert list(FileCorpus(path).documents()) == [Document("Ada", "Ada: one"), Document("Bob", "Bob: two")]
+
+
+def test_a_corpus_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "docs.jsonl", [("Ada", "one")])
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(FileCorpus(Path("docs.jsonl")))
+    monkeypatch.chdir("/")
+    documents._documents.cache_clear()  # as in another process
+    assert list(pickle.loads(pickled).documents()) == [Document("Ada", "Ada: one")]
 
 
 def test_a_file_that_is_changed_in_use_says_so(tmp_path: Path) -> None:

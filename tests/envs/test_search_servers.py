@@ -23,7 +23,8 @@ from scripted_http import Answer, as_json, send, served
 
 import arpo_envs
 from arpo_envs import ConfigError, ToolFault, ToolLost, ToolResult
-from arpo_envs.tasks.world import load_world
+from arpo_envs.tasks.documents import FileCorpus
+from arpo_envs.tasks.world import Corpus, load_world
 from arpo_envs.testing import check_tool
 from arpo_envs.tools.search import LIVE_ENGINES, LiveEngine, LiveSearchTool, RetrieveTool, SearchTool, index_of
 from arpo_envs.tools.search.live import _filled
@@ -34,8 +35,8 @@ SECRET = "s3cret-k3y"
 
 
 @contextmanager
-def retrieval() -> Iterator[str]:
-    with RetrieveServer(index_of(WORLD, "tantivy"), port=0) as server:
+def retrieval(corpus: Corpus = WORLD) -> Iterator[str]:
+    with RetrieveServer(index_of(corpus, "tantivy"), port=0) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -200,6 +201,8 @@ def test_a_server_that_fails_is_a_fault_and_no_result(answer: Answer, hint: str)
         ("Paris is the capital of France.", "Paris is the capital of France."),
         ('"Paris"  is quoted', '"Paris" is quoted'),
         ('"Paris"\nis a city', "Paris: is a city"),
+        ('"Paris"\nParisians live there', "Paris: Parisians live there"),
+        ('""Weird Al" Yankovic"\nis a singer', '"Weird Al" Yankovic: is a singer'),
     ],
 )
 def test_contents_begin_with_a_title_only_before_a_line_break(contents: str, shown: str) -> None:
@@ -369,13 +372,23 @@ def test_an_engine_that_answers_something_else_is_a_fault(answer: Any, monkeypat
         asked(LiveSearchTool(described), "gold")
 
 
+def test_titles_pass_the_server_whatever_is_in_them(tmp_path: Path) -> None:
+    titles = ['"Weird Al" Yankovic', 'The "Best"', '"Quoted"', "Two  spaces", "Two\nlines"]
+    file = tmp_path / "documents.jsonl"
+    file.write_text("\n".join(json.dumps({"title": title, "text": "a text"}) for title in titles), encoding="utf-8")
+    with retrieval(FileCorpus(file)) as address:
+        for title in titles:
+            assert asked(RetrieveTool(address, results=1), title).text == f"{' '.join(title.split())}: a text"
+
+
 def test_results_without_fields_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     with engine("serper", {"organic": [1, {"title": None}, {"title": "Gold\n</result>"}]}, monkeypatch) as (described, _):
         assert asked(LiveSearchTool(described), "gold").text.splitlines() == [": ", ": ", "Gold </result>: "]
 
 
-def test_nothing_found_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine("serper", {"searchParameters": {}}, monkeypatch) as (described, _):
+@pytest.mark.parametrize("answer", [{"searchParameters": {}}, {"organic": None}, {"organic": []}])
+def test_nothing_found_is_no_fault(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine("serper", answer, monkeypatch) as (described, _):
         assert asked(LiveSearchTool(described), "gold").text.startswith("No results for 'gold'")
 
 

@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import resource
 import signal
 import sqlite3
 import stat
@@ -178,6 +179,23 @@ def test_what_is_no_recording_is_refused_and_left_alone(tmp_path):
         Store(tmp_path / "foreign.sqlite")
     with pytest.raises(ConfigError, match="cannot be opened as a recording"):
         Store(tmp_path / "no folder" / "answers.sqlite")
+
+
+def test_a_full_disk_is_named_and_what_fits_later_is_stored(file):
+    """A limit on the size of this process's files stands for the disk."""
+    with Store(file) as store:
+        store.settle(b"subject", "small", at=b"first")
+        before, kept = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+            for size in (100_000, 5_000_000):  # the second one is more than SQLite keeps in memory
+                with pytest.raises(ToolFault, match="cannot be written: disk I/O error"):
+                    store.settle(b"subject", "x" * size, at=b"large")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, kept)
+        assert store.settle(b"subject", "again", at=b"large").value == "again"
+        assert len(store) == 2
 
 
 def test_a_closed_store_says_so(file):

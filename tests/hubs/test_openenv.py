@@ -16,6 +16,7 @@ from sections import run_section
 from serving import freed, held, processes_below, served
 from toys import Note, TownEnv
 
+from arpo_envs.errors import ConfigError
 from arpo_envs.forking import ForkLevel
 from arpo_envs.hubs.limits import Limits
 from arpo_envs.testing.probing import settled
@@ -73,6 +74,13 @@ def test_an_episode_is_the_same_as_without_it(env_id):
 
     with served(app(env_id, **expert.arguments)) as host:
         asyncio.run(test(host))
+
+
+@pytest.mark.parametrize("splits", [{}, {"splits": {"mine": {"split": "test"}}}])
+def test_an_environment_whose_tools_cannot_be_called_is_refused(splits, monkeypatch):
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="The search engine serper needs a key"):
+        app("ARPO/Search-v0", engine="serper", **splits)
 
 
 def test_another_session_goes_on_from_a_fork_any_number_of_times():
@@ -259,8 +267,9 @@ def test_a_copy_that_nobody_uses_is_closed_while_nobody_calls(monkeypatch):
                 await env.reset(handle=handle)
 
     monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
-    Closing.closed.clear()
-    with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
+    served_app = app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))
+    Closing.closed.clear()  # of the one that was made to see whether it can be
+    with served(served_app) as host:
         handle = asyncio.run(test(host))
         assert settled(lambda: 2 - len(Closing.closed), 0) == 0  # the session and its copy
         asyncio.run(too_late(host, handle))
@@ -280,8 +289,9 @@ def test_a_client_that_was_idle_is_told_and_its_session_is_closed(monkeypatch):
             await env.reset(seed=SEED)
 
     monkeypatch.setitem(gym.registry, "Hubs/Closing-v0", EnvSpec("Hubs/Closing-v0", Closing))
-    Closing.closed.clear()
-    with served(app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))) as host:
+    served_app = app("Hubs/Closing-v0", splits={"train": {}}, limits=Limits(idle_seconds=0.2))
+    Closing.closed.clear()  # of the one that was made to see whether it can be
+    with served(served_app) as host:
         asyncio.run(test(host))
         assert settled(lambda: 2 - len(Closing.closed), 0) == 0
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ...errors import ConfigError, unknown_name
+from ..text import words
 
 FORMAT = 2
 """Part of the name of every cached file and index; raise it whenever what is written, or what counts as a word, changes."""
@@ -51,6 +52,16 @@ class Document(NamedTuple):
 
     title: str
     text: str
+
+    @classmethod
+    def titled(cls, title: str, text: str) -> "Document":
+        """Returns a document of a text that may lack its title, which is then put in front.
+
+        >>> Document.titled("Gold", "Goldfish are fish.").text, Document.titled("Gold", "Gold, a metal.").text
+        ('Gold: Goldfish are fish.', 'Gold, a metal.')
+        """
+        is_there = text.startswith(title) and words(text[: len(title) + 1])[: len(words(title))] == words(title)
+        return cls(title, text if is_there else f"{title}: {text}")
 
 
 @runtime_checkable

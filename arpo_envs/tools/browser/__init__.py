@@ -12,7 +12,7 @@ from .conversion import read
 from .folder_site import FolderSite
 from .live_site import LiveSite
 from .page import Page
-from .recorded import asked_through, forked, placed, reseed
+from .recorded import asked_through, forked, is_replayed, placed, reseed
 from .searched_by import SearchedBy
 from .sources import Document, Hit, PageError, PageSource
 from .specs import CITING
@@ -35,6 +35,7 @@ __all__ = [
     "WorldSite",
     "asked_through",
     "forked",
+    "is_replayed",
     "placed",
     "read",
     "reseed",

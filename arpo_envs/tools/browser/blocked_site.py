@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 
 from ...errors import ConfigError
-from ...members import REQUIRE_READY
-from ..domains import ascii_name, is_within
+from ...members import PREPARE_SEARCH, REQUIRE_READY
+from ..domains import ascii_names, is_within
 from .sources import Document, Hit, PageError, PageSource
 
 _MOST = 100
@@ -32,15 +32,9 @@ class BlockedSite:
     """
 
     def __init__(self, source: PageSource, domains: Sequence[str]) -> None:
-        if isinstance(domains, str):
-            raise ConfigError(f"Blocked domains are a list of names, got the string {domains!r}. Write [{domains!r}].")
-        names = tuple(ascii_name(domain) for domain in domains)
-        for domain, name in zip(domains, names, strict=True):
-            if not name or any(character in name for character in "/:@*? "):
-                raise ConfigError(f"{domain!r} is not a domain. Write its name alone, such as example.org.")
-        if not names:
+        self.source, self.domains = source, ascii_names(domains)
+        if not self.domains:
             raise ConfigError("There is no domain to block. Use the source as it is.")
-        self.source, self.domains = source, names
 
     @property
     def name(self) -> str:
@@ -64,6 +58,10 @@ class BlockedSite:
     def require_ready(self) -> None:
         """Raises `ConfigError` if the source cannot be asked."""
         REQUIRE_READY.of(self.source)()
+
+    def prepare_search(self) -> None:
+        """Prepares the source."""
+        PREPARE_SEARCH.of(self.source)()
 
     def fetch(self, url: str, *, timeout: float) -> Document | PageError:
         """Returns what the source has at a URL, unless the URL, or where it leads, is blocked."""

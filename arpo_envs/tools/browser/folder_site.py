@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import threading
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -24,10 +25,12 @@ _FORMAT = 2
 """Raised whenever the same files give other documents."""
 _ENDINGS = (".html", ".htm", ".xhtml")
 _SUMMARY = 200
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while pages are read for searches: others wait for the same index."""
 
 
 class FolderSite:
-    """All HTML files below a folder; a search reads them all once, which is kept in the user's cache.
+    """All HTML files below a folder; for searches, all are read before the first episode, and kept in the user's cache.
 
     Nothing outside the folder can be reached: not by `..`, not by a link on the file system, not by a `file:` URL.
 
@@ -112,26 +115,26 @@ class FolderSite:
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
             return PageError("there is no such page")
 
+    def prepare_search(self) -> None:
+        """Makes it searchable: reading all pages may take longer than a call may."""
+        _ = self._searchable
+
     def search(self, query: str, count: int, *, timeout: float) -> list[Hit] | PageError:
-        """Returns the pages that fit best; the first search reads all of them."""
-        found = [(self._readable[number], self._index.documents[number]) for number in self._index.numbers(query, count)]
+        """Returns the pages that fit best; where `prepare_search` was not called, it first reads all of them."""
+        index, paths = self._searchable
+        found = [(paths[number], index.documents[number]) for number in index.numbers(query, count)]
         return [Hit(self.url(path), document.title, document.text[:_SUMMARY]) for path, document in found]
 
     # --- what is searched -----------------------------------------------------------------------------------
 
     @cached_property
-    def _index(self) -> "Index":
-        from ..search import SearchTool
-
-        return SearchTool(self).index
+    def _searchable(self) -> "tuple[Index, tuple[str, ...]]":
+        with _ONE_AT_A_TIME:
+            return _index_of(self)
 
     def documents(self) -> list[Text]:
         """Returns the text of every page that can be read, with spaces for line breaks."""
         return [Text(title, text) for _, title, text in self._read]
-
-    @cached_property
-    def _readable(self) -> tuple[str, ...]:
-        return tuple(path for path, _, _ in self._read)
 
     @cached_property
     def _read(self) -> list[tuple[str, str, str]]:
@@ -157,6 +160,14 @@ class FolderSite:
 
     def _is_inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.folder)
+
+
+@lru_cache(maxsize=8)
+def _index_of(site: FolderSite) -> "tuple[Index, tuple[str, ...]]":
+    """Returns the index of a site, which equal sites share, and the paths of its documents."""
+    from ..search import SearchTool
+
+    return SearchTool(site).index, tuple(path for path, _, _ in site._read)
 
 
 def _rebuilt(folder: str, base: str, show_progress: bool) -> FolderSite:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ...tasks import Task
-from ..cache import Answer, Answers, Place, ask, subject_of
+from ..cache import Answer, Answers, Place, Replayer, ask, subject_of
 from .conversion import FORMAT, MAX_HTML, Convert, page_of
 from .page import Page
 from .sources import Document, Hit, PageError, PageSource
@@ -57,6 +57,11 @@ def subject(source: PageSource) -> bytes:
 def placed(source: PageSource, answers: tuple[Answers, ...], task: Task, rng: np.random.Generator) -> PageSource:
     """Returns a source for a new episode; where nobody answers for it, the source itself."""
     return PlacedSource(source, answers, Place.of(task, rng)) if answers else source
+
+
+def is_replayed(answers: tuple[Answers, ...]) -> bool:
+    """Whether a recording alone answers, so that the source is never asked."""
+    return any(isinstance(each, Replayer) for each in answers)
 
 
 def forked(source: PageSource) -> PageSource:

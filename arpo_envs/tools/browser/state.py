@@ -42,8 +42,8 @@ class BrowserState:
         return self.pages[cursor]
 
     def known(self, url: str) -> Page | None:
-        """Returns the page last shown of a URL, None if none was."""
-        return next((page for page in reversed(self.pages) if page.url == url), None)
+        """Returns the page last shown of a URL, None if none was; the URL of a page of results is nowhere."""
+        return next((page for page in reversed(self.pages) if page.url == url and page.places is None), None)
 
     def showing(self, page: Page, *, clicks: int = 0) -> "BrowserState":
         """Returns the state in which a page is shown under a new cursor.

@@ -9,15 +9,15 @@ import numpy as np
 
 from ...errors import CloneError, ConfigError, unknown_name
 from ...forking import ForkLevel
-from ...members import REQUIRE_READY
+from ...members import PREPARE_SEARCH, REQUIRE_READY
 from ...tasks import Task
 from .. import Session, ToolResult
-from ..cache import Answers, Replayer
+from ..cache import Answers
 from ..spec import ToolSpec
 from .conversion import SOURCE_PREFIX, read, results_page
 from .display import VIEW_TOKENS, Count, UsageError, count_words, found_in, shortened, view
 from .page import Page
-from .recorded import asked_through, converter, forked, placed, reseed
+from .recorded import asked_through, converter, forked, is_replayed, placed, reseed
 from .sources import PageError, PageSource
 from .specs import BACK, FIND, OPEN, SEARCH
 from .state import BrowserState
@@ -93,13 +93,15 @@ class BrowserTool:
         Raises:
             ConfigError: the source cannot be asked, and nobody answers for it alone.
         """
-        if not any(isinstance(answers, Replayer) for answers in self.answers):
+        if not is_replayed(self.answers):
             self.require_ready()
         return BrowserSession(self, str(task.meta.get("start") or ""), placed(self.source, self.answers, task, rng))
 
     def require_ready(self) -> None:
-        """Raises `ConfigError` if the source cannot be asked."""
+        """Raises `ConfigError` if the source cannot be asked; one that is searched prepares for it."""
         REQUIRE_READY.of(self.source)()
+        if self.search:
+            PREPARE_SEARCH.of(self.source)()
 
     def answered(self, answers: Answers) -> "BrowserTool":
         """Returns the tool with its source asked through `answers`; what was shown stays its sessions' own.

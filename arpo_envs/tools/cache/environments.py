@@ -22,9 +22,14 @@ def answer_tools(env: "gym.Env[Any, Any]", answers: Answers) -> None:
         ConfigError: it is possible for none of them, or a tool's configuration names a credential.
     """
     answerable, _ = require_split(env)
-    bases: list[Any] = [member.unwrapped for member in MIXED.of(env.unwrapped).values()] or [env.unwrapped]
-    for base in bases:
+    for base in _bases(env):
         base.tools = tuple(answered(tool, answers) if tool in answerable else tool for tool in TOOLS.of(base))
+
+
+def _bases(env: "gym.Env[Any, Any]") -> list[Any]:
+    """Returns the environments that have tools of their own: those of a mixture, which may hold mixtures, or the base."""
+    mixed = MIXED.of(env.unwrapped).values()
+    return [base for member in mixed for base in _bases(member)] or [env.unwrapped]
 
 
 def require_split(env: "gym.Env[Any, Any]") -> tuple[list[Tool], list[Tool]]:

@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import ConfigError, ToolFault, unknown_name
 from ...tasks import Task
 from .. import Session, Stateless, ToolResult
-from ..domains import ascii_name, is_within
+from ..domains import ascii_names, is_within
 from ..spec import ToolSpec
 from .results import SPEC, asked_for, require_results, written
 from .service import JsonService, TooSlow
@@ -122,14 +122,14 @@ class LiveSearchTool(Stateless):
         blocked: domains whose pages are left out, those below them too; in an evaluation, those that publish the answers.
 
     Raises:
-        ConfigError: the engine is unknown, or httpx is not installed; when it is opened, also that its key is not in the
-            environment: to replay a recording, there need be none.
+        ConfigError: the engine is unknown, a blocked domain is no name, or httpx is not installed; when it is opened, also that
+            its key is not in the environment: to replay a recording, there need be none.
     """
 
     def __init__(self, engine: LiveEngine | str | Path, *, results: int = 3, blocked: Sequence[str] = ()) -> None:
         require_results(results)
         self.engine = engine if isinstance(engine, LiveEngine) else LiveEngine.read(engine)
-        self.results, self.blocked = results, tuple(ascii_name(domain) for domain in blocked)
+        self.results, self.blocked = results, ascii_names(blocked)
         self._service = JsonService(self.engine.url.partition("{")[0])
 
     @property
@@ -215,7 +215,7 @@ class LiveSearchTool(Stateless):
 
     def _found(self, answer: Any) -> list[Any]:
         found = _at(answer, self.engine.results)
-        if found is _MISSING and isinstance(answer, dict):  # engines leave the list out when there is nothing in it
+        if found in (_MISSING, None) and isinstance(answer, dict):  # what engines write when there is nothing in the list
             return []
         if not isinstance(found, list):
             raise ToolFault(f"The search engine {self.engine.name} has no list at {self.engine.results!r} of its answer.")

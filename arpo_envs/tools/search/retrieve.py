@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ...errors import ConfigError, ToolFault
+from ...tasks.world import Document
 from .. import Stateless, ToolResult
 from ..spec import ToolSpec
 from .results import SPEC, asked_for, require_results, written
@@ -90,8 +91,17 @@ def _text(found: Any) -> str:
     title, line_break, text = contents.partition("\n")
     if not line_break:  # no title
         return " ".join(contents.split())
-    title, text = title.strip().strip('"'), " ".join(text.split())
-    return text if not title or text.startswith(title) else f"{title}: {text}"
+    title, text = " ".join(_unquoted(title.strip()).split()), " ".join(text.split())
+    return Document.titled(title, text).text
+
+
+def _unquoted(title: str) -> str:
+    """Returns a title without the marks around it; those that belong to it stay.
+
+    >>> _unquoted('""Weird Al" Yankovic"'), _unquoted("Plain")
+    ('"Weird Al" Yankovic', 'Plain')
+    """
+    return title[1:-1] if len(title) > 1 and title[0] == title[-1] == '"' else title
 
 
 def _rebuilt(kind: type[RetrieveTool], url: str, results: int, form: Form) -> RetrieveTool:

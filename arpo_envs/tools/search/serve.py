@@ -77,7 +77,8 @@ class RetrieveServer(Server):
 
 
 def _listed(documents: Sequence[Document], *, scored: bool) -> list[dict[str, Any]]:
-    found = [{"contents": f'"{document.title}"\n{document.text}'} for document in documents]
+    # the protocol ends a title at the first line break
+    found = [{"contents": f'"{" ".join(document.title.split())}"\n{document.text}'} for document in documents]
     return [{"document": each, "score": 1.0 / place} for place, each in enumerate(found, 1)] if scored else found
 
 

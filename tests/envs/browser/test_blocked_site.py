@@ -13,6 +13,7 @@ from arpo_envs.errors import ConfigError
 from arpo_envs.tasks.world import load_world
 from arpo_envs.tools.browser import BlockedSite, Document, Hit, PageError, PageSource, WorldSite
 from arpo_envs.tools.domains import is_within
+from arpo_envs.tools.search import LiveSearchTool
 
 BLOCKED = ("bad.example", "bücher.example")
 
@@ -71,6 +72,20 @@ def test_others_are_left_alone(url: str) -> None:
     assert BlockedSite(Everything(), BLOCKED).fetch(url, timeout=1.0) == Document(url, "text")
 
 
+@pytest.mark.parametrize("blocked", ["straße.example", "STRASSE.example", "xn--strae-oqa.example"])
+@pytest.mark.parametrize("host", ["straße.example", "www.xn--strae-oqa.example", "XN--STRAE-OQA.example.", "strasse.example"])
+def test_both_versions_of_the_rules_for_names_lead_to_one_name(blocked: str, host: str) -> None:
+    """HTTP clients follow the newer one, in which "ß" stays, and Python the older one, in which it is "ss"."""
+    assert isinstance(BlockedSite(Everything(), [blocked]).fetch(f"https://{host}/x", timeout=1.0), PageError)
+
+
+def test_a_part_of_a_name_that_python_cannot_read_hides_no_domain() -> None:
+    """Right-to-left letters with a digit at the end: a valid name by the newer rules."""
+    blocked = BlockedSite(Everything(), ["bücher.example"])
+    for host in ("xn--1-zhcd.xn--bcher-kva.example", "אב1.bücher.example", f"{'ä' * 70}.bücher.example"):
+        assert isinstance(blocked.fetch(f"https://{host}/x", timeout=1.0), PageError)
+
+
 def test_where_a_url_leads_counts() -> None:
     found = BlockedSite(Everything(), BLOCKED).fetch("https://short.example/to/https://www.bad.example/1", timeout=1.0)
     assert found == PageError("pages of bad.example are blocked here. Use other pages")
@@ -117,3 +132,6 @@ def test_any_text_has_a_host_or_none(text: str) -> None:
 def test_what_is_no_domain_is_refused(domains: Any) -> None:
     with pytest.raises(ConfigError, match="domain"):
         BlockedSite(Everything(), domains)
+    if domains:
+        with pytest.raises(ConfigError, match="domain"):
+            LiveSearchTool("serper", blocked=domains)

@@ -35,6 +35,15 @@ def first_line(text: str) -> str:
     return text.split("\n")[0]
 
 
+def test_the_address_of_a_page_of_results_is_no_page_that_was_opened() -> None:
+    site = Site()
+    session = browser(site, addresses="known")
+    told(session, "open")
+    assert "find?pattern=one" in told(session, "find", pattern="one")
+    assert "only the start page" in told(session, "open", id=f"{HOME}/find?pattern=one")
+    assert site.fetched == [HOME]
+
+
 def test_links_are_followed_from_any_view() -> None:
     session = browser()
     assert told(session, "open", id=0) == told(session, "find", pattern="x") == "No pages to access!"

@@ -16,7 +16,7 @@ from arpo_envs.rewards.worker import shared_worker
 from arpo_envs.tasks import Task
 from arpo_envs.tasks.web import crawl
 from arpo_envs.tasks.world import load_world
-from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, PageError, PageSource, WorldSite, read
+from arpo_envs.tools.browser import BrowserTool, Document, FolderSite, PageError, PageSource, SearchedBy, WorldSite, read
 from arpo_envs.tools.browser.conversion import MAX_HTML, page_of
 from arpo_envs.tools.browser.page import Page
 
@@ -179,6 +179,35 @@ def test_pages_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (again, again.name) == (first, first.name)
     (folder / "new.html").write_text("<title>New</title>", encoding="utf-8")
     assert FolderSite(folder) != first
+
+
+def test_all_pages_are_read_once_before_any_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environments that begin at the same time have a site each, and one index; a search reads nothing."""
+    readings: list[FolderSite] = []
+    reading = FolderSite._reading
+
+    def counted(site: FolderSite) -> Any:
+        readings.append(site)
+        return reading(site)
+
+    monkeypatch.setattr(FolderSite, "_reading", counted)
+    tools = [BrowserTool(FolderSite(folder, show_progress=False)) for _ in range(4)]
+    with ThreadPoolExecutor(len(tools)) as pool:
+        sessions = list(pool.map(lambda tool: tool.open(TASK, None), tools))  # type: ignore[arg-type]
+    assert len(readings) == 1
+    for name in ("fetch", "_read"):
+        monkeypatch.setattr(FolderSite, name, None)
+    for session in sessions:
+        assert "docs.example】 The walrus." in session.call("browser.search", {"query": "walrus"}, timeout=1.0).text
+
+
+def test_a_folder_that_is_not_searched_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FolderSite, "_reading", None)
+    site = FolderSite(folder, show_progress=False)
+    monkeypatch.setenv("SERPER_API_KEY", "none")
+    for tool in (BrowserTool(site, search=False), BrowserTool(SearchedBy("serper", site), search=True)):
+        session = tool.open(TASK, None)  # type: ignore[arg-type]
+        assert "Start" in session.call("browser.open", {"id": site.base}, timeout=5.0).text
 
 
 def test_what_is_no_site_is_refused(folder: Path, tmp_path: Path) -> None:

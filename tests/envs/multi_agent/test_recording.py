@@ -14,6 +14,7 @@ from arpo_envs.tasks import Task
 from arpo_envs.tasks.files import ListedTasks
 from arpo_envs.tools.browser import Document, Hit, PageError
 from arpo_envs.tools.cache import Answers, Recorder, Replayer, Store, answer_tools
+from arpo_envs.tools.ready import require_ready
 
 TASKS = ListedTasks(Path("codes"), "codes", [(1, Task("q", "Which code?", ("17",)))], digest="1")
 HOME = "https://a.example/?token=of-a-page"
@@ -68,6 +69,23 @@ def seen(env: Any) -> list[Any]:
         found.append(one.step("<answer>17</answer>")[1])
         one.close()
     return found
+
+
+def test_a_source_that_cannot_be_asked_ends_a_game_before_it_begins_but_not_a_replay(tmp_path: Path) -> None:
+    class Locked(Site):
+        def require_ready(self) -> None:
+            raise arpo_envs.ConfigError("There is no key.")
+
+    env = single_agent(deep_search_v0.env(tasks=TASKS, site=Locked(open=False)), "solver", reader=curious)
+    with pytest.raises(arpo_envs.ConfigError, match="no key"):
+        require_ready(env)
+    with pytest.raises(arpo_envs.ConfigError, match="no key"):
+        env.reset(seed=1)
+    env.close()
+    with Store(tmp_path / "tools.sqlite") as store:
+        answer_tools(env, Replayer(store))
+        env.reset(seed=1)
+        env.close()
 
 
 def test_a_game_is_replayed_with_its_source_closed(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Breaks the interpreter's isolation, one protection at a time, and runs the tests that must notice: a program of its own.
 
 `python mutation.py [WORD ...]` breaks what has one of the words in its file or text, or everything, and writes who survives;
-its exit status is 0 if nobody does. `--third` leaves out two of three. It needs root's rights: as attacks succeed on what is
+its exit status is 0 if nobody does. `--third N` leaves out two of three. It needs root's rights: as attacks succeed on what is
 broken, tests are run in a place of their own, where nothing of this machine can be changed, the checkout included.
 """
 
+import argparse
 import contextlib
 import importlib
 import importlib.util
@@ -29,7 +30,8 @@ from mutants import Mutant
 
 HERE = Path(__file__).resolve().parent
 _TESTS = HERE.relative_to(CHECKOUT)
-_COPIED = ("arpo_envs", str(_TESTS), "tests/conftest.py", "tests/made_once.py", "tests/turns.py", "pyproject.toml")
+_OF_PYTEST = ("tests/conftest.py", "tests/made_once.py", "tests/turns.py", "pyproject.toml", "CHANGELOG.md")
+_COPIED = ("arpo_envs", str(_TESTS), *_OF_PYTEST)
 _LANE = "--lane"
 _THIRD = "--third"
 _LANES = 2
@@ -238,11 +240,15 @@ def survivors(mutants: Sequence[Mutant]) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Makes the mutants that have one of the words, or all, or every third of them; returns the exit status."""
-    asked = [word for word in words if word != _THIRD]
-    chosen = [one for one in MUTANTS if not asked or any(word in f"{one.path} {one.old}" for word in asked)]
-    chosen = chosen[::3] if _THIRD in words else chosen
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="*")
+    parser.add_argument(_THIRD, type=int, choices=range(3))
+    asked = parser.parse_args(words)
+    chosen = [one for one in MUTANTS if not asked.words or any(word in f"{one.path} {one.old}" for word in asked.words)]
+    chosen = chosen if asked.third is None else chosen[asked.third :: 3]
     left = survivors(chosen)
-    sys.stdout.write("\n".join([*left, f"{len(chosen)} mutants, {len(left)} survive\n"]))
+    part = "" if asked.third is None else f" ({_THIRD} {asked.third})"
+    sys.stdout.write("\n".join([*left, f"{len(chosen)} mutants{part}, {len(left)} survive\n"]))
     return 1 if left else 0
 
 
