@@ -45,8 +45,8 @@ class FileCorpus:
 
     def __post_init__(self) -> None:
         """Reads the file once, so that its mistakes show early."""
+        object.__setattr__(self, "digest", self.digest or digest_of(Path(self.path)))
         object.__setattr__(self, "path", Path(self.path).absolute())  # it may be read by another process, elsewhere
-        object.__setattr__(self, "digest", self.digest or digest_of(self.path))
         self.documents()
 
     @property
