@@ -187,7 +187,7 @@ def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
 def test_the_page_of_evaluations_says_what_a_small_chat_model_does_with_benchmarks() -> None:
     record, said = kept("smollm2-benchmarks"), " ".join(page("docs/evaluation.md").split())
     *names, last = [row["benchmark"] for row in record["rows"]]
-    assert f"stalls on all of {record['questions']} questions each of {', '.join(names)} and {last}, with no call" in said
+    assert f"stalls on all {record['questions']} questions of each of {', '.join(names)} and {last}, with no call" in said
     assert f"with {record['action_tokens']} tokens an action" in said
     for row in record["rows"]:
         assert (row["success"], row["tool_calls_per_rollout"], row["ended_stalled"]) == (0.0, 0.0, record["questions"])

@@ -60,8 +60,8 @@ class TrainConfig:
     model is neither a folder on this machine nor a hub id. With a policy from another package: the model it samples from
     (default: the embedded model)."""
     cold_start: Literal["auto", "fresh"] = "auto"
-    """Where the embedded policy's first weights come from. auto: from this package, if it has weights for the environment, as
-    it does for the default --env; otherwise as with fresh. fresh: from supervised training in this run, which takes minutes."""
+    """Where the embedded policy's first weights come from. auto: from this package if it has weights for the environment (it
+    does for the default --env); otherwise as with fresh. fresh: from supervised training in this run, which takes minutes."""
     weights_folder: Path | None = None
     """With a URL as --policy: folder for new weights; the server must see it under the same path (default: "weights" in
     the run's folder)."""
@@ -118,7 +118,7 @@ class TrainConfig:
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     wait_for_checkpoints: bool = False
-    """Write checkpoints without first copying what is saved: saves 12 bytes of memory per weight, but waits for the disk."""
+    """Write checkpoints without first copying the state: needs 12 bytes less memory per weight, but waits for the disk."""
     seed: int = 1
     """Seed of all random choices. The weights that come with the package do not depend on it."""
     device: str = "cpu"
