@@ -28,8 +28,8 @@ class Placement:
     """With --cluster: number of processes across which the learner's model is sharded (FSDP2). With 1, the model stays whole in
     the training process."""
     ahead: int = 0
-    """1: collect a step's rollouts while the learner updates on the previous step's. The new rollouts come from weights that are
-    one update old; importance sampling corrects for this. 0: collect each step with the newest weights."""
+    """1: collect a step's rollouts while the learner updates on the previous step's. The new rollouts come from weights that
+    are one update old; importance sampling corrects for this. 0: collect each step with the newest weights."""
 
     def __post_init__(self) -> None:
         """Refuses values without an effect."""
