@@ -3,9 +3,9 @@
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -68,3 +68,18 @@ def marked(item: pytest.Item) -> Turns | None:
     """Returns what `pytest.mark.turns` says of a test."""
     mark = item.get_closest_marker("turns")
     return Turns(*mark.args, **mark.kwargs) if mark is not None else None
+
+
+def some_slow(names: Iterable[str], usual: Collection[str], every: int = 1) -> list[Any]:
+    """Returns parameters of which all but the usual ones are marked slow: the same law for more of a kind.
+
+    Args:
+        names: values of the parameter.
+        usual: which of them `make test` tests.
+        every: one in so many of the others is slow, by turns; the rest is left to `make test-thorough`.
+    """
+    assert set(usual) <= set(names), "each is there"
+    others = [name for name in names if name not in usual]
+    slow = others[TURN % every :: every]
+    marks = {name: pytest.mark.slow if name in slow else pytest.mark.thorough for name in others}
+    return [name if name in usual else pytest.param(name, marks=marks[name]) for name in names]

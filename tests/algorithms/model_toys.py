@@ -1,11 +1,9 @@
 """Tiny random models and a tokenizer, made on the spot."""
 
 import json
-from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
@@ -21,7 +19,6 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from turns import TURN
 
 from algorithms.learner.state import describe, read
 
@@ -130,18 +127,3 @@ def written_in(folder: Path) -> dict[str, Any]:
         elif file.is_file() and file.name != "manifest.json":
             found[file.relative_to(folder).as_posix()] = file.read_bytes()
     return found
-
-
-def some_slow(names: Iterable[str], usual: Collection[str], every: int = 1) -> list[Any]:
-    """Returns parameters of which all but the usual ones are marked slow: the same law for more of a kind.
-
-    Args:
-        names: values of the parameter.
-        usual: which of them `make test` tests.
-        every: one in so many of the others is slow, by turns; the rest is left to `make test-thorough`.
-    """
-    assert set(usual) <= set(names), "each is there"
-    others = [name for name in names if name not in usual]
-    slow = others[TURN % every :: every]
-    marks = {name: pytest.mark.slow if name in slow else pytest.mark.thorough for name in others}
-    return [name if name in usual else pytest.param(name, marks=marks[name]) for name in names]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import byte_tokenizer, some_slow, tiny_model
+from model_toys import byte_tokenizer, tiny_model
+from turns import some_slow
 
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.models import agreement, own

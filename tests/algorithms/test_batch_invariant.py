@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import byte_tokenizer, some_slow, tiny_model
+from model_toys import byte_tokenizer, tiny_model
 from rollout_toys import CountTool
 from test_agreement import NO_CACHE
 from test_trainer import Lenient
+from turns import some_slow
 
 from algorithms import Algorithm, make
 from algorithms.policies.blocks import block_size

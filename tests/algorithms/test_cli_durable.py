@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from model_toys import some_slow
 from test_cli_train import arguments, assert_equal_runs, logged, said, started, weights
 from tracker_toys import planted
+from turns import some_slow
 
 from algorithms.checkpoint import latest
 from algorithms.cli import main, tracked, train

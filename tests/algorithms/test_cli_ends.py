@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_toys import some_slow
 from test_cli_durable import STEPS, disturbed, resumes_as
 from test_cli_train import arguments, assert_equal_runs, said
+from turns import some_slow
 
 from algorithms.checkpoint import found, latest
 from algorithms.cli import checkpoints, main, train

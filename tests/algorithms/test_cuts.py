@@ -8,9 +8,9 @@ import pytest
 from chat_toys import FAMILIES, family_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_toys import some_slow
 from rollout_toys import COUNT, CountEnv, CountTool, Plan, grow
 from tokenizer_toys import NORMALISERS, toy
+from turns import some_slow
 
 from algorithms.policies import Generation, Sampling
 from algorithms.rendering import Encoded, Renderer, ScriptedRenderer, TextRenderer

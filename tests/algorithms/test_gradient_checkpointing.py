@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import some_slow, tiny_model
+from model_toys import tiny_model
 from packing_toys import random_tree
 from rounding import Numbers, check_equal, rounding
+from turns import some_slow
 
 from algorithms.advantages import Scores
 from algorithms.advantages.soft import SoftAttribution

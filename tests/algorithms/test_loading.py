@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import byte_tokenizer, some_slow, tiny_model
+from model_toys import byte_tokenizer, tiny_model
 from safetensors.torch import load_file, save_file
+from turns import some_slow
 
 from algorithms.checkpoint import save_policy
 from algorithms.learner import LoRA

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_toys import some_slow
 from rollout_toys import COUNT
 from tokenizer_toys import MARKS, NORMALISERS, OWN, WIDE, toy
+from turns import some_slow
 
 from algorithms.rendering import TextRenderer
 from algorithms.rendering.chat import ChatRenderer
