@@ -40,6 +40,8 @@ QUOTED = {
     "hubs": "docs/hubs.md",
     "ahead-curves": "docs/many-machines.md",
     "page": "docs/training.md",
+    "weights": "docs/training.md",
+    "driver": "docs/many-machines.md",
 }
 """Records of runs, and the pages that quote them; the others are what benchmarks wrote, and no page quotes them."""
 STUDENT_T = 4.303
@@ -262,6 +264,26 @@ def test_the_page_of_training_says_how_fast_the_page_of_a_run_was() -> None:
     )
     assert f"first paint within {seen:.0f} ms, and a click opens a tree within {opened:.0f} ms: medians of the slowest" in said
     assert (seen < 1000, opened < 200) == (True, True), "what a person does not wait for"
+
+
+# --- weights, and the main process ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["1.4M", "135M", "1.5B"])
+def test_the_page_of_training_says_what_a_weight_update_costs(size: str) -> None:
+    record = kept("weights")
+    seconds = [record.get(f"{way}_seconds_at_{size}") for way in ("in_process", "folder", "vllm", "probe")]
+    cells = ["–" if one is None else f"{one:.2g}" for one in seconds]
+    assert f"| {size} | {record[f'megabytes_at_{size}']:,.0f} | {' | '.join(cells)} |\n" in page("docs/training.md")
+
+
+def test_the_page_of_many_machines_says_that_the_main_process_does_not_grow_with_the_model() -> None:
+    record, said = kept("driver"), " ".join(page("docs/many-machines.md").split())
+    held = {f"{record[f'driver_megabytes_at_{size}']:.0f} MB" for size in ("1.4M", "135M")}
+    computed = {f"{record[f'driver_seconds_at_{size}']:.1f} seconds" for size in ("1.4M", "135M")}
+    assert (held, computed) == ({"406 MB"}, {"0.8 seconds"})
+    assert f"with {record['paths']:,} paths a step it held 406 MB for 1.4M parameters and for 135M" in said
+    assert "computed for 0.8 seconds a step" in said
 
 
 # --- on a GPU -----------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def measure(config: WeightsBench, say: Say = silent) -> dict[str, Value]:
     `T_seconds_at_S`: of one update by transport T of the model of size S; `copy_seconds_at_S` of copying its weights once;
     `probe_seconds_at_S` of looking whether they arrived. `megabytes_at_S`, `folder_megabytes_at_S`: what travels.
     """
-    found: dict[str, Value] = {"absent": "memory for 135M", "in_process_over_copy_at_135M": None}
+    found: dict[str, Value] = {}
     for size in config.sizes:
         free = _free()
         short = {way: need for way in config.transports if free is not None and (need := _need(size, way)) > free}
@@ -78,8 +78,10 @@ def measure(config: WeightsBench, say: Say = silent) -> dict[str, Value]:
             found |= _measured(ways, config.rounds, size, lambda what, size=size: say(f"{size}, {what} …"))  # type: ignore[misc]
     copy, update = (found.get(f"{way}_seconds_at_135M") for way in ("copy", "in_process"))
     if isinstance(copy, float) and isinstance(update, float):
-        found["in_process_over_copy_at_135M"] = update / copy
-    return found | {"torch": torch.__version__, "rounds": config.rounds, "threads": torch.get_num_threads()}
+        compared: dict[str, Value] = {"absent": "", "in_process_over_copy_at_135M": update / copy}
+    else:
+        compared = {"absent": "memory for 135M", "in_process_over_copy_at_135M": None}
+    return compared | found | {"torch": torch.__version__, "rounds": config.rounds, "threads": torch.get_num_threads()}
 
 
 def _need(size: str, transport: str) -> int:
