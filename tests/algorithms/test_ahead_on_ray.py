@@ -1,6 +1,7 @@
 """`arpo train --cluster ray --learners 2 --ahead 1`: engines and ranks share a cluster that is started for the run."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,8 @@ def test_a_run_ahead_on_ray_that_is_killed_goes_on_as_the_undisturbed_one_on_thi
             time.sleep(0.02)
         process.kill()
         process.communicate()  # returns when all have ended that write to its terminal
-        assert list(Path(short).glob("arpo-ray-*")), "which the next start removes"
+        if process.returncode == -signal.SIGKILL:  # else this machine was so busy that the run had ended before
+            assert list(Path(short).glob("arpo-ray-*")), "which the next start removes"
         done = latest(run)
         assert done is not None
         previous = done.previous()
