@@ -30,6 +30,7 @@ QUOTED = {
     "deep-search-train": "docs/deep-search-environment.md",
     "cold-start": "docs/cold-start.md",
     "smollm2-train": "docs/cold-start.md",
+    "smollm2-hops": "docs/cold-start.md",
     "smollm2-benchmarks": "docs/evaluation.md",
     "gpu-train": "docs/training.md",
     "gpu-pack": "docs/training.md",
@@ -163,8 +164,9 @@ def test_the_page_of_the_cold_start_says_what_was_measured() -> None:
         assert f"| {' | '.join([title, success, *(f'{number:.2f}' for number in numbers)])} |" in said
 
 
-def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
-    record, said = kept("smollm2-train"), page("docs/cold-start.md")
+@pytest.mark.parametrize("name", ["smollm2-train", "smollm2-hops"])
+def test_the_page_of_the_cold_start_says_what_came_after_it(name: str) -> None:
+    record, said = kept(name), page("docs/cold-start.md")
     settings, taught = record["settings"], record["cold_start"]
     assert f"--episodes {taught['episodes']} --steps {taught['steps']} --batch {taught['batch']} " in said
     for option in ("budget_calls", "prompts", "rollouts", "action_tokens", "context_length", "eval_questions"):
@@ -182,7 +184,16 @@ def test_the_page_of_the_cold_start_says_what_came_after_it() -> None:
     for run in record["runs"]:
         assert settings["budget_calls"] <= run["executed_calls"] < 1.05 * settings["budget_calls"]
         assert (run["before_sampled"], run["without_tools"]) == (first["before_sampled"], 0.0)
-    found = [f"{number:.2f}" for number in (first["before_sampled"], *(run["after_sampled"] for run in record["runs"]))]
+    for env in [key.partition("/")[2] for key in first if key.startswith("before_greedy/")]:
+        greedy = [
+            f"{run[f'{when}_greedy/{env}']:.3f}" for when, run in zip(("before", "after", "after"), [first, *record["runs"]])
+        ]
+        assert "{} before, {} with ARPO and {} with GRPO".format(*greedy) in said
+
+
+def test_the_changelog_says_what_smollm2_learned() -> None:
+    first, second = kept("smollm2-train")["runs"]
+    found = [f"{number:.2f}" for number in (first["before_sampled"], first["after_sampled"], second["after_sampled"])]
     assert "held-out success {} to {} (with GRPO, {})".format(*found) in page("CHANGELOG.md")
 
 
