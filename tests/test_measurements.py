@@ -185,9 +185,7 @@ def test_the_page_of_the_cold_start_says_what_came_after_it(name: str) -> None:
         assert settings["budget_calls"] <= run["executed_calls"] < 1.05 * settings["budget_calls"]
         assert (run["before_sampled"], run["without_tools"]) == (first["before_sampled"], 0.0)
     for env in [key.partition("/")[2] for key in first if key.startswith("before_greedy/")]:
-        greedy = [
-            f"{run[f'{when}_greedy/{env}']:.3f}" for when, run in zip(("before", "after", "after"), [first, *record["runs"]])
-        ]
+        greedy = [f"{first[f'before_greedy/{env}']:.3f}", *(f"{run[f'after_greedy/{env}']:.3f}" for run in record["runs"])]
         assert "{} before, {} with ARPO and {} with GRPO".format(*greedy) in said
 
 
