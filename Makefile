@@ -36,9 +36,10 @@ golden: .venv/installed
 	PYTHONPATH=.:tests:tests/algorithms $(BIN)/python tests/algorithms/golden.py
 
 # As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
-# Each with one thread or with two; `make test` has run them with one thread on this processor.
+# Each with one thread or with two; and with two on this processor, where `make test` has run them with one.
 NUMERIC = $(shell grep -ls 'pytest.mark.numeric' tests/*/test_*.py)
-PROCESSORS := ATEN_CPU_CAPABILITY=default,OMP_NUM_THREADS=1 \
+PROCESSORS := OMP_NUM_THREADS=2 \
+	ATEN_CPU_CAPABILITY=default,OMP_NUM_THREADS=1 \
 	ATEN_CPU_CAPABILITY=avx2,OMP_NUM_THREADS=2 \
 	ATEN_CPU_CAPABILITY=default,MKL_CBWR=COMPATIBLE,OMP_NUM_THREADS=2
 test-numbers: .venv/installed

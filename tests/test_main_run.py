@@ -44,6 +44,7 @@ def test_it_leaves_behind_what_the_readme_says(run: Path) -> None:
         assert (run / name).exists(), f"{name} was not left behind"
     steps = json.loads((run / "config.json").read_text(encoding="utf-8"))["steps"]
     assert len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == steps
+    assert (run / "trees.jsonl.zst").stat().st_size <= 5_000_000
 
 
 def test_arpo_turns_the_habit_into_the_right_decision(run: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import gymnasium as gym
@@ -18,12 +19,24 @@ SURE = {"dialect", "tool_specs", "task", "instructions"}
 """What a `ToolEnv` always has; where nothing else will do, it is asked for as such."""
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Returns a file's calls, and what declares a name with its type."""
+    code = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in code if isinstance(node, ast.Call | ast.AnnAssign))
+
+
+def called(node: ast.Call) -> str:
+    """Returns the last part of the name of what is called; "" for what has none."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
 def declared() -> Iterator[tuple[str, bool]]:
     """Yields the name of every member, and whether it is a method."""
     for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             made = node.value if isinstance(node, ast.AnnAssign) else None
-            if isinstance(made, ast.Call) and ast.unparse(made.func).rpartition(".")[2] == "Member":
+            if isinstance(made, ast.Call) and called(made) == "Member":
                 yield ast.literal_eval(made.args[0]), any(word.arg == "method" for word in made.keywords)
 
 
@@ -37,8 +50,8 @@ def test_nobody_asks_for_one_in_another_way() -> None:
     names = {name for name, _ in declared()}
     others = []
     for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ASKED:
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and called(node) in ASKED:
                 words = {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
                 if found := words & names - (SURE if "get_wrapper_attr" in ast.unparse(node.func) else set()):
                     others.append((path.relative_to(ROOT).as_posix(), node.lineno, *found))

@@ -47,7 +47,7 @@ def test_the_transcript_is_what_play_prints() -> None:
     assert shown in "".join(line.rstrip() + "\n" for line in run.stdout.splitlines())
 
 
-@pytest.mark.parametrize("name", ["training.png", "run-page.png", "comparison.png"])
+@pytest.mark.parametrize("name", ["training.png", "run-page.png", "run-page-dark.png", "run-page-phone.png", "comparison.png"])
 def test_pictures_are_small(name: str) -> None:
     plot = ROOT / "docs" / name
     assert plot.read_bytes().startswith(b"\x89PNG")

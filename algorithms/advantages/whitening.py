@@ -24,13 +24,13 @@ def whiten(value: PerTree, weight: PerTree, *, epsilon: float = 1e-8) -> tuple[t
     """
     values = [x for leaves in value for x in leaves]
     weights = [w for leaves in weight for w in leaves]
-    value_N, weight_N = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
-    weight_N = np.where(np.isfinite(value_N), weight_N, 0.0)  # NaN and infinity stay, and do not spread
-    value_N = np.where(weight_N > 0, value_N, 0.0)
-    if are_equal(value_N[weight_N > 0]):
+    value_I, weight_I = (np.concatenate(some) if some else np.zeros(0) for some in (values, weights))
+    weight_I = np.where(np.isfinite(value_I), weight_I, 0.0)  # NaN and infinity stay, and do not spread
+    value_I = np.where(weight_I > 0, value_I, 0.0)
+    if are_equal(value_I[weight_I > 0]):
         return tuple(tuple(np.zeros_like(x) for x in leaves) for leaves in value)
-    mean = np.average(value_N, weights=weight_N)
-    deviation = np.sqrt(np.average((value_N - mean) ** 2, weights=weight_N) + epsilon)
+    mean = np.average(value_I, weights=weight_I)
+    deviation = np.sqrt(np.average((value_I - mean) ** 2, weights=weight_I) + epsilon)
     return tuple(
         tuple(np.where(w > 0, (x - mean) / deviation, 0.0) for x, w in zip(xs, ws, strict=True))
         for xs, ws in zip(value, weight, strict=True)

@@ -30,6 +30,7 @@ from ..rollout import Limits
 from .bounds import Bound
 from .check import Benchmark, Say, silent
 from .latency import Workload, timed_policy, waiting_env, workload
+from .memory import most_held
 from .weights import model_of
 
 Size = Literal["1.4M", "135M"]
@@ -103,7 +104,7 @@ def _driven(size: str, config: DriverBench) -> dict[str, Value]:
         tree_bytes, seconds = asyncio.run(_steps(Path(home), config))
     return {
         f"model_megabytes_at_{size}": round(model_bytes / 1e6, 1),
-        f"driver_megabytes_at_{size}": round(_most_held() / 1e6, 1),
+        f"driver_megabytes_at_{size}": round(most_held() / 1e6, 1),
         f"driver_seconds_at_{size}": round(seconds, 3),
         "tree_bytes": round(tree_bytes),
     }
@@ -139,12 +140,6 @@ async def _steps(home: Path, config: DriverBench) -> tuple[float, float]:
         learner.close()
         await policy.close()
     return tree_bytes, seconds
-
-
-def _most_held() -> int:
-    """Returns the most bytes of memory that this process has held."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def table(record: Mapping[str, Value]) -> Table:

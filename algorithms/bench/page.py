@@ -195,7 +195,7 @@ def _chromium(program: Path | None) -> Iterator["Browser"]:
             own = running.chromium.executable_path if program is None else None
             path = next((name for name in (*names, own) if name is not None and Path(name).is_file()), None)
             if path is None:
-                where = "" if program is None else f", and {program} is no file"
+                where = "" if program is None else f", and {program} is not a file"
                 raise NotInstalled(
                     f"arpo bench page needs Chromium{where}: playwright install --with-deps chromium, or your system's package"
                 )

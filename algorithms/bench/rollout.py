@@ -1,6 +1,7 @@
 """`arpo bench rollout`: what our scheduler and engines cost, against the alternatives, all as ratios within one run."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,16 +37,19 @@ from .lockstep import collect_lockstep
 KINDS: tuple[Kind, ...] = ("constant", "lognormal", "hangs")
 SEEDS = (1, 2, 3, 4, 5)
 CPU_ROUNDS = 5
+GROWTH_ROUNDS = 3
 BOUNDS = {
     "lockstep_over_ours_constant": Bound("≥", 1.0),
     "lockstep_over_ours_lognormal": Bound("≥", 2.0),
     "ours_over_critical_path": Bound("≤", 1.15),
     "rollout_cpu_over_loop": Bound("≤", 5.5),
+    "collect_growth": Bound("≤", 1.5),
     "local_tokens_over_generate": Bound("≥", 0.9),
     "prefill_over_unique": Bound("≤", 1.1),
 }
-"""Measured were 1.3, 2.3, 1.04, 3.3 to 4.2 (a scheduler twice as expensive would make it 6), 1.5 and 1.01. On a processor with
-AMX, of the same code, the fourth was 4.9 to 5.4."""
+"""Measured were 1.3, 2.3, 1.04, 3.3 to 4.2 (a scheduler twice as expensive would make it 6), 1.1, 1.5 and 1.01. On a processor
+with AMX, of the same code, the fourth was 4.9 to 5.4."""
+PER_ACTION = "collect_cpu_us_per_action_at_"
 SCHEDULER = Bound("≤", 200.0)
 """Microseconds of CPU per turn; shown only, since they depend on the machine."""
 
@@ -56,6 +60,8 @@ class RolloutBench:
 
     paths: int = 64
     """Paths at the same time."""
+    sizes: tuple[int, ...] = (64, 1024, 4096)
+    """Paths at the same time when nothing takes time: what an action costs with the last, over the first."""
     kinds: tuple[Kind, ...] = KINDS
     """How long tools take: constant, lognormal, hangs."""
     speed: float = 20.0
@@ -73,8 +79,10 @@ class RolloutBench:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if min(self.paths, self.rounds, self.layers) < 1 or self.speed <= 0 or self.width < 32:
-            raise ConfigError("paths, rounds and layers must be at least 1, width at least 32, and speed above 0.")
+        if min(self.paths, self.rounds, self.layers, *self.sizes) < 1 or self.speed <= 0 or self.width < 32:
+            raise ConfigError("paths, sizes, rounds and layers must be at least 1, width at least 32, and speed above 0.")
+        if len(self.sizes) < 2:
+            raise ConfigError("sizes must be two or more, to be compared.")
 
 
 def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
@@ -82,6 +90,7 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
 
     For the scheduler's CPU time, the least of each seed counts, because other work on the machine only adds to it.
     `rollout_cpu_over_loop` is the CPU time of `collect` over that of the same episodes played one after another in a loop.
+    `collect_growth` is the CPU time of an action with the last of `sizes` over that with the first: 1 if nothing grows.
 
     Raises:
         DifferentWork: the two schedulers did not play the same episodes.
@@ -112,6 +121,10 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
         "rollout_cpu_us_per_turn": median(whole for whole, _ in times),
         "rollout_cpu_over_loop": median(whole / loop for whole, loop in times),
     }
+    say("scheduler, with many paths …")
+    costs = {paths: _cpu_per_action(paths) for paths in config.sizes}
+    found |= {f"{PER_ACTION}{paths}": cost for paths, cost in costs.items()}
+    found["collect_growth"] = costs[config.sizes[-1]] / costs[config.sizes[0]]
     say("local engine …")
     shape = Shape(paths=config.paths)
     model = small_model(2048, shape.context_length, width=config.width, layers=config.layers)
@@ -170,6 +183,25 @@ def _cpu(paths: int, seed: int) -> tuple[float, float]:
     return (between - began) * 1e6 / turns, (ended - between) * 1e6 / turns
 
 
+def _cpu_per_action(paths: int) -> float:
+    """Returns microseconds of CPU that `collect` takes for an action when nothing takes time.
+
+    The garbage collector is off: it walks through all objects alive, and would be most of the growth.
+    """
+    work = workload("constant", paths=paths, seed=SEEDS[0], speed=float("inf"))
+    taken = []
+    for _ in range(GROWTH_ROUNDS):
+        gc.collect()
+        gc.disable()
+        try:
+            began = time.process_time()
+            _collect(work)
+            taken.append(time.process_time() - began)
+        finally:
+            gc.enable()
+    return min(taken) * 1e6 / (int(work.turns_P.sum()) + paths)
+
+
 async def _one_by_one(work: Workload) -> None:
     """Plays all episodes without a scheduler."""
     policy, renderer = timed_policy(work), ScriptedRenderer()
@@ -206,6 +238,10 @@ def table(record: Mapping[str, Value]) -> Table:
     row("scheduler, µs of CPU per turn", "scheduler_cpu_us_per_turn")
     row("  with environment and script", "rollout_cpu_us_per_turn")
     row("  the same over a loop without a scheduler", "rollout_cpu_over_loop")
+    for name in record:
+        if name.startswith(PER_ACTION):
+            row(f"µs of CPU per action, {int(name.removeprefix(PER_ACTION)):,} paths", name)
+    row("  the most paths over the fewest", "collect_growth")
     shown.add_section()
     row("local engine over bare generate, tokens/s", "local_tokens_over_generate")
     row("vLLM over its own bare generation, tokens/s", "vllm_tokens_over_generate", otherwise="not installed")
@@ -218,5 +254,9 @@ def table(record: Mapping[str, Value]) -> Table:
 
 
 BENCHMARK = Benchmark(
-    RolloutBench, measure, table, BOUNDS, check=RolloutBench(kinds=("constant", "lognormal"), speed=40.0, rounds=2)
+    RolloutBench,
+    measure,
+    table,
+    BOUNDS,
+    check=RolloutBench(kinds=("constant", "lognormal"), sizes=(64, 1024), speed=40.0, rounds=2),
 )

@@ -149,7 +149,7 @@ async def _measure(config: SharingBench, make_env: MakeEnv, players: _Players, s
             say(f"{config.prompts} prompts of {config.env}, {name} …")
             algorithm, counter = config.algorithm(name, config.probe or players.probe), Counter()
             trees = await _grown(config, algorithm, make_env, players, starts, counter)
-            check(name, counter.calls, trees)
+            require_once(name, counter.calls, trees)
             record |= {f"{name}_{key}": value for key, value in describe(trees).items()}
             counted_calls, executed = counted_calls + counter.calls, executed + total_tool_calls(trees).executed
     finally:
@@ -176,7 +176,7 @@ async def _grown(
     )
 
 
-def check(name: str, calls: int, trees: Sequence[RolloutTree]) -> None:
+def require_once(name: str, calls: int, trees: Sequence[RolloutTree]) -> None:
     """Compares the tools' own count with the trees'.
 
     Raises:

@@ -62,7 +62,7 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
 
     Args:
         run: its folder.
-        tell: called with a message for each damaged one.
+        tell: called with a message for each damaged one, and where there is a file in the format of an earlier version.
 
     Raises:
         ConfigError: there are checkpoints, and all are damaged.
@@ -78,6 +78,11 @@ def latest(run: Path, tell: Callable[[str], None] = log.warning) -> Checkpoint |
                 _put_aside(other)
             if damaged:
                 point(run / "policy", path / "policy")
+            if (path / _OLDER).is_file():
+                tell(
+                    f"Checkpoint {path.name} holds {_OLDER}, as earlier versions wrote it: a pickle, of which only tensors and "
+                    "numbers are read, and no code is run. The next checkpoint is safetensors."
+                )
             return found
         damaged.append((path, found))
     if damaged:
@@ -101,9 +106,11 @@ def _read(path: Path) -> Checkpoint | str:
             wanted, found = json.loads((path / MANIFEST).read_text(encoding="utf-8")), checksums(path)
             if wrong := [name for name, numbers in wanted.items() if found.get(name) != numbers]:
                 return f"{wrong[0]} is not what was written" if wrong[0] in found else f"{wrong[0]} is missing"
+            readers = [_older(path)] if (path / _OLDER).is_file() else []
         else:  # written before there were manifests
-            for reading, read in _readers(path):  # noqa: B007  # named if it fails
-                read()
+            readers = [_older(path), *_readers(path)]
+        for reading, read in readers:  # noqa: B007  # named if it fails
+            read()
     except FileNotFoundError:
         return f"{reading} is missing"
     except OSError:
@@ -113,9 +120,13 @@ def _read(path: Path) -> Checkpoint | str:
     return Checkpoint(path, step, state)
 
 
+def _older(path: Path) -> tuple[str, Callable[[], Any]]:
+    """Returns the name of a learner's state of an earlier version, and what reads it."""
+    return _OLDER, partial(torch.load, path / _OLDER, map_location="cpu", weights_only=True)
+
+
 def _readers(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yields the files of a checkpoint by name, and what reads each."""
-    yield _OLDER, partial(torch.load, path / _OLDER, weights_only=True)
+    """Yields the files of a policy by name, and what reads each."""
     policy = path / "policy"
     for file in sorted({policy / "config.json", *policy.glob("*.json")}):
         yield f"policy/{file.name}", partial(_parse, file)

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from arpo_envs import ArpoError
     from arpo_envs.errors import unknown_name
+    from arpo_envs.screen import readable
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True)
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f".{command.replace('-', '_')}", __name__)
         return int(module.main(rest))
     except ArpoError as error:
-        errors.print(f"[bold red]arpo {escape(command)}:[/] {escape(str(error))}", highlight=False)
+        about = escape(readable(str(error), errors.encoding))
+        errors.print(f"[bold red]arpo {escape(readable(command))}:[/] {about}", highlight=False)
         for note in getattr(error, "__notes__", ()):
-            errors.print(escape(note), highlight=False)
+            errors.print(escape(readable(note, errors.encoding)), highlight=False)
         return 2
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("torch", "transformers", "matplotlib"):

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ..durable import fingerprint
@@ -13,7 +14,7 @@ from ..models.agreement import require_engine
 from ..models.loading import load_tokenizer
 from ..policies import FORGET, MODEL, Policy
 from ..rendering.renderer import Renderer
-from ..rollout import GROWN_AGAIN, Collected, Failures, Limits, MakeEnv, Start
+from ..rollout import GROWN_AGAIN, Collected, Ended, Failures, Limits, MakeEnv, Start, try_collect
 from ..tree import RolloutTree
 from .alone import alone
 from .asked import Asked, asked, chosen
@@ -49,8 +50,14 @@ class Answering:
     limits: Limits
     failures: Failures | None = None
 
-    async def __call__(self, starts: Sequence[Start], first: int = 0) -> Collected:
-        """Asks questions, of which the first has this position in the evaluation, as if nothing had been asked before."""
+    async def __call__(self, starts: Sequence[Start], first: int = 0, say: Callable[[float], None] | None = None) -> Collected:
+        """Asks questions as if nothing had been asked before.
+
+        Args:
+            starts: one per question.
+            first: position of the first one in the evaluation.
+            say: is told, whenever an answer is finished, to how many of these questions all answers so far amount.
+        """
         await FORGET.of(self.policy)()
         return await ask(
             self.make_env,
@@ -63,7 +70,18 @@ class Answering:
             temperature=self.config.temperature,
             samples=self.config.samples,
             failures=self.failures,
+            collect=partial(try_collect, ended=_adding_up(self.config.samples, say)) if say is not None else try_collect,
         )
+
+
+def _adding_up(samples: int, say: Callable[[float], None]) -> Ended:
+    counts: dict[int, int] = {}
+
+    def ended(question: int, count: int) -> None:
+        counts[question] = count
+        say(sum(counts.values()) / samples)
+
+    return ended
 
 
 @asynccontextmanager
@@ -123,8 +141,12 @@ async def trees_of(
         found = [await answer(starts[:1])]
         look(found[0].trees)
         for first in range(1, len(starts), config.block):
-            say(f"{first:,} of {len(starts):,} questions asked")
-            found.append(await answer(starts[first : first + config.block], first))
+
+            def so_far(more: float, first: int = first) -> None:
+                say(f"{first + int(more):,} of {len(starts):,} questions asked")
+
+            so_far(0)
+            found.append(await answer(starts[first : first + config.block], first, so_far))
     errors = [part.error for part in found if part.error is not None]
     if len(errors) == len(found):
         raise errors[0]
@@ -194,12 +216,18 @@ class Answers:
         blocks = [first for first in range(0, len(starts), config.block) if first not in answered]
         if not blocks:
             return
-        progress.asked(len(answered), len(starts), None)
+        tried = len(answered)
+        reached: float | None = None
+
+        def so_far(more: float) -> None:
+            progress.asked(tried + more, len(starts), reached)
+
+        so_far(0)
         async with answering(config, folder, made, tools, progress.failures) as answer:
             benchmark = chosen(config)
             grade = Grader.of(made, answer.renderer, benchmark.name if benchmark is not None else None)
             for first in blocks:
-                found = await answer(starts[first : first + config.block], first)
+                found = await answer(starts[first : first + config.block], first, so_far)
                 new = attempts_of(found.trees, grade, first=first)
                 if self.file is not None:
                     self.file.append(new)
@@ -208,7 +236,8 @@ class Answers:
                 self.trees += found.trees[: max(0, config.show - len(self.trees))]
                 tried = len({one.question for one in self.attempts})
                 right = [one.success for one in self.attempts if one.success is not None]
-                progress.asked(tried, len(starts), sum(right) / len(right) if right else None)
+                reached = sum(right) / len(right) if right else None
+                so_far(0)
                 is_hopeless = tried >= min(len(starts), _HOPELESS) and not any(one.counts for one in self.attempts)
                 if found.error is not None and is_hopeless:
                     raise found.error

@@ -38,6 +38,7 @@ BENCHMARKS = {
     "trees": "What rollout trees take in memory, on disk, and in time to write and to open one.",
     "page": "Time until a run's page is seen, and until a tree opens in it, in headless Chromium.",
     "pack": "Time and memory of an update on packed trees, compared with flat rows.",
+    "logits": "Memory of an update with a large vocabulary, scored a few tokens at a time or all at once.",
     "machine": "How long the parts of a step take on this machine: the constants of `arpo plan`.",
     "plan": "What `arpo plan` says beforehand of real configurations, compared with what they take.",
 }

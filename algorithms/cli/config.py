@@ -130,7 +130,7 @@ class TrainConfig:
     """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
     """Folder of a run to continue, with the configuration it began with. A larger --steps extends a finished run. If the run's
-    model has moved, --policy says where it is now."""
+    model has moved, --policy says where it is now. A checkpoint of somebody else's is read from safetensors: no code runs."""
     keep_trees: Literal["all", "none"] | int = "all"
     """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (up to twice as many while
     the run is going on)."""
@@ -173,11 +173,6 @@ class TrainConfig:
         self.prompting.require_live(self.tools)
         if (self.tools == "replay") != (self.recording is not None):
             raise ConfigError("--tools replay and --recording belong together: give both, or neither.")
-        if self.placement.is_elsewhere and self.source.urls is not None:
-            raise ConfigError(
-                f"--cluster {self.placement.cluster} would start engines, and {self.policy} is a server, which has its own. "
-                "Leave it out; to share the work, give the URLs of several replicas."
-            )
         self.placement.require_device(self.device)
         if self.placement.is_elsewhere and self.tools != "live":
             raise ConfigError(f"--tools {self.tools} needs --cluster none: one process writes or reads a recording.")

@@ -105,7 +105,9 @@ def _metavar(hint: Any) -> str | None:
     plain = [part for part in get_args(hint) if part is not type(None)]
     if type(None) not in get_args(hint) or len(plain) != 1:
         return None
-    return f"{{{','.join(get_args(plain[0]))}}}" if get_origin(plain[0]) is Literal else str(plain[0].__name__.upper())
+    return (
+        f"{{{','.join(map(str, get_args(plain[0])))}}}" if get_origin(plain[0]) is Literal else str(plain[0].__name__.upper())
+    )
 
 
 def _split_default(text: str) -> tuple[str, str | None]:

@@ -19,6 +19,7 @@ from ..models.named import MODELS
 from ..policies.named import POLICIES
 from ..recipes import ALGORITHMS
 from .docstrings import with_help
+from .progress import saying
 
 WEAKER = (
     "the size of a working directory is only checked a few times a second, so a cell can exceed the limit",
@@ -67,8 +68,10 @@ def main(arguments: Sequence[str]) -> int:
         from .doctor_cluster import doctor_cluster  # it needs Ray
 
         return doctor_cluster(console, config.nodes or 1)
-    report = probe_isolation()
-    console.print(Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins()), highlight=False)
+    with saying(Console(stderr=True), "trying the sandbox and importing the parts of other packages …"):
+        report = probe_isolation()
+        shown = Group(_layers(report), Text(), _verdict(report), Text(), _extras(), Text(), _plugins())
+    console.print(shown, highlight=False)
     return 1 if report.missing_minimum() or report.unkept() else 0
 
 

@@ -1,22 +1,36 @@
 """Engines and learners in other processes: what is made there, from the configuration of the run."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from arpo_envs import ConfigError
 
 from ..checkpoint import latest
-from ..cluster import LEARNERS, ClusterPolicy, Engines, Equipment, Listener, Origin, RankedLearner, Ranks, launcher_for
+from ..cluster import (
+    LEARNERS,
+    ClusterPolicy,
+    Engines,
+    Equipment,
+    Listener,
+    Origin,
+    RankedLearner,
+    Ranks,
+    ServedPolicy,
+    launcher_for,
+)
 from ..learner import ShardedLearner
-from ..models.loading import load_policy, load_tokenizer
+from ..models.loading import load_tokenizer
 from ..models.sharded_loading import skeleton
 from .config import TrainConfig
 from .ends import end_ids, keep_ends
 from .parts import learner_config, learner_options, renderer_for, sampler
+
+if TYPE_CHECKING:  # it needs packages that other engines do without
+    from ..policies.following import Following
 
 
 @dataclass(frozen=True)
@@ -27,11 +41,13 @@ class Description:
         config: resolved.
         folder: of the policy that the run starts from; the worker sees it by the same path.
         dialect: of the environments.
+        client: describes the client of a server, if that draws.
     """
 
     config: TrainConfig
     folder: Path
     dialect: str
+    client: "Following | None" = None
 
     def __call__(self) -> Equipment:
         """Returns a policy, whose weights are still those of the folder, and a renderer.
@@ -40,14 +56,16 @@ class Description:
             FileNotFoundError: the folder is not there.
         """
         if not self.folder.is_dir():  # not a mistake for certain: a file system may come back
+            named = "--policy" if self.client is None else "--model-folder"
             raise FileNotFoundError(
                 f"The machine {platform.node()} does not see {self.folder}, from which the run starts. Engines need it under "
-                "the same path: give --policy a folder that all machines see, or --output if the run makes its own policy."
+                f"the same path: give {named} a folder that all machines see, or --output if the run makes its own policy."
             )
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         tokenizer = load_tokenizer(self.folder)
-        policy = sampler(self.config, self.folder, None, tokenizer)
+        client = self.client
+        policy = sampler(self.config, self.folder, None, tokenizer) if client is None else client.make(tokenizer)
         return Equipment(policy, renderer_for(self.folder, tokenizer, self.dialect))
 
 
@@ -60,13 +78,21 @@ def engines_for(config: TrainConfig, folder: Path, dialect: str, listener: Liste
         dialect: of the environments.
         listener: is told of them.
     """
-    placement = config.placement
+    placement, is_served = config.placement, config.source.urls is not None
     options: dict[str, Any] = {"count": placement.processes}
-    if config.device.partition(":")[0] == "cuda":
+    if config.device.partition(":")[0] == "cuda" and not is_served:
         options["gpus"] = 1.0
     launcher = launcher_for(placement.cluster, config.output or Path(), **options)
     make = Description(config, folder.absolute(), dialect)
-    return ClusterPolicy(Engines(launcher, make, placement.count, listener=listener))
+    if not is_served:
+        return ClusterPolicy(Engines(launcher, make, placement.count, listener=listener))
+    from ..policies.following import Following
+    from ..policies.openai import OpenAIPolicy
+
+    server = sampler(config, folder, None, load_tokenizer(folder))
+    assert isinstance(server, OpenAIPolicy), "a policy behind a URL is one"
+    make = replace(make, client=Following.of(server, placement.count))
+    return ServedPolicy(Engines(launcher, make, placement.count, listener=listener), server, lambda: server.delivered)
 
 
 @dataclass(frozen=True)
@@ -87,11 +113,11 @@ class RankDescription:
         return self.config.device
 
     def __call__(self, policy: Path, mesh: Any) -> ShardedLearner:
-        """Returns the learner of a model of which no rank holds all weights, unless it has adapters."""
+        """Returns the learner of a model of which no rank holds all weights."""
         config, count = self.config, self.config.placement.learners
         torch.set_num_threads(config.threads or max(1, torch.get_num_threads() // count))
         how = learner_config(config)
-        model = skeleton(policy) if how.lora is None else load_policy(policy)[0]
+        model = skeleton(policy)
         keep_ends(model, end_ids(self.start, load_tokenizer(self.start)))
         return ShardedLearner(model, how, mesh=mesh, folder=policy, **learner_options(config))
 
@@ -129,6 +155,7 @@ def learner_for(config: TrainConfig, start: Path, policy: Path, listener: Listen
         placement.learners,
         home,
         tell=listener.tell,
+        show=listener.ranks,
         loopback=is_here,
     )
     return RankedLearner(ranks, Origin(policy.absolute()), newest)

@@ -17,7 +17,7 @@ def require_folder(folder: Path, option: str = "--output") -> None:
         option: that it was given with.
 
     Raises:
-        ConfigError: it is no folder, it cannot be made, or nothing can be written into it.
+        ConfigError: it is not a folder, it cannot be made, or nothing can be written into it.
 
     >>> require_folder(Path("/dev/null/run"))
     Traceback (most recent call last):

@@ -1,7 +1,7 @@
 """`arpo plan`: what a run will cost, from a simulation of its steps on engines and learners that need not exist yet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from .docstrings import with_help
 from .outputs import require_file
 from .plan_shown import Planned, flat, print_comparisons, print_plan
 from .planned import Comparison, Finished, compared, machine_of_runs
+from .progress import saying
 from .results import write_json
 
 _TURNS, _ACTION, _RESULT, _PROMPT, _FORK = 3.0, 120.0, 400.0, 400, 0.5
@@ -59,18 +60,19 @@ class PlanConfig:
     """Median seconds that a tool takes to answer, in addition to the processor time that its calls took in --run."""
     tool_spread: float = 0.5
     """Standard deviation of the logarithm of these seconds."""
-    engines: int = 1
-    """Engines that sample."""
-    learners: int = 1
-    """Learners that share an update."""
+    engines: int | None = None
+    """Engines that sample (default: those of the first --run, or 1)."""
+    learners: int | None = None
+    """Learners that share an update (default: those of the first --run, or 1)."""
     engine_devices: int = 1
     """Devices of one engine."""
     learner_devices: int = 1
     """Devices of one learner."""
     apart: bool = False
-    """Engines and learners have devices of their own (default: they take turns on the same ones)."""
-    ahead: Literal[0, 1] = 0
-    """1: a step is rolled out while the one before it is learned, which needs --apart."""
+    """Engines and learners have devices of their own, as in a --run with --cluster (default: they take turns on the same)."""
+    ahead: Literal[0, 1] | None = None
+    """1: a step is rolled out while the one before it is learned, which needs --apart (default: as in the first --run, or
+    0)."""
     mode: Literal["deterministic", "free"] | None = None
     """Whether paths wait for each other (default: as in the first --run, or free)."""
     threads: int | None = None
@@ -115,14 +117,17 @@ def main(arguments: Sequence[str]) -> int:
     require_file(config.json, "--json")
     console = Console(highlight=False)
     runs = [Finished.of(folder) for folder in config.run]
-    machine, about = _machine(config, runs)
-    if config.against:
-        found = [_compared(config, machine, runs, Finished.of(folder)) for folder in config.against]
+    with saying(Console(stderr=True, highlight=False), "reading runs …" if runs else "simulating …") as say:
+        machine, about = _machine(config, runs)
+        found: list[Comparison] = []
+        for folder in config.against:
+            say(f"predicting {folder.name}, {len(found) + 1} of {len(config.against)}")
+            found.append(_compared(config, machine, runs, Finished.of(folder)))
+        planned = None if config.against else _planned(config, machine, about, runs, say)
+    if planned is None:
         print_comparisons(console, found)
         record: dict[str, Any] = {f"{one.name}: {name}": value for one in found for name, value in _numbers(one).items()}
     else:
-        with console.status("simulating …"):
-            planned = _planned(config, machine, about, runs)
         print_plan(console, planned)
         record = flat(planned)
     if config.json is not None:
@@ -163,7 +168,7 @@ def _numbers(one: Comparison) -> dict[str, float]:
     }
 
 
-def _planned(config: PlanConfig, machine: Machine, about: str, runs: Sequence[Finished]) -> Planned:
+def _planned(config: PlanConfig, machine: Machine, about: str, runs: Sequence[Finished], say: Callable[[str], None]) -> Planned:
     first = runs[0] if runs else None
     setting = Setting(
         machine,
@@ -175,14 +180,23 @@ def _planned(config: PlanConfig, machine: Machine, about: str, runs: Sequence[Fi
     )
     deaths = Deaths(config.dead_per_hour, restart_seconds=config.restart_seconds)
     trees = max(1, min(_MOST_TREES, setting.workload.prompts * config.death_engines // setting.layout.engines))
+    say(f"simulating {config.simulate} steps")
+    steps = predict_each(setting)
+    say("simulating what would help")
+    found = gains(setting)
+    if config.devices is not None:
+        say(f"simulating ways to use {config.devices} devices")
+    ways = splits(setting, config.devices) if config.devices is not None else []
+    if config.death_engines:
+        say(f"simulating {trees:,} trees on {config.death_engines:,} engines of which some die")
     return Planned(
         about=about,
         setting=setting,
         run_steps=config.steps or (first.config.steps if first is not None else 100),
-        steps=predict_each(setting),
-        gains=gains(setting),
+        steps=steps,
+        gains=found,
         devices=config.devices,
-        splits=splits(setting, config.devices) if config.devices is not None else [],
+        splits=ways,
         deaths=deaths,
         losses=losses(replace(setting, steps=1), deaths, engines=config.death_engines, trees=trees)
         if config.death_engines
@@ -220,15 +234,16 @@ def _workload(config: PlanConfig, runs: Sequence[Finished]) -> Workload:
 
 def _layout(config: PlanConfig, first: Finished | None) -> Layout:
     """Returns how many engines and learners there are."""
-    usual = first.layout if first is not None else Layout()
+    usual = first.layout if first is not None else Layout(shared=True)
+    engines = usual.engines if config.engines is None else config.engines
     return replace(
         usual,
-        engines=config.engines,
-        learners=config.learners,
+        engines=engines,
+        learners=usual.learners if config.learners is None else config.learners,
         engine_devices=config.engine_devices,
         learner_devices=config.learner_devices,
-        shared=not config.apart,
-        ahead=config.ahead,
+        shared=usual.shared and not config.apart,
+        ahead=usual.ahead if config.ahead is None else config.ahead,
         mode=config.mode or usual.mode,
-        threads=config.threads or usual.threads,
+        threads=config.threads or usual.threads // usual.engines * engines,  # each engine has its own
     )

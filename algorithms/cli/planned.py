@@ -79,8 +79,17 @@ class Finished:
 
     @property
     def layout(self) -> Layout:
-        """One engine and one learner that share a device."""
-        return Layout(shared=True, mode=self.limits.mode, threads=self.limits.threads)
+        """Its engines and learners: without a cluster one of each, which share a device unless servers sample."""
+        placement = self.config.placement
+        engines = placement.count if placement.is_elsewhere else 1
+        return Layout(
+            engines=engines,
+            learners=placement.learners,
+            shared=not placement.is_elsewhere and self.config.source.urls is None,
+            ahead=1 if placement.ahead else 0,
+            mode=self.limits.mode,
+            threads=self.limits.threads * engines,  # each engine has its own
+        )
 
     def taken(self) -> list[Taken]:
         """Returns its steps, for constants to be fitted to them."""
@@ -105,8 +114,14 @@ def machine_of_runs(runs: Sequence[Finished]) -> Machine:
     """Returns the constants that explain what the steps of some runs took; tools must have answered at once.
 
     Raises:
-        ConfigError: their micro-batches differ in size.
+        ConfigError: their micro-batches differ in size, or several engines or learners have shared the work.
     """
+    for run in runs:
+        if (run.layout.engines, run.layout.learners) != (1, 1):
+            raise ConfigError(
+                f"{run.folder.name} ran with --engines {run.layout.engines} and --learners {run.layout.learners}; constants "
+                "are fitted to steps of one engine and one learner. Give --machine FILE, from `arpo bench machine --json FILE`."
+            )
     sizes = {(run.config.learner or LearnerConfig()).micro_batch_tokens for run in runs}
     if len(sizes) > 1:
         raise ConfigError(f"Runs with different --micro-batch-tokens do not tell the same constants: {sorted(sizes)}.")

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.suppress(ImportError):  # where it exists, it gives input() history and line editing
             import readline  # noqa: F401
     try:
-        drawn = f"  seed {seed} · task {game.current.info.get('task', '')}"
+        drawn = readable(f"  seed {seed} · task {game.current.info.get('task', '')}", console.encoding)
         console.print(Text.assemble((config.env, "bold cyan"), (drawn, "dim")))
         _Table(game, console).play()
     finally:
@@ -148,27 +148,27 @@ class _Table:
         for branch in self.game.branches:
             mark = "[bold cyan]▶[/]" if branch is self.game.current else ""
             own = f"{branch.inherited} + {len(branch.moves) - branch.inherited}" if branch.inherited else str(len(branch.moves))
-            last = Text(branch.moves[-1].action if branch.moves else "–")
-            table.add_row(mark, str(branch.number), branch.origin, own, _state(branch), last)
+            last = self._text(branch.moves[-1].action if branch.moves else "–")
+            table.add_row(mark, str(branch.number), branch.origin, own, self._text(_state(branch)), last)
         self.console.print(table)
 
     def _question(self, rest: str) -> None:
-        self.console.print(question_panel(self.game.question))
+        self.console.print(question_panel(self.game.question, self.console.encoding))
 
     def _instructions(self, rest: str) -> None:
         env = self.game.current.env
         examples = ("\n".join(["Example:", *worked]) for worked in members.EXAMPLES.through(env))
-        self._say(readable("\n\n".join([members.INSTRUCTIONS.through(env), *examples])) or "Nothing.", "dim")
+        self._say("\n\n".join([members.INSTRUCTIONS.through(env), *examples]) or "Nothing.", "dim")
 
     def _help(self, rest: str) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2))
         for spec in self.game.tools.values():
             arguments = described(spec)
             body = "…" if spec.text_parameter else example(spec) if arguments else ""
-            about = Text(spec.description)
+            about = self._text(spec.description)
             if spec.text_parameter is None or len(arguments) > 1:
-                about.append("".join(f"\n{argument}" for argument in arguments), style="dim")
-            table.add_row(Text(f"{spec.name} {body}".rstrip(), style="bold green"), about)
+                about.append(self._text("".join(f"\n{argument}" for argument in arguments), "dim"))
+            table.add_row(self._text(f"{spec.name} {body}".rstrip(), "bold green"), about)
         dialect = self.game.dialect
         if dialect is None:
             table.add_row(Text("…", style="bold green"), "You write the action itself.")
@@ -184,7 +184,7 @@ class _Table:
 
     def _show(self, move: Move) -> None:
         if move.observation:
-            self.console.print(result_panel(move.observation))
+            self.console.print(result_panel(move.observation, self.console.encoding))
         if move.ended is not None:
             self._verdict()
 
@@ -192,11 +192,11 @@ class _Table:
         branch = self.game.current
         success = branch.info.get("success")
         style = "green" if success == 1.0 else "red" if success is not None else "cyan"
-        text = Text.assemble(f"{branch.ended} · reward ", (f"{branch.reward:g}", f"bold {style}"))
+        text = Text.assemble(self._text(f"{branch.ended} · reward "), (f"{branch.reward:g}", f"bold {style}"))
         if answers := self.game.answers():
             text.append("\nAnswer: ")
-            text.append(answers[0], "bold")
-            text.append(f"   (also {', '.join(answers[1:])})" if answers[1:] else "", "dim")
+            text.append(self._text(answers[0], "bold"))
+            text.append(self._text(f"   (also {', '.join(answers[1:])})" if answers[1:] else "", "dim"))
         self.console.print(Panel(text, title="The end", title_align="left", border_style=style))
         self._say("Enter ends the game, undo takes the last action back, switch goes to another branch.", "dim")
 
@@ -209,7 +209,11 @@ class _Table:
         self._say(f"You left before the end; reward so far {branch.reward:g}.{known}", "cyan")
 
     def _say(self, text: str, style: str) -> None:
-        self.console.print(Text(text, style=style))
+        self.console.print(self._text(text, style))
+
+    def _text(self, text: str, style: str = "") -> Text:
+        """Returns what others may have written, without what could steer the terminal or turn text around in it."""
+        return Text(readable(text, self.console.encoding), style=style)
 
     def _read(self) -> str | None:
         """Returns the next line, None at the end of the input."""

@@ -1,5 +1,6 @@
 """What a person sees while a run or an evaluation is under way: a live bar on a terminal, plain lines otherwise."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from arpo_envs.screen import readable
+
 from ..cluster import Listener, Standing
 from ..rollout import Failures, place, reason
 
 _PHASE_LINES = 4
 _STEP_LINES = 20
+_FIRST = 2.0
+"""Seconds after which a command says what it is at, where there is no terminal."""
 _QUIET = 10.0
 """Seconds without a line after which the next event is reported, whatever it is."""
 
@@ -35,16 +40,20 @@ class Progress:
             TextColumn("[bold]{task.description:<10}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}{task.fields[ranks]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.listener = Listener(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing)
-        """Of engines in other processes."""
+        self.listener = Listener(lambda line: self.note(f"[yellow]{escape(line)}[/]"), self._standing, self._ranks_are)
+        """Of engines and ranks in other processes."""
         self._engines = ""
         """How many of them were alive when they last reported; shown until the next batch."""
+        self._ranks = ""
+        """How many of the learner's ranks are alive; nothing where it has none."""
+        self._staleness: float | None = None
+        """Of the last step; None where rollouts are never old."""
         self._tasks: dict[str, int] = {}
         self._began = self._noted = time.perf_counter()
         self._first_step: tuple[int, float] | None = None
@@ -62,9 +71,10 @@ class Progress:
                 self.note(f"[yellow]{count:,} × {_words(what)}[/]: {escape(why)}")
 
     def note(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line that stays; what it quotes cannot steer the terminal."""
         self._noted = time.perf_counter()
-        self._console.print(f"[dim]{time.perf_counter() - self._began:6.0f} s[/]  {text}", highlight=False)
+        shown = readable(text, self._console.encoding)
+        self._console.print(f"[dim]{time.perf_counter() - self._began:6.0f} s[/]  {shown}", highlight=False)
 
     def _failed(self, what: str, error: BaseException) -> None:
         where = f" ({place(error)})" if place(error) else ""
@@ -77,20 +87,31 @@ class Progress:
         if self._is_due(done, total, 0 if accuracy is None else _PHASE_LINES):
             self.note(f"cold start, {name}: step {done} of {total}{learned and ', '}{learned}")
 
-    def asked(self, done: int, total: int, success: float | None) -> None:
-        """Reports how many questions of an evaluation are answered, and their success; a line only if it takes long."""
-        reached = "" if success is None else f"success {success:.3f}"
+    def asked(self, done: float, total: int, success: float | None) -> None:
+        """Reports how many questions of an evaluation are answered, and their success; a line only if it takes long.
+
+        Args:
+            done: so many; a part of one where a question has some of its answers.
+            total: all of them.
+            success: of those that are graded; None before the first ones are.
+        """
+        reached, whole = "" if success is None else f"success {success:.3f}", int(done)
         self._advance("asking", done, total, reached)
-        if self._is_due(done, total, 0) and 0 < done < total:
-            self.note(f"{done:,} of {total:,} questions{reached and ', '}{reached}")
+        if self._is_due(whole, total, 0) and 0 < whole < total:
+            self.note(f"{whole:,} of {total:,} questions{reached and ', '}{reached}")
 
     def _standing(self, now: Standing) -> None:
         """Reports how many prompts the engines have done; a line only if it takes long."""
-        total, text = now.done + now.under_way + now.waiting, ", ".join(in_words(now))
-        self._engines = in_words(now)[0]
-        self._advance("rollouts", now.done, total, text)
+        total, words = now.done + now.under_way + now.waiting, in_words(now)
+        self._engines = words[0]
+        self._advance("rollouts", now.done, total, ", ".join(words))
         if self._is_due(now.done, total, 0) and 0 < now.done < total:
-            self.note(f"{now.done:,} of {total:,} prompts done: {text}")
+            self.note(f"{now.done:,} of {total:,} prompts done: {', '.join(filter(None, [*words, self._ranks]))}")
+
+    def _ranks_are(self, alive: int, count: int) -> None:
+        self._ranks = f"{alive} of {count} ranks alive"
+        for task in self._bar.task_ids:  # they may be lost, and be started again, in the middle of an update
+            self._bar.update(task, ranks=f"  {self._ranks}")
 
     def _is_due(self, done: int, total: int, lines: int) -> bool:
         """Whether to print a line: about `lines` times in all, and whenever nothing has been printed for long."""
@@ -105,7 +126,8 @@ class Progress:
             self.note(_columns("step", "reward", "success", "calls", "forks", "entropy", "tokens/s", "left"))
         before, began = self._first_step
         left = (now - began) / (done - before) * (total - done)
-        learned = [f"reward {metrics['reward']:.2f}", f"success {metrics['success']:.2f}", self._engines]
+        age = f"staleness {metrics['staleness']:.0f}" if "staleness" in metrics else ""
+        learned = [f"reward {metrics['reward']:.2f}", f"success {metrics['success']:.2f}", self._engines, age]
         self._advance("training", done, total, "  ".join(filter(None, learned)))
         if done == before + 1 or self._is_due(done, total, _STEP_LINES):
             line = _columns(
@@ -119,12 +141,15 @@ class Progress:
                 f"{left:.0f} s",
             )
             self.note(line)
+        if self._staleness != (staleness := metrics.get("staleness")):  # a column would make the table too wide
+            self._staleness = staleness
+            self.note(f"{age}: by so many updates the rollouts of step {done} are older than the weights they train")
 
-    def _advance(self, name: str, done: int, total: int, text: str) -> None:
+    def _advance(self, name: str, done: float, total: int, text: str) -> None:
         for other, task in self._tasks.items():
             self._bar.update(task, visible=other == name)  # type: ignore[arg-type]  # rich's TaskID is an int
         if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, text=text)
+            self._tasks[name] = self._bar.add_task(name, total=total, text=text, ranks=self._ranks and f"  {self._ranks}")
         self._bar.update(self._tasks[name], completed=done, total=total, text=text)  # type: ignore[arg-type]
 
 
@@ -132,25 +157,39 @@ class Progress:
 def saying(console: Console, begun: str) -> Iterator[Callable[[str], None]]:
     """Shows what a command is at: beside a spinner on a terminal, and elsewhere in plain lines, one in ten seconds at most.
 
+    Elsewhere there is a line after two seconds, even if nothing more is said.
+
     Args:
         console: where.
-        begun: what is shown first on a terminal.
+        begun: what is said first.
 
     Yields:
         What says how far it is.
     """
     began = noted = time.perf_counter()
-    with console.status(escape(begun)) as status:
+    latest = begun
 
-        def say(text: str) -> None:
-            nonlocal noted
-            status.update(escape(text))
-            now = time.perf_counter()
-            if not console.is_terminal and now - noted > _QUIET:
-                noted = now
-                console.print(f"[dim]{now - began:6.0f} s[/]  {escape(text)}", highlight=False)
+    def note() -> None:
+        nonlocal noted
+        noted = time.perf_counter()
+        console.print(f"[dim]{noted - began:6.0f} s[/]  {escape(readable(latest, console.encoding))}", highlight=False)
 
-        yield say
+    def say(text: str) -> None:
+        nonlocal latest
+        latest = text
+        status.update(escape(readable(text, console.encoding)))
+        if not console.is_terminal and time.perf_counter() - noted > _QUIET:
+            note()
+
+    first = threading.Timer(_FIRST, note)
+    first.daemon = True
+    with console.status(escape(readable(begun, console.encoding))) as status:
+        if not console.is_terminal:
+            first.start()
+        try:
+            yield say
+        finally:
+            first.cancel()
 
 
 def in_words(now: Standing) -> list[str]:
@@ -176,6 +215,6 @@ def _words(what: str) -> str:
 
 
 def _columns(*cells: str) -> str:
-    """Returns one line of the table of steps, narrow enough for 80 columns."""
-    widths = (7, 7, 8, 10, 6, 8, 9, 6)
-    return "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    """Returns one line of the table of steps, narrow enough for 80 columns; wide cells move what follows, but never touch."""
+    widths = (7, 6, 7, 9, 5, 7, 8, 7)
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))

@@ -13,6 +13,8 @@ from ..models.demonstrations.expert import has_demonstrator, worked_examples
 from ..rollout import MakeEnv, TextEnv
 
 _Worked = Sequence[Sequence[str]]
+_GIVEN = ("tasks", "layout", "corpus", "site", "engine")
+"""Arguments that bring in questions and documents; without them, an environment asks its own, about what it knows itself."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class _Maker:
 def prompted(make_env: MakeEnv, env: str, options: Mapping[str, Any], prompting: Prompting) -> MakeEnv:
     """Returns a maker of environments that tell a policy what it is to be told.
 
-    Examples are episodes of the environment's scripted expert about questions of the training split, played here and now.
+    Examples are episodes of the environment's scripted expert about questions of the training split, played here and now. Where
+    nobody can demonstrate the questions that are asked, as with a benchmark, they are about the environment's own.
 
     Args:
         make_env: makes the environments alone.
@@ -120,9 +123,13 @@ def prompted(make_env: MakeEnv, env: str, options: Mapping[str, Any], prompting:
 def _worked(env: str, options: Mapping[str, Any], count: int) -> _Worked:
     """Returns examples of one environment, one more than are shown: none is about the question that is asked."""
     given = {name: value for name, value in options.items() if name != "max_tool_calls"}  # without tools, nothing is shown
-    if "split" in named.arguments_of(env) and "tasks" not in given:
+    takes = named.arguments_of(env)
+    has_own = "tasks" in takes and takes["tasks"].default is None
+    if "tasks" in given and has_own and not has_demonstrator(partial(named.make_env, env, given)):
+        given = {name: value for name, value in given.items() if name not in _GIVEN}
+    if "split" in takes and "tasks" not in given:
         given["split"] = "train"
     make_env = partial(named.make_env, env, given)
     if not has_demonstrator(make_env):
-        raise ConfigError(f"{env} has no scripted expert to play examples with these questions. Ask without: --examples 0.")
+        raise ConfigError(f"{env} has no scripted expert to play examples. Ask without: --examples 0.")
     return worked_examples(make_env, count + 1)

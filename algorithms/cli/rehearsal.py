@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..cluster import require_correction
 from ..learner import require_peft
-from ..models.agreement import Agreement, check
+from ..models.agreement import Agreement, require_agreement
 from ..models.loading import load_tokenizer
 from ..models.named import require_model
 from ..rollout import require_prompts
@@ -73,6 +73,6 @@ async def rehearse(config: TrainConfig) -> Agreement:
                 for make_env in config.make_members(*config.train_args):
                     answered = tools.before(make_env, "dry run")
                     require_prompts(answered, training_starts(config, 0), parts.policy, parts.renderer, parts.trainer.limits)
-            return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+            return await require_agreement(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
         finally:
             await parts.close()

@@ -107,15 +107,19 @@ def log_of(run: Run) -> Path:
     return run.folder.with_name(f"{run.folder.name}.log")
 
 
+def tied(words: Sequence[str]) -> list[str]:
+    """Returns the command line of an `arpo` command that ends with this process."""
+    return [sys.executable, "-m", f"{__package__}.tied", str(os.getpid()), *words]
+
+
 def _ready(waiting: Sequence[Run], free: int) -> list[Run]:
     return [run for run in waiting if run.after is None or run.after.is_finished][: max(0, free)]
 
 
 def _started(run: Run, locked: int) -> "subprocess.Popen[bytes]":
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    tied = [sys.executable, "-m", f"{__package__}.tied", str(os.getpid())]
     with log_of(run).open("ab") as log:
-        words = [*tied, *run.words_to_finish()]
+        words = tied(run.words_to_finish())
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(locked,))
 
 

@@ -4,7 +4,8 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from ..metrics import as_json
 from ..tree import RolloutTree, Status
 from .docstrings import with_help
 from .drawing import drawn
+from .progress import saying
 from .stored import Stored, Wanted, document, row, stored
 from .transcript import transcript
 
@@ -63,7 +65,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="replace")  # where even a branch of the tree has no letter
     if config.status is not None and config.status not in list(Status):
         raise unknown_name("status", config.status, [str(status) for status in Status])
-    trees, console = stored(config.run), Console(highlight=False)
+    console = Console(highlight=False)
+    with _reading():
+        trees = stored(config.run)
     wanted = Wanted(config.outcome, config.tool, config.status)
     number = _number(config, trees)
     if number is not None:
@@ -85,9 +89,11 @@ def _number(config: ShowConfig, trees: Stored) -> int | None:
     """
     numbers = range(trees.count) if config.step is None else trees.of_step(config.step)
     if config.task is not None:
-        for number in reversed(numbers):
-            if trees.tree(number).task == config.task:
-                return number
+        with _reading() as say:
+            for read, number in enumerate(reversed(numbers)):
+                say(f"{read:,} of {len(numbers):,} trees read")
+                if trees.tree(number).task == config.task:
+                    return number
         raise ConfigError(f"No tree here is of the task {config.task!r}. Without --task, --step N lists the tasks of a step.")
     if config.prompt is None:
         return None
@@ -122,11 +128,14 @@ def _leaves(kept: int, all_of_them: int) -> str:
 def _show_step(console: Console, trees: Stored, wanted: Wanted, config: ShowConfig) -> None:
     """Lists the prompts of a step, with those leaves that are wanted."""
     assert config.step is not None
-    rows = []
-    for prompt, number in enumerate(trees.of_step(config.step), 1):
-        tree = trees.tree(number)
-        if leaves := wanted.leaves(tree):
-            rows.append({"prompt": prompt, **row(tree, leaves)})
+    rows: list[dict[str, Any]] = []
+    numbers = trees.of_step(config.step)
+    with _reading() as say:
+        for prompt, number in enumerate(numbers, 1):
+            say(f"{prompt - 1:,} of {len(numbers):,} trees read")
+            tree = trees.tree(number)
+            if leaves := wanted.leaves(tree):
+                rows.append({"prompt": prompt, **row(tree, leaves)})
     if config.json:
         _print_json(console, {"step": config.step, "prompts": rows})
         return
@@ -143,12 +152,16 @@ def _show_step(console: Console, trees: Stored, wanted: Wanted, config: ShowConf
 
 def _show_run(console: Console, trees: Stored, wanted: Wanted, config: ShowConfig) -> None:
     """Lists the steps of a run; of a long one some, of a large step some of its prompts."""
-    rows, first, last = [], trees.step_of(0), trees.step_of(-1)
-    for step in sorted({trees.step_from(step) for step in _some(range(first, last + 1), _MOST_STEPS)}):
-        numbers = trees.of_step(step)
-        read = [trees.tree(number) for number in _some(numbers, _MOST_PROMPTS)]
-        found = [row(tree, leaves) for tree in read if (leaves := wanted.leaves(tree))]
-        rows.append({"step": step, "prompts": len(numbers), "read": len(read), **_together(found)})
+    rows: list[dict[str, Any]] = []
+    first, last = trees.step_of(0), trees.step_of(-1)
+    with _reading() as say:
+        steps = sorted({trees.step_from(step) for step in _some(range(first, last + 1), _MOST_STEPS)})
+        for step in steps:
+            say(f"{len(rows)} of {len(steps)} steps read")
+            numbers = trees.of_step(step)
+            read = [trees.tree(number) for number in _some(numbers, _MOST_PROMPTS)]
+            found = [row(tree, leaves) for tree in read if (leaves := wanted.leaves(tree))]
+            rows.append({"step": step, "prompts": len(numbers), "read": len(read), **_together(found)})
     if config.json:
         _print_json(console, {"trees": trees.count, "first_step": first, "last_step": last, "steps": rows})
         return
@@ -162,6 +175,11 @@ def _show_run(console: Console, trees: Stored, wanted: Wanted, config: ShowConfi
     if any(one["read"] < one["prompts"] for one in rows):
         console.print(Text(f"Of each step, {_MOST_PROMPTS} prompts were read.", style="dim"))
     console.print(Text(f"Its prompts:  arpo show {readable(str(config.run))} --step {first}", style="dim"), soft_wrap=True)
+
+
+def _reading() -> AbstractContextManager[Callable[[str], None]]:
+    """Says how far reading is, beside what is printed, which may be JSON for another program."""
+    return saying(Console(stderr=True), "reading trees …")
 
 
 def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from arpo_envs import ConfigError
 
 from .docstrings import with_help
 from .outputs import require_file, require_folder
-from .runs import Run
+from .runs import Run, tied
 
 BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
 
@@ -106,7 +105,7 @@ def _train(config: StudyConfig, folder: Path, arm: str, seed: int, console: Cons
         words += ["--policy", str(shared)] if shared.is_dir() else ["--cold-start", "fresh"]
     run = Run(folder, tuple(words))
     console.rule(f"{arm}, seed {seed}")
-    status = subprocess.run([sys.executable, "-m", "algorithms.cli", *run.words_to_finish()], check=False).returncode
+    status = subprocess.run(tied(run.words_to_finish()), check=False).returncode
     run.require_finished(status, "arpo study")
 
 

@@ -21,7 +21,7 @@ from arpo_envs import ConfigError
 from ..checkpoint import Best, Checkpoint, Unsaved, best, latest, newest_step, no_room, save_best
 from ..cluster import clear
 from ..evaluation import Evaluation, evaluate
-from ..models.agreement import Agreement, WeightProbe, check
+from ..models.agreement import Agreement, WeightProbe, require_agreement
 from ..models.built_in import MARK
 from ..policies import FORGET
 from ..rollout import Failures, MakeEnv, reason
@@ -197,7 +197,7 @@ async def _ready(config: TrainConfig, run: Path, parts: Parts, done: Checkpoint 
 
     async def compare() -> Agreement:
         await parts.policy.load(parts.learner.weights(), done.step if done is not None else 0)
-        return await check(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
+        return await require_agreement(parts.policy, parts.learner, engine_tolerance=config.engine_tolerance)
 
     with _nothing_left_of_what_is_refused(config, run):
         await checked(compare, progress)

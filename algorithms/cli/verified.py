@@ -17,7 +17,7 @@ async def checked(check: Callable[[], Awaitable[Agreement]], progress: Progress)
     """Compares engine and learner before a run, anew where an engine is lost meanwhile, and reports the outcome.
 
     Args:
-        check: gives the engine its weights, and compares; see `agreement.check`.
+        check: gives the engine its weights, and compares; see `require_agreement`.
         progress: where the outcome is reported.
 
     Raises:

@@ -7,14 +7,16 @@ engines: it starts them, gives them weights, and makes lost ones anew. `worker.p
 policy, a renderer, and `rollout.try_collect`. `launcher.py` is the seam below: `local.py` starts processes of this machine,
 `ray_actors.py` actors of a Ray cluster, and nothing else knows where a worker runs. `ray_nodes.py` asks the nodes of such a
 cluster what they have, and `versions.py` whether that is the same everywhere. Trees travel as `parcel.py` packs them,
-weights as `published.py` lays them out. `ahead.py` lets rollouts and updates overlap. `ranks.py` stands for a learner whose
-model lies on several processes, `rank.py` is what is inside one of these. What all of it will cost is said by `planning/`,
-which simulates a step. `leftovers.py` removes what a run that was killed could not.
+weights as `published.py` lays them out. `in_front.py` stands for engines that are clients of servers. `ahead.py` lets rollouts
+and updates overlap. `ranks.py` stands for a learner whose model lies on several processes, `rank.py` is what is inside one of
+these, and `rank_faults.py` says what it means that one fails. What all of it will cost is said by `planning/`, which simulates
+a step. `leftovers.py` removes what a run that was killed could not.
 """
 
 from .ahead import Ahead, require_correction
 from .collector import COUNTS, collect_elsewhere
 from .engines import Engines, Listener, NoEngines, Patience, Standing
+from .in_front import ServedPolicy
 from .launcher import Launcher, Lost, MakeEquipment
 from .launchers import launcher_for, require_ray
 from .leftovers import LEARNERS, clear
@@ -22,7 +24,8 @@ from .parcel import packed
 from .policy import ClusterPolicy
 from .published import StoredWeights, write_published
 from .rank import Origin
-from .ranks import LostForGood, RankedLearner, Ranks
+from .rank_faults import LostForGood
+from .ranks import RankedLearner, Ranks
 from .ray_nodes import HERE, NodeAnswer, ask_nodes, gathered, joined, require_same_nodes
 from .versions import differences, in_lines, in_words, versions_here
 from .worker import Equipment
@@ -46,6 +49,7 @@ __all__ = [
     "Patience",
     "RankedLearner",
     "Ranks",
+    "ServedPolicy",
     "Standing",
     "StoredWeights",
     "ask_nodes",

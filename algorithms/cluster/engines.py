@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from arpo_envs import ArpoError, ConfigError
 
+from ..policies.delivered import Delivered
 from ..rollout import reason
 from .launcher import Launcher, Lost, MakeEquipment, watched
 from .worker import Described, Unfit
@@ -28,6 +29,8 @@ class Patience:
         slow: seconds after which a slow worker is reported, once.
         attempts: how often to make a worker anew, and how often to try a prompt.
         pause: seconds before the second attempt; twice as long before each further one.
+        exchange: seconds that ranks of a learner wait for each other whenever they exchange something. Two that give signs of
+            life may still not reach each other.
     """
 
     start: float = 600.0
@@ -37,6 +40,7 @@ class Patience:
     slow: float = 600.0
     attempts: int = 3
     pause: float = 1.0
+    exchange: float = 600.0
 
 
 class _Times(NamedTuple):
@@ -60,10 +64,17 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Listener:
-    """Is told what happens to engines, in a line, and shown how far a batch is whenever that changes."""
+    """Is told what happens to engines and ranks, in a line, and shown how things are whenever that changes.
+
+    Args:
+        tell: takes the line.
+        show: takes how far a batch is.
+        ranks: takes how many ranks of the learner are alive, and of how many; called in another thread.
+    """
 
     tell: Callable[[str], None] = lambda line: None
     show: Callable[[Standing], None] = lambda standing: None
+    ranks: Callable[[int, int], None] = lambda alive, count: None
 
 
 class NoEngines(ArpoError):
@@ -132,12 +143,14 @@ class Engines:
             NoEngines: no worker has ever been started. Later, rollouts fail where there is none, and the next step tries again.
         """
         before = self._published
-        self._published = await asyncio.to_thread(self._launcher.publish, weights, version)
+        self._published = (
+            weights if isinstance(weights, Delivered) else await asyncio.to_thread(self._launcher.publish, weights, version)
+        )
         self.version = version
         try:
             faults = await together(map(self._renew, self.all))
         finally:
-            if before is not None:
+            if before is not None and not isinstance(before, Delivered):
                 self._launcher.withdraw(before)
         if self.described is None:
             why = f" {reason(faults[0])}" if faults[0] is not None else ""

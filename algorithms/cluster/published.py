@@ -27,12 +27,12 @@ class Numbers(NamedTuple):
     """A tensor as bytes, which a store shares between processes without copying them.
 
     Args:
-        bytes_N: the numbers, [N] bytes.
+        bytes_I: the numbers, [I] bytes.
         shape: of the tensor.
         dtype: name of its precision in torch.
     """
 
-    bytes_N: np.ndarray[Any, Any]
+    bytes_I: np.ndarray[Any, Any]
     shape: tuple[int, ...]
     dtype: str
 
@@ -188,7 +188,7 @@ def _tensor(numbers: Numbers) -> "torch.Tensor":
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch warns of memory that may not be written
-        flat = torch.from_numpy(numbers.bytes_N)
+        flat = torch.from_numpy(numbers.bytes_I)
     return flat.view(getattr(torch, numbers.dtype)).reshape(numbers.shape)
 
 

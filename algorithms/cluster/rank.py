@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -65,12 +66,14 @@ class Seat(NamedTuple):
         size: how many there are.
         meeting: file through which they find each other; it does not exist, and nobody else uses it.
         loopback: whether all of them are on this machine, so that nobody else needs to reach them.
+        patience: seconds to wait for the others in an exchange.
     """
 
     number: int
     size: int
     meeting: Path
     loopback: bool
+    patience: float
 
 
 class Batch(NamedTuple):
@@ -148,12 +151,19 @@ class Rank:
         if seat.loopback and Path("/sys/class/net/lo").exists():
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         store = dist.FileStore(str(seat.meeting), seat.size)  # type: ignore[attr-defined]
-        where = {"store": store, "rank": seat.number, "world_size": seat.size}
+        where = {"store": store, "rank": seat.number, "world_size": seat.size, "timeout": timedelta(seconds=seat.patience)}
         mesh = self._joined.enter_context(ranks(self._make.device, **where))
         self._learner = self._make(origin.policy, mesh)
         if origin.learner is not None:
             self._learner.load(origin.learner)
         return self._first((self._learner.place, self._learner.config, self._learner.temperature))
+
+    def meet(self) -> None:
+        """Waits for the others, if they were joined: whether ranks that have failed alike can still exchange anything."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.barrier()
 
     def place(self) -> tuple[int, int] | None:
         """Returns the learner's place."""

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..policies.served import ServerFault
 from .engines import Patience
 from .held_on_ranks import SnapshotOnRanks, WeightsOnRanks
 from .launcher import Launcher, Lost, watched
 from .leftovers import MEETING, clear_ranks
 from .parcel import packed
 from .rank import Batch, MakeSharded, Origin, Rank, Seat
+from .rank_faults import LostForGood, about_the_run, what_counts
 
 if TYPE_CHECKING:
     from ..advantages import Array, Credit, Scores
@@ -47,6 +47,7 @@ class Ranks:
         home: a folder that all of them see; what they leave there is removed.
         patience: how long to wait for them.
         tell: is told what happens to them, in a line.
+        show: is told how many of them are alive, and of how many, whenever that changes.
         loopback: whether they are all on this machine.
     """
 
@@ -59,10 +60,12 @@ class Ranks:
         *,
         patience: Patience = Patience(),
         tell: Callable[[str], None] = lambda line: None,
+        show: Callable[[int, int], None] = lambda alive, count: None,
         loopback: bool = True,
     ) -> None:
         self.patience, self.tell, self.home = patience, tell, home
         self._launcher, self._make, self._count, self._loopback = launcher, make, count, loopback
+        self._show = show
         self._workers: list[Any] = []
         self.begun = 0
         """How often they were started."""
@@ -86,8 +89,10 @@ class Ranks:
         """Has all ranks do the same; returns what the first one returns.
 
         Raises:
-            Lost: one of them was lost; all are ended.
-            Exception: what the method raised. If not all ranks raised it, all are ended.
+            Lost: one of them was lost, or failed in a way in which the others did not; all are ended.
+            ConfigError: the parts of the run do not fit together. If not all ranks say so, all are ended; as for the next.
+            Diverged: too many gradients in a row were not finite.
+            Exception: what the method raised on all ranks alike.
         """
         return self._run(self._everywhere(method, [arguments] * self._count))
 
@@ -130,8 +135,10 @@ class Ranks:
             raise
         # while it imports, there is nothing to be seen of it
         await self._everywhere("prepare", [()] * self._count, look=self.patience.start, silence=0.0)
-        seats = [Seat(number, self._count, meeting.absolute(), self._loopback) for number in range(self._count)]
-        return await self._everywhere("begin", [(seat, origin) for seat in seats])
+        where = (self._count, meeting.absolute(), self._loopback, self.patience.exchange)
+        found = await self._everywhere("begin", [(Seat(number, *where), origin) for number in range(self._count)])
+        self._show(self._count, self._count)
+        return found
 
     async def _everywhere(
         self, method: str, arguments: Sequence[tuple[Any, ...]], look: float | None = None, silence: float | None = None
@@ -156,11 +163,13 @@ class Ranks:
             await self._kill(calls)
             raise
         if errors:
-            lost = next((error for error in errors if isinstance(error, Lost)), None)
             alike = len(errors) == len(calls) and len({(type(error), str(error)) for error in errors}) == 1
-            if lost is not None or not alike:
+            fault = what_counts(errors, alike=alike and method != "meet")
+            if isinstance(fault, Lost) or not alike:
                 await self._kill(calls)
-            raise lost or errors[0]
+            elif not isinstance(fault, about_the_run()):
+                await self._everywhere("meet", [()] * self._count)  # two that cannot reach each other fail alike
+            raise fault
         return calls[0].result()
 
     async def _kill(self, calls: Sequence["asyncio.Future[Any]"]) -> None:
@@ -170,6 +179,7 @@ class Ranks:
         for worker in self._workers:
             self._launcher.kill(worker)
         self._workers = []
+        self._show(0, self._count)
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -190,10 +200,6 @@ class Ranks:
                 self.tell(f"the learner is slow: {seconds:.0f} s so far ({method})")
 
         return tell
-
-
-class LostForGood(ServerFault):
-    """The ranks of a learner were lost and are not made anew any more: whatever is asked of them, it will not succeed."""
 
 
 class RankedLearner:

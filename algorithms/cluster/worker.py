@@ -15,6 +15,7 @@ from arpo_envs import ArpoError, ConfigError
 
 from ..branching.strategy import BranchingStrategy
 from ..policies import DTYPE, FORGET, SLEEP, Generation, Policy, Sampling
+from ..policies.delivered import Delivered
 from ..rendering.renderer import Renderer
 from ..rollout import Failures, Limits, MakeEnv, Start, Trouble, reason, try_collect
 from ..tree import Status
@@ -145,9 +146,10 @@ class Worker:
         policy = self._equipment.policy
         return Described(policy.context_length, policy.vocabulary_size, DTYPE.of(policy))
 
-    async def load(self, published: Published, version: int) -> None:
-        """Gives the policy new weights."""
-        await self._equipment.policy.load(await asyncio.to_thread(weights_in, published), version)
+    async def load(self, published: Published | Delivered, version: int) -> None:
+        """Gives the policy new weights, or tells it which ones its servers have."""
+        weights = published if isinstance(published, Delivered) else await asyncio.to_thread(weights_in, published)
+        await self._equipment.policy.load(weights, version)
 
     async def collect(self, plan: bytes, starts: Sequence[Start], first: int, version: int) -> Gathered:
         """Grows the trees of some prompts.

@@ -131,22 +131,22 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0, flips: int = _FLIP
     >>> sign_flip([0.5, 0.25, 1.0]), sign_flip([0.0, 0.0])
     (0.25, 1.0)
     """
-    sizes_N = np.abs([value for value in differences if abs(value) > _ROUNDING])
-    if not len(sizes_N):
+    sizes_I = np.abs([value for value in differences if abs(value) > _ROUNDING])
+    if not len(sizes_I):
         return 1.0
-    bound = abs(math.fsum(differences)) - _ROUNDING * math.fsum(sizes_N)
-    if len(sizes_N) <= _ENUMERATED:
+    bound = abs(math.fsum(differences)) - _ROUNDING * math.fsum(sizes_I)
+    if len(sizes_I) <= _ENUMERATED:
         sums_M = np.zeros(1)
-        for size in sizes_N:
+        for size in sizes_I:
             sums_M = np.concatenate([sums_M - size, sums_M + size])
         return float(np.mean(np.abs(sums_M) >= bound))
-    as_far = sum(int(np.count_nonzero(np.abs(sums_M) >= bound)) for sums_M in _flipped(sizes_N, seed, flips))
+    as_far = sum(int(np.count_nonzero(np.abs(sums_M) >= bound)) for sums_M in _flipped(sizes_I, seed, flips))
     return (1 + as_far) / (1 + flips)
 
 
-def _flipped(sizes_N: NDArray[np.float64], seed: int, flips: int) -> Iterator[NDArray[np.float64]]:
+def _flipped(sizes_I: NDArray[np.float64], seed: int, flips: int) -> Iterator[NDArray[np.float64]]:
     """Yields sums with signs drawn at random, a block at a time."""
-    rng, block = np.random.default_rng(seed), max(1, _BLOCK // len(sizes_N))
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK // len(sizes_I))
     for start in range(0, flips, block):
-        signs_MN = rng.integers(0, 2, size=(min(block, flips - start), len(sizes_N)), dtype=np.int8) * 2 - 1
-        yield signs_MN @ sizes_N
+        signs_MI = rng.integers(0, 2, size=(min(block, flips - start), len(sizes_I)), dtype=np.int8) * 2 - 1
+        yield signs_MI @ sizes_I

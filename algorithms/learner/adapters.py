@@ -31,6 +31,8 @@ def require_peft() -> None:
 def inject(model: Any, lora: LoRA) -> None:
     """Puts adapters into a model, in place; everything else is frozen. A refused model is left unchanged.
 
+    Adapters begin with the same numbers whether the model has weights or is a `skeleton`, which still lacks its own afterwards.
+
     Raises:
         ConfigError: `peft` is not installed or does not take these layers, the model has adapters already, or the new
             ones could not be merged.
@@ -47,13 +49,29 @@ def inject(model: Any, lora: LoRA) -> None:
     adapted = _adapters(skeleton).keys()
     _refuse_shared(model, adapted)
     _refuse_strange(model, adapted)
-    _inject(model, lora)
+    with _lent_weights(model):
+        _inject(model, lora)
 
 
 def _skeleton(model: Any) -> Any:
     """Returns a copy of a model whose weights have no memory."""
     empty = {id(p): torch.nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
     return copy.deepcopy(model, empty)
+
+
+@contextmanager
+def _lent_weights(model: Any) -> Iterator[None]:
+    """Lends a model weights where it has none, of one number each: adapters are put on the device of the layer's weight."""
+    every = [(part, name, it) for part in model.modules() for name, it in part._parameters.items()]
+    own = [(part, name, it) for part, name, it in every if it is not None and it.is_meta]
+    lent = {id(it): torch.nn.Parameter(torch.zeros((), dtype=it.dtype).expand(it.shape), it.requires_grad) for _, _, it in own}
+    for part, name, it in own:
+        part._parameters[name] = lent[id(it)]
+    try:
+        yield
+    finally:
+        for part, name, it in own:
+            part._parameters[name] = it.requires_grad_(lent[id(it)].requires_grad)
 
 
 def _inject(model: Any, lora: LoRA) -> None:
@@ -76,11 +94,16 @@ def _adapters(model: Any) -> dict[str, Any]:
     found = {}
     for name, layer in model.named_modules():
         if hasattr(layer, "get_delta_weight"):  # an adapter for several weights of a layer wraps another
-            found[_plain(f"{name}.{getattr(layer, 'parameter_name', 'weight')}")] = layer
+            found[base_name(f"{name}.{getattr(layer, 'parameter_name', 'weight')}")] = layer
     return found
 
 
-def _plain(name: str) -> str:
+def base_name(name: str) -> str:
+    """Returns the name of a weight in the model without adapters.
+
+    >>> base_name("layers.0.mlp.up_proj.base_layer.weight")
+    'layers.0.mlp.up_proj.weight'
+    """
     return ".".join(part for part in name.split(".") if part != "base_layer")
 
 
@@ -88,15 +111,19 @@ def _refuse_shared(model: Any, adapted: Iterable[str]) -> None:
     """Refuses adapters on a weight with several names: the merged sum would be under one name, but apply to all."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter.data_ptr(), []).append(name)
+        names.setdefault(_place(parameter), []).append(name)
     for name in adapted:
-        others = [other for other in names[model.get_parameter(name).data_ptr()] if other != name]
+        others = [other for other in names[_place(model.get_parameter(name))] if other != name]
         if others:
             raise ConfigError(
                 f"LoRA would adapt {name}, which is tied: {others[0]} is the same weight, and an adapter cannot be merged into "
                 "one of them alone. Leave it out of the adapter's targets, or, if it is the embedding, load the model with "
                 "tie_word_embeddings=False."
             )
+
+
+def _place(parameter: torch.nn.Parameter) -> int:
+    return id(parameter) if parameter.is_meta else parameter.data_ptr()
 
 
 def _refuse_strange(model: Any, adapted: Iterable[str]) -> None:
@@ -113,6 +140,8 @@ def _refuse_strange(model: Any, adapted: Iterable[str]) -> None:
 @torch.no_grad()
 def _does_as_its_class(layer: Any) -> bool:
     """Whether a layer with its own `forward` computes the same as a linear layer, or a (scaled) table, of its weight."""
+    if any(it.is_meta for it in layer.parameters()):  # any numbers tell what it does with them
+        layer = copy.deepcopy(layer, {id(it): _some_numbers(it) for it in layer.parameters()})
     if isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward:
         given = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)[None]
         wanted = torch.nn.functional.linear(given, layer.weight, layer.bias)
@@ -129,6 +158,11 @@ def _does_as_its_class(layer: Any) -> bool:
     return same and torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
 
 
+def _some_numbers(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    """Returns numbers for a weight, none like its neighbours."""
+    return torch.nn.Parameter(torch.arange(1.0, parameter.numel() + 1).sin().to(parameter.dtype).view(parameter.shape))
+
+
 def has_adapters(model: Any) -> bool:
     """Whether a model has adapters."""
     return isinstance(model, torch.nn.Module) and bool(_adapters(model))
@@ -141,10 +175,10 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
 
 def merged_state(model: Any) -> WeightSource:
     """Returns a state dict in the model's own names, each adapter added to its layer; nothing in the model changes."""
-    tensors = {_plain(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
+    tensors = {base_name(name): tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
     every, once = (dict(model.named_parameters(remove_duplicate=unique)).keys() for unique in (False, True))
     deltas = {name: partial(_delta, layer) for name, layer in _adapters(model).items()}
-    return WeightSource(tensors, deltas, [_plain(name) for name in every - once])
+    return WeightSource(tensors, deltas, [base_name(name) for name in every - once])
 
 
 def _delta(layer: Any) -> torch.Tensor:

@@ -89,11 +89,11 @@ class Mismatch:
         """
         if not self._tokens:
             return {}
-        log_N, log_weight_N = bounded(torch.cat(self._tokens)), torch.cat(self._weights)
-        share = 2 * log_weight_N.logsumexp(0) - (2 * log_weight_N).logsumexp(0)  # in logarithms: a path's weight may overflow
+        log_F, log_weight_F = bounded(torch.cat(self._tokens)), torch.cat(self._weights)
+        share = 2 * log_weight_F.logsumexp(0) - (2 * log_weight_F).logsumexp(0)  # in logarithms: a path's weight may overflow
         share = share.nan_to_num(nan=-torch.inf)  # where all weights are 0
         return {
-            "mismatch_kl": float((log_N.exp() - 1.0 - log_N).mean()),
-            "mismatch_ratio_max": float(log_N.max().exp()),
-            "effective_sample_size": float(share.exp()) / len(log_weight_N),
+            "mismatch_kl": float((log_F.exp() - 1.0 - log_F).mean()),
+            "mismatch_ratio_max": float(log_F.max().exp()),
+            "effective_sample_size": float(share.exp()) / len(log_weight_F),
         }

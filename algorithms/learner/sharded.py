@@ -28,6 +28,7 @@ from ..models.own import OwnModel
 from ..models.sharded_loading import is_skeleton, load_into
 from ..packing import PackedBatch, Row, Scorer
 from ..tree import RolloutTree
+from .adapters import base_name
 from .configuration import LearnerConfig
 from .model_changes import blocks
 from .on_ranks import OnRanks
@@ -91,8 +92,6 @@ class ShardedLearner(OnRanks, TorchLearner):
             raise ConfigError(f"The ranks of a learner form a mesh of one dimension, got {mesh.ndim}.")
         if is_skeleton(model) and folder is None:
             raise ConfigError("This model has no weights yet: say in which folder they are.")
-        if is_skeleton(model) and config.lora is not None:
-            raise ConfigError("LoRA starts from weights, and a skeleton has none: load the whole model, or leave out lora.")
         self._mesh, self._folder = mesh, folder
         device = torch.device(mesh.device_type)
         options: dict[str, Any] = {"temperature": temperature, "reference": reference, "values": values, "seed": seed}
@@ -146,7 +145,7 @@ class ShardedLearner(OnRanks, TorchLearner):
                 sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other sum with a factor
         if without_weights:
             assert self._folder is not None
-            load_into(scorer, self._folder, self.device)
+            load_into(scorer, self._folder, self.device, base_name)
         self._run_once(scorer)
         return scorer
 

@@ -23,7 +23,7 @@ class Exercise:
 
     Args:
         inputs: of the model.
-        where: row and column of the tokens [R, N] after which something is predicted, each [U].
+        where: row and column of the tokens [R, F] after which something is predicted, each [U].
         target_U: ids of what the demonstrator wrote there.
         weight_U: how many demonstrations hold that token, times what it counts in each.
         tokens: how many tokens go through the model, padding not counted.
@@ -55,7 +55,7 @@ class Exercise:
         edges = edges_of(batch, weight_BT > 0)
         blank_U = torch.zeros(len(edges.target_U), dtype=weight_BT.dtype, device=weight_BT.device)
         weight_U = blank_U.index_add_(0, edges.edge_M, weight_BT[edges.on_paths])
-        inputs = {"input_ids": batch.ids_RN, "use_cache": False, **batch.tree}
+        inputs = {"input_ids": batch.ids_RF, "use_cache": False, **batch.tree}
         return cls(inputs, edges.where, edges.target_U, weight_U, batch.computed_tokens)
 
 

@@ -344,7 +344,7 @@ class TorchLearner:
             ConfigError: it is the state of another kind of learner.
         """
         if (older := folder.with_suffix(".pt")).is_file():
-            self._load_older(torch.load(older, weights_only=True))
+            self._load_older(torch.load(older, map_location="cpu", weights_only=True))
             return
         kept, stored = self._kept(), state.describe(folder)
         moments: list[dict[str, torch.Tensor]] = []

@@ -127,6 +127,8 @@ def _place(tensor: Any) -> tuple[Any, ...]:
 def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, largest: int = 2**31) -> None:
     """Writes weights as the safetensors of a Hugging Face folder, no more of them in memory than one file holds.
 
+    A rank that does not write has no more than one of them in memory.
+
     Args:
         folder: exists.
         source: of all weights. Where they lie on several ranks, each of these calls this function.
@@ -142,12 +144,17 @@ def write_weights(folder: Path, source: WeightSource, *, writes: bool = True, la
         files = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
     error: Exception | None = None
     for file, names in zip(files, parts, strict=True):
-        tensors = {name: source[name].detach().cpu().contiguous() for name in names}
-        if writes and error is None:
+        tensors = {}
+        for name in names:
+            whole = source[name]
+            if writes and error is None:
+                tensors[name] = whole.detach().cpu().contiguous()
+            del whole  # before the next one is put together: a rank that does not write holds one at a time
+        if tensors:
             try:
                 save_file(tensors, folder / file, metadata={"format": "pt"})
             except Exception as trouble:  # noqa: BLE001  # the other ranks still wait for this one to ask for the rest
-                error = trouble
+                error = trouble.with_traceback(None)  # which would hold the tensors of this file
     if error is not None:
         raise error
     if writes and len(parts) > 1:

@@ -32,23 +32,37 @@ def load_policy(folder: Path) -> tuple[Any, Any]:
     Raises:
         ConfigError: it is not a model folder, or its weights are not those of the model that its config.json describes.
     """
-    from transformers import AutoModelForCausalLM
-
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} is not a model folder: it has no config.json.")
     options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
     try:
         with without_bars():  # sizes are compared below
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+            loaded: Any = _family(folder).from_pretrained(folder, ignore_mismatched_sizes=True, **options)
     except Exception as error:  # broken files and unknown models can fail in any way
         raise ConfigError(
             f"{folder} cannot be loaded as a causal language model of the type {_model_type(folder)!r}: {_reason(error)} Check "
             "that all of its files are there and whole, and that this version of transformers knows such a model."
         ) from error
     model, found = loaded
-    _check(folder, model, found)
+    _require_all_weights(folder, model, found)
     keep_soft_cap(model)
     return model, load_tokenizer(folder)
+
+
+def _family(folder: Path) -> Any:
+    """Returns what loads the models of a folder's type: some models that also see are known only as such."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    only_so = also_sees(config) and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if only_so else AutoModelForCausalLM
+
+
+def also_sees(config: Any) -> bool:
+    """Whether a `transformers` configuration is that of a model that takes images besides text."""
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -65,7 +79,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise ConfigError(f"{folder} has no tokenizer that transformers can read: {_reason(error)}") from error
 
 
-def _check(folder: Path, model: Any, found: Mapping[str, Any]) -> None:
+def _require_all_weights(folder: Path, model: Any, found: Mapping[str, Any]) -> None:
     """Refuses weights that are missing, left over or of another shape, unless they are tied or computed."""
     missing = _untied(found["missing_keys"], model)
     unexpected = {name for name in found["unexpected_keys"] if not _is_computed(name, model)}

@@ -42,23 +42,23 @@ def eps(dtype: torch.dtype, device: torch.device) -> float:
 
 @torch.no_grad()
 def logprobs(model: Any, tokens: Sequence[int], places: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
-    """Returns log-probabilities of tokens of a text, each given all before it, [N], nats.
+    """Returns log-probabilities of tokens of a text, each given all before it, [F], nats.
 
     Args:
         model: a causal language model of `transformers`.
         tokens: ids of the whole text.
-        places: of the N tokens in it, none of them 0.
+        places: of the F tokens in it, none of them 0.
         temperature: of the softmax.
     """
     ids_1T = torch.tensor([list(tokens)], device=model.device)
-    before_N = torch.tensor([place - 1 for place in places], device=model.device)
+    before_F = torch.tensor([place - 1 for place in places], device=model.device)
     with usual_attention(model):
         if "logits_to_keep" in inspect.signature(model.forward).parameters:
-            logits_NV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=before_N).logits[0]
+            logits_FV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=before_F).logits[0]
         else:
-            logits_NV = model(input_ids=ids_1T, use_cache=False).logits[0, before_N]
-    logp_NV = torch.log_softmax(logits_NV.to(precision(logits_NV.dtype)) / temperature, -1)
-    return logp_NV.gather(1, ids_1T[0, before_N + 1][:, None])[:, 0]
+            logits_FV = model(input_ids=ids_1T, use_cache=False).logits[0, before_F]
+    logp_FV = torch.log_softmax(logits_FV.to(precision(logits_FV.dtype)) / temperature, -1)
+    return logp_FV.gather(1, ids_1T[0, before_F + 1][:, None])[:, 0]
 
 
 @contextmanager
@@ -95,15 +95,15 @@ def rounding(model: Any, tokens: Sequence[int], places: Sequence[int], eps: floa
     Args:
         model: a causal language model of `transformers`.
         tokens: ids of the whole text.
-        places: of the N tokens in it, none of them 0.
+        places: of the F tokens in it, none of them 0.
         eps: size of a rounding, relative.
         temperature: of the softmax.
     """
-    exact_N = logprobs(model, tokens, places, temperature)
+    exact_F = logprobs(model, tokens, places, temperature)
     moved = 0.0
     for seed in range(_DRAWS):
         with rounded_once_more(model, eps, seed):
-            moved = max(moved, float((logprobs(model, tokens, places, temperature) - exact_N).square().mean().sqrt()))
+            moved = max(moved, float((logprobs(model, tokens, places, temperature) - exact_F).square().mean().sqrt()))
     return moved
 
 

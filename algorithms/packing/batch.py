@@ -21,14 +21,14 @@ class PackedBatch:
     """A micro-batch: rows for the model, and where each path's tokens are in them.
 
     Args:
-        ids_RN: [R, N] ids, right-padded.
+        ids_RF: [R, F] ids, right-padded.
         tree: further inputs where rows hold several paths: positions and mask; empty if each row holds one.
-        index_BT: [B, T], where token t of path b is in the flattened `ids_RN`; 0 in padding.
+        index_BT: [B, T], where token t of path b is in the flattened `ids_RF`; 0 in padding.
         paths: [B, T] tensors of the same paths, for the loss.
         computed_tokens: how many tokens go through the model, padding not counted.
     """
 
-    ids_RN: torch.Tensor
+    ids_RF: torch.Tensor
     tree: dict[str, Any]
     index_BT: torch.Tensor
     paths: FlatBatch
@@ -52,10 +52,10 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
     longest = max(map(len, packed))
     longest += -longest % BLOCK if flex else 0
     shape = (len(packed), longest)
-    ids_RN, position_RN = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    end_RN = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees only itself
+    ids_RF, position_RF = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    end_RF = np.broadcast_to(np.arange(1, longest + 1), shape).copy()  # padding sees only itself
     for r, row in enumerate(packed):
-        ids_RN[r, : len(row)], position_RN[r, : len(row)], end_RN[r, : len(row)] = row.tokens, row.position, row.end
+        ids_RF[r, : len(row)], position_RF[r, : len(row)], end_RF[r, : len(row)] = row.tokens, row.position, row.end
     paths = pad([rows[leaf] for row in packed for leaf in row.leaves], device, precision(model.dtype))
     index_BT = np.zeros(paths.ids_BT.shape, dtype=np.int64)
     places = [(r, index) for r, row in enumerate(packed) for index in row.index]
@@ -63,10 +63,10 @@ def lay_out(packed: Sequence[PackedRow], rows: Sequence[Row], model: Any, device
         line[: len(index)] = r * longest + index
     tree = {}
     if flex or any(len(row.leaves) > 1 for row in packed):
-        end, position = torch.from_numpy(end_RN).to(device), torch.from_numpy(position_RN).to(device)
+        end, position = torch.from_numpy(end_RF).to(device), torch.from_numpy(position_RF).to(device)
         mask = as_taken(reaches(model.config), lambda reach: _as_wanted(end, position, reach, model))
         tree = {"position_ids": position, "attention_mask": mask}
-    on_device = (torch.from_numpy(array).to(device) for array in (ids_RN, index_BT))
+    on_device = (torch.from_numpy(array).to(device) for array in (ids_RF, index_BT))
     return PackedBatch(next(on_device), tree, next(on_device), paths, sum(map(len, packed)))
 
 
@@ -86,8 +86,8 @@ def without_paths(rows: Sequence[Row], like: int, model: Any, device: torch.devi
     return replace(batch, index_BT=batch.index_BT[:0], paths=FlatBatch(**paths), computed_tokens=0)
 
 
-def visible(end_RN: torch.Tensor) -> torch.Tensor:
-    """Returns which token sees which, [R, N, N] with queries before keys: k <= q < end[k].
+def visible(end_RF: torch.Tensor) -> torch.Tensor:
+    """Returns which token sees which, [R, F, F] with queries before keys: k <= q < end[k].
 
     >>> visible(torch.tensor([[4, 2, 4, 4]]))[0].int()  # a prompt, a leaf of one token, a leaf of two
     tensor([[1, 0, 0, 0],
@@ -95,27 +95,27 @@ def visible(end_RN: torch.Tensor) -> torch.Tensor:
             [1, 0, 1, 0],
             [1, 0, 1, 1]], dtype=torch.int32)
     """
-    place_N = torch.arange(end_RN.shape[1], device=end_RN.device)
-    return (place_N[:, None] >= place_N) & (place_N[:, None] < end_RN[:, None, :])
+    place_F = torch.arange(end_RF.shape[1], device=end_RF.device)
+    return (place_F[:, None] >= place_F) & (place_F[:, None] < end_RF[:, None, :])
 
 
-def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach = Reach()) -> Any:
+def visible_blocks(end_RF: torch.Tensor, position_RF: torch.Tensor, reach: Reach = Reach()) -> Any:
     """Returns the same for FlexAttention: blocks that no token sees are never computed, and the whole mask is never held.
 
     Args:
-        end_RN: [R, N]; N is a multiple of `BLOCK`.
-        position_RN: [R, N], of each token on its path.
+        end_RF: [R, F]; F is a multiple of `BLOCK`.
+        position_RF: [R, F], of each token on its path.
         reach: how far the layers see.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
     def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        seen = (query >= key) & (query < end_RN[row, key])
-        hidden = reach.hides(position_RN[row, query], position_RN[row, key])
+        seen = (query >= key) & (query < end_RF[row, key])
+        hidden = reach.hides(position_RF[row, query], position_RF[row, key])
         return seen if hidden is None else seen & ~hidden
 
-    (low_RC, high_RC), (first_RC, last_RC) = _extremes(end_RN), _extremes(position_RN)
-    start_C = torch.arange(0, end_RN.shape[1], BLOCK, device=end_RN.device)
+    (low_RC, high_RC), (first_RC, last_RC) = _extremes(end_RF), _extremes(position_RF)
+    start_C = torch.arange(0, end_RF.shape[1], BLOCK, device=end_RF.device)
     later_CC = start_C[:, None] > start_C
     some_RCC = later_CC & (high_RC[:, None] > start_C[:, None]) | (start_C[:, None] == start_C)
     all_RCC = later_CC & (low_RC[:, None] >= start_C[:, None] + BLOCK)
@@ -128,9 +128,9 @@ def visible_blocks(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach
     return BlockMask.from_kv_blocks(*partial, *whole, BLOCK_SIZE=BLOCK, mask_mod=sees)
 
 
-def _extremes(number_RN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _extremes(number_RF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the lowest and the highest number of each block, [R, C]."""
-    number_RCW = number_RN.reshape(len(number_RN), -1, BLOCK)
+    number_RCW = number_RF.reshape(len(number_RF), -1, BLOCK)
     return number_RCW.amin(-1), number_RCW.amax(-1)
 
 
@@ -144,12 +144,12 @@ def _attention(model: Any) -> str:
     return str(getattr(model.config, "_attn_implementation", "sdpa"))
 
 
-def _as_wanted(end_RN: torch.Tensor, position_RN: torch.Tensor, reach: Reach, model: Any) -> Any:
+def _as_wanted(end_RF: torch.Tensor, position_RF: torch.Tensor, reach: Reach, model: Any) -> Any:
     """Returns the mask of one kind of layer, in the form that the model's attention takes."""
     implementation = _attention(model)
     if implementation == "flex_attention":
-        return visible_blocks(end_RN, position_RN, reach)
-    seen_RNN = visible(end_RN)
-    hidden_RNN = reach.hides(position_RN[:, :, None], position_RN[:, None, :])  # on a path, positions give the distance
-    seen_R1NN = (seen_RNN if hidden_RNN is None else seen_RNN & ~hidden_RNN)[:, None]
+        return visible_blocks(end_RF, position_RF, reach)
+    seen_RFF = visible(end_RF)
+    hidden_RFF = reach.hides(position_RF[:, :, None], position_RF[:, None, :])  # on a path, positions give the distance
+    seen_R1NN = (seen_RFF if hidden_RFF is None else seen_RFF & ~hidden_RFF)[:, None]
     return added(~seen_R1NN, model.dtype) if implementation == "eager" else seen_R1NN

@@ -49,7 +49,7 @@ class Scorer(torch.nn.Module):
         """Returns log-probabilities [U] and, on request, entropies [U] and values [U], in nats and units of reward.
 
         Args:
-            where: row and column of the tokens [R, N] after which something is predicted, each [U].
+            where: row and column of the tokens [R, F] after which something is predicted, each [U].
             target_U: ids of what came next.
             temperature: of the softmax.
             entropies: whether to compute them.
@@ -69,7 +69,7 @@ class Scorer(torch.nn.Module):
         """Returns what `logits` turns into logits at the places where something is predicted, [U, …], and hidden states [U, H].
 
         Args:
-            where: row and column of the tokens [R, N] after which something is predicted, each [U].
+            where: row and column of the tokens [R, F] after which something is predicted, each [U].
             values: whether hidden states are needed where `logits` needs something else.
             inputs: of the model.
         """
@@ -152,9 +152,9 @@ def edges_of(batch: PackedBatch, scored_BT: torch.Tensor) -> Edges:
     row_M, column_M = scored_BT.nonzero(as_tuple=True)
     place_U, edge_M = batch.index_BT[row_M, column_M].unique(return_inverse=True)  # type: ignore[no-untyped-call]
     previous_U = torch.empty_like(place_U).scatter_(0, edge_M, batch.index_BT[row_M, column_M - 1])
-    width = batch.ids_RN.shape[1]
+    width = batch.ids_RF.shape[1]
     where = (previous_U // width, previous_U % width)
-    return Edges(where, batch.ids_RN.flatten()[place_U], (row_M, column_M), edge_M)
+    return Edges(where, batch.ids_RF.flatten()[place_U], (row_M, column_M), edge_M)
 
 
 def score(
@@ -177,7 +177,7 @@ def score(
         values: whether to compute those of the value head.
     """
     edges = edges_of(batch, scored_BT)
-    inputs = {"input_ids": batch.ids_RN, "use_cache": False, **batch.tree}
+    inputs = {"input_ids": batch.ids_RF, "use_cache": False, **batch.tree}
     found = scorer(edges.where, edges.target_U, temperature, entropies=entropies, values=values, **inputs)
 
     def on_paths(value_U: torch.Tensor | None) -> torch.Tensor | None:

@@ -22,9 +22,9 @@ class PackedRow:
     """Some leaves of a tree, laid out so that every token they share occurs once.
 
     Args:
-        tokens: [N] ids.
-        position: [N], how many tokens precede each on its path.
-        end: [N]; token q sees token k exactly if k <= q < end[k].
+        tokens: [F] ids.
+        position: [F], how many tokens precede each on its path.
+        end: [F]; token q sees token k exactly if k <= q < end[k].
         leaves: indices of the leaves, as the caller counts them.
         index: for each leaf, [T]: where each token of its path is in the row.
     """
@@ -41,7 +41,7 @@ class PackedRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row of N tokens costs to compute: N + N² · pair, in tokens' worth.
+    """What a row of F tokens costs to compute: F + F² · pair, in tokens' worth.
 
     Args:
         pair: what attention between two tokens costs, relative to everything else a token costs.

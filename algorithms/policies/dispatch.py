@@ -22,6 +22,8 @@ T = TypeVar("T")
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
 """Seconds before a request is retried on the replica where it failed: doubled with each try."""
 _LONGEST_REQUESTED_WAIT = 60.0
+_QUIET_SECONDS = 2.0
+"""Without an answer for so long, a replica may have been started anew unnoticed; no server starts faster."""
 
 
 class Lost(ServerFault):
@@ -47,14 +49,21 @@ class Dispatcher:
     Args:
         replicas: where requests may go.
         examine: checks a replica that failed and brings it up to date; raises an `ArpoError` if it is not healthy.
+        recognise: raises `Lost` if a replica that was quiet is another process than before.
         attempts: how often a request is tried before it fails.
         timeout: seconds for one try.
     """
 
     def __init__(
-        self, replicas: Replicas, examine: Callable[[Replica], Awaitable[None]], *, attempts: int, timeout: float
+        self,
+        replicas: Replicas,
+        examine: Callable[[Replica], Awaitable[None]],
+        recognise: Callable[[Replica], Awaitable[None]],
+        *,
+        attempts: int,
+        timeout: float,
     ) -> None:
-        self._replicas, self._examine = replicas, examine
+        self._replicas, self._examine, self._recognise = replicas, examine, recognise
         self._attempts, self._timeout = attempts, timeout
         self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
@@ -132,7 +141,11 @@ class Dispatcher:
         now = asyncio.get_running_loop().time
         try:
             with anyio.fail_after(self._timeout):
-                return await ask(replica.url)
+                if now() - replica.heard > _QUIET_SECONDS:
+                    await self._recognise(replica)
+                found = await ask(replica.url)
+                replica.heard = now()
+                return found
         except TimeoutError as error:
             replica.fail(now())
             raise Lost(f"{replica.url} gave no answer within {self._timeout:g} seconds.") from error

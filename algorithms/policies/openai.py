@@ -9,7 +9,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
 from . import Generate, Generation, Sampling, require_request
+from .delivered import Delivered
 from .dispatch import Dispatcher, Lost, wait_before
 from .export import export_weights
 from .replicas import Replica, Replicas
 from .served import Served, ServerFault, ask_servers, client_options, httpx_module, model_card
-from .server_sync import push_weights, require_sync
+from .server_sync import name_weights, push_weights, require_named, require_sync
 from .stopping import StopStrings
 from .weight_sync import Delivery
 from .wire import Malformed, Piece, raise_for_answer, read_answer, request_body
@@ -100,7 +101,7 @@ class OpenAIPolicy:
         for replica in self._replicas.all:
             replica.suspect = replica.url in self.served.silent
         self._attempts = attempts
-        self._dispatcher = Dispatcher(self._replicas, self._examine, attempts=attempts, timeout=timeout)
+        self._dispatcher = Dispatcher(self._replicas, self._examine, self._recognise, attempts=attempts, timeout=timeout)
         self._delivery = Delivery(_ThroughFolder(self))
         self._exported: Path | None = None
         self._under_way = 0
@@ -220,14 +221,21 @@ class OpenAIPolicy:
             raise Lost(f"{url} is gone: {type(error).__name__} {error}") from error
 
     async def _post(self, url: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Returns the JSON of an answer; see `_get`."""
+        return await self._answer(url, self._client.post(url + route, json=body))
+
+    async def _get(self, url: str, route: str) -> Any:
         """Returns the JSON of an answer.
 
         Raises:
             ServerFault: another try may help.
             ConfigError: another try will not help.
         """
+        return await self._answer(url, self._client.get(url + route, timeout=20.0))
+
+    async def _answer(self, url: str, asked: Awaitable[Any]) -> Any:
         try:
-            response = await self._client.post(url + route, json=body)
+            response = await asked
         except self._httpx.TransportError as error:
             raise Lost(f"{url} is gone: {type(error).__name__} {error}") from error
         raise_for_answer(url, response)
@@ -251,6 +259,11 @@ class OpenAIPolicy:
             )
 
     # --- weights --------------------------------------------------------------------------------------
+
+    @property
+    def delivered(self) -> Delivered:
+        """Says which weights the replicas have, to the clients in other processes."""
+        return Delivered(self._exported, tuple(one.url for one in self._replicas.all if one.suspect))
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Writes the weights into the shared folder and has every replica read them; {} sets the version only.
@@ -282,15 +295,26 @@ class OpenAIPolicy:
 
     async def _push(self, replica: Replica) -> ArpoError | None:
         """Has a replica read the newest weights; one that fails to is not used until it succeeds."""
-        assert self._exported is not None
-        try:
-            await push_weights(replica.url, self._exported, self._post)
-        except ArpoError as fault:
-            log.warning("%s did not take the new weights: %s", replica.url, fault)
-            replica.fail(asyncio.get_running_loop().time())
-            return fault
-        replica.recover()
+        async with replica.examination:  # which may just be giving it the older ones
+            try:
+                await self._give(replica)
+            except ArpoError as fault:
+                log.warning("%s did not take the new weights: %s", replica.url, fault)
+                replica.fail(asyncio.get_running_loop().time())
+                return fault
+            replica.recover()
         return None
+
+    async def _give(self, replica: Replica) -> None:
+        folder = self._exported
+        assert folder is not None
+        await push_weights(replica.url, folder, self._post)
+        await name_weights(replica.url, folder, self._post)
+
+    async def _recognise(self, replica: Replica) -> None:
+        """Checks that a replica is still the process that took the newest weights; see `Dispatcher`."""
+        if self._exported is not None:
+            await require_named(replica.url, self._exported, self._get)
 
     async def _examine(self, replica: Replica) -> None:
         """Checks that a replica is healthy and still serves our model, and gives it the newest weights; see `Dispatcher`.
@@ -305,7 +329,7 @@ class OpenAIPolicy:
             raise Lost(f"{replica.url} answers {response.status_code}.")
         model_card(replica.url, response, self.served.model)
         if self._exported is not None:
-            await push_weights(replica.url, self._exported, self._post)
+            await self._give(replica)
 
     async def close(self) -> None:
         """Ends the requests in progress, which fail, and removes the exported weights."""

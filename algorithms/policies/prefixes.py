@@ -58,8 +58,8 @@ class Prefixes:
         """Whether `place` last refused because a slot or room was missing; others would be refused too."""
         self.placed_S: Integers = np.zeros(slots, dtype=np.int64)  # a tick that identifies the placement; 0: nothing to lose
         self._ticks = 0
-        self._holders_N: NDArray[np.int32] = np.zeros(budget + 1, dtype=np.int32)
-        self._spare_N: Integers = np.arange(budget, 0, -1)  # a stack: the last `_spares` entries before its end are free
+        self._holders_F: NDArray[np.int32] = np.zeros(budget + 1, dtype=np.int32)
+        self._spare_F: Integers = np.arange(budget, 0, -1)  # a stack: the last `_spares` entries before its end are free
         self._spares = budget
 
     @property
@@ -84,7 +84,7 @@ class Prefixes:
         self.busy_S[slot] = True  # from here on it cannot be chosen to be dropped
         if slot != source or cached != self.ready_S[slot]:
             shared = self.places_ST[source, :cached].copy()
-            self._holders_N[shared] += 1
+            self._holders_F[shared] += 1
             self._release(slot, 0)
             self.tokens_ST[slot, :cached], self.places_ST[slot, :cached] = tokens_T[:cached], shared
             self.known_S[slot] = self.ready_S[slot] = cached
@@ -116,10 +116,10 @@ class Prefixes:
 
     def forget(self) -> None:
         """Forgets everything: the weights changed."""
-        for books in (self.places_ST, self.known_S, self.ready_S, self.placed_S, self._holders_N):
+        for books in (self.places_ST, self.known_S, self.ready_S, self.placed_S, self._holders_F):
             books[:] = 0
         self.busy_S[:] = False
-        self._spare_N = np.arange(self.budget, 0, -1)
+        self._spare_F = np.arange(self.budget, 0, -1)
         self._spares = self.budget
 
     def _common(self, tokens_T: Integers) -> Integers:
@@ -154,22 +154,22 @@ class Prefixes:
             self.placed_S[oldest] = 0
         return True
 
-    def _extend(self, slot: int, tokens_N: Integers) -> None:
+    def _extend(self, slot: int, tokens_F: Integers) -> None:
         start = int(self.known_S[slot])
-        stop = start + len(tokens_N)
-        places_N = self._spare_N[self._spares - len(tokens_N) : self._spares][::-1]
-        self._spares -= len(tokens_N)
-        self._holders_N[places_N] = 1
-        self.tokens_ST[slot, start:stop], self.places_ST[slot, start:stop] = tokens_N, places_N
+        stop = start + len(tokens_F)
+        places_F = self._spare_F[self._spares - len(tokens_F) : self._spares][::-1]
+        self._spares -= len(tokens_F)
+        self._holders_F[places_F] = 1
+        self.tokens_ST[slot, start:stop], self.places_ST[slot, start:stop] = tokens_F, places_F
         self.known_S[slot] = stop
 
     def _release(self, slot: int, keep: int) -> None:
         """Releases a slot's tokens except the first `keep`."""
         known = int(self.known_S[slot])
-        places_N = self.places_ST[slot, keep:known].copy()
-        self._holders_N[places_N] -= 1
-        gone = places_N[self._holders_N[places_N] == 0]
-        self._spare_N[self._spares : self._spares + len(gone)] = gone
+        places_F = self.places_ST[slot, keep:known].copy()
+        self._holders_F[places_F] -= 1
+        gone = places_F[self._holders_F[places_F] == 0]
+        self._spare_F[self._spares : self._spares + len(gone)] = gone
         self._spares += len(gone)
         self.places_ST[slot, keep:known] = 0
         self.known_S[slot] = keep

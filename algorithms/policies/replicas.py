@@ -1,6 +1,7 @@
 """Which replica of a server a request goes to: the one that knows its prompt, if it is up and has room."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Replica:
         suspect: whether it failed since it was last healthy; then it is examined before it is used again.
         failures: consecutive ones.
         resting_until: event-loop time before which it is left alone.
+        heard: event-loop time of its last answer.
         examination: held while it is being examined.
     """
 
@@ -61,6 +63,7 @@ class Replica:
     suspect: bool = False
     failures: int = 0
     resting_until: float = 0.0
+    heard: float = -math.inf
     examination: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def fail(self, now: float) -> None:

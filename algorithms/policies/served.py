@@ -87,9 +87,21 @@ def client_options(urls: Sequence[str], api_key: str | None) -> dict[str, Any]:
         ConfigError: one of `urls` is not a URL.
     """
     httpx = httpx_module()
-    local = {_host(url) for url in urls} <= {"localhost", "127.0.0.1", "::1"}
+    local = all(map(is_loopback, urls))
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     return {"headers": headers, "trust_env": not local, "timeout": httpx.Timeout(_ASK_SECONDS, connect=_CONNECT_SECONDS)}
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, by an address that no other machine can use.
+
+    >>> [is_loopback(f"http://{host}:8000") for host in ("localhost", "127.0.0.1", "[::1]", "gpu1", "10.0.0.7")]
+    [True, True, True, False, False]
+
+    Raises:
+        ConfigError: it is not a URL.
+    """
+    return _host(url) in {"localhost", "127.0.0.1", "::1"}
 
 
 def _host(url: str) -> str:

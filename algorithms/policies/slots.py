@@ -46,16 +46,16 @@ class _Rows:
     """What the current forward pass computes and reads.
 
     Args:
-        new_N: places of the tokens that are computed.
-        computed_N: which of the B * Q states they are; None if all are.
+        new_F: places of the tokens that are computed.
+        computed_F: which of the B * Q states they are; None if all are.
         read_M: places of all tokens of all rows, B * K in all; place 0 where a row is shorter.
         width: K.
         table: what is read instead of the pool, if only one token per row is computed.
         cells_B: where in the table the new tokens go; None while the table is empty.
     """
 
-    new_N: torch.Tensor
-    computed_N: torch.Tensor | None
+    new_F: torch.Tensor
+    computed_F: torch.Tensor | None
     read_M: torch.Tensor
     width: int
     table: _Table | None = None
@@ -168,12 +168,12 @@ class SlotCache(Cache):
                 stores.append(torch.zeros(shape, dtype=states.dtype, device=states.device))
         new, read = [], []
         for store, states in ((self._keys[layer_idx], key_states), (self._values[layer_idx], value_states)):
-            new_NE = states.transpose(1, 2).reshape(-1, store.shape[1])
-            new.append(new_NE if rows.computed_N is None else new_NE.index_select(0, rows.computed_N))
-            store.index_copy_(0, rows.new_N, new[-1])
+            new_FE = states.transpose(1, 2).reshape(-1, store.shape[1])
+            new.append(new_FE if rows.computed_F is None else new_FE.index_select(0, rows.computed_F))
+            store.index_copy_(0, rows.new_F, new[-1])
         if rows.table is not None and rows.cells_B is not None:
-            for cells, new_NE in zip(rows.table.layers[layer_idx], new, strict=True):
-                cells.index_copy_(0, rows.cells_B, new_NE)
+            for cells, new_FE in zip(rows.table.layers[layer_idx], new, strict=True):
+                cells.index_copy_(0, rows.cells_B, new_FE)
             read = list(rows.table.layers[layer_idx])
         else:
             read = [store.index_select(0, rows.read_M) for store in (self._keys[layer_idx], self._values[layer_idx])]

@@ -25,13 +25,14 @@ from .door import MISTAKE
 from .failures import Failures, is_lost, place, reason
 from .partner import PolicyPartner
 from .planting import require_prompts
-from .run import Limits, MakeEnv, Start, TextEnv
+from .run import Ended, Limits, MakeEnv, Start, TextEnv
 
 __all__ = [
     "GROWN_AGAIN",
     "MISTAKE",
     "Collected",
     "Collector",
+    "Ended",
     "Failures",
     "Limits",
     "MakeEnv",

@@ -23,7 +23,7 @@ from .environments import close_late
 from .failures import Failures, reason
 from .growth import Growth
 from .planting import grow
-from .run import Limits, MakeEnv, Run, Start
+from .run import Ended, Limits, MakeEnv, Run, Start
 from .threads import ToolThreads
 
 GROWN_AGAIN = ("trees_grown_again", "calls_lost", "tokens_lost")
@@ -193,11 +193,25 @@ async def try_collect(
     first: int = 0,
     limits: Limits = Limits(),
     failures: Failures | None = None,
+    ended: Ended | None = None,
 ) -> Collected:
     """Grows trees as `collect` does, and returns them even where it would raise, so that a run can go on with them.
 
     A tree is a function of its task, the seed and the weights. So one whose tool was lost is not repaired but grown again. It
     may have been lost because of another tree, with which it shares the tool; so the last attempt is made by each alone.
+
+    Args:
+        make_env: see `collect`, as for the rest.
+        tasks: P episodes to start.
+        policy: draws the actions.
+        renderer: speaks the environment's dialect and the policy's tokens.
+        algorithm: gives the number of leaves per tree and where they branch off.
+        seed: of the run.
+        step: of the run.
+        first: position of the first task.
+        limits: see `Limits`.
+        failures: reports and counts what fails.
+        ended: is told of each path that ends, while others are still under way; None for nobody.
 
     Raises:
         ConfigError: environment, renderer and strategy do not fit together, whatever the task.
@@ -214,6 +228,7 @@ async def try_collect(
         seed=seed,
         step=step,
         limits=limits,
+        ended=ended,
     )
     attempts = _Attempts(share, limits, failures or Failures())
     lost = await attempts.together(dict(enumerate(tasks, first)), last=limits.attempts == 1)

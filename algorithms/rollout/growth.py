@@ -67,8 +67,13 @@ class Growth:
     def landed(self) -> None:
         """Says that an allotted trajectory ended."""
         self.running -= 1
+        self._tell()
         if self.running == 0:
             self._quiet.set()
+
+    def _tell(self) -> None:
+        if self.run.ended is not None:
+            self.run.ended(self.index, self._allotted - self.running)
 
     async def quiet(self) -> None:
         """Waits until no trajectory is running."""
@@ -138,3 +143,4 @@ class Growth:
         self._allotted += count
         for _ in range(count):
             self.add_failed(self.next_key(0), 0, len(self.tree.nodes[0].tokens), origin, status, error)
+        self._tell()

@@ -18,6 +18,8 @@ from .threads import ToolThreads
 
 TextEnv = gym.Env[Any, Any]
 MakeEnv = Callable[[], TextEnv]
+Ended = Callable[[int, int], None]
+"""(position of a tree, how many of its paths have ended): told at each end; a tree that is grown again begins anew."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Run:
         threads: run what may block.
         failures: reports and counts what fails.
         last: whether trees whose tool was lost are not grown again.
+        ended: is told of each path that ends; None for nobody.
         group: holds the tasks of all trees and trajectories.
     """
 
@@ -104,6 +107,7 @@ class Run:
     threads: ToolThreads
     failures: Failures
     last: bool
+    ended: Ended | None
     group: asyncio.TaskGroup
 
     def launch(self, life: Callable[[], Awaitable[None]]) -> None:

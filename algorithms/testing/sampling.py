@@ -151,8 +151,8 @@ def _ratios(logp_TV: Array, p_TV: Array, drawn_T: Array) -> Mapping[str, Array]:
         last_T1 = np.minimum((mass_TV < share).sum(axis=1, keepdims=True), p_TV.shape[1] - 1)
         least[f"top_p={share:g}"] = np.take_along_axis(ordered_TV, last_T1, axis=1)[:, 0]
     least |= {f"min_p={share:g}": share * ordered_TV[:, 0] for share in _MIN_P}
-    least_TN = np.stack(list(least.values()), axis=1)
-    rows = zip(rising_TV, least_TN, strict=True)
-    last_TN = np.stack([np.searchsorted(rising_V, -least_N, side="right") - 1 for rising_V, least_N in rows])
-    ratio_TN = np.where(drawn_T[:, None] >= least_TN, 1.0 / np.take_along_axis(mass_TV, last_TN, axis=1), 0.0)
-    return found | dict(zip(least, ratio_TN.T, strict=True))
+    least_TI = np.stack(list(least.values()), axis=1)
+    rows = zip(rising_TV, least_TI, strict=True)
+    last_TI = np.stack([np.searchsorted(rising_V, -least_I, side="right") - 1 for rising_V, least_I in rows])
+    ratio_TI = np.where(drawn_T[:, None] >= least_TI, 1.0 / np.take_along_axis(mass_TV, last_TI, axis=1), 0.0)
+    return found | dict(zip(least, ratio_TI.T, strict=True))

@@ -189,11 +189,11 @@ def require_id(what: str, given: Any) -> None:
     """Checks an id that a client sends, if it sends one.
 
     Raises:
-        ConfigError: it is no text, or too long.
+        ConfigError: it is not a string, or too long.
     """
     if given is not None and not (isinstance(given, str) and len(given) <= _LONGEST_ID):
         size = f"{len(given):,} characters" if isinstance(given, str) else f"{given!r:.60}"
-        raise ConfigError(f"{what} is named by its id, a text of at most {_LONGEST_ID:,} characters, got {size}.")
+        raise ConfigError(f"{what} is named by its id, a string of at most {_LONGEST_ID:,} characters, got {size}.")
 
 
 def close_each(episodes: Iterable[Episode]) -> None:

@@ -70,7 +70,7 @@ class ArpoEnvironment(Environment[ArpoAction, ArpoObservation, ArpoState]):  # t
         if self._episode is None:
             raise HTTPException(409, "No episode has begun in this session: call reset first, over the same WebSocket.")
         if action.fork and action.text is not None:
-            raise ConfigError("An action is a text or a fork: send two.")
+            raise ConfigError("An action is a string or a fork: send two.")
         if action.fork:
             return _shown(self._episode.last, self._parked.park(self._episode))
         step = self._episode.act(action.text)
@@ -131,7 +131,7 @@ def make_app(
         arguments: of `gym.make`.
 
     Raises:
-        ConfigError: `hosts` are no names, or the environment cannot be made or its tools cannot be called.
+        ConfigError: `hosts` are not names, or the environment cannot be made or its tools cannot be called.
     """
     numbered = NumberedTasks(env_id, arguments, splits, tasks)
     numbered.require_ready()

@@ -27,7 +27,7 @@ class ArpoTextEnv(BaseTextEnv):  # type: ignore[misc]  # SkyRL-gym is untyped
             than the environment would, for what ending without an answer pays.
 
     Raises:
-        ConfigError: `max_turns` is no number of turns.
+        ConfigError: `max_turns` is not a number of turns.
     """
 
     def __init__(

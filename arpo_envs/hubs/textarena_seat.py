@@ -31,7 +31,7 @@ def make(
 
     Raises:
         ConfigError: TextArena is not installed, has no such game, it is for another number of players, there is no such player,
-            or `other` is no function.
+            or `other` is not a function.
         NotForkable: the game does not repeat.
     """
     if fork not in ("auto", "replay"):

@@ -48,7 +48,7 @@ def make_game(kind: type[Tried], fork: str, options: Mapping[str, Any]) -> "gym.
         options: the arguments of the class.
 
     Raises:
-        ConfigError: `fork` is neither, or an argument is no plain value.
+        ConfigError: `fork` is neither, or an argument is not a plain value.
         NotForkable: the game does not repeat.
     """
     if fork not in ("auto", "replay"):
@@ -70,7 +70,7 @@ def _recipe(kind: type[Tried], options: Mapping[str, Any]) -> _Recipe:
     try:
         return _Recipe(kind, json.dumps(dict(options), sort_keys=True))
     except TypeError as error:
-        raise ConfigError(f"The arguments of a game must be numbers, texts, or lists or mappings of them: {error}.") from error
+        raise ConfigError(f"Arguments of a game must be numbers, strings, or lists or mappings of them: {error}.") from error
 
 
 @lru_cache(maxsize=256)

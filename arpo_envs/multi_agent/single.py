@@ -21,7 +21,7 @@ def single_agent(env: "AECEnv[str, str, str]", agent: str, **others: str | Partn
         others: for every other agent a function from a `Turn` to an action, or the name of one; it is copied (`deepcopy`).
 
     Raises:
-        ConfigError: an agent is unknown, one has no function, or the actions are no texts.
+        ConfigError: an agent is unknown, one has no function, or the actions are not strings.
 
     >>> from arpo_envs.multi_agent import deep_search_v0
     >>> game = deep_search_v0.env(split="test", cities_per_country=10)

@@ -51,7 +51,7 @@ def reset_mask(options: Mapping[str, Any] | None, count: int) -> tuple[list[int]
     """Returns the rows that a reset concerns, and the options without the mask.
 
     Raises:
-        ConfigError: the mask is no boolean array [count] with at least one True.
+        ConfigError: the mask is not a boolean array [count] with at least one True.
 
     >>> rows, options = reset_mask({"reset_mask": np.array([False, True]), "task": "t1"}, 2)
     >>> rows

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def readable(tree: RolloutTree) -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
+@cache
 def learned_from(algorithm: Algorithm) -> list[RolloutTree]:
     """Returns what an algorithm grows, as if somebody had drawn it who was about as uncertain as `model`."""
     rng, trees = np.random.default_rng(3), trees_of(algorithm)

@@ -37,6 +37,8 @@ class LoopbackServer:
         sees: where it can read weights.
         port: to listen on; a free one when 0.
         batch_invariant: see `LocalPolicy`.
+        api_key: which it demands.
+        names: whether it remembers the name of its weights.
     """
 
     def __init__(
@@ -52,11 +54,14 @@ class LoopbackServer:
         context_length: int = 128,
         port: int = 0,
         batch_invariant: bool = False,
+        api_key: str | None = None,
+        names: bool = True,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.dev, self.scaled, self.delay, self.root = dev, scaled, delay, root
         self.sees, self.context_length, self.port = sees, context_length, port
-        self.batch_invariant = batch_invariant
+        self.batch_invariant, self.api_key, self.names = batch_invariant, api_key, names
+        self.name = "default"
         self.faults: deque[Fault] = deque()
         self.always: Fault | None = None
         self.dies_after: int | None = None
@@ -122,6 +127,9 @@ class LoopbackServer:
                 fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
                 self.keys |= {fields["authorization"]} if "authorization" in fields else set()
                 body = await reader.readexactly(int(fields.get("content-length", 0)))
+                if self.api_key is not None and fields.get("authorization") != f"bearer {self.api_key}":
+                    await self._send(writer, 401, {"error": "Unauthorized"})
+                    continue
                 await self._answer(method, route.partition("?")[0], json.loads(body) if body else {}, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):  # `asyncio.streams` logs cancelled ones
             pass
@@ -139,6 +147,11 @@ class LoopbackServer:
             await self._send(writer, *(await self._reload(body) if method == "POST" else (405, {})))
         elif route == "/reset_prefix_cache" and self.dev:
             await self._send(writer, 200, {"success": True})
+        elif route == "/update_weight_version" and self.names:
+            self.name = body["new_version"]
+            await self._send(writer, 200, {"success": True})
+        elif route == "/weight_info" and self.names:
+            await self._send(writer, 200, {"weight_version": self.name})
         elif (method, route) == ("POST", "/v1/completions"):
             await self._complete(body, reader, writer)
         else:

@@ -1,17 +1,20 @@
 """Adapters: what is merged is what was trained, in every kind of layer, or the layer is refused."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from model_toys import tiny_model
+from model_toys import byte_tokenizer, tiny_model
 from rounding import Numbers, check_equal, rounding
 from transformers import BartConfig, BartForCausalLM
 
+from algorithms.checkpoint import save_policy
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
-from algorithms.learner.adapters import adapter_state, has_adapters, inject, merged_state, without_adapters
+from algorithms.learner.adapters import adapter_state, base_name, has_adapters, inject, merged_state, without_adapters
+from algorithms.models.sharded_loading import skeleton
 from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.numeric
@@ -146,3 +149,37 @@ def test_adapters_begin_the_same_every_time_and_leave_no_trace_in_the_global_sta
     first, second = adapter_state(one), adapter_state(copy.deepcopy(other))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def bare(model: Any, tmp_path: Path) -> Any:
+    """Returns the skeleton of a model."""
+    save_policy(tmp_path, model, byte_tokenizer())
+    return skeleton(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_adapters_of_a_model_without_weights_begin_the_same(name: str, tmp_path: Path) -> None:
+    make, targets = MODELS[name]
+    whole = make()
+    model = bare(whole, tmp_path)
+    names = {id(it): name for name, it in model.named_parameters()}
+    for one in (whole, model):
+        inject(one, LoRA(rank=2, targets=targets))
+    first, second = adapter_state(whole), adapter_state(model)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    own = {name: it for name, it in model.named_parameters() if name not in second}
+    assert {names[id(it)] for it in own.values()} == {base_name(name) for name in own} == {*names.values()}
+    assert all(it.is_meta and not it.requires_grad for it in own.values())
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_merged_is_refused_without_weights_too(what: str, tmp_path: Path) -> None:
+    make, targets, words = REFUSED[what]
+    model = bare(make(), tmp_path)
+    before = dict(model.named_parameters())
+    with pytest.raises(ConfigError, match=words):
+        inject(model, LoRA(targets=targets))
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] and after[name].requires_grad for name in before)

@@ -215,7 +215,7 @@ def test_adapters_agree_and_everything_is_as_it_was_afterwards(temperature: floa
         learner = TorchLearner(model, LearnerConfig(lora=LoRA(rank=2)), temperature=temperature)
         before = {name: tensor.clone() for name, tensor in learner.weights().items()}
         drawing = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
-        await agreement.check(policy, learner)
+        await agreement.require_agreement(policy, learner)
         assert all(torch.equal(tensor, before[name]) for name, tensor in learner.weights().items())
         assert all(torch.equal(tensor, drawing[name]) for name, tensor in policy.model.state_dict().items())
         assert policy.version == 0

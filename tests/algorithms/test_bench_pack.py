@@ -55,7 +55,7 @@ def test_a_missed_bound_looks_like_one():
         "max_relative_gradient_error": 1e-7,
     }
     _, _, _, speedups, bounds, _ = (list(column.cells) for column in pack.table(record).columns)
-    assert [cell.plain for cell in bounds] == ["≥ 0.95× missed", "≥ 0.95×", "≥ 1.2×", "≥ 1.95×", "≥ 3.15×"]
+    assert [cell.plain for cell in bounds] == ["≥ 0.95× missed", "≥ 0.95×", "≥ 1.4×", "≥ 2.1×", "≥ 3.15×"]
     assert [cell.plain for cell in speedups] == ["0.93×", *["3.20×"] * 4]
     assert [("red" in str(cell.style)) for cell in speedups] == [True, *[False] * 4]
 

@@ -71,7 +71,7 @@ def test_bare_generation_gets_the_same_token_lists():
 
 def test_the_result_is_flat_and_whole(tmp_path):
     file = tmp_path / "rollout.json"
-    small = ["--paths", "3", "--speed", "2000", "--rounds", "1", "--width", "32", "--layers", "1"]
+    small = ["--paths", "3", "--speed", "2000", "--rounds", "1", "--width", "32", "--layers", "1", "--sizes", "2", "4"]
     assert main(["bench", "rollout", *small, "--json", str(file)]) == 0
     record = json.loads(file.read_text(encoding="utf-8"))
     assert record.keys() >= NAMES
@@ -83,11 +83,15 @@ def test_the_result_is_flat_and_whole(tmp_path):
 def test_bad_sizes_are_refused():
     with pytest.raises(rollout.ConfigError, match="at least 1"):
         rollout.RolloutBench(paths=0)
+    with pytest.raises(rollout.ConfigError, match="at least 1"):
+        rollout.RolloutBench(sizes=(0, 64))
+    with pytest.raises(rollout.ConfigError, match="two or more"):
+        rollout.RolloutBench(sizes=(64,))
 
 
 def test_missed_bounds_look_like_some():
     record = dict.fromkeys(NAMES, 1.5) | {"paths": 3, "speed": 1.0}
     column = [str(cell) for cell in rollout.table(record).columns[2].cells]
     assert [cell for cell in column if cell] == [
-        *("≥ 1", "≥ 2 missed", "≤ 1.15 missed", "≤ 200", "≤ 5.5", "≥ 0.9", "not installed", "≤ 1.1 missed")
+        *("≥ 1", "≥ 2 missed", "≤ 1.15 missed", "≤ 200", "≤ 5.5", "≤ 1.5", "≥ 0.9", "not installed", "≤ 1.1 missed")
     ]

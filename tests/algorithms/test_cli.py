@@ -9,7 +9,7 @@ from rollout_toys import CountEnv, CountTool
 
 import algorithms.rollout.environments
 from algorithms.bench.counting import Counter, counted
-from algorithms.bench.sharing import ReExecuted, check
+from algorithms.bench.sharing import ReExecuted, require_once
 from algorithms.cli import COMMANDS, main
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.results import write_json
@@ -269,7 +269,7 @@ def test_the_tools_own_count():
         one.close()
     assert tool.opened == tool.closed
     with pytest.raises(ReExecuted, match="ran 2 calls, the trees record 0"):
-        check("arpo", 2, [])
+        require_once("arpo", 2, [])
 
 
 def test_an_engine_may_be_named_as_a_policy(tiny_policy, tmp_path, capsys):

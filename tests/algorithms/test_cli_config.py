@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -135,6 +136,13 @@ YOUNGER = {
     *("idle_turns", "prompt", "examples", "cluster", "engines", "learners", "ahead", "wait_for_checkpoints"),
 }
 """Options that there were none of when the older run was made."""
+
+
+def test_a_new_run_says_which_versions_it_was_made_with(tmp_path):
+    TrainConfig().resolved().save(tmp_path)
+    versions = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["versions"]
+    assert versions.keys() >= {"arpo-envs", "torch", "transformers", "numpy", "gymnasium"}
+    assert versions == {name: version(name) for name in versions}
 
 
 def test_the_options_are_what_they_were_and_each_is_declared_once():

@@ -212,6 +212,19 @@ def test_its_progress_is_a_bar_on_a_terminal_and_a_line_now_and_then_elsewhere(
             assert [line.split("s  ")[-1] for line in found.splitlines()] == lines
 
 
+def test_its_progress_moves_with_every_answer(
+    whole: Path, tiny_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, int, float | None]] = []
+    monkeypatch.setattr(Progress, "asked", lambda _, *how_far: told.append(how_far))
+    assert main(words(tiny_policy, "--records", str(tmp_path / "a.jsonl"))) == 0
+    blocks = [0.0, 3.0, 6.0, 7.0]
+    assert [done for done, _, _ in told] == sorted([*(half / 2 for half in range(15)), *blocks[1:]])
+    assert {total for _, total, _ in told} == {7}
+    assert [reached is None for done, _, reached in told if done < 3] == [True] * 6, "nothing is graded yet"
+    assert (tmp_path / "a.jsonl").read_bytes() == (whole / "a.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.55, 1.0])
 def test_an_evaluation_that_was_cut_off_continues_to_the_same_bytes(
     cut: float, whole: Path, tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

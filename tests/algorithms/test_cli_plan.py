@@ -1,14 +1,21 @@
 """`arpo plan` and its benchmarks: what they print, what they write, and what they refuse."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_cli_train import arguments
 
 from algorithms.bench import machine as machine_bench
 from algorithms.bench import plan as plan_bench
-from algorithms.cli import main
+from algorithms.cli import main, plan
+from algorithms.cli.config import TrainConfig
+from algorithms.cli.placement import Placement
+from algorithms.cli.planned import Finished
 from algorithms.cluster.planning.machine import Machine
 from arpo_envs import ConfigError
 
@@ -40,6 +47,19 @@ def test_a_plan_for_a_machine_that_is_not_here(tmp_path: Path, capsys: Any) -> N
     assert Machine.of(json.loads(H200.read_text(encoding="utf-8"))).row_seconds == record["constant row_seconds"]
 
 
+def test_a_thousand_engines_of_which_one_in_a_hundred_dies_per_hour_are_as_the_page_says(tmp_path: Path, capsys: Any) -> None:
+    page = " ".join((H200.parents[1] / "planning.md").read_text(encoding="utf-8").split())
+    command = re.search(r"arpo plan --machine docs/measurements/gpu-machine\.json (--tool-latency .*?) ```", page)
+    assert command is not None
+    text, record = planned(capsys, tmp_path, "--machine", str(H200), *command.group(1).split())
+    said = re.search(r"If 0\.01 of 1,000 engines died per hour \(10\.0 deaths\), .* with 1,000 trees\.", text)
+    assert said is not None
+    assert said.group() in page
+    assert record["deaths engines"] == 1000
+    assert record["deaths deaths_per_hour"] == pytest.approx(10.0)
+    assert 0 < record["deaths slower"] < 0.01, "lost work is not what a run on a thousand engines has to fear"
+
+
 def test_deaths_are_planned_for_fewer_engines_than_the_plan_has(tmp_path: Path, capsys: Any) -> None:
     few = ["--simulate", "1", "--prompts", "4", "--engines", "8", "--death-engines", "1"]
     text, _ = planned(capsys, tmp_path, "--machine", str(H200), *few)
@@ -64,6 +84,49 @@ def test_a_plan_from_a_run(finished: Path, tmp_path: Path, capsys: Any) -> None:
     _, slower = planned(capsys, tmp_path, *words, "--tool-latency", "60")
     assert slower["step rollout"] > record["step rollout"] + 60
     assert next(name for name in slower if name.startswith("gain ")) == "gain waiting for tools"
+
+
+def test_a_run_on_a_cluster_is_planned_as_it_ran(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    config = TrainConfig.load(run)
+    placement = Placement(cluster="local", engines=3, learners=2, ahead=1)
+    replace(config, placement=placement).save(run)
+    layout = Finished.of(run).layout
+    assert (layout.engines, layout.learners, layout.ahead, layout.shared) == (3, 2, 1, False)
+    assert layout.threads == 3 * Finished.of(finished).layout.threads
+    words = ["--run", str(run), "--machine", str(H200), "--simulate", "1", "--death-engines", "0"]
+    text, record = planned(capsys, tmp_path, *words)
+    assert "3 engines and 2 learners on 5 devices, rolling out one step ahead" in text
+    assert record["step seconds"] == pytest.approx(max(record["step rollout"], record["step update"]) + record["step load"])
+    assert plan._layout(plan.PlanConfig(run=(run,), engines=6), Finished.of(run)).threads == 2 * layout.threads
+    text, _ = planned(capsys, tmp_path, *words, "--engines", "1", "--learners", "1", "--ahead", "0")
+    assert "1 engine and 1 learner on 2 devices, one after the other" in text
+    assert main(["plan", "--run", str(run), "--simulate", "1"]) == 2
+    assert "constants are fitted to steps of one engine and one learner" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_one_step_ahead_on_servers_has_an_engine_of_its_own(tmp_path: Path) -> None:
+    TrainConfig(policy="http://localhost:8000", placement=Placement(ahead=1)).save(tmp_path)
+    layout = Finished.of(tmp_path).layout
+    assert (layout.engines, layout.ahead, layout.shared) == (1, 1, False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_real_run_on_a_cluster_is_held_against_what_runs_in_one_process_foretell(
+    finished: Path, tiny_policy: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "two"
+    assert main(arguments(tiny_policy, run, "--threads", "1", "--cluster", "local", "--engines", "2", steps=2)) == 0
+    capsys.readouterr()
+    text, record = planned(capsys, tmp_path, "--run", str(finished), "--against", str(run), "--simulate", "1")
+    assert f"Largest error: {abs(record['two: error']):.0%}." in text
+    assert "its own" not in text, "the other run's paths are like those of this one"
+    assert all(record[f"two: {part} {what}"] > 0 for part in ("rollout", "update") for what in ("predicted", "measured"))
+    words = ["--machine", str(H200), "--run", str(run), "--simulate", "1", "--death-engines", "0"]
+    text, _ = planned(capsys, tmp_path, *words)
+    assert "2 engines and 1 learner on 3 devices, one after the other" in text
 
 
 def test_a_finished_run_is_held_against_its_prediction(finished: Path, tmp_path: Path, capsys: Any) -> None:

@@ -170,6 +170,40 @@ def test_a_task_is_shown_as_it_is_called(task, tmp_path: Path, monkeypatch, caps
     assert "[bold]Who?[/]" in text
 
 
+HOSTILE = "\x1b[2Jgone \u202eback"
+SHOWN = "␛[2Jgone <U+202E>back"
+
+
+def broken() -> gym.Env:
+    error = ConfigError(f"error {HOSTILE}")
+    error.add_note(f"note {HOSTILE}")
+    raise error
+
+
+def test_nothing_that_others_wrote_steers_the_terminal(tmp_path: Path, monkeypatch, capsys):
+    row = {"id": f"id {HOSTILE}", "question": f"question {HOSTILE}", "answers": [f"right {HOSTILE}", f"also {HOSTILE}"]}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
+    words = ("ARPO/Search-v0", "--args", f"tasks={tmp_path / 'tasks.jsonl'}", "--seed", "1")
+    left = play(monkeypatch, capsys, "instructions", f"serach {HOSTILE}", "quit", words=words)
+    ended = play(monkeypatch, capsys, f"answer {HOSTILE}", "branches", "undo", "", words=words)
+    for what in ("id", "question", "right"):
+        assert f"{what} {SHOWN}" in left
+    assert f"right {SHOWN}" in ended
+    assert f"also {SHOWN}" in ended
+    about = {"type": "object", "properties": {"text": {"type": "string", "description": HOSTILE}}, "required": ["text"]}
+    tool = CountTool(specs=(ToolSpec("count", f"tool {HOSTILE}", {**about, "properties": {**about["properties"], "n": {}}}),))
+    monkeypatch.setitem(gym.registry, "Hostile-v0", EnvSpec("Hostile-v0", entry_point=lambda: CountEnv(tool)))
+    offered = play(monkeypatch, capsys, "quit", words=("Hostile-v0",))
+    assert f"tool {SHOWN}" in offered
+    assert f"text (string, required): {SHOWN}" in offered
+    monkeypatch.setitem(gym.registry, "Broken-v0", EnvSpec("Broken-v0", entry_point=broken))
+    assert main(["play", "Broken-v0"]) == 2
+    mistake = said(capsys)
+    assert f"error {SHOWN}" in mistake
+    assert f"note {SHOWN}" in mistake
+    assert not {"\x1b", "\u202e"} & {*left, *ended, *offered, *mistake}
+
+
 def test_a_limit_that_is_infinite_is_none():
     env = CountEnv(CountTool())
     env.max_turns, env.max_tool_calls = math.inf, 7

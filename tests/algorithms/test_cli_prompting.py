@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 from test_cli_train import exit_status, said
 
 from algorithms.cli import main, prompting, train
+from algorithms.cli.answering import Sitting
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.environments import env_maker
 from algorithms.cli.eval_config import EvalConfig
@@ -20,9 +23,11 @@ from algorithms.cli.prompting import Prompting
 from algorithms.cli.sft_config import SftConfig
 from algorithms.models.built_in import MARK
 from algorithms.models.demonstrations.expert import worked_examples
-from arpo_envs import ConfigError
+from arpo_envs import ConfigError, ToolEnv
 from arpo_envs.envs import IDS
 from arpo_envs.envs.named import make_env
+from arpo_envs.rewards import HierarchicalReward
+from arpo_envs.tasks.files import FileTasks
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -92,11 +97,66 @@ def test_environments_that_run_code_have_examples(name: str) -> None:
     assert len(examples_of(name, {}, 1, "paper")) == 1
 
 
-def test_nobody_plays_examples_with_questions_of_the_users(tmp_path: Path) -> None:
-    tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text(json.dumps({"id": "a", "question": "Where?", "answers": ["here"]}) + "\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{MINI} has no scripted expert .* --examples 0"):
-        env_maker(MINI, {"tasks": str(tasks), "hops": None, "relations": None}, Prompting(examples=1))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ARPO/Python-v0", "ARPO/DeepSearch-v0"])
+def test_environments_that_run_code_have_them_for_the_users_questions(name: str, tasks: Path) -> None:
+    assert examples_of(name, {"tasks": str(tasks)}) == examples_of(name, {})
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps({"id": "a", "question": "Where?", "answers": ["here"]}) + "\n", encoding="utf-8")
+    return path
+
+
+def test_where_nobody_can_demonstrate_what_is_asked_examples_are_about_the_environments_own_questions(
+    tasks: Path, tmp_path: Path
+) -> None:
+    documents = tmp_path / "corpus.jsonl"
+    documents.write_text(json.dumps({"id": "1", "title": "Here", "text": "It is here."}) + "\n", encoding="utf-8")
+    own = examples_of("ARPO/Search-v0", {"dialect": "json"})
+    users = {"tasks": str(tasks), "dialect": "json"}
+    assert own == examples_of("ARPO/Search-v0", users)
+    assert own == examples_of("ARPO/Search-v0", {**users, "corpus": str(documents)}), "in the documents that it knows"
+    assert own == examples_of("ARPO/Search-v0", {**users, "engine": "http://localhost:9/retrieve"})
+    made = env_maker("ARPO/Search-v0", users, Prompting(examples=1))()
+    assert made.reset(seed=0)[0] == "Where?"
+    made.close()
+
+
+def test_benchmarks_show_examples(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "Where?", "answer": "here"}) + "\n", encoding="utf-8")
+    config = EvalConfig(policy=str(tmp_path), benchmark="bamboogle", data=rows, examples=2)
+    made = Sitting.of(config, "ARPO/Search-v0", ()).make_env()
+    assert made.reset(seed=0)[0] == "Where?"
+    shown = made.get_wrapper_attr("examples")
+    made.close()
+    assert shown == tuple(examples_of("ARPO/Search-v0", {}))
+    assert all(texts[-1].startswith("<answer>") for texts in shown)
+
+
+class OnlyGiven(ToolEnv):
+    """Knows no questions of its own."""
+
+    def __init__(self, tasks: str) -> None:
+        super().__init__(tasks=FileTasks(tasks), tools=[], reward=HierarchicalReward())
+
+
+def test_without_questions_of_its_own_an_environment_refuses_examples(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gym.registry, "OnlyGiven-v0", EnvSpec("OnlyGiven-v0", entry_point=OnlyGiven))
+    with pytest.raises(ConfigError, match=r"OnlyGiven-v0 has no scripted expert .* --examples 0"):
+        env_maker("OnlyGiven-v0", {"tasks": str(tasks)}, Prompting(examples=1))
+
+
+def test_an_environment_that_passes_its_options_on_refuses_examples(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passing(**options: Any) -> OnlyGiven:
+        return OnlyGiven(**options)
+
+    monkeypatch.setitem(gym.registry, "Passing-v0", EnvSpec("Passing-v0", entry_point=passing))
+    with pytest.raises(ConfigError, match=r"Passing-v0 has no scripted expert .* --examples 0"):
+        env_maker("Passing-v0", {"tasks": str(tasks)}, Prompting(examples=1))
 
 
 @pytest.mark.parametrize(

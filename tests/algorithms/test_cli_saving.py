@@ -72,6 +72,7 @@ def test_a_run_on_a_disk_that_stays_full_ends_and_what_was_saved_before_goes_on(
     assert_equal_runs(finished, run)
 
 
+@pytest.mark.turns("error")
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")])
 def test_a_run_without_memory_for_a_copy_waits_for_its_checkpoints(error, finished, tiny_policy, tmp_path, monkeypatch, capsys):
     run, asked, usual = tmp_path / "run", [], TorchLearner.snapshot

@@ -1,6 +1,7 @@
 """`arpo study`: which runs it starts, goes on with and leaves alone, and the table it writes."""
 
 import json
+import os
 import shutil
 import subprocess
 from itertools import pairwise
@@ -52,9 +53,9 @@ def instead_of_processes(monkeypatch, train) -> list[list[str]]:
     calls: list[list[str]] = []
 
     def run(command, check):
-        assert command[1:4] == ["-m", "algorithms.cli", "train"]
-        calls.append(command[4:])
-        return subprocess.CompletedProcess(command, train(command[4:]))
+        assert command[1:5] == ["-m", "algorithms.cli.tied", str(os.getpid()), "train"], "it ends with the study"
+        calls.append(command[5:])
+        return subprocess.CompletedProcess(command, train(command[5:]))
 
     monkeypatch.setattr(study, "subprocess", SimpleNamespace(run=run))
     return calls

@@ -113,12 +113,12 @@ def test_a_run_that_asked_a_server_is_repeated_when_that_is_gone_and_nothing_can
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         words = ["--env-args", "cities_per_country=4", f"engine={server.url}"]
-        assert train(tiny_policy, tmp_path / "one", *words, "--tools", "record", steps=2) == 0
+        assert train(tiny_policy, tmp_path / "one", *words, "--tools", "record", steps=1) == 0
         server.shutdown()
         thread.join()
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-    assert train(tiny_policy, tmp_path / "two", *words, "--tools", "replay", "--recording", str(tmp_path / "one"), steps=2) == 0
+    assert train(tiny_policy, tmp_path / "two", *words, "--tools", "replay", "--recording", str(tmp_path / "one"), steps=1) == 0
     for name in FILES:
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
     assert sum(line["executed_tool_calls_per_prompt"] for line in logged(tmp_path / "two")) > 0

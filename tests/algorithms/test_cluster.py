@@ -431,4 +431,4 @@ def test_the_store_takes_weights_from_where_the_learner_has_them() -> None:
     """A second copy in the process that trains would cost as much memory as the model."""
     weights = tiny_model().state_dict()
     numbers = as_numbers(WeightSource(weights))
-    assert all(one.bytes_N.ctypes.data == weights[name].data_ptr() for name, one in numbers.items())  # type: ignore[union-attr]
+    assert all(one.bytes_I.ctypes.data == weights[name].data_ptr() for name, one in numbers.items())  # type: ignore[union-attr]

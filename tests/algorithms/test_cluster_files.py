@@ -111,8 +111,8 @@ def test_the_table_of_numbers_is_what_the_plan_says(row: int) -> None:
     gpus, prompts, engines, learners, seconds, tokens, each = (one.replace(",", "") for one in rows[row])
     machine = ROOT / "docs" / "measurements" / "gpu-machine.json"
     config = tyro.cli(PlanConfig, args=["--machine", str(machine), *told[row].split()])
-    assert (config.prompts, config.engines, config.learners) == (int(prompts), int(engines), int(learners))
     work, layout, tools = plan._workload(config, []), plan._layout(config, None), Tools(0.5, config.tool_spread)
+    assert (config.prompts, layout.engines, layout.learners) == (int(prompts), int(engines), int(learners))
     step = predict(Setting(plan._machine(config, [])[0], work, layout, tools, config.seed, steps=1))
     assert layout.devices == int(gpus)
     assert step.seconds == pytest.approx(float(seconds), rel=0.02)

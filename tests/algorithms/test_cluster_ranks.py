@@ -18,9 +18,10 @@ from algorithms.advantages import Credit, Scores
 from algorithms.cli.config import TrainConfig
 from algorithms.cli.parts import assemble
 from algorithms.cluster import Lost, LostForGood, Origin, Patience, RankedLearner, Ranks
+from algorithms.cluster.local import LocalLauncher
 from algorithms.cluster.rank import Batch, Rank
 from algorithms.cluster.worker import Answer
-from algorithms.learner import Diverged
+from algorithms.learner import Diverged, LearnerConfig
 from algorithms.learner.on_ranks import OnRanks
 from algorithms.losses.clip import ClipLoss
 from algorithms.tree import RolloutTree
@@ -236,6 +237,10 @@ FAULTY = RuntimeError("a connection was closed")
         ({}, None, 3),
         ({number: Diverged("too large") for number in range(3)}, Diverged, 3),
         ({1: Diverged("too large")}, Diverged, 0),
+        ({0: FAULTY, 1: Diverged("too large"), 2: FAULTY}, Diverged, 0),
+        (dict.fromkeys(range(3), FAULTY), RuntimeError, 3),
+        ({1: FAULTY}, Lost, 0),
+        ({0: FAULTY, 1: FAULTY, 2: OSError("a socket")}, Lost, 0),
         ({0: FAULTY, 1: "dead", 2: FAULTY}, Lost, 0),
         ({0: FAULTY, 1: "mute", 2: FAULTY}, Lost, 0),
         ({2: "mute"}, Lost, 0),
@@ -245,8 +250,9 @@ FAULTY = RuntimeError("a connection was closed")
 )
 def test_ranks_are_ended_together_unless_they_do_the_same(does: Any, raised: Any, left: int, tmp_path: Path) -> None:
     launcher = Numbered(does)
-    patience = Patience(look=0.02, silence=0.2)
-    with closing(Ranks(launcher, None, 3, tmp_path / "home", patience=patience)) as ranks:  # type: ignore[arg-type]
+    patience, shown = Patience(look=0.02, silence=0.2), list[tuple[int, int]]()
+    options: Any = {"patience": patience, "show": lambda *alive: shown.append(alive)}
+    with closing(Ranks(launcher, None, 3, tmp_path / "home", **options)) as ranks:  # type: ignore[arg-type]
         assert ranks.begin(Origin(Path())) == 0
         if raised is None:
             assert ranks.call("update") == 0
@@ -254,6 +260,7 @@ def test_ranks_are_ended_together_unless_they_do_the_same(does: Any, raised: Any
             with pytest.raises(raised):
                 ranks.call("update")
         assert (len(launcher.alive), ranks.are_there) == (left, left > 0)
+        assert shown == [(3, 3), *[(0, 3)] * (left == 0)]
     assert launcher.closed
     assert launcher.alive == []
     assert not (tmp_path / "home").exists()
@@ -291,3 +298,73 @@ def test_ranks_for_which_there_is_no_room_leave_none_behind(tmp_path: Path) -> N
         with pytest.raises(Lost, match="no room"):
             ranks.begin(Origin(Path()))
         assert (launcher.alive, ranks.are_there) == ([], False)
+
+
+# --- ranks that cannot exchange anything, in processes -------------------------------------------------------------
+
+
+class Exchanging:
+    """A learner that exchanges numbers with the other rank, if nothing comes in between.
+
+    Args:
+        mesh: of two.
+        does: what happens when it is to learn, if that has not happened yet.
+        happened: a file that says so.
+    """
+
+    place, config, temperature = (0, 0), LearnerConfig(), 1.0
+
+    def __init__(self, mesh: Any, does: str, happened: Path) -> None:
+        self._number, self._does, self._happened = mesh.get_local_rank(), does, happened
+        self.is_first = self._number == 0
+
+    def update(self, *batch: Any) -> dict[str, float]:
+        import torch
+        import torch.distributed as dist
+
+        if not self._happened.exists():
+            dist.barrier()  # both have looked
+            self._happened.touch()
+            if self._does == "broken" and not self.is_first:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            if self._does == "apart":
+                dist.recv(torch.zeros(1), 1 - self._number)  # what the other one sends does not arrive
+        number = torch.tensor([float(self._number)])
+        dist.all_reduce(number)
+        self.place = (1, 1)
+        return {"loss": number.item()}
+
+
+@dataclass(frozen=True)
+class MakeExchanging:
+    """Makes such learners."""
+
+    does: str
+    happened: Path
+    device: str = "cpu"
+
+    def __call__(self, policy: Path, mesh: Any) -> Any:
+        return Exchanging(mesh, self.does, self.happened)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("does", "said"), [("broken", "CUDA error"), ("apart", "It failed: ")])
+def test_ranks_that_cannot_go_on_are_made_anew_and_learn(does: str, said: str, tmp_path: Path) -> None:
+    told, shown = list[str](), list[tuple[int, int]]()
+    patience = Patience(silence=20.0, pause=0.01, exchange=5.0)
+    ranks = Ranks(
+        LocalLauncher(tmp_path),
+        MakeExchanging(does, tmp_path / "happened"),
+        2,
+        tmp_path / "ranks",
+        patience=patience,
+        tell=told.append,
+        show=lambda *alive: shown.append(alive),
+    )
+    with closing(RankedLearner(ranks, Origin(Path()), lambda: Origin(Path()))) as learner:
+        assert learn(learner, 0) == {"loss": 1.0}
+        assert learner.place == (1, 1)
+    assert told[0].startswith("a rank of the learner was lost: ")
+    assert said in told[0]
+    assert told[1:] == ["the learner's ranks were made anew, and took 0 updates once more"]
+    assert shown[:3] == [(2, 2), (0, 2), (2, 2)]

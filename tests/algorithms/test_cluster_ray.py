@@ -116,6 +116,47 @@ def test_a_run_on_three_nodes_is_that_of_one_process_bit_for_bit(
     assert_same(tmp_path / "run", one_process)
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_the_main_runs_first_steps_on_three_nodes_are_those_of_one_process_bit_for_bit(nodes: Any, tmp_path: Path) -> None:
+    words = ["train", "--steps", "2", "--eval-questions", "8", "--threads", "1", "--engine-args", "batch_invariant=True"]
+    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    assert main([*words, "--output", str(tmp_path / "run"), "--cluster", "ray", "--engines", "3"]) == 0
+    assert_same(tmp_path / "run", tmp_path / "one", trees=48)
+
+
+def test_neither_a_secret_nor_the_working_directory_reaches_the_actors_of_a_running_cluster(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "notes.txt").touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("ARPO_API_KEY", "secret of this test")
+
+    async def run() -> tuple[list[str], str, dict[str, Any]]:
+        import ray
+
+        async with engines(Weightless(tmp_path / "run"), count=1) as policy:
+            found: tuple[list[str], str, dict[str, Any]] = ray.get(policy.fleet.all[0].worker.__ray_call__.remote(_held))
+            return found
+
+    variables, folder, sent = asyncio.run(run())
+    assert len(variables) > 4, "there is something to see"
+    assert not [variable for variable in variables if "secret of this test" in variable]
+    assert Path(folder) != here
+    assert not list(Path(folder).rglob("notes.txt"))
+    assert not {"working_dir", "py_modules", "env_vars"} & sent.keys()
+
+
+def _held(worker: Any) -> tuple[list[str], str, dict[str, Any]]:
+    """Returns an actor's environment variables, its working directory, and what was sent to it to run in."""
+    import ray
+
+    sent = dict(ray.get_runtime_context().runtime_env)
+    return [f"{name}={value}" for name, value in os.environ.items()], os.getcwd(), sent
+
+
 def test_engines_for_which_no_node_has_room_are_refused_at_once(nodes: Any, tmp_path: Path) -> None:
     """Ray would wait for a node that has it."""
     import ray
@@ -144,14 +185,15 @@ import asyncio, json, os, signal, sys
 sys.path[:0] = {here!r}
 from pathlib import Path
 from cluster_toys import Nesting
-from test_cluster_ray import Weightless, below, engines, process, wide_open
+from test_cluster_ray import Weightless, asked, below, engines, process, wide_open
 
 async def run():
     nesting = Nesting(Path(sys.argv[1]) / "told")
     async with engines(Weightless(Path(sys.argv[1])), nesting) as policy:
         own = (Path(sys.argv[1]) / "cluster" / "temporary-folder").read_text(encoding="utf-8")
         kept = signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-        print(json.dumps([own, wide_open(), below(), kept, str(nesting.left()[1])]), flush=True)
+        told = [own, wide_open(), below(), kept, str(nesting.left()[1]), asked()]
+        print(json.dumps(told), flush=True)
         for engine in policy.fleet.all[:1]:
             os.kill(await engine.worker.__ray_call__.remote(process), signal.SIGKILL)
             while [isinstance(one, int) for one in nesting.left()].count(True) > 1:
@@ -177,7 +219,13 @@ def test_a_cluster_of_its_own_listens_to_this_machine_only_and_leaves_nothing(tm
         words = [sys.executable, "-W", "error", str(script), str(tmp_path / "run"), how]
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == status, done.stderr
-        own, wide, processes, kept, temporary = json.loads(done.stdout.splitlines()[0])
+        own, wide, processes, kept, temporary, answers = json.loads(done.stdout.splitlines()[0])
+        assert answers == {
+            "no token": "AuthenticationError",
+            "another token": "AuthenticationError",
+            "its token": "1 node",
+            "dashboard": "",
+        }
         assert Path(temporary).is_relative_to(own)
         assert wide == []
         assert kept, "what SIGTERM does is up to the run"
@@ -236,6 +284,34 @@ def test_engines_on_the_cluster_that_was_started_for_the_ranks_leave_nothing_eit
             clear(run)
             assert not own.exists()
         shutil.rmtree(run)
+
+
+CLIENT = """
+import sys
+from ray._raylet import GcsClient
+try:
+    print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=60)), "node")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def asked() -> dict[str, str]:
+    """Returns what the cluster that this process has started answers to clients, and where its dashboard is."""
+    import ray
+
+    address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    found = {"dashboard": str(ray._private.worker._global_node.webui_url)}
+    for who, own in {
+        "no token": {"RAY_AUTH_MODE": "disabled"},
+        "another token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * len(token)},
+        "its token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
+    }.items():
+        words = [sys.executable, "-c", CLIENT, address]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment | own)
+        found[who] = done.stdout.strip()
+    return found
 
 
 def below() -> list[int]:

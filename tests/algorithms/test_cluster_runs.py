@@ -63,11 +63,6 @@ def test_options_that_do_not_fit_are_refused_by_name(words: list[str], why: str,
     assert why in said(capsys)
 
 
-def test_engines_in_front_of_a_server_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:9 is a server, which has its own\."):
-        TrainConfig(policy="http://127.0.0.1:9", placement=Placement("ray"))
-
-
 def test_ray_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("algorithms.cluster.launchers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'arpo-envs\[cluster\]'"):
@@ -226,10 +221,10 @@ def one_process(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return made_once(tmp_path_factory, "one-process", train)
 
 
-def assert_same(run: Path, one: Path) -> None:
+def assert_same(run: Path, one: Path, trees: int = 8) -> None:
     for name in ("trees.jsonl.zst", "before.json", "after.json"):
         assert (run / name).read_bytes() == (one / name).read_bytes(), name
-    assert len(list(read_trees(run / "trees.jsonl.zst"))) == 8
+    assert len(list(read_trees(run / "trees.jsonl.zst"))) == trees
     lines = [{name: value for name, value in line.items() if name not in COUNTS} for line in logged(run)]
     assert lines == logged(one)
     assert not (run / "cluster").exists()

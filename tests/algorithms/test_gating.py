@@ -20,6 +20,7 @@ from arpo_envs.tasks.files import FileTasks, ListedTasks
 
 ROW = {"id": "1", "question": "How much is 1 + 1?", "answer": "2"}
 ENV = "ARPO/Python-v0"
+SMALL = {"cities_per_country": 3}
 
 
 def file(folder: Path, *rows: dict, name: str = "questions.jsonl") -> Path:
@@ -44,7 +45,7 @@ def test_a_tree_of_a_benchmark_says_so_whatever_its_file_is_called(tmp_path, nam
 def test_in_a_mixture_each_tree_says_it_of_its_own_question(tmp_path):
     tasks = read_benchmark(find_benchmark("gaia"), file(tmp_path, ROW)).tasks
     weights = {ENV: 1.0, "ARPO/Search-v0": 1.0}
-    mixture = partial(gym.make, "ARPO/Mixture-v0", envs=weights, arguments={ENV: {"tasks": tasks}})
+    mixture = partial(gym.make, "ARPO/Mixture-v0", envs=weights, arguments={ENV: {"tasks": tasks}, "ARPO/Search-v0": SMALL})
     found = grow(script=calls_then_answer(0), env=mixture, prompts=12)
     assert {tree.meta["env"] for tree in found} == weights.keys()
     config = {"env_args": [f"{ENV}:tasks=gaia.jsonl"]}

@@ -92,7 +92,7 @@ def test_a_model_without_blocks_is_refused_by_its_type() -> None:
 
 
 @pytest.mark.parametrize("family", some_slow(["llama", "gpt2", "mixtral"], {"llama"}))
-@pytest.mark.parametrize("autocast", ["none", "bfloat16"])
+@pytest.mark.parametrize("autocast", some_slow(["none", "bfloat16"], {"bfloat16"}))
 def test_adapters_and_autocast_go_on_working(family: str, autocast: Any) -> None:
     options: dict[str, Any] = {"lora": LoRA(rank=2), "autocast": autocast}
     plain, learner = (trained(with_dropout(family), checkpointing=on, **options) for on in (False, True))

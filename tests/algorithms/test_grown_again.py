@@ -31,7 +31,7 @@ from test_rollout_growth import Scheduled, find
 from algorithms.branching import Grow
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
-from algorithms.rollout import Collected, Failures, Limits, Start, batch, is_lost, try_collect
+from algorithms.rollout import Collected, Ended, Failures, Limits, Start, batch, is_lost, try_collect
 from algorithms.tree import RolloutTree, Status, total_tool_calls
 from arpo_envs import CloneError, ConfigError, Stateless, Task, ToolFault, ToolLost
 from arpo_envs.core import ToolEnv
@@ -60,9 +60,12 @@ def strikes(error: Exception, when: Callable[[int], bool]) -> CountTool:
     return CountTool(hook=hook)
 
 
-def grown(tool: CountTool, failures: Failures | None = None, prompts: int = 3, **limits: int) -> Collected:
+def grown(
+    tool: CountTool, failures: Failures | None = None, prompts: int = 3, ended: Ended | None = None, **limits: int
+) -> Collected:
     policy, renderer, starts = ScriptedPolicy(varied), ScriptedRenderer(), [Start(seed=i) for i in range(prompts)]
     told = {"seed": 3, "step": 5, "first": 2, "failures": failures or Failures(lambda what, error: None)}
+    told["ended"] = ended
     return asyncio.run(try_collect(lambda: CountEnv(tool), starts, policy, renderer, PLAN, limits=Limits(**limits), **told))  # type: ignore[arg-type]
 
 
@@ -171,6 +174,14 @@ def test_what_trees_cost_that_were_grown_again_is_counted() -> None:
     assert 0 < found.counts["tokens_lost"] <= drawn
     away = grown(strikes(ToolLost("no answer"), lambda call: True), attempts=2)
     assert (away.counts["trees_grown_again"], away.counts["calls_lost"]) == (3.0, 0.0), "no call was ever answered"
+
+
+def test_what_is_told_of_the_ends_of_a_tree_that_is_grown_again_begins_anew() -> None:
+    told: list[tuple[int, int]] = []
+    found = grown(strikes(ToolLost("no answer"), {9}.__contains__), ended=lambda *end: told.append(end))
+    assert found.counts["trees_grown_again"] == 1.0
+    counts = sorted([count for one, count in told if one == index] for index in (2, 3, 4))
+    assert counts == [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4] * 2]
 
 
 @settings(max_examples=40, deadline=None)

@@ -232,6 +232,7 @@ def test_a_resumed_run_has_its_adapters_back(tmp_path: Path) -> None:
 # --- what is logged ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.turns("packing")
 @pytest.mark.parametrize("packing", ["flat", "auto"])
 @pytest.mark.parametrize("tokens", [64, 16384])
 def test_logged_shares_are_means_over_the_tokens_computed_whatever_the_aggregation(packing: Any, tokens: int) -> None:

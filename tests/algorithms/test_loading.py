@@ -24,7 +24,7 @@ Weights = dict[str, torch.Tensor]
 FAMILIES: dict[str, Callable[[], Any]] = {
     "untied llama": tiny_model,
     "tied llama": lambda: tiny_model(tie_word_embeddings=True),
-    **{name: ARCHITECTURES[name] for name in ("gpt2", "gemma2", "mixtral", "qwen3-moe", "falcon-rope", "opt")},
+    **{name: ARCHITECTURES[name] for name in ("gpt2", "gemma2", "mixtral", "qwen3-moe", "falcon-rope", "opt", "qwen2-5-vl")},
 }
 
 
@@ -150,7 +150,9 @@ def test_weights_that_are_not_the_models_are_refused(
     assert str(tmp_path) in str(raised.value)
 
 
-@pytest.mark.parametrize("family", some_slow(FAMILIES, {"untied llama", "tied llama"}))
+@pytest.mark.parametrize(
+    "family", some_slow([name for name in FAMILIES if name != "qwen2-5-vl"], {"untied llama", "tied llama"})
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -164,6 +166,12 @@ def test_weights_that_are_not_the_models_are_refused(
 def test_a_prefix_is_recognised(family: str, change: Callable[[str], str], words: str, tmp_path: Path) -> None:
     saved(tmp_path, family, renamed(lambda name: name if name == "lm_head.weight" and "begin" not in words else change(name)))
     with pytest.raises(ConfigError, match=words):
+        load_policy(tmp_path)
+
+
+def test_with_a_prefix_before_names_that_transformers_translates_a_folder_is_refused_without_a_hint(tmp_path: Path) -> None:
+    saved(tmp_path, "qwen2-5-vl", renamed(lambda name: f"module.{name}"))
+    with pytest.raises(ConfigError, match=r"are missing .* are left over \(module\..* Save the whole model again"):
         load_policy(tmp_path)
 
 

@@ -131,7 +131,7 @@ def test_a_result_does_not_depend_on_who_else_is_there(family: str) -> None:
 
 
 @FAMILIES
-@pytest.mark.parametrize("slots", [4, 11])
+@pytest.mark.parametrize("slots", [4, pytest.param(11, marks=pytest.mark.slow)])
 def test_forty_requests_through_few_slots_are_still_right(family: str, slots: int) -> None:
     rng = np.random.default_rng(3)
     prefix = rng.integers(0, 256, size=20).tolist()

@@ -151,7 +151,7 @@ def long_row(seed: int, blocks: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def dense(blocks: Any, length: int) -> torch.Tensor:
-    """Returns what blocks let through, [N, N]: all of the whole ones, what the mask says of the others that are listed."""
+    """Returns what blocks let through, [F, F]: all of the whole ones, what the mask says of the others that are listed."""
     _, _, part, part_index, whole, whole_index, *_ = blocks.as_tuple()
     place = torch.arange(length)
     inside = blocks.mask_mod(torch.tensor(0), torch.tensor(0), place[:, None], place[None])
@@ -168,9 +168,9 @@ def dense(blocks: Any, length: int) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(3))
 def test_blocks_hide_what_the_mask_hides(seed: int, reach: Reach) -> None:
     end_1N, position_1N = long_row(seed)
-    hidden_NN = reach.hides(position_1N[0, :, None], position_1N[0])
-    seen_NN = visible(end_1N)[0] if hidden_NN is None else visible(end_1N)[0] & ~hidden_NN
-    assert torch.equal(dense(visible_blocks(end_1N, position_1N, reach), end_1N.shape[1]), seen_NN)
+    hidden_FF = reach.hides(position_1N[0, :, None], position_1N[0])
+    seen_FF = visible(end_1N)[0] if hidden_FF is None else visible(end_1N)[0] & ~hidden_FF
+    assert torch.equal(dense(visible_blocks(end_1N, position_1N, reach), end_1N.shape[1]), seen_FF)
 
 
 def test_blocks_that_nobody_sees_are_left_out_and_those_all_see_are_not_looked_into() -> None:
@@ -209,11 +209,11 @@ def test_rows_for_flex_attention_are_one_row_of_whole_blocks() -> None:
     rows = rows_of(trees, credit)
     packed = [pack(trees[0], [0, 1]), pack(trees[0], [2])]
     batch = batches.lay_out(packed, rows, model, torch.device("cpu"))
-    assert batch.ids_RN.shape == (1, batches.BLOCK)
+    assert batch.ids_RF.shape == (1, batches.BLOCK)
     assert batch.computed_tokens == sum(map(len, packed))
     for line, leaf in zip(batch.index_BT, [0, 1, 2], strict=True):
         tokens = rows[leaf].tokens
-        assert batch.ids_RN[0, line[: len(tokens)]].tolist() == tokens.tolist()
+        assert batch.ids_RF[0, line[: len(tokens)]].tolist() == tokens.tolist()
         assert batch.tree["position_ids"][0, line[: len(tokens)]].tolist() == list(range(len(tokens)))
 
 
@@ -262,13 +262,13 @@ def test_ordinary_models_can_be_packed(family: str) -> None:
     assert difference(model) <= packable.ROOM * packable.rounding(model)
 
 
-def off_by_one(end_RN: torch.Tensor) -> torch.Tensor:
-    place_N = torch.arange(end_RN.shape[1])
-    return (place_N[:, None] >= place_N) & (place_N[:, None] <= end_RN[:, None, :])
+def off_by_one(end_RF: torch.Tensor) -> torch.Tensor:
+    place_F = torch.arange(end_RF.shape[1])
+    return (place_F[:, None] >= place_F) & (place_F[:, None] <= end_RF[:, None, :])
 
 
-def without_ends(end_RN: torch.Tensor) -> torch.Tensor:
-    return torch.ones(end_RN.shape[1], end_RN.shape[1]).tril().bool().expand(len(end_RN), -1, -1)
+def without_ends(end_RF: torch.Tensor) -> torch.Tensor:
+    return torch.ones(end_RF.shape[1], end_RF.shape[1]).tril().bool().expand(len(end_RF), -1, -1)
 
 
 @pytest.mark.parametrize("wrong", [off_by_one, without_ends])

@@ -12,7 +12,7 @@ import pytest
 from page_toys import hostile_tree, reported, trees, viewed
 
 from algorithms.tracking.trees import write_trees
-from algorithms.tree import RolloutTree
+from algorithms.tree import RolloutTree, Status
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE_NAME = "<img src=x onerror=alert(1)>"
@@ -105,6 +105,111 @@ def test_filters_dim_what_is_not_wanted_and_siblings_stand_side_by_side(browser,
         assert page.locator(".siblings mark").count() > 0
         page.get_by_label("Colour tokens by").select_option("mask")
         assert page.locator(".token").first.evaluate("one => one.style.backgroundColor") != ""
+
+
+def changed(name: str, **fields: Any) -> RolloutTree:
+    """Returns a tree whose leaves have these fields; "tool" is that of all its calls."""
+    (tree,) = trees(1)
+    tool = fields.pop("tool", "count")
+    nodes = [replace(node, tool=tool if node.tool else "", **(fields if node.status else {})) for node in tree.nodes]
+    return RolloutTree(name, {"step": 0}, nodes, frozen=True)
+
+
+DIFFERENT = [
+    changed("good", success=1.0),
+    changed("bad", success=0.0, tool="look"),
+    changed("cut", success=0.0, status=Status.TRUNCATED),
+    changed("broken", success=None, status=Status.TOOL_FAULT, tool="look"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"outcome": "right"}, ["good"]),
+        ({"outcome": "wrong"}, ["bad", "cut"]),
+        ({"outcome": "failed"}, ["broken"]),
+        ({"tool": "count"}, ["good", "cut"]),
+        ({"tool": "look"}, ["bad", "broken"]),
+        ({"status": "answered"}, ["good", "bad"]),
+        ({"status": "truncated"}, ["cut"]),
+        ({"status": "tool_fault"}, ["broken"]),
+        ({"outcome": "wrong", "tool": "look"}, ["bad"]),
+        ({"outcome": "right", "status": "truncated"}, []),
+    ],
+    ids=lambda one: " ".join(one.values()) if isinstance(one, dict) else "",
+)
+def test_a_filter_leaves_the_trees_and_leaves_that_are_wanted(browser, tmp_path, wanted, found):
+    with shown("report", tmp_path, DIFFERENT) as url, opened(browser, url) as (page, _):
+
+        def listed() -> list[str]:
+            return [one.partition(". ")[2] for one in page.locator(".prompt .task").all_inner_texts()]
+
+        everything = ["good", "bad", "cut", "broken"]
+        assert listed() == everything
+        for name, value in wanted.items():
+            filter_of(page, name).select_option(value)
+        assert listed() == found
+        assert page.get_by_text("No tree of this step is as asked for").count() == (not found)
+        for number, name in enumerate(everything):
+            if name in found:
+                page.locator(f".prompt[data-number='{number}']").click()
+                page.wait_for_url(f"**#{number}")
+                assert {opacity_of(one) for one in page.locator(".node:has(.reward)").all()} == {1.0}
+        for name in wanted:
+            filter_of(page, name).select_option("")
+        assert listed() == everything
+
+
+def filter_of(page: Any, name: str) -> Any:
+    return page.locator("#filters label").filter(has_text=re.compile(f"^{name}")).locator("select")
+
+
+def opacity_of(mark: Any) -> float:
+    return float(mark.evaluate("one => getComputedStyle(one).opacity"))
+
+
+def test_a_leaf_that_is_not_wanted_is_dim_with_all_that_leads_to_no_other(browser, tmp_path):
+    with shown("report", tmp_path, trees(1)) as url, opened(browser, url) as (page, _):
+        assert {opacity_of(one) for one in page.locator(".node").all()} == {1.0}
+        filter_of(page, "outcome").select_option("right")
+        for leaf in page.locator(".node:has(.reward)").all():
+            assert opacity_of(leaf) == (1.0 if "✓" in leaf.inner_html() else 0.3)
+        assert opacity_of(page.locator(".node").first) == 1.0, "the question leads to both"
+
+
+def test_another_colouring_gives_the_tree_and_its_tokens_other_colours(browser, tmp_path):
+    def colours(page: Any, of: str, name: str) -> tuple[str, ...]:
+        return tuple(page.locator(of).evaluate_all(f"all => all.map(one => getComputedStyle(one).{name})"))
+
+    with shown("report", tmp_path, trees(1)) as url, opened(browser, url) as (page, _):
+        drawn = {}
+        for by in ("value", "relative"):
+            page.locator("#tree .bar select").select_option(by)
+            drawn[by] = colours(page, ".shape", "fill") + colours(page, ".link", "stroke")
+            assert len(set(drawn[by])) > 1, "what earned more looks otherwise"
+        assert drawn["value"] != drawn["relative"]
+        page.get_by_role("button", name="Whole path").click()
+        clear, found = "rgba(0, 0, 0, 0)", {}
+        for by in ("logprob", "entropy", "relative", "mask", "none"):
+            page.get_by_label("Colour tokens by").select_option(by)
+            found[by] = colours(page, ".token.sampled", "backgroundColor")
+            others = set(colours(page, ".token:not(.sampled)", "backgroundColor"))
+            assert (others == {clear}) == (by != "mask"), "only the mask says something of tokens that were not sampled"
+        assert set(found["none"]) == {clear}
+        assert len(set(found.values())) == len(found)
+        assert len(set(found["entropy"])) > 2, "tokens of one action differ"
+
+
+def test_what_is_relative_to_the_group_is_called_so_and_no_advantage_of_the_recipe(browser, tmp_path):
+    with shown("report", tmp_path, trees(1)) as url, opened(browser, url) as (page, _):
+        for leaf in page.locator(".node:has(.reward)").all():
+            leaf.dispatch_event("click")
+            reward = leaf.locator(".reward").text_content().split()[2]
+            told = {"0.50": "-1.00", "1.00": "1.00"}[reward]  # rewards of ½, 1, ½ and 1: the deviation is ¼
+            assert f"group-relative reward {told}" in page.locator(".facts").inner_text()
+        assert "group-relative reward 1.00" in page.locator(".token.sampled").first.get_attribute("title")
+        assert "advantage" not in page.locator("body").inner_text().lower()
 
 
 def test_no_text_runs_or_asks_for_anything(browser, tmp_path, kind):

@@ -6,15 +6,16 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rollout_toys import Coin, CountEnv, CountTool, Plan, calls_then_answer, grow, path_text, results, statuses, varied
 
 from algorithms.branching import Grow, NoBranching
 from algorithms.policies import Generation, Sampling
-from algorithms.policies.scripted import ScriptedPolicy
+from algorithms.policies.scripted import Script, ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
-from algorithms.rollout import collect
+from algorithms.rollout import Ended, Failures, MakeEnv, collect, try_collect
 from algorithms.rollout.clock import LogicalClock
 from algorithms.rollout.run import Limits, Start
 from algorithms.tree import RolloutTree, Status
@@ -95,6 +96,46 @@ def test_no_tasks_no_trees_and_no_rollouts_is_an_error() -> None:
     assert grow(prompts=0) == []
     with pytest.raises(ConfigError, match="at least one rollout"):
         grow(plan=Plan(NoBranching(), 0))
+
+
+# --- what is told of ends --------------------------------------------------------------------------------
+
+
+def telling(ended: Ended, make_env: MakeEnv, script: Script, plan: Plan = Plan(), **limits: Any) -> list[RolloutTree]:
+    """Grows three trees, whose positions begin with 5."""
+    starts, failures = [Start(seed=i) for i in range(3)], Failures(lambda *_: None)
+    told: dict[str, Any] = {"seed": 3, "first": 5, "limits": Limits(**limits), "failures": failures, "ended": ended}
+    return asyncio.run(try_collect(make_env, starts, ScriptedPolicy(script), ScriptedRenderer(), plan, **told)).trees
+
+
+@BOTH
+def test_each_path_that_ends_is_told_also_those_that_could_not_begin(mode: str) -> None:
+    def no_env() -> CountEnv:
+        raise OSError("none left")
+
+    told: list[tuple[int, int]] = []
+    tool = CountTool(clone_hook=lambda history: len(history) == 1)
+    trees = telling(lambda *end: told.append(end), lambda: CountEnv(tool), varied, Plan(Coin(2, 0.5), 4), mode=mode)
+    assert Status.CLONE_FAILED in [status for tree in trees for status in statuses(tree)]
+    for index in (5, 6, 7):
+        assert [count for one, count in told if one == index] == [1, 2, 3, 4]
+    told.clear()
+    telling(lambda *end: told.append(end), no_env, varied, mode=mode)
+    assert sorted(told) == [(5, 4), (6, 4), (7, 4)]
+
+
+def test_an_end_is_told_while_other_paths_are_under_way() -> None:
+    first = threading.Event()
+
+    def hook(history: tuple[str, ...]) -> None:
+        assert first.wait(5.0)
+
+    def script(before: str, seed: int) -> str:
+        return "<answer>1</answer>" if results(before) or seed % 2 else "<count>late</count>"
+
+    trees = telling(lambda *_: first.set(), lambda: CountEnv(CountTool(hook=hook)), script, mode="free")
+    assert {status for tree in trees for status in statuses(tree)} == {Status.ANSWERED}
+    assert {len(tree.path(leaf)) for tree in trees for leaf in tree.leaves()} == {2, 4}
 
 
 # --- determinism -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from architectures import ARCHITECTURES
 from made_once import made_once
 from model_toys import byte_tokenizer, tiny_model, written_in
 from rounding import check_equal, rounding
@@ -169,7 +170,9 @@ def test_a_rank_holds_its_part_and_gathers_one_or_two_blocks_at_a_time(tmp_path:
 def test_weights_that_no_rank_ever_held_as_a_whole(tied: bool, tmp_path: Path, on_ranks: Ranks) -> None:
     folder = tmp_path / "policy"
     save_policy(folder, tiny_model(tie_word_embeddings=tied), byte_tokenizer())
-    cases, model = [Case(loss, dtype="float32", loss=loss) for loss in ("kl", "value")], load_policy(folder)[0]
+    cases = [Case(loss, dtype="float32", loss=loss) for loss in ("kl", "value")]
+    cases.append(Case("lora", dtype="float32", loss="kl", config=(("lora", LoRA(2, 4)),)))
+    model = load_policy(folder)[0]
     found = on_ranks(2, tmp_path / "ranks", "from_folder", (cases, str(folder)))
     for case in cases:
         one, rounded = compute(case, copy.deepcopy(model)), rounding(lambda moved, case=case: compute(case, moved), model)
@@ -188,6 +191,13 @@ def test_a_skeleton_has_no_weights_but_its_buffers(tmp_path: Path) -> None:
     assert buffers.keys() == dict(model.named_buffers()).keys() != set()
     assert all(torch.equal(buffers[name], it) for name, it in model.named_buffers())
     assert not tiny_model().lm_head.weight.is_meta, "models that are made later have memory"
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen2-5-vl"])
+def test_a_model_that_also_sees_has_no_skeleton(name: str, tmp_path: Path) -> None:
+    save_policy(tmp_path, ARCHITECTURES[name](), byte_tokenizer())
+    with pytest.raises(ConfigError, match=r"a model that also sees \(\w+\), which needs --learners 1\.$"):
+        skeleton(tmp_path)
 
 
 def test_a_folder_without_a_model_has_no_skeleton(tmp_path: Path) -> None:
@@ -270,11 +280,9 @@ def alone() -> Iterator[Any]:
 
 def test_what_cannot_be_sharded_is_refused(alone: Any, tmp_path: Path) -> None:
     save_policy(tmp_path, tiny_model(), byte_tokenizer())
-    bare, lora = skeleton(tmp_path), LearnerConfig(lora=LoRA(2, 4))
+    bare = skeleton(tmp_path)
     with pytest.raises(ConfigError, match="no weights yet"):
         ShardedLearner(bare, mesh=alone)
-    with pytest.raises(ConfigError, match="LoRA starts from weights"):
-        ShardedLearner(bare, lora, mesh=alone, folder=tmp_path)
     with pytest.raises(ConfigError, match="mesh of one dimension, got 2"):
         ShardedLearner(bare, mesh=init_device_mesh("cpu", (1, 1)), folder=tmp_path)
     model = tiny_model()

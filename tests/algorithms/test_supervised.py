@@ -65,16 +65,16 @@ def test_what_a_tool_said_is_no_target(seed: int, other: int) -> None:
     """Every target that the demonstrator did not write is exchanged: the loss stays the same to the last bit."""
     model, lessons = toy(), some_lessons(seed, count=3)
     here = exercise_of(model, lessons)
-    ids_RN = here.inputs["input_ids"]
-    written_RN = torch.zeros(ids_RN.shape, dtype=torch.bool)
-    written_RN[here.where[0], here.where[1] + 1] = True
-    assert int(written_RN.sum()) == sum(int(one.action.sum()) for one in lessons)
-    drawn_RN = torch.from_numpy(np.random.default_rng(other).integers(VOCABULARY, size=tuple(ids_RN.shape)))
-    changed = exercise_of(model, lessons, ids_RN=torch.where(written_RN, ids_RN, drawn_RN))
-    total = float(written_RN.sum())
+    ids_RF = here.inputs["input_ids"]
+    written_RF = torch.zeros(ids_RF.shape, dtype=torch.bool)
+    written_RF[here.where[0], here.where[1] + 1] = True
+    assert int(written_RF.sum()) == sum(int(one.action.sum()) for one in lessons)
+    drawn_RF = torch.from_numpy(np.random.default_rng(other).integers(VOCABULARY, size=tuple(ids_RF.shape)))
+    changed = exercise_of(model, lessons, ids_RF=torch.where(written_RF, ids_RF, drawn_RF))
+    total = float(written_RF.sum())
     losses = [SupervisedLearner(copy.deepcopy(model)).teach([one], total)["loss"] for one in (here, changed)]
     assert losses[0] == losses[1]
-    worse = exercise_of(model, lessons, ids_RN=torch.where(written_RN, (ids_RN + 1) % VOCABULARY, ids_RN))
+    worse = exercise_of(model, lessons, ids_RF=torch.where(written_RF, (ids_RF + 1) % VOCABULARY, ids_RF))
     assert SupervisedLearner(copy.deepcopy(model)).teach([worse], total)["loss"] != losses[0]
 
 

@@ -1,9 +1,12 @@
 """What a run's trackers have in the end: every metric of every step, tables, held-out results, the files of the report."""
 
+import base64
 import json
 import math
+import re
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +19,7 @@ from tracked_files import WandbRun, events, scalars
 
 from algorithms.cli import main
 from algorithms.cli.tracked_tables import WITHHELD, rollout_rows
+from algorithms.models.loading import load_tokenizer
 from algorithms.tracking import TensorboardTracker
 from algorithms.tracking.trees import read_trees
 
@@ -203,6 +207,55 @@ def test_a_table_of_tensorboard_holds_what_models_write_in_its_cells(tmp_path):
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     assert b"| text | reward |\n| --- | --- |\n| &lt;script>1&lt;/script> &#124; a<br>&#124; b |  |\n|  | 1.0 |" in content
+
+
+QUESTION, ANSWER = "How many qwertzuiopic zymurgists?", "Xylopyrography"
+"""Of a gated benchmark, in words that nothing else holds."""
+SECRET = {"qwertzuiop", "zymurgists", ANSWER}
+
+
+def gated_run(policy: Path, folder: Path, *more: str) -> Path:
+    """Trains on one question whose answer the tool tells."""
+    folder.mkdir()
+    task = {"id": "qwertzuiop-1", "question": QUESTION, "answer": ANSWER, "canary": "qwertzuiop:2"}
+    names = " ".join(load_tokenizer(policy).get_vocab()).replace("▁", " ")  # whatever the policy searches for finds it
+    document = {"id": "1", "title": ANSWER, "text": names}
+    for name, row in (("tasks", task), ("corpus", document)):
+        (folder / name).write_text(json.dumps(row) + "\n", encoding="utf-8")
+    asks = ["--env", "ARPO/Search-v0", "--env-args", f"tasks={folder / 'tasks'}", f"corpus={folder / 'corpus'}"]
+    words = [*asks, "--train-args", "--eval-args", "--prompts", "2", "--rollouts", "4", "--steps", "1", "--eval-questions", "1"]
+    assert main(["train", "--policy", str(policy), "--output", str(folder / "run"), *words, *more]) == 0
+    return folder / "run"
+
+
+def told(folder: Path) -> set[str]:
+    """Returns which words of the question, its name and its answer the bytes of any file hold, unpacked where it is a page."""
+    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    blocks = [block for content in files for block in re.findall(rb'<script type="[^"]*" id="[^"]*">([^<]*)<', content)]
+    files += [zlib.decompress(base64.b64decode(block)) for block in blocks]
+    return {word for word in SECRET if any(word.encode() in content for content in files)}
+
+
+def passed_on(run: Path, folder: Path, *words: str) -> tuple[list[int], set[str]]:
+    """Returns how report and export ended, and which of the words they have written."""
+    folder.mkdir()
+    ends = [main(["report", str(run), "--output", str(folder / "page.html"), *words])]
+    ends.append(main(["export", str(run), "--output", str(folder / "documents"), *words]))
+    return ends, told(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])
+def test_no_file_of_a_tracker_holds_a_word_of_a_gated_question_unless_asked(tracker, tiny_policy, tmp_path, no_account):
+    for package in ({"wandb": "wandb", "tensorboard": "tensorboardX"}[tracker], "atif"):
+        pytest.importorskip(package)
+    shut = gated_run(tiny_policy, tmp_path / "shut", "--track", tracker)
+    sent = gated_run(tiny_policy, tmp_path / "sent", "--track", tracker, "--track-gated")
+    assert list((shut / tracker).iterdir())
+    assert (told(sent / tracker), told(shut / tracker)) == (SECRET, set())
+    for number, run in enumerate((shut, sent)):
+        assert passed_on(run, tmp_path / f"closed {number}") == ([2, 2], set()), "what a tracker may have is not for a page"
+        assert passed_on(run, tmp_path / f"asked {number}", "--include-gated") == ([0, 0], SECRET)
 
 
 def test_what_is_withheld_leaves_only_numbers(finished):

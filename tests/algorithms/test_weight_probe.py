@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from cluster_toys import HASTY, InProcess
 from model_toys import byte_tokenizer, tiny_model
 from test_openai_policy import folder, serve, within  # noqa: F401  # fixtures
 
+from algorithms.cluster import ClusterPolicy, Engines, Equipment
 from algorithms.learner import LearnerConfig, LoRA, TorchLearner
 from algorithms.models.agreement import Arrival, WeightProbe, WeightsDiffer
 from algorithms.policies import openai
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.openai import OpenAIPolicy
+from algorithms.rendering import ScriptedRenderer
 
 pytestmark = pytest.mark.numeric
 
@@ -204,3 +207,49 @@ def test_every_replica_of_a_server_is_asked_and_one_that_is_down_is_left_out(
         assert [(found.fine, found.known) for found in await probe.require()] == [(True, True)]
 
     within(work, one, other, model_folder=folder, weights_folder=tmp_path, attempts=2)
+
+
+class Deaf(LocalPolicy):
+    """Takes no weights of a version, and says that it did."""
+
+    deaf_to: int | None = None
+
+    async def load(self, weights: Weights, version: int) -> None:
+        await super().load(self.model.state_dict() if version == self.deaf_to else weights, version)
+
+
+def test_every_worker_of_a_cluster_is_asked_from_the_beginning() -> None:
+    """One that draws with other weights before the first update is named then; its change would be measured from those."""
+    workers: list[Deaf] = []
+
+    def make() -> Equipment:
+        workers.append(Deaf(tiny_model(), TOKENIZER, context_length=96))
+        return Equipment(workers[-1], ScriptedRenderer())
+
+    async def run() -> list[Arrival]:
+        learner, policy = TorchLearner(tiny_model()), ClusterPolicy(Engines(InProcess(iter(())), make, 2, HASTY))
+
+        async def update(step: int) -> None:
+            moved(learner.model, step, 1e-3)
+            await policy.load(learner.weights(), step)
+
+        try:
+            await update(0)
+            workers[1].deaf_to = 1
+            await update(1)
+            with pytest.raises(WeightsDiffer, match=r"at place 2 does not .* step 1: they, or a part of them, did not arrive"):
+                await WeightProbe(policy, learner).begin()
+            await update(2)
+            probe = WeightProbe(policy, learner)
+            await probe.begin()
+            await update(3)
+            found = await probe.require()
+            workers[1].deaf_to = 4
+            await update(4)
+            with pytest.raises(WeightsDiffer, match=r"at place 2 does not .* step 4: it still draws with those of step 3"):
+                await probe.require()
+            return found
+        finally:
+            await policy.close()
+
+    assert [(one.fine, one.known) for one in asyncio.run(run())] == [(True, True)] * 2

@@ -1,8 +1,11 @@
 """Weights on their way: described before they are there, put together one at a time, written a file at a time."""
 
 import json
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from model_toys import byte_tokenizer, tiny_model
@@ -61,6 +64,33 @@ def test_a_rank_that_does_not_write_asks_in_the_same_order(tmp_path: Path) -> No
     write_weights(tmp_path, source, writes=False, largest=5000)
     assert source.names == list(source)
     assert not list(tmp_path.iterdir())
+
+
+class Fresh(WeightSource):
+    """Puts each tensor together anew, as ranks do, and counts those of which somebody still has one."""
+
+    def __init__(self) -> None:
+        super().__init__({f"weight {number}": torch.zeros(10) for number in range(6)})
+        self.alive = self.most = 0
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        numbers = np.zeros(10, dtype=np.float32)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(numbers, self._gone)
+        return torch.from_numpy(numbers)  # keeps them for as long as anybody has a view of it
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize(("writes", "room", "most"), [(True, True, 3), (False, True, 1), (True, False, 3)])
+def test_only_a_rank_that_writes_holds_the_tensors_of_a_file(writes: bool, room: bool, most: int, tmp_path: Path) -> None:
+    source = Fresh()
+    with nullcontext() if room else pytest.raises((OSError, SafetensorError)):
+        write_weights(tmp_path if room else tmp_path / "missing", source, writes=writes, largest=120)
+    assert source.most == most
+    assert source.alive == 0
 
 
 def test_without_room_it_asks_for_the_rest_before_it_says_so(tmp_path: Path) -> None:

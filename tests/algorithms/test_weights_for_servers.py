@@ -1,13 +1,17 @@
-"""New weights and servers that are away: what is being started again is waited for."""
+"""New weights and servers that are away or that others can reach: what is being started again is waited for."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
+import pytest
 from model_toys import tiny_model
 from test_openai_policy import _quiet, folder, serve, within  # noqa: F401  # fixtures
 
 from algorithms.policies.openai import OpenAIPolicy
+from algorithms.policies.served import Served
+from algorithms.policies.server_sync import require_sync
 
 
 def test_weights_wait_for_a_server_that_is_being_started_again(serve: Any, folder: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -23,3 +27,15 @@ def test_weights_wait_for_a_server_that_is_being_started_again(serve: Any, folde
         assert len(back.loads) == 1
 
     within(work, server, model_folder=folder, weights_folder=tmp_path)
+
+
+def test_a_server_that_others_may_reach_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    for _ in range(2):  # a rehearsal asks, and the run itself
+        for hosts in ("localhost", "127.0.0.1", "[::1]"), ("localhost", "gpu-of-this-test", "10.0.0.7"):
+            require_sync(Served(tuple(f"http://{host}:8000" for host in hosts), "model", None, None, syncs=True))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "http://gpu-of-this-test:8000, http://10.0.0.7:8000: a server in vLLM's development mode"
+    )
+    assert "tunnel" in record.getMessage()

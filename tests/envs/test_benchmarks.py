@@ -49,6 +49,12 @@ def test_every_benchmark_of_the_paper_is_there_and_simpleqa():
     assert {name for name, one in BENCHMARKS.items() if one.gated} == {"gaia", "hle", "xbench"}
 
 
+def test_the_page_names_every_benchmark_without_a_revision():
+    unknown = [f"`{name}`" for name, one in BENCHMARKS.items() if one.hub.revision is None]
+    page = " ".join((Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    assert f"For {', '.join(unknown[:-1])} and {unknown[-1]} no revision is known to us" in page
+
+
 @pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=list(BENCHMARKS))
 def test_every_record_is_whole_and_frozen(benchmark):
     assert all((benchmark.title, benchmark.licence, benchmark.hub.id, benchmark.hub.split))

@@ -54,6 +54,7 @@ NOT_HERE = {Law.TIMEOUT, Law.SECRETS}
 """Laws of which these environments show nothing: their tools are quick, and run no code."""
 
 
+@pytest.mark.turns("name", always=6)
 @pytest.mark.parametrize("name", STACKS)
 def test_healthy_stacks_pass(name):
     report = check_forkable_env(STACKS[name])

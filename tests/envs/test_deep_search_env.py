@@ -61,7 +61,8 @@ EXPERT += [(split, "long", difficulty, 4) for split in SPLITS for difficulty in 
 
 @pytest.mark.parametrize(
     ("split", "horizon", "difficulty", "count"),
-    [pytest.param(*case, marks=[] if case[0] == "test" and case[2] in (1, 5) else [pytest.mark.slow]) for case in EXPERT],
+    [("test", horizon, difficulty, count) for horizon, count in (("short", 40), ("long", 2)) for difficulty in (1, 5)]
+    + [pytest.param(*case, marks=pytest.mark.slow) for case in EXPERT],
 )
 def test_the_expert_is_right_in_as_many_calls_as_it_says(split: str, horizon: str, difficulty: int, count: int) -> None:
     env = make(split=split, horizon=horizon, difficulty=difficulty)

@@ -121,7 +121,7 @@ def test_an_own_generator_is_copied_independently() -> None:
         ),
         (lambda: textarena.make("Nim-v0"), r"Nim-v0 is not a game of 1 player.*received 1.*textarena_players: env"),
         (lambda: textarena.make("GuessTheNumber-v0", size=3), r"TextArena cannot make GuessTheNumber-v0: TypeError: .*'size'"),
-        (lambda: textarena.make("GuessTheNumber-v0", max_turns=object()), r"The arguments of a game must be numbers, texts"),
+        (lambda: textarena.make("GuessTheNumber-v0", max_turns=object()), r"Arguments of a game must be numbers, strings"),
         (lambda: gem.make("game:Mastermind"), r"GEM has no 'game:Mastermind', but \d+ others. The closest: game:Mastermind-v0"),
         (lambda: gem.make("game:Mastermind-v0-easy", fork="copy"), r"Unknown way to fork 'copy'. Known: auto, replay"),
         (lambda: named.make_env("arpo_envs.hubs.textworld:TextWorld/Game-v0", {"room": 2}), r"Did you mean 'rooms'"),

@@ -208,6 +208,7 @@ STACKS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
 }
 
 
+@pytest.mark.turns("stack", always=4)
 @pytest.mark.parametrize("stack", STACKS)
 def test_it_forks_by_the_laws_in_episodes_of_every_member(stack: str) -> None:
     env = STACKS[stack]()

@@ -156,6 +156,8 @@ def rows_of(name: str) -> list[dict[str, Any]]:
         ("2wiki", "hotpotqa", 88.0, 130.79368964368962),
         ("musique", "musique", 93.0, 126.62188644688644),
         ("bamboogle", "squad", 55.0, 77.10079365079362),
+        ("SimpleQA", "squad", 243.0, 341.82887331966293),
+        ("webwalker", "squad", 95.0, 132.180817351985),
     ],
 )
 def test_whole_files_under_perturbed_predictions(name: str, rule: Rule, exact: float, f1: float) -> None:

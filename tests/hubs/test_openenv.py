@@ -196,7 +196,7 @@ def test_what_a_client_gets_wrong_is_refused_in_words(mini):
             wrong = {
                 "of at most 1,048,576 characters": say("x" * 10_000_000),
                 "this one is NoneType": say(None),
-                "An action is a text or a fork": fork().model_copy(update={"text": "x"}),
+                "An action is a string or a fork": fork().model_copy(update={"text": "x"}),
             }
             for part, action in wrong.items():
                 with pytest.raises(RuntimeError, match=part):

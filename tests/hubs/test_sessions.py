@@ -215,7 +215,7 @@ def test_an_action_must_be_in_the_environments_space():
     ("given", "said"),
     [
         *(({"seed": seed}, "A seed is a whole number of at least 0") for seed in (-1, 1.5, True, "7", [], float("nan"))),
-        ({"task": 5}, "A task is named by its id, a text of at most 1,000 characters, got 5"),
+        ({"task": 5}, "A task is named by its id, a string of at most 1,000 characters, got 5"),
         ({"task": "x" * 10_000_000}, "got 10,000,000 characters"),
         ({"task": "nowhere"}, "has no entity 'nowhere'"),
     ],

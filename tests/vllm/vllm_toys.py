@@ -31,12 +31,14 @@ class DrawnByVLLM:
 
     Args:
         folder: of the model.
+        extension: name of the class that vLLM's workers are extended by, if it is another than usual.
     """
 
     folder: Path
+    extension: str = ""
 
     def __call__(self) -> Equipment:
-        quick = {"enforce_eager": True}
+        quick = {"enforce_eager": True} | ({"worker_extension_cls": self.extension} if self.extension else {})
         tokenizer = load_tokenizer(self.folder)
         policy = VLLMPolicy(self.folder, tokenizer, context_length=128, cache_bytes=1 << 28, options=quick)
         return Equipment(policy, ScriptedRenderer())

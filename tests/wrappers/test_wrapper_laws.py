@@ -101,9 +101,11 @@ def test_nothing_is_forgotten():
     assert set(OURS) == exported
 
 
+@pytest.mark.turns("seed")
 @pytest.mark.parametrize("wrapper", OURS)
-def test_forks_by_the_laws(wrapper):
-    check(QUICK, OURS[wrapper], (0, 1))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_forks_by_the_laws(wrapper, seed):
+    check(QUICK, OURS[wrapper], (seed,))
 
 
 @pytest.mark.turns("wrapper", often=2)

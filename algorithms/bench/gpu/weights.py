@@ -60,7 +60,7 @@ def by_ipc(setting: Setting) -> Numbers:
     """Measures weights that vLLM reads where the learner has them, by CUDA's communication between processes.
 
     Raises:
-        Skipped: vLLM is not installed, or this is no GPU.
+        Skipped: vLLM is not installed, or this is not a GPU.
     """
     options = vllm_options(setting, eager=True, weight_transfer_config={"backend": "ipc"})
     if not on_cuda(setting):

@@ -99,8 +99,8 @@ def _priced(amounts: Array, seconds: Array) -> Array:
     """Returns prices that are not negative and explain seconds by amounts, with about the least sum of relative errors.
 
     Args:
-        amounts: [N, U], what each of N steps needs.
-        seconds: [N], what it took.
+        amounts: [I, U], what each of I steps needs.
+        seconds: [I], what it took.
     """
     left, right = amounts / seconds[:, None], np.ones(len(seconds))
     usual = np.diag(_DOUBT * left.mean(axis=0))  # as long as steps do not tell them apart, all amounts cost the same
@@ -119,8 +119,8 @@ def not_negative(left: Array, right: Array) -> Array:
     The few unknowns allow to try which of them are 0.
 
     Args:
-        left: [N, U], U at most about ten.
-        right: [N].
+        left: [I, U], U at most about ten.
+        right: [I].
 
     >>> not_negative(np.array([[1.0, 1.0], [1.0, 3.0]]), np.array([2.0, 1.0])).round(6).tolist()
     [1.5, 0.0]

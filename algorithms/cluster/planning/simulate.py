@@ -342,14 +342,14 @@ def padded(shapes: Sequence[Shape], machine: Machine) -> tuple[int, int]:
     """
     useful = [shape for shape in shapes if shape.teaches]
     packed = [shape.path_tokens >= machine.packs_from * shape.tokens for shape in useful]
-    plain_N = [shape.length(path) for shape, it in zip(useful, packed, strict=True) if not it for path in shape.paths]
-    packed_N = [shape.tokens for shape, it in zip(useful, packed, strict=True) if it]
-    return _padded(plain_N, machine.micro_batch_tokens), _padded(packed_N, machine.micro_batch_tokens)
+    plain_I = [shape.length(path) for shape, it in zip(useful, packed, strict=True) if not it for path in shape.paths]
+    packed_I = [shape.tokens for shape, it in zip(useful, packed, strict=True) if it]
+    return _padded(plain_I, machine.micro_batch_tokens), _padded(packed_I, machine.micro_batch_tokens)
 
 
-def _padded(length_N: Sequence[int], budget: int) -> int:
+def _padded(length_I: Sequence[int], budget: int) -> int:
     """Returns the tokens of the micro-batches of rows, each row as long as the longest beside it."""
-    return sum(max(length_N[row] for row in batch) * len(batch) for batch in batches(length_N, budget))
+    return sum(max(length_I[row] for row in batch) * len(batch) for batch in batches(length_I, budget))
 
 
 def dealt(shapes: Sequence[Shape], learners: int) -> list[list[Shape]]:

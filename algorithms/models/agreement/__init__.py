@@ -29,8 +29,8 @@ __all__ = [
     "Way",
     "WeightProbe",
     "WeightsDiffer",
-    "check",
     "compare",
+    "require_agreement",
     "require_engine",
 ]
 
@@ -40,7 +40,7 @@ Allowed = Callable[[Texts], float]
 """Returns how far it may be off, nats."""
 
 
-async def check(policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> Agreement:
+async def require_agreement(policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> Agreement:
     """Compares all ways, and refuses a policy or model that would train on wrong probabilities.
 
     The policy is briefly given other weights, then the learner's again; afterwards its cache is empty.
@@ -72,7 +72,7 @@ async def require_engine(policy: Policy, model: Any) -> Agreement:
 
 
 async def compare(policy: Policy, learner: Compared, *, engine_tolerance: float | None = None) -> Agreement:
-    """Returns what `check` compares; stops at the first way that does not agree."""
+    """Returns what `require_agreement` compares; stops at the first way that does not agree."""
     texts = Texts.between(policy, learner, engine_tolerance=engine_tolerance)
     by_rows = ROWS if learner.config.attention == "as-loaded" else BLOCKS
     found = await _compared(

@@ -147,9 +147,17 @@ class WeightProbe:
         """The matrix that embedding and head share, of the weights that were last seen to arrive."""
 
     async def begin(self) -> None:
-        """Remembers what the engines draw now; they must have the learner's weights (`check`)."""
-        drawn, allowed = await self._drawn(), self._short().allowed_to_itself()
-        self._exact = frozenset(name for name, now in drawn.items() if judge(None, now, None, allowed).fine)
+        """Remembers what the engines draw now, and requires the learner's weights of each: `require_agreement` asks only one.
+
+        Raises:
+            WeightsDiffer: one of them has others; later its change would be measured from these.
+        """
+        drawn, texts = await self._drawn(), self._short()
+        exactly = texts.allowed_to_itself()
+        self._exact = frozenset(name for name, now in drawn.items() if judge(None, now, None, exactly).fine)
+        for name, now in drawn.items():
+            if name not in self._exact:
+                self._require_fine(name, now, judge(None, now, None, texts.allowed_to_engine()))
         self._remember(drawn)
 
     async def require(self) -> list[Arrival]:
@@ -164,8 +172,7 @@ class WeightProbe:
         allowed = {True: texts.allowed_to_itself, False: texts.allowed_to_engine}
         found = {name: self._judged(name, now, allowed[name in self._exact]()) for name, now in drawn.items()}
         for name, arrival in found.items():
-            if not arrival.fine:
-                raise WeightsDiffer(self._told(name, drawn[name], arrival))
+            self._require_fine(name, drawn[name], arrival)
         if all(arrival.known or name not in self._known for name, arrival in found.items()):
             self._remember(drawn)
         return list(found.values())
@@ -207,10 +214,12 @@ class WeightProbe:
 
     # --- what differs -----------------------------------------------------------------------------------------
 
-    def _told(self, name: str, now: Drawn, arrival: Arrival) -> str:
-        """Returns what differs, and what to do."""
+    def _require_fine(self, name: str, now: Drawn, arrival: Arrival) -> None:
+        """Says what differs, and what to do, if weights did not arrive."""
+        if arrival.fine:
+            return
         who = f"The engine{f' at {name}' if name else ''}"
-        return (
+        raise WeightsDiffer(
             f"{who} does not draw with the learner's weights of step {now.version}: {self._differs(name, now, arrival)}. "
             f"Log-probabilities are {arrival.nats:.2g} nats off; rounding explains {arrival.allowed:.1g}. The learner's own "
             f"weights are whole. Start the engine anew, and continue; if it happens again, use another engine (--engine)."
@@ -224,6 +233,8 @@ class WeightProbe:
         if arrival.share is not None and abs(arrival.share) < _STAYED:
             return f"it still draws with those of {since}"
         strange = self._strange()
+        if strange is None and before is None:
+            return "they, or a part of them, did not arrive"
         if strange is None:
             return "a part of them did not arrive, or not in its place"
         if strange:

@@ -171,7 +171,7 @@ class _Process:
         """Sends a request and waits for its reply; ends the process if anything is wrong with it.
 
         Args:
-            request: what it shall read.
+            request: what the process reads.
             seconds: of wall time for both.
             longest: bytes of a reply.
 

@@ -27,6 +27,11 @@ _DEEP = replace(_FACTS, metric="judge", env="ARPO/DeepSearch-v0", tools=("search
 _GSM8K = Hub("openai/gsm8k", "test", "main", "740312add88f781978c0658806c59bc2815b9866")
 _MATH = Hub("DigitalLearningGmbH/MATH-lighteval", "test", "default", "0530c78699ea5e8eb5530600900e1f328b48acad")
 _MATH500 = Hub("HuggingFaceH4/MATH-500", "test", None, "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be")
+_AIME24 = Hub("HuggingFaceH4/aime_2024", "train", None, "2fe88a2f1091d5048c0f36abc874fb997b3dd99a")
+_AIME25 = Hub("math-ai/aime25", "test", None, "563bb8404243c5f09de6ec262f2db674fe5bce9b")
+_HOTPOTQA = Hub("hotpotqa/hotpot_qa", "validation", "distractor", "1908d6afbbead072334abe2965f91bd2709910ab")
+_MUSIQUE = Hub("dgslibisey/MuSiQue", "validation", None, "c8f4f8c9465fb69d31a8eae894c3fd509c4ca321")
+_SIMPLEQA = Hub("basicv8vc/SimpleQA", "test", None, "e319282ab125c3dbd0c7fd00be2e4dd54e7e8f94")
 _GAIA = Hub("gaia-benchmark/GAIA", "validation", "2023_all", "682dd723ee1e1697e00360edccf2366dc8418dd9")
 _HLE = Hub("cais/hle", "test", None, "5a81a4c7271a2a2a312b9a690f0c2fde837e4c29")
 _FLASH_RAG = "RUC-NLPIR/FlashRAG_datasets"
@@ -45,20 +50,14 @@ _XBENCH = (
 )
 
 _ALL = (
-    replace(_AIME, name="aime24", title="AIME 2024", hub=Hub("HuggingFaceH4/aime_2024", "train")),
-    replace(_AIME, name="aime25", title="AIME 2025", hub=Hub("math-ai/aime25", "test")),
+    replace(_AIME, name="aime24", title="AIME 2024", hub=_AIME24),
+    replace(_AIME, name="aime25", title="AIME 2025", hub=_AIME25),
     replace(_MATHS, name="math500", title="MATH-500", hub=_MATH500),
     replace(_MATHS, name="gsm8k", title="GSM8K", hub=_GSM8K, layout="gsm8k"),
     replace(_MATHS, name="math", title="MATH", hub=_MATH),
-    replace(
-        _FACTS,
-        name="hotpotqa",
-        title="HotpotQA",
-        hub=Hub("hotpotqa/hotpot_qa", "validation", "distractor"),
-        licence="CC BY-SA 4.0",
-    ),
+    replace(_FACTS, name="hotpotqa", title="HotpotQA", hub=_HOTPOTQA, licence="CC BY-SA 4.0"),
     replace(_FACTS, name="2wiki", title="2WikiMultiHopQA", hub=Hub(_FLASH_RAG, "dev", "2wikimultihopqa"), licence="Apache-2.0"),
-    replace(_FACTS, name="musique", title="MuSiQue", hub=Hub("dgslibisey/MuSiQue", "validation"), licence="CC BY 4.0"),
+    replace(_FACTS, name="musique", title="MuSiQue", hub=_MUSIQUE, licence="CC BY 4.0"),
     replace(_FACTS, name="bamboogle", title="Bamboogle", hub=Hub(_FLASH_RAG, "test", "bamboogle")),
     replace(_DEEP, name="webwalker", title="WebWalkerQA", hub=Hub("callanwu/WebWalkerQA", "main"), licence="Apache-2.0"),
     replace(
@@ -91,7 +90,7 @@ _ALL = (
         gated=True,
         columns=xbench,
     ),
-    replace(_FACTS, name="simpleqa", title="SimpleQA", hub=Hub("basicv8vc/SimpleQA", "test"), metric="judge"),
+    replace(_FACTS, name="simpleqa", title="SimpleQA", hub=_SIMPLEQA, metric="judge"),
 )
 
 BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

@@ -233,7 +233,7 @@ def _linked(node: "LexborNode", href: str, writer: _Writer, numbers: dict[str, i
 
 
 def joined(base: str, link: str) -> str | None:
-    """Returns the URL that a link means, None for what is no page: mail, scripts, nonsense.
+    """Returns the URL that a link means, None for what is not a page: mail, scripts, nonsense.
 
     >>> joined("https://a.example/b/", "c"), joined("https://a.example/b/", "mailto:d@a.example")
     ('https://a.example/b/c', None)

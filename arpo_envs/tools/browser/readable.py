@@ -29,7 +29,7 @@ def to_readable_record(html: str | bytes, url: str, title: str) -> dict[str, obj
 
 
 def _resolve_links(tree: Any, url: str) -> None:
-    """Makes links absolute, which trafilatura takes to be relative to the host, and leaves only the text of what is no link."""
+    """Makes links absolute, which trafilatura takes to be relative to the host; of what is not a link, leaves only the text."""
     named = tree.xpath("//head//base/@href")[:1]
     base = (joined(url, str(named[0])) if named else None) or url
     for link in list(tree.iter("a")):

@@ -38,7 +38,7 @@ class Transcript:
             Flooded: it was too much.
         """
         self._add(message.line)
-        self._check()
+        self._require_no_flood()
 
     def shown(self, result: Any) -> None:
         """Takes a value: the cell's last expression, or something displayed.
@@ -47,7 +47,7 @@ class Transcript:
             Flooded: it was too much.
         """
         self.line(result.text if result.text is not None else f"[{', '.join(result.formats()) or 'nothing'}]")
-        self._check()
+        self._require_no_flood()
 
     def failed(self, error: Any) -> None:
         """Takes the error that ended the cell."""
@@ -68,7 +68,7 @@ class Transcript:
         self._output.write(_COLOURS.sub("", text))
         self._written += len(text)
 
-    def _check(self) -> None:
+    def _require_no_flood(self) -> None:
         if self._written > FLOOD:
             raise Flooded
 

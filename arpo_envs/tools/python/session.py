@@ -154,7 +154,7 @@ class PythonSession:
         try:
             result = self._answer(process, checkpoint, code, seconds)
             self._budget.ran(process.pid)
-            self._check(process, checkpoint)
+            self._require_within_limits(process, checkpoint)
         except _OverLimit as over:
             return self._go_back(process, checkpoint, ToolResult(f"the cell was undone: {over}; {_BEFORE}", "limit"))
         except SessionLost as lost:
@@ -177,7 +177,7 @@ class PythonSession:
             _OverLimit: it took too much.
         """
         cell = {"op": "exec", "code": code, "timeout": seconds}
-        watch = None if self._server.namespaces else lambda: self._check(process, checkpoint)
+        watch = None if self._server.namespaces else lambda: self._require_within_limits(process, checkpoint)
         reply = ask(process, cell, seconds + GRACE, watch=watch)
         text, error = reply.get("text"), reply.get("error")
         limit = self._server.settings.output_characters
@@ -185,7 +185,7 @@ class PythonSession:
             raise SessionLost("its answer was forged")
         return ToolResult(text.encode("utf-8", "backslashreplace").decode(), error)
 
-    def _check(self, process: Process, checkpoint: Process) -> None:
+    def _require_within_limits(self, process: Process, checkpoint: Process) -> None:
         """Counts the files of a process, and what all processes take together.
 
         The files count twice: the next cell needs a checkpoint with the same files, and there must be room for it.

@@ -122,8 +122,8 @@ class LiveSearchTool(Stateless):
         blocked: domains whose pages are left out, those below them too; in an evaluation, those that publish the answers.
 
     Raises:
-        ConfigError: the engine is unknown, a blocked domain is no name, or httpx is not installed; when it is opened, also that
-            its key is not in the environment: to replay a recording, there need be none.
+        ConfigError: the engine is unknown, a blocked domain is not a name, or httpx is not installed; when it is opened, also
+            that its key is not in the environment: to replay a recording, there need be none.
     """
 
     def __init__(self, engine: LiveEngine | str | Path, *, results: int = 3, blocked: Sequence[str] = ()) -> None:

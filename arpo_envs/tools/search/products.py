@@ -105,7 +105,7 @@ class _Best:
         return np.float64(self._products[-1] if len(self._products) == self._count else -np.inf)
 
     def add(self, numbers: NDArray[np.int64], rows: Vectors) -> None:
-        """Takes rows [N, H] with their numbers [N] into account."""
+        """Takes rows [I, H] with their numbers [I] into account."""
         products = (rows.astype(np.float64) * self._query).sum(axis=1)
         products, numbers = np.concatenate([self._products, products]), np.concatenate([self.numbers, numbers])
         order = np.lexsort((numbers, -products))[: self._count]

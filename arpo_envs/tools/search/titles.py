@@ -24,8 +24,8 @@ class Titles:
     """A table of titles.
 
     Args:
-        digests: [N], of the names, ascending.
-        numbers: [N], of the documents; ascending where digests are equal.
+        digests: [I], of the names, ascending.
+        numbers: [I], of the documents; ascending where digests are equal.
     """
 
     def __init__(self, digests: NDArray[np.uint64], numbers: NDArray[np.int64]) -> None:

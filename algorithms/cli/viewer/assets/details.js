@@ -27,7 +27,7 @@ function heading(node) {
 
 function facts(node) {
   const list = [`${leavesOf(node)} below`, `success ${number(node.success)}`, `value ${number(node.value)}`,
-    `advantage ${number(node.advantage)}`];
+    `group-relative reward ${number(node.relative)}`];
   if (node.outcome) list.push(`${node.outcome}: ${node.status}`, `reward ${number(node.total)}`);
   if (node.fault) list.push(visible(node.fault));
   if (node.origin) list.push(`path begins: ${node.origin}`);

@@ -1,4 +1,4 @@
-// The rollout tree: width = leaves below, colour = value or advantage, a ring = entropy where a fork was considered.
+// The rollout tree: width = leaves below, colour = value or group-relative reward, a ring = entropy where a fork was considered.
 
 import { element, leavesOf, number, svg, visible } from "./dom.js";
 import { colour, matches, scores } from "./model.js";

@@ -1,4 +1,4 @@
-// Keys: arrows move in the tree, n and p between prompts, ] and [ between steps, ? shows this list.
+// Keys: arrows move in the tree, n and p between prompts, ] and [ between steps; w shows the whole path.
 
 export const KEYS = "Keys: arrows move in the tree · n and p: next and previous prompt · ] and [: next and previous step · w: whole path";
 

@@ -10,7 +10,7 @@ import { budget, promptList } from "./prompts.js";
 import { emptyRun, metricNames, offered, share, stepsOf, take } from "./run.js";
 
 const LONG = 600;
-const COLOURS = [["value", "value (mean reward below)"], ["advantage", "advantage within the tree"]];
+const COLOURS = [["value", "value (mean reward below)"], ["relative", "group-relative reward"]];
 
 export async function start(source) {
   const run = emptyRun();

@@ -1,4 +1,4 @@
-// What is computed from a tree: children, leaves below, value, advantage, success rate.
+// What is computed from a tree: children, leaves below, value, group-relative reward, success rate.
 
 export function enriched(tree) {
   const { nodes } = tree;
@@ -12,7 +12,7 @@ export function enriched(tree) {
   leaves.forEach((leaf, ordinal) => (leaf.ordinal = ordinal + 1));
   for (const node of nodes) {
     node.value = mean(node.below.map((leaf) => nodes[leaf].total));
-    node.advantage = node.value === null ? null : spread > 0 ? (node.value - centre) / spread : 0;
+    node.relative = node.value === null ? null : spread > 0 ? (node.value - centre) / spread : 0;
     const judged = node.below.filter((leaf) => nodes[leaf].outcome !== "failed");
     node.success = mean(judged.map((leaf) => (nodes[leaf].outcome === "right" ? 1 : 0)));
   }
@@ -52,7 +52,7 @@ export function colour(score) {
 }
 
 export function scores(tree, by) {
-  if (by === "advantage") return tree.nodes.map((node) => (node.advantage === null ? null : node.advantage / 2));
+  if (by === "relative") return tree.nodes.map((node) => (node.relative === null ? null : node.relative / 2));
   const values = tree.leaves.map((leaf) => tree.nodes[leaf].total);
   const most = Math.max(1, ...values.map(Math.abs));
   return tree.nodes.map((node) => (node.value === null ? null : node.value / most));

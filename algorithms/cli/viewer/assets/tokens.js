@@ -3,7 +3,7 @@
 import { element, number, visible } from "./dom.js";
 import { colour } from "./model.js";
 
-export const COLOURINGS = [["logprob", "log-probability"], ["entropy", "entropy"], ["advantage", "advantage"], ["mask", "mask"], ["none", "nothing"]];
+export const COLOURINGS = [["logprob", "log-probability"], ["entropy", "entropy"], ["relative", "group-relative reward"], ["mask", "mask"], ["none", "nothing"]];
 
 export function word(token, vocabulary) {
   return vocabulary ? vocabulary[token] ?? `#${token}` : `#${token}`;
@@ -26,7 +26,7 @@ export function tokens(node, vocabulary, by) {
 function scored(node, place, sampled, by) {
   if (by === "logprob") return Math.max(-1, node.logprobs[place] / 4);
   if (by === "entropy") return -Math.min(1, node.entropies[place] / 2);
-  if (by === "advantage") return node.advantage === null ? null : node.advantage / 2;
+  if (by === "relative") return node.relative === null ? null : node.relative / 2;
   if (by === "mask") return sampled ? 1 : 0;
   return null;
 }
@@ -34,5 +34,5 @@ function scored(node, place, sampled, by) {
 function title(node, place, sampled) {
   const id = `id ${node.tokens[place]}`;
   if (!sampled) return `${id} · not sampled`;
-  return `${id} · log-probability ${number(node.logprobs[place], 3)} · entropy ${number(node.entropies[place], 3)} · advantage ${number(node.advantage)}`;
+  return `${id} · log-probability ${number(node.logprobs[place], 3)} · entropy ${number(node.entropies[place], 3)} · group-relative reward ${number(node.relative)}`;
 }
