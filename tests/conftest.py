@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from made_once import made_once
-from turns import TOLD, marked, take_turns
+from turns import TOLD, in_turn, marked, take_turns
 
 ROOT = Path(__file__).parents[1]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -76,10 +76,13 @@ LONG = 600
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Begins with what takes longest, or other processes would wait for it at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Leaves what is to be run; begins with what takes longest, or other processes would wait for it at the end."""
     take_turns(items, marked)
     yield
+    chosen = in_turn(items)
+    config.hook.pytest_deselected(items=[*{*items} - {*chosen}])
+    items[:] = chosen
 
     def order(item: pytest.Item) -> tuple[float, bool]:
         limit = item.get_closest_marker("timeout")

@@ -44,3 +44,11 @@ def test_a_skipped_test_fails_where_nothing_may_be_missing(case: str, tmp_path: 
 
 def test_ci_skips_nothing() -> None:
     assert "export ARPO_TESTS_SKIP_NOTHING=1\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "left", "share"), [(6, 50, 1), (8, 48, 1), (12, 40, 2), (18, 30, 4), (25, 20, 8), (40, -10, 24)]
+)
+def test_on_a_slow_machine_ci_has_time_for_one_file_in_so_many(minutes: int, left: int, share: int) -> None:
+    told = [str(60 * minutes), str(60 * left)]
+    assert int(subprocess.run([ROOT / ".ci" / "share", *told], check=True, capture_output=True).stdout) == share

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pages import ROOT
-from turns import marked, take_turns
+from turns import in_turn, marked, take_turns
 
 
 class Item:
@@ -82,3 +82,21 @@ def test_every_variant_has_its_turn_in_some_case() -> None:
     found = [item for items in tiers(pytest.mark.turns("variant", often=2)).values() for item in items]
     for tier in ("always", "slow"):
         assert {item.callspec.params["variant"] for item in found if item.tier == tier} == {*range(12)}
+
+
+def test_one_file_in_so_many_has_its_turn_and_in_time_each() -> None:
+    items: list[Any] = [Item(pytest.mark.slow) for _ in range(21)]
+    for number, item in enumerate(items):
+        item.nodeid = f"tests/test_{'abcdefg'[number // 3]}.py::test_{number % 3}"
+    tested = Counter[str]()
+    for turn in range(3):
+        chosen = in_turn(items, 3, turn)
+        files = {item.nodeid.partition("::")[0] for item in chosen}
+        assert len(chosen) == 3 * len(files), "whole files"
+        assert len(files) in (2, 3)
+        tested.update(files)
+    assert set(tested.values()) == {1}
+    assert len(tested) == 7
+    assert in_turn(items, 1, 5) == items, "all, as they were"
+    assert len(in_turn(items, 99, 5)) == 3, "one file at least"
+    assert in_turn([], 3, 5) == []

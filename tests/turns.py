@@ -13,7 +13,11 @@ _CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
 # Set for the processes that tests start, and so for those of xdist: all of them have the same turn.
 TURN = int(os.environ.setdefault("ARPO_TESTS_TURN", str(zlib.crc32(_CHANGELOG.read_bytes()) % 1000)))
 """Which variants are slow and which thorough; others with each change that users notice, so that in time CI tests all."""
-TOLD = f"turn {TURN} of what CI tests in part; repeat it with ARPO_TESTS_TURN={TURN}"
+SHARE = int(os.environ.get("ARPO_TESTS_SHARE", "1"))
+"""Where it is more than 1, one file of tests in so many has its turn: `.ci/run` has no time for more on a slow machine."""
+TOLD = f"turn {TURN} of what CI tests in part; repeat it with ARPO_TESTS_TURN={TURN}" + (
+    f" ARPO_TESTS_SHARE={SHARE}: one file in {SHARE} is tested, as this machine is slow" if SHARE > 1 else ""
+)
 
 
 class Turns(NamedTuple):
@@ -62,6 +66,15 @@ def _without(variants: list[pytest.Item], some: int, number: int) -> list[pytest
         return variants
     apart = max(1, round(len(variants) / some))
     return [item for place, item in enumerate(variants) if place % apart != number % apart]
+
+
+def in_turn(items: Iterable[pytest.Item], share: int = SHARE, turn: int = TURN) -> list[pytest.Item]:
+    """Returns the tests of those files whose turn it is: of one in `share` of the files that have any, and of one at least."""
+    place = {item: item.nodeid.partition("::")[0] for item in items}
+    files = sorted(set(place.values()))
+    share = min(share, len(files))
+    chosen = {*files[turn % share :: share]} if files else set()
+    return [item for item in place if place[item] in chosen]
 
 
 def marked(item: pytest.Item) -> Turns | None:
