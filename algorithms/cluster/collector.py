@@ -7,8 +7,9 @@ asked again, and gives the same tree.
 import asyncio
 import pickle
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from arpo_envs import ConfigError
 
@@ -17,10 +18,10 @@ from ..rendering.renderer import Renderer
 from ..rollout import GROWN_AGAIN, Collected, Failures, Limits, MakeEnv, Rollouts, Start, Trouble, never_grown, reason
 from ..tree import RolloutTree, Status
 from .engines import Engine, Standing, together
+from .growing import Gathered, Plan
 from .launcher import Lost
 from .parcel import unpacked
 from .policy import ClusterPolicy
-from .worker import Gathered, Plan
 
 COUNTS = ("engines_lost", "prompts_retried")
 """What is recorded of a batch beside its trees, and beside what is recorded of one in this process."""
@@ -41,9 +42,10 @@ async def collect_elsewhere(
 ) -> Collected:
     """Grows trees as `rollout.try_collect` does, in the engines' processes.
 
-    A prompt whose engine is lost is asked again, up to `Patience.attempts` times; after that it is a tree of failed leaves.
-    With an engine whose draws do not depend on what is drawn beside them (`batch_invariant`), the trees are those of one
-    process, bit for bit; with another one, up to rounding.
+    A prompt whose engine is lost is asked again, up to `Patience.attempts` times, the last time alone: each that an engine had
+    under way may be what it was lost of. After that it is a tree of failed leaves. With an engine whose draws do not depend on
+    what is drawn beside them (`batch_invariant`), the trees are those of one process, bit for bit; with another one, up to
+    rounding.
 
     Args:
         make_env: can be pickled, like the algorithm's branching strategy.
@@ -64,7 +66,7 @@ async def collect_elsewhere(
         raise ConfigError(f"Rollouts elsewhere need a ClusterPolicy, which knows the engines, got {policy!r}.")
     plan = _pickled(Plan(make_env, algorithm.branching, algorithm.rollouts, seed, step, limits))
     lost = policy.fleet.lost
-    batch = _Batch(policy, plan, tasks, first, step, algorithm.rollouts, failures or Failures())
+    batch = _Batch(policy, plan, dict(enumerate(tasks, first)), step, algorithm.rollouts, failures or Failures())
     await together(batch.serve(engine) for engine in policy.fleet.all)
     found = batch.collected()
     own = zip(COUNTS, (float(policy.fleet.lost - lost), float(batch.retried)), strict=True)
@@ -83,102 +85,126 @@ def _pickled(plan: Plan) -> bytes:
 
 @dataclass
 class _Batch:
-    """The prompts of one call, by their positions: runs of them wait, are under way, or are done."""
+    """The prompts of one call, by their positions: they wait, are under way with an engine, or are done."""
 
     policy: ClusterPolicy
     plan: bytes
-    tasks: Sequence[Start]
-    first: int
+    tasks: Mapping[int, Start]
     step: int
     rollouts: int
     failures: Failures
-    done: dict[int, Collected] = field(default_factory=dict)
     retried: int = 0
 
     def __post_init__(self) -> None:
         self._version = self.policy.version  # of all of them, also of those that are asked again later
-        self._waiting = deque([range(len(self.tasks))] if self.tasks else [])
-        self._open = len(self.tasks)
+        self._waiting = deque(self.tasks)
+        self._suspects: deque[int] = deque()
+        """Those of which each may be what has cost all its engines: the last attempt is made by each alone."""
+        self._under_way: dict[Engine, set[int]] = {engine: set() for engine in self.policy.fleet.all}
+        self._done: dict[int, tuple[RolloutTree, Trouble]] = {}
+        self._clone_seconds, self._counts = 0.0, Counter[str]()
         self._tries: Counter[int] = Counter()
         self._changed = asyncio.Event()
         self._fault: Exception = Lost("There is no engine.")
 
     async def serve(self, engine: Engine) -> None:
         """Gives an engine prompts whenever it has room, until all are done or it cannot be made anew any more."""
-        engines = self.policy.fleet
+        engines, idle_losses = self.policy.fleet, 0
         while self._open:
             # Before it takes prompts: the others work on these while it is started.
             if not engine.is_alive and (fault := await engines.revive(engine)) is not None:
                 self._fault = fault
                 return
-            if (run := await self._take()) is None:
-                return
-            starts = self.tasks[run.start : run.stop]
             try:
-                found = await engines.call(engine, "collect", self.plan, starts, self.first + run.start, self._version)
+                await self._use(engine)
             except Lost as error:
                 engines.listener.tell(f"engine {engine.number} was lost: {error}")
-                await self._again(run, error)
-            else:
-                self._finish(run, self._unpacked(found))
+                if self._under_way[engine]:
+                    await self._again(engine, error)
+                elif (idle_losses := idle_losses + 1) == engines.patience.attempts:
+                    self._fault = error
+                    return
 
     def collected(self) -> Collected:
         """Returns all trees in the order of their prompts; those that nobody could take any more have failed."""
-        for run in self._waiting:
-            self._give_up(run, self._fault)
-        parts = [self.done[start] for start in sorted(self.done)]
-        trees: list[RolloutTree] = [tree for part in parts for tree in part.trees]
-        troubles: list[Trouble] = [trouble for part in parts for trouble in part.troubles]
-        counts = {name: sum((part.counts[name] for part in parts), 0.0) for name in GROWN_AGAIN}
-        return Collected(trees, troubles, sum(part.clone_seconds for part in parts), counts)
+        for position in (*self._waiting, *self._suspects):
+            self._give_up(position, self._fault)
+        done = [self._done[position] for position in self.tasks]
+        counts = {name: float(self._counts[name]) for name in GROWN_AGAIN}
+        return Collected([tree for tree, _ in done], [trouble for _, trouble in done], self._clone_seconds, counts)
 
-    async def _take(self) -> range | None:
-        """Returns prompts to work on, fewer as fewer are left, so that engines finish together; None when all are done."""
-        while self._open and not self._waiting:
-            self._changed.clear()  # those under way may come back
+    @property
+    def _open(self) -> int:
+        """How many prompts are not done."""
+        return len(self.tasks) - len(self._done)
+
+    async def _use(self, engine: Engine) -> None:
+        call, own = partial(self.policy.fleet.call, engine), self._under_way[engine]
+        room: int = await call("begin", self.plan, self._version)
+        while (new := await self._take(own, room)) or own:
+            self._finish(own, await call("grow", {position: self.tasks[position] for position in new}))
+
+    async def _take(self, own: set[int], room: int) -> list[int]:
+        """Returns prompts to begin, also none if others are under way; without these, it waits until there are some.
+
+        Args:
+            own: those that the engine has under way; the new ones are added.
+            room: how many there should be.
+        """
+        while not (new := self._next(own, room)) and not own and self._open:
+            self._changed.clear()  # those under way elsewhere may come back
             await self._changed.wait()
-        if not self._open:
-            return None
-        run = self._waiting.popleft()
-        size = max(1, (len(run) + sum(map(len, self._waiting))) // (2 * len(self.policy.fleet.all)))
-        if size < len(run):
-            self._waiting.appendleft(run[size:])
+        own.update(new)
         self._show()
-        return run[:size]
+        return new
 
-    def _put_back(self, runs: Sequence[range]) -> None:
-        self._waiting.extend(runs)
-        self._changed.set()
+    def _next(self, own: Collection[int], room: int) -> list[int]:
+        """Returns no more prompts than there is room for, nor than an equal share, so that engines finish together."""
+        if any(map(self._is_last_attempt, own)):
+            return []
+        share = -(-self._open // max(1, self.policy.fleet.alive))
+        count = min(min(room, share) - len(own), len(self._waiting))
+        if count <= 0 and not own and self._suspects:
+            return [self._suspects.popleft()]
+        return [self._waiting.popleft() for _ in range(count)]
 
-    def _finish(self, run: range, found: Collected) -> None:
-        self.done[run.start] = found
-        self._open -= len(run)
-        self._changed.set()
-        self._show()
-
-    async def _again(self, run: range, error: Exception) -> None:
-        """Puts prompts back one by one, as one of them may be what killed the engine; gives up those tried often enough."""
-        self._tries.update(run)
-        tries = max(self._tries[position] for position in run)
-        await self.policy.fleet.pause(tries)
-        for position in run:
-            one = range(position, position + 1)
-            if self._tries[position] < self.policy.fleet.patience.attempts:
-                self.retried += 1
-                self._put_back([one])
-            else:
-                self._give_up(one, Lost(f"An engine was lost each of {self._tries[position]} times: {error}"))
-
-    def _give_up(self, run: range, error: Exception) -> None:
-        starts = self.tasks[run.start : run.stop]
-        self.failures.note(Status.POLICY_FAULT, error, len(starts) * self.rollouts)
-        self._finish(run, never_grown(starts, self.rollouts, error, step=self.step))
-
-    def _unpacked(self, found: Gathered) -> Collected:
+    def _finish(self, own: set[int], found: Gathered) -> None:
         for what, error, count in found.noted:
             self.failures.note(what, error, count)
-        return Collected(unpacked(found.trees), found.troubles, found.clone_seconds, found.counts)
+        self._clone_seconds += found.clone_seconds
+        self._counts.update(found.counts)
+        for position, tree, trouble in zip(found.positions, unpacked(found.trees), found.troubles, strict=True):
+            own.discard(position)
+            self._done[position] = tree, trouble
+        self._tell()
+
+    async def _again(self, engine: Engine, error: Exception) -> None:
+        """Puts back what an engine had under way that was lost; gives up what was tried often enough."""
+        lost = sorted(self._under_way[engine])
+        self._under_way[engine].clear()
+        self._tries.update(lost)
+        await self.policy.fleet.pause(max(self._tries[position] for position in lost))
+        for position in lost:
+            if self._tries[position] == self.policy.fleet.patience.attempts:
+                self._give_up(position, Lost(f"An engine was lost each of {self._tries[position]} times: {error}"))
+                continue
+            self.retried += 1
+            (self._suspects if self._is_last_attempt(position) else self._waiting).append(position)
+        self._tell()
+
+    def _is_last_attempt(self, position: int) -> bool:
+        return 0 < self._tries[position] == self.policy.fleet.patience.attempts - 1
+
+    def _give_up(self, position: int, error: Exception) -> None:
+        self.failures.note(Status.POLICY_FAULT, error, self.rollouts)
+        found = never_grown([self.tasks[position]], self.rollouts, error, step=self.step)
+        self._done[position] = found.trees[0], found.troubles[0]
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._show()
 
     def _show(self) -> None:
-        engines, waiting, done = self.policy.fleet, sum(map(len, self._waiting)), len(self.tasks) - self._open
-        engines.listener.show(Standing(engines.alive, len(engines.all), done, self._open - waiting, waiting, self.retried))
+        engines, waiting = self.policy.fleet, len(self._waiting) + len(self._suspects)
+        under_way = sum(map(len, self._under_way.values()))
+        engines.listener.show(Standing(engines.alive, len(engines.all), len(self._done), under_way, waiting, self.retried))

@@ -164,7 +164,7 @@ class Engines:
             Lost: the worker is lost, and its place is empty now.
             Exception: what the method raised.
         """
-        longest = math.inf if method == "collect" else self.patience.request
+        longest = math.inf if method == "grow" else self.patience.request
         return await self._watched(engine, _Times(self.patience.look, self.patience.silence, longest), method, *arguments)
 
     async def call_all(self, method: str) -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from arpo_envs import ConfigError
 
 from ..rollout import reason
-from .parcel import packed, unpacked
+from .parcel import packed, portable, unpacked
 from .published import write_published
-from .worker import Answer, portable
+from .worker import Answer
 
 T = TypeVar("T")
 

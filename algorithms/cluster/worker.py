@@ -8,21 +8,18 @@ machinery's.
 import asyncio
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from arpo_envs import ArpoError, ConfigError
 
-from ..branching.strategy import BranchingStrategy
 from ..policies import DTYPE, FORGET, SLEEP, Generation, Policy, Sampling
 from ..policies.delivered import Delivered
 from ..rendering.renderer import Renderer
-from ..rollout import Failures, Limits, MakeEnv, Start, Trouble, reason, try_collect
-from ..tree import Status
-from .parcel import packed
+from ..rollout import Limits, Start, reason
+from .growing import Gathered, Growing
+from .parcel import portable
 from .published import Published, weights_in
-
-_BY_POLICY = (Status.POLICY_FAULT, Status.POLICY_TIMEOUT)
 
 
 class Unfit(ArpoError):
@@ -65,46 +62,6 @@ class Described(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What all rollouts of a batch have in common; it is pickled once per batch.
-
-    Args:
-        make_env: returns a fresh environment.
-        branching: where trees grow.
-        rollouts: M, leaves per tree.
-        seed: of the run.
-        step: of the run.
-        limits: of the rollouts.
-    """
-
-    make_env: MakeEnv
-    branching: BranchingStrategy
-    rollouts: int
-    seed: int
-    step: int
-    limits: Limits
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """The rollouts of some prompts.
-
-    Args:
-        trees: as `packed`.
-        troubles: what went wrong in each tree.
-        clone_seconds: see `rollout.Collected`.
-        counts: the same.
-        noted: what failed, why, and how many leaves it cost.
-    """
-
-    trees: bytes
-    troubles: Sequence[Trouble]
-    clone_seconds: float
-    counts: Mapping[str, float]
-    noted: Sequence[tuple[str, BaseException, int]]
-
-
-@dataclass(frozen=True)
 class Drawing:
     """A request to the policy itself; see `Policy.generate`."""
 
@@ -133,6 +90,7 @@ class Worker:
     def __init__(self, make: Callable[[], Equipment]) -> None:
         self._make = make
         self._made: Equipment | None = None
+        self._growing: Growing | None = None
 
     async def answer(self, method: str, *arguments: Any) -> Answer:
         """Returns what one of the methods below returns or raises, in a form that can be sent."""
@@ -151,42 +109,42 @@ class Worker:
         weights = published if isinstance(published, Delivered) else await asyncio.to_thread(weights_in, published)
         await self._equipment.policy.load(weights, version)
 
-    async def collect(self, plan: bytes, starts: Sequence[Start], first: int, version: int) -> Gathered:
-        """Grows the trees of some prompts.
+    async def begin(self, plan: bytes, version: int) -> int:
+        """Makes ready for a batch of rollouts; returns how many trees should be under way.
 
         Args:
             plan: a pickled `Plan`.
-            starts: their episodes.
-            first: position of the first in the whole batch.
             version: of the weights to use.
 
         Raises:
             OtherWeights: the policy has others.
-            EngineFailed: the policy failed in some leaf, and draws nothing any more.
-            ConfigError: environment, renderer and strategy do not fit together, whatever the task.
         """
-        policy, renderer = self._equipment.policy, self._equipment.renderer
+        policy = self._equipment.policy
         if policy.version != version:
             raise OtherWeights(
                 f"These rollouts want weights of version {version}, and the policy has version {policy.version}."
             )
-        wanted: Plan = pickle.loads(plan)  # from the process that started this one
-        remembered = _Remembered()
-        told = {"seed": wanted.seed, "step": wanted.step, "limits": wanted.limits}
-        found = await try_collect(
-            wanted.make_env,
-            starts,
-            policy,
-            renderer,
-            wanted,
-            first=first,
-            failures=remembered,
-            **told,  # type: ignore[arg-type]
-        )
-        if any(tree.nodes[leaf].status in _BY_POLICY for tree in found.trees for leaf in tree.leaves()):
-            await self._require_drawing(wanted.limits.policy_timeout)
-        troubles = [_portable(one) for one in found.troubles]
-        return Gathered(packed(found.trees), troubles, found.clone_seconds, found.counts, remembered.noted)
+        self._end_batch()
+        self._growing = Growing(pickle.loads(plan), policy, self._equipment.renderer)  # from the process that started this one
+        return self._growing.room
+
+    async def grow(self, starts: Mapping[int, Start]) -> Gathered:
+        """Begins trees, and returns those that have ended, of these and of earlier ones: at least one.
+
+        Args:
+            starts: episodes, by their positions in the batch.
+
+        Raises:
+            EngineFailed: the policy failed in some leaf, and draws nothing any more.
+            ConfigError: environment, renderer and strategy do not fit together, whatever the task.
+        """
+        growing = self._growing
+        assert growing is not None, "a batch was begun"
+        growing.add(starts)
+        found = await growing.ended()
+        if found.by_policy:
+            await self._require_drawing(growing.plan.limits.policy_timeout)
+        return found
 
     async def draw(self, drawings: Sequence[Drawing]) -> list[Generation | Exception]:
         """Has the policy draw all of them at the same time.
@@ -211,6 +169,7 @@ class Worker:
 
     async def close(self) -> None:
         """Frees what the policy holds."""
+        self._end_batch()
         if self._made is not None:
             await self._made.policy.close()
 
@@ -222,39 +181,13 @@ class Worker:
         except Exception as error:  # an engine may fail in any way
             raise EngineFailed(f"Its policy draws nothing any more: {reason(error)}") from error
 
+    def _end_batch(self) -> None:
+        if self._growing is not None:
+            self._growing.end()
+            self._growing = None
+
     @property
     def _equipment(self) -> Equipment:
         if self._made is None:
             self._made = self._make()
         return self._made
-
-
-class _Remembered(Failures):
-    """Keeps failures for the process that reports them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[tuple[str, BaseException, int]] = []
-
-    def note(self, what: str, error: BaseException, count: int = 1) -> None:
-        self.noted.append((what, portable(error), count))
-
-
-def _portable(trouble: Trouble) -> Trouble:
-    changes = {name: portable(error) for name, error in vars(trouble).items() if error is not None}
-    return replace(trouble, **changes)
-
-
-def portable(error: Any) -> Any:
-    """Returns an error that another process can read: itself, if it survives that, or else its reason.
-
-    >>> portable(ValueError("no")), portable(UnicodeDecodeError("utf-8", b"", 0, 1, "bad"))
-    (ValueError('no'), UnicodeDecodeError('utf-8', b'', 0, 1, 'bad'))
-    """
-    try:
-        again = pickle.loads(pickle.dumps(error))  # our own bytes
-    except Exception:  # noqa: BLE001  # an error of a tool may hold anything
-        again = None
-    if type(again) is type(error) and reason(again) == reason(error):
-        return error.with_traceback(None)
-    return ArpoError(reason(error))

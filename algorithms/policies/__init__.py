@@ -100,6 +100,8 @@ FORGET: members.Member[Callable[[], Awaitable[None]]] = members.Member("forget",
 """Drops what a policy remembers of contexts, which may show in the last bits of what comes next."""
 DTYPE: members.Member[Any] = members.Member("dtype", None)
 """The torch precision that a policy computes in; None if it does not say."""
+AT_ONCE: members.Member[int] = members.Member("at_once", 256)
+"""How many requests a policy draws at the same time; more wait."""
 ENGINES: members.Member[Callable[[], Mapping[str, Generate]]] = members.Member("engines", _one_engine, method=True)
 """Returns the engines that requests are spread over and that hold weights of their own: for each, by name, a `generate` that
 asks it alone; none if there is only one."""

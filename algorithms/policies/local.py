@@ -104,6 +104,7 @@ class LocalPolicy:
         self.context_length = min(context_length, int(getattr(config, "max_position_embeddings", None) or context_length))
         self.vocabulary_size = int(config.vocab_size)
         self.dtype = self.model.dtype
+        self.at_once = slots
         self.version = 0
         self.prefilled_tokens = 0
         """Tokens computed so far, sampled ones included: what prefix reuse keeps small."""

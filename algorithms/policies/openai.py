@@ -89,6 +89,7 @@ class OpenAIPolicy:
         self.version = 0
         self.model_folder, self.weights_folder = model_folder, weights_folder
         self.strict, self.top_logprobs = strict, top_logprobs
+        self.at_once = concurrency * len(self.served.urls)
         self._stops = StopStrings(tokenizer)
         self._client = self._httpx.AsyncClient(
             **client_options(self.served.urls, api_key)

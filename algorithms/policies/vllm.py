@@ -109,6 +109,7 @@ class VLLMPolicy:
             self._tidy()
             raise
         self.vocabulary_size = int(self.engine.model_config.get_vocab_size())
+        self.at_once = int(self.engine.vllm_config.scheduler_config.max_num_seqs)
         self.version = 0
         self.entropy_error = 0.0
         """The most, in nats, by which an entropy reported so far may be wrong."""

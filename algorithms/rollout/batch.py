@@ -19,12 +19,11 @@ from ..policies import Policy
 from ..rendering.renderer import Renderer
 from ..tree import NO_PARENT, Node, RolloutTree, Status, total_tool_calls
 from .clock import FreeClock, LogicalClock
-from .environments import close_late
 from .failures import Failures, reason
 from .growth import Growth
+from .neighbours import Neighbours
 from .planting import grow
 from .run import Ended, Limits, MakeEnv, Run, Start
-from .threads import ToolThreads
 
 GROWN_AGAIN = ("trees_grown_again", "calls_lost", "tokens_lost")
 """What is recorded of trees whose tool was lost: how many were grown again, and the calls and tokens that this has cost."""
@@ -194,6 +193,7 @@ async def try_collect(
     limits: Limits = Limits(),
     failures: Failures | None = None,
     ended: Ended | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Collected:
     """Grows trees as `collect` does, and returns them even where it would raise, so that a run can go on with them.
 
@@ -212,12 +212,15 @@ async def try_collect(
         limits: see `Limits`.
         failures: reports and counts what fails.
         ended: is told of each path that ends, while others are still under way; None for nobody.
+        neighbours: what is shared with trees of other calls, which go on at the same time; None if there are none.
 
     Raises:
         ConfigError: environment, renderer and strategy do not fit together, whatever the task.
     """
     if algorithm.rollouts < 1:
         raise ConfigError(f"An algorithm needs at least one rollout per prompt, got {algorithm.rollouts}.")
+    failures = failures or Failures()
+    beside = neighbours or Neighbours(limits.threads, failures)
     share = partial(
         Run,
         make_env=make_env,
@@ -228,14 +231,20 @@ async def try_collect(
         seed=seed,
         step=step,
         limits=limits,
+        threads=beside.threads,
+        failures=failures,
         ended=ended,
     )
-    attempts = _Attempts(share, limits, failures or Failures())
-    lost = await attempts.together(dict(enumerate(tasks, first)), last=limits.attempts == 1)
-    for _ in range(limits.attempts - 2):
-        lost = await attempts.together(lost, last=False)
-    if limits.attempts > 1:
-        await attempts.one_by_one(lost)
+    attempts = _Attempts(share, limits, beside)
+    try:
+        lost = await attempts.together(dict(enumerate(tasks, first)), last=limits.attempts == 1)
+        for _ in range(limits.attempts - 2):
+            lost = await attempts.together(lost, last=False)
+        if limits.attempts > 1:
+            await attempts.one_by_one(lost)
+    finally:
+        if neighbours is None:
+            beside.close()
     return attempts.collected()
 
 
@@ -246,12 +255,12 @@ class _Attempts:
     Args:
         share: makes what all trees of an attempt share.
         limits: see `Limits`.
-        failures: reports and counts what fails.
+        neighbours: what grows at the same time.
     """
 
     share: Callable[..., Run]
     limits: Limits
-    failures: Failures
+    neighbours: Neighbours
     _latest: dict[int, Growth] = field(default_factory=dict)
     """By their positions in the batch."""
     _clone_seconds: float = 0.0
@@ -268,16 +277,9 @@ class _Attempts:
         """
         if not starts:
             return {}
-        if self._losses:
-            await asyncio.sleep(wait_before_retry(self._losses - 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT))
-        growths = await _grown(partial(self.share, last=last), self.limits, self.failures, starts)
-        self._latest |= {growth.index: growth for growth in growths}
-        self._clone_seconds += sum(growth.environments.clone_seconds for growth in growths)
-        lost = [growth for growth in growths if growth.lost is not None]
-        self._losses = self._losses + 1 if lost else 0
-        if not last:
-            self._counts.update(_cost([growth.tree for growth in lost]))
-        return {growth.index: starts[growth.index] for growth in lost}
+        await self._pause()
+        async with self.neighbours.beside_others():
+            return await self._attempt(starts, last=last)
 
     async def one_by_one(self, starts: Mapping[int, Start]) -> None:
         """Grows trees for the last time, each alone, so that one that takes the tool down takes it from no other.
@@ -285,13 +287,32 @@ class _Attempts:
         Where several in a row lose it nevertheless, the tool itself is away: then the rest go together, and do not wait for it
         one after another.
         """
-        waiting, losses = dict(starts), 0
-        while waiting:
-            alone = next(iter(waiting))
-            now = {alone: waiting.pop(alone)}
-            if losses == self.limits.attempts:
-                now, waiting = now | waiting, {}
-            losses = losses + 1 if await self.together(now, last=True) else 0
+        waiting, beside = dict(starts), self.neighbours
+        while waiting and not self._is_away():
+            await self._pause()
+            async with beside.alone():
+                if not self._is_away():  # as others may have found meanwhile
+                    now = {(index := next(iter(waiting))): waiting.pop(index)}
+                    beside.lost_alone = beside.lost_alone + 1 if await self._attempt(now, last=True) else 0
+        if waiting and not await self.together(waiting, last=True):
+            beside.lost_alone = 0
+
+    def _is_away(self) -> bool:
+        return self.neighbours.lost_alone >= self.limits.attempts
+
+    async def _pause(self) -> None:
+        if self._losses:
+            await asyncio.sleep(wait_before_retry(self._losses - 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT))
+
+    async def _attempt(self, starts: Mapping[int, Start], *, last: bool) -> dict[int, Start]:
+        growths = await _grown(partial(self.share, last=last), self.limits, starts)
+        self._latest |= {growth.index: growth for growth in growths}
+        self._clone_seconds += sum(growth.environments.clone_seconds for growth in growths)
+        lost = [growth for growth in growths if growth.lost is not None]
+        self._losses = self._losses + 1 if lost else 0
+        if not last:
+            self._counts.update(_cost([growth.tree for growth in lost]))
+        return {growth.index: starts[growth.index] for growth in lost}
 
     def collected(self) -> Collected:
         """Returns all trees in the order of their tasks."""
@@ -308,14 +329,13 @@ def _cost(trees: Sequence[RolloutTree]) -> dict[str, int]:
     return dict(zip(GROWN_AGAIN, (len(trees), calls.executed + calls.replayed, tokens), strict=True))
 
 
-async def _grown(share: Callable[..., Run], limits: Limits, failures: Failures, starts: Mapping[int, Start]) -> list[Growth]:
+async def _grown(share: Callable[..., Run], limits: Limits, starts: Mapping[int, Start]) -> list[Growth]:
     """Returns the trees of some tasks, by their positions in the batch."""
     growths: list[Growth] = []
-    threads = ToolThreads(limits.threads, partial(close_late, failures))
     try:
         async with asyncio.TaskGroup() as group:
             clock = LogicalClock() if limits.mode == "deterministic" else FreeClock()
-            run = share(clock=clock, threads=threads, failures=failures, group=group)
+            run = share(clock=clock, group=group)
             growths += [Growth(run, index, start) for index, start in starts.items()]
             for growth in growths:
                 run.launch(partial(grow, growth))
@@ -323,7 +343,6 @@ async def _grown(share: Callable[..., Run], limits: Limits, failures: Failures, 
         users, _ = errors.split(ArpoError)
         raise _first(users or errors) from None
     finally:
-        threads.close()
         for growth in growths:
             growth.environments.close_leftovers()
     return growths

@@ -16,6 +16,7 @@ from rollout_toys import Coin, CountEnv, CountTool, History, Plan, varied
 
 from algorithms.cluster import ClusterPolicy, Engines, Equipment, Launcher, Listener, Lost, Patience, collect_elsewhere
 from algorithms.cluster.local import LocalLauncher
+from algorithms.cluster.parcel import unpacked
 from algorithms.cluster.published import as_numbers
 from algorithms.cluster.worker import Answer, Worker
 from algorithms.policies import Generation
@@ -189,7 +190,7 @@ class InProcess:
     """
 
     fates: Iterator[str]
-    method: str = "collect"
+    method: str = "grow"
     made: int = 0
     alive: list[Worker] = field(default_factory=list)
     seen: list[tuple[int, int]] = field(default_factory=list)
@@ -212,8 +213,9 @@ class InProcess:
         answer = await worker.answer(method, *arguments)
         if fate == "after":
             raise Lost("Struck after.")
-        if method == "collect" and answer.error is None:
-            self.seen += [(start.seed, arguments[3]) for start in arguments[1]]
+        if method == "grow" and answer.error is None:
+            version = worker._equipment.policy.version
+            self.seen += [(tree.meta["seed"], version) for tree in unpacked(answer.value.trees)]
         return answer
 
     async def health(self, worker: Worker, within: float) -> bool:
@@ -222,6 +224,7 @@ class InProcess:
     def kill(self, worker: Worker) -> None:
         if worker in self.alive:
             self.alive.remove(worker)
+            worker._end_batch()
 
     def publish(self, weights: Mapping[str, Any], version: int) -> Any:
         return as_numbers(weights)

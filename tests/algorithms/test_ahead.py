@@ -208,7 +208,7 @@ def played(fates: list[str]) -> tuple[list[RolloutTree], InProcess]:
 
 def test_engines_that_are_lost_change_nothing() -> None:
     usual, undisturbed = played([])
-    found, launcher = played(["", "before", "", "after", "before", "", "", "after"])
+    found, launcher = played(["", "before", "", "after", *[""] * 5, "before", "", "after"])
     assert (undisturbed.made, launcher.made) == (2, 6)
     assert found == usual
     written = [{node.policy_version for node in tree.nodes if any(node.sampled)} for tree in found]
@@ -227,7 +227,7 @@ def test_prompts_are_not_asked_again_with_newer_weights() -> None:
 
             async def early(worker: Any, method: str, *arguments: Any) -> Any:
                 answer = await usual(worker, method, *arguments)
-                if method == "collect" and policy.version == 7:
+                if method == "grow" and policy.version == 7:
                     policy.version = policy.fleet.version = 8  # as if `load` had not waited; lost engines are made with it
                 return answer
 

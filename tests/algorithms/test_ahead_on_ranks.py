@@ -222,7 +222,7 @@ def test_a_rank_that_is_killed_while_the_next_step_is_collected_changes_nothing(
         return update(ranks, method, *arguments)
 
     async def late(fleet: Engines, engine: Engine, method: str, *arguments: Any) -> Any:
-        if method == "collect" and len(updates) == 2 and not killed.is_set():
+        if method == "grow" and len(updates) == 2 and not killed.is_set():
             engines.append(engine)
             collecting.set()
             assert await asyncio.to_thread(killed.wait, 120.0)

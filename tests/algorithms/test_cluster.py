@@ -296,7 +296,7 @@ def test_a_worker_collects_with_the_weights_asked_for_and_no_others() -> None:
 
     async def run() -> None:
         await worker.answer("load", {}, 7)
-        answer = await worker.answer("collect", b"", [], 0, 8)
+        answer = await worker.answer("begin", b"", 8)
         assert isinstance(answer.error, OtherWeights)
         assert "version 8" in str(answer.error)
 

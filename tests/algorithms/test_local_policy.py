@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from model_toys import byte_tokenizer, tiny_model
 from rounding import toy_nats
 
-from algorithms.policies import Generation, Policy, Sampling
+from algorithms.policies import AT_ONCE, Generation, Policy, Sampling
 from algorithms.policies.local import LocalPolicy
 from arpo_envs.errors import ConfigError
 
@@ -286,6 +286,7 @@ def test_a_slot_that_is_taken_over_at_the_same_length_reads_its_own_keys() -> No
     one, other = contexts(2, seed=6, most=40)
     one, other = (one * 40)[:20], (other * 40)[:23]
     some = policy(slots=1)
+    assert AT_ONCE.of(some) == 1
     ask(some, request(one, 4, seed=1), closing=False)
     (mine,) = ask(some, request(other, 6, seed=2))
     close_to(mine, ask(policy(), request(other, 6, seed=2))[0])

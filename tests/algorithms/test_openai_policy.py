@@ -18,7 +18,7 @@ from test_trainer import Lenient
 
 from algorithms.branching import NoBranching
 from algorithms.checkpoint import save_policy
-from algorithms.policies import Generation, Sampling, dispatch
+from algorithms.policies import AT_ONCE, Generation, Sampling, dispatch
 from algorithms.policies.openai import OpenAIPolicy
 from algorithms.policies.served import ServerFault
 from algorithms.rendering import TextRenderer
@@ -180,6 +180,11 @@ def test_concurrency_is_bounded_for_each_replica(serve: Any) -> None:
     one, other = serve(delay=0.02), serve(delay=0.02)
     assert len(ask(one, other, count=24, concurrency=3)) == 24
     assert {one.most_busy, other.most_busy} == {3}, "what is too much for the home of a prompt goes elsewhere"
+
+    async def at_once(policy: OpenAIPolicy) -> int:
+        return AT_ONCE.of(policy)
+
+    assert within(at_once, one, other, concurrency=3) == 6
 
 
 # --- faults -----------------------------------------------------------------------------------------------

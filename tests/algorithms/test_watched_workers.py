@@ -27,5 +27,5 @@ class Finishing(InProcess):
 
 
 def test_a_worker_that_finishes_while_it_is_looked_at_is_not_waited_for() -> None:
-    found = watched(Finishing(iter([])), None, "collect", look=0.01, silence=60.0, longest=60.0, tell=lambda seconds: None)
+    found = watched(Finishing(iter([])), None, "grow", look=0.01, silence=60.0, longest=60.0, tell=lambda seconds: None)
     assert asyncio.run(asyncio.wait_for(found, 30.0)) == "done"

@@ -13,7 +13,7 @@ from model_toys import byte_tokenizer, tiny_model
 from rounding import nats, slack
 from vllm_toys import MARKS, SHAPE
 
-from algorithms.policies import Generation, Sampling
+from algorithms.policies import AT_ONCE, Generation, Sampling
 from algorithms.policies.vllm import VLLMPolicy
 from algorithms.testing import Law, Promises, check_policy
 from arpo_envs import ConfigError
@@ -105,6 +105,7 @@ async def _entropies_lie_within_their_bounds(policy: VLLMPolicy, model: Any) -> 
     error = float((entropy_T - torch.tensor(drawn.entropies)).abs().max())
     assert 1e-3 < policy.entropy_error < 1.0
     assert error <= policy.entropy_error
+    assert AT_ONCE.of(policy) == policy.engine.vllm_config.scheduler_config.max_num_seqs > 0
 
 
 async def _a_fork_computes_at_most_one_block_again(policy: VLLMPolicy) -> None:
