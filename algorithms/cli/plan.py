@@ -76,7 +76,7 @@ class PlanConfig:
     mode: Literal["deterministic", "free"] | None = None
     """Whether paths wait for each other (default: as in the first --run, or free)."""
     threads: int | None = None
-    """Most tool calls at the same time (default: those of the first --run, or 64)."""
+    """Most tool calls of an engine at the same time (default: those of the first --run, or 64)."""
     devices: int | None = None
     """Also search the best way to use so many devices."""
     dead_per_hour: float = 0.01
@@ -235,15 +235,13 @@ def _workload(config: PlanConfig, runs: Sequence[Finished]) -> Workload:
 def _layout(config: PlanConfig, first: Finished | None) -> Layout:
     """Returns how many engines and learners there are."""
     usual = first.layout if first is not None else Layout(shared=True)
-    engines = usual.engines if config.engines is None else config.engines
     return replace(
-        usual,
-        engines=engines,
+        usual if config.engines is None else usual.with_engines(config.engines),
         learners=usual.learners if config.learners is None else config.learners,
         engine_devices=config.engine_devices,
         learner_devices=config.learner_devices,
         shared=usual.shared and not config.apart,
         ahead=usual.ahead if config.ahead is None else config.ahead,
         mode=config.mode or usual.mode,
-        threads=config.threads or usual.threads // usual.engines * engines,  # each engine has its own
+        threads=config.threads or usual.threads,
     )

@@ -97,7 +97,8 @@ def _of_a_step(planned: Planned) -> Table:
             table.add_section()
         share = f"{mean / step.seconds:.0%}" if step.seconds else ""
         table.add_row(label, _seconds(mean), f"{_seconds(min(values))} – {_seconds(max(values))}", share)
-    table.caption = f"Engines work {step.engines_busy:.0%} of the rollouts, the controlling process {step.controller_busy:.0%}."
+    processes = "the processes in which trees grow" if planned.setting.layout.processes else "the controlling process"
+    table.caption = f"Engines work {step.engines_busy:.0%} of the rollouts, {processes} {step.controller_busy:.0%}."
     table.caption_justify = "left"
     return table
 
@@ -143,7 +144,7 @@ def of_deaths(losses: Losses, deaths: Deaths) -> str:
     """Returns sentences about what dying workers cost."""
     return (
         f"If {deaths.per_hour:.3g} of {_many(losses.engines, 'engine')} died per hour ({losses.deaths_per_hour:,.1f} deaths), "
-        f"about {losses.retries_per_hour:,.0f} requests per hour would be sent again, {losses.lost_tokens:.3%} of all tokens "
+        f"about {losses.retries_per_hour:,.0f} trees per hour would be grown again, {losses.lost_tokens:.3%} of all tokens "
         f"drawn twice, and steps would take at most {losses.slower:.2%} longer: "
         f"{_seconds(losses.step_seconds * losses.slower)} s of {_seconds(losses.step_seconds)} s, "
         f"with {_many(losses.trees, 'tree')}."

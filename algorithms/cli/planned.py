@@ -10,6 +10,7 @@ from arpo_envs import ConfigError
 
 from ..cluster.planning import Layout, Machine, Setting, Taken, Tools, Workload, fitted, predict, shape_of, workload_of
 from ..learner import LearnerConfig
+from ..policies.served import split_urls
 from ..rollout import Limits
 from ..tree import RolloutTree
 from .budget import logged
@@ -79,16 +80,17 @@ class Finished:
 
     @property
     def layout(self) -> Layout:
-        """Its engines and learners: without a cluster one of each, which share a device unless servers sample."""
-        placement = self.config.placement
-        engines = placement.count if placement.is_elsewhere else 1
+        """Its engines and learners: without a cluster and servers, which count as engines, one of each on the same device."""
+        placement, urls = self.config.placement, self.config.source.urls
+        processes = placement.count if placement.is_elsewhere else 0
         return Layout(
-            engines=engines,
+            engines=processes or 1 if urls is None else len(split_urls(urls)),
             learners=placement.learners,
-            shared=not placement.is_elsewhere and self.config.source.urls is None,
+            shared=not placement.is_elsewhere and urls is None,
             ahead=1 if placement.ahead else 0,
             mode=self.limits.mode,
-            threads=self.limits.threads * engines,  # each engine has its own
+            threads=self.limits.threads,
+            elsewhere=processes,
         )
 
     def taken(self) -> list[Taken]:

@@ -94,22 +94,27 @@ def test_a_run_on_a_cluster_is_planned_as_it_ran(finished: Path, tmp_path: Path,
     replace(config, placement=placement).save(run)
     layout = Finished.of(run).layout
     assert (layout.engines, layout.learners, layout.ahead, layout.shared) == (3, 2, 1, False)
-    assert layout.threads == 3 * Finished.of(finished).layout.threads
+    assert (layout.processes, layout.threads) == (3, Finished.of(finished).layout.threads)
     words = ["--run", str(run), "--machine", str(H200), "--simulate", "1", "--death-engines", "0"]
     text, record = planned(capsys, tmp_path, *words)
     assert "3 engines and 2 learners on 5 devices, rolling out one step ahead" in text
     assert record["step seconds"] == pytest.approx(max(record["step rollout"], record["step update"]) + record["step load"])
-    assert plan._layout(plan.PlanConfig(run=(run,), engines=6), Finished.of(run)).threads == 2 * layout.threads
+    assert plan._layout(plan.PlanConfig(run=(run,), engines=6), Finished.of(run)).processes == 6
+    assert [plan._layout(plan.PlanConfig(run=(run,), engines=n), Finished.of(finished)).processes for n in (1, 6)] == [0, 6]
     text, _ = planned(capsys, tmp_path, *words, "--engines", "1", "--learners", "1", "--ahead", "0")
     assert "1 engine and 1 learner on 2 devices, one after the other" in text
     assert main(["plan", "--run", str(run), "--simulate", "1"]) == 2
     assert "constants are fitted to steps of one engine and one learner" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_run_one_step_ahead_on_servers_has_an_engine_of_its_own(tmp_path: Path) -> None:
-    TrainConfig(policy="http://localhost:8000", placement=Placement(ahead=1)).save(tmp_path)
+@pytest.mark.parametrize(
+    ("placement", "processes"),
+    [(Placement(ahead=1), 0), (Placement(cluster="local", engines=5, ahead=1), 5)],
+)
+def test_servers_are_engines_of_a_run_that_samples_from_them(placement: Placement, processes: int, tmp_path: Path) -> None:
+    TrainConfig(policy="http://localhost:8000,http://localhost:8001", placement=placement).save(tmp_path)
     layout = Finished.of(tmp_path).layout
-    assert (layout.engines, layout.ahead, layout.shared) == (1, 1, False)
+    assert (layout.engines, layout.processes, layout.ahead, layout.shared) == (2, processes, 1, False)
 
 
 @pytest.mark.slow

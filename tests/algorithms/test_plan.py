@@ -12,7 +12,8 @@ from rollout_toys import Coin, Plan, build, calls_then_answer, grow, node, varie
 from algorithms.cluster.planning.fit import Taken, fitted, not_negative
 from algorithms.cluster.planning.machine import Deaths, Layout, Machine, Tools
 from algorithms.cluster.planning.plan import Setting, gains, losses, predict, splits
-from algorithms.cluster.planning.simulate import padded, roll_out, update_seconds
+from algorithms.cluster.planning.simulate import Rolled, roll_out
+from algorithms.cluster.planning.update import padded, update_seconds
 from algorithms.cluster.planning.work import Episode, Path, Shape, Turn, Workload, episode_of, made_up, shape_of, workload_of
 from algorithms.recipes import make
 from algorithms.tree import Decision, Status
@@ -43,7 +44,11 @@ def shapes(draw: st.DrawFn, *, most: int = 4) -> list[Shape]:
 
 
 LAYOUTS = st.builds(
-    Layout, engines=st.integers(1, 3), mode=st.sampled_from(["deterministic", "free"]), threads=st.integers(1, 4)
+    Layout,
+    engines=st.integers(1, 3),
+    mode=st.sampled_from(["deterministic", "free"]),
+    threads=st.integers(1, 4),
+    elsewhere=st.sampled_from([None, 0, 1, 2, 3]),
 )
 LAW = settings(max_examples=40, deadline=None)
 TOOLS = st.builds(Tools, st.sampled_from([0.0, 3.0]), st.sampled_from([0.0, 1.0]))
@@ -98,6 +103,38 @@ def test_tools_wait_for_threads() -> None:
     machine = Machine(1e-12, 0.0, 0.0, 0.0)
     seconds = [roll_out(calls, machine, Layout(threads=threads), Tools(5.0)).seconds for threads in (1, 2, 4)]
     assert seconds == pytest.approx([20.0, 10.0, 5.0])
+
+
+def test_each_of_several_engines_is_a_process_that_does_one_thing_at_a_time() -> None:
+    machine = Machine(1e-12, 0.0, 0.0, 0.0, turn_seconds=2.0)
+    trees = [Shape(0, (drawing(1),)) for _ in range(4)]  # each is opened and takes a turn, 4 s
+    seconds = {}
+    for elsewhere in (0, 1, 2, 4):
+        seconds[elsewhere] = roll_out(trees, machine, Layout(engines=4, elsewhere=elsewhere)).seconds
+    assert seconds == {count: pytest.approx(16.0 / max(1, count)) for count in seconds}
+
+
+def test_tools_have_threads_in_each_process() -> None:
+    calls = [Shape(0, (Path((Turn(1, 0, True),)),)) for _ in range(6)]
+    machine = Machine(1e-12, 0.0, 0.0, 0.0)
+    seconds = [roll_out(calls, machine, Layout(engines=count, threads=1), Tools(5.0)).seconds for count in (1, 2, 3)]
+    assert seconds == pytest.approx([30.0, 15.0, 10.0])
+
+
+def test_in_another_process_a_tree_waits_for_no_other() -> None:
+    # two trees in one process, in deterministic mode: 1 beside 4 and then another 1, as above; there, each by itself
+    trees = [Shape(0, (drawing(1, 1),)), Shape(0, (drawing(4),))]
+    here = roll_out(trees, MACHINE, Layout(mode="deterministic")).seconds
+    there = roll_out(trees, MACHINE, Layout(mode="deterministic", elsewhere=1)).seconds
+    assert (here, there) == (pytest.approx(8.0), pytest.approx(7.0))
+
+
+def test_a_process_begins_a_tree_when_another_one_has_ended() -> None:
+    # one row, so that four trees of one path are under way; each draws 2 tokens in 3 s, and the tool of the first takes 30 s
+    machine = replace(MACHINE, rows=1)
+    slow = Shape(0, (Path((Turn(2, 0, True),)),))
+    trees = [slow, *(Shape(0, (drawing(2),)) for _ in range(9))]
+    assert roll_out(trees, machine, Layout(elsewhere=1), Tools(30.0)).seconds == pytest.approx(3.0 + 30.0)
 
 
 def test_an_update_is_as_long_as_its_longest_share() -> None:
@@ -170,14 +207,40 @@ def test_deaths_of_the_only_engine_add_time_and_all_is_drawn_in_the_end(trees: l
     assert (hit.deaths == 0) <= (hit.retries == 0)
 
 
-def test_what_a_dead_engine_was_drawing_is_drawn_by_another() -> None:
-    trees = [Shape(7, (drawing(30),)), Shape(7, (drawing(30),))]
+def died_once(layout: Layout, trees: list[Shape]) -> Rolled:
+    """Returns rollouts in which one engine dies, and does not come back."""
     deaths = Deaths(120.0, notice_seconds=1.0, restart_seconds=1e6)
-    tried = (roll_out(trees, MACHINE, Layout(engines=2), deaths=deaths, seed=seed) for seed in range(99))
-    hit = next(rolled for rolled in tried if rolled.deaths == 1)
+    tried = (roll_out(trees, MACHINE, layout, deaths=deaths, seed=seed) for seed in range(99))
+    return next(rolled for rolled in tried if rolled.deaths == 1)
+
+
+def test_what_a_dead_engine_was_drawing_is_drawn_by_another() -> None:
+    hit = died_once(Layout(engines=2, elsewhere=0), [Shape(7, (drawing(30),)), Shape(7, (drawing(30),))])
     assert hit.retries == 1
     assert 0 < hit.lost < 30
     assert hit.spent.prefilled == 3 * 7  # the survivor reads the prompt again
+
+
+def test_trees_of_a_dead_process_are_grown_again_from_their_beginning() -> None:
+    # five actions of 6 tokens: 9 s each, with an answer of one token read in no time
+    trees = [Shape(7, (drawing(6, 6, 6, 6, 6),)), Shape(7, (drawing(6, 6, 6, 6, 6),))]
+    hit = died_once(Layout(engines=2), trees)
+    assert hit.retries == 1
+    assert 0 < hit.lost < 30
+    assert hit.spent.drawn == pytest.approx(60 + hit.lost, **EXACT)
+    calm = roll_out(trees, MACHINE, Layout(engines=2)).seconds
+    assert calm < hit.seconds < 3 * calm
+
+
+@given(shapes(), st.integers(1, 3), st.sampled_from([0, 1, 2]), st.integers(0, 9))
+@LAW
+def test_whoever_dies_all_trees_are_grown_and_every_token_is_accounted_for(
+    trees: list[Shape], engines: int, elsewhere: int, seed: int
+) -> None:
+    layout = Layout(engines=engines, elsewhere=elsewhere and engines, mode="deterministic")
+    hit = roll_out(trees, MACHINE, layout, deaths=Deaths(60.0, notice_seconds=0.5, restart_seconds=2.0), seed=seed)
+    assert hit.spent.drawn == pytest.approx(hit.sampled + hit.lost, **EXACT)
+    assert (hit.retries == 0) >= (hit.deaths == 0)
 
 
 # --- shapes and workloads ---------------------------------------------------------------------------------

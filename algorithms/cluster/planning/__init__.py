@@ -1,8 +1,9 @@
 """What a run will cost, from a simulation of its steps.
 
 `work.py` says what a step has to do: trees as numbers of tokens, read from a run or drawn. `machine.py` says what there is to
-do it with, and how fast that is. `simulate.py` rolls the trees out, on engines (`engine.py`) whose rows share their rounds.
-`plan.py` makes costs, bottlenecks and layouts of that, and `fit.py` finds a machine's constants from steps it has taken.
+do it with, and how fast that is. `simulate.py` rolls the trees out, in processes that do one thing at a time (`process.py`) and
+on engines (`engine.py`) whose rows share their rounds; `update.py` says what learning from them takes. `plan.py` makes costs,
+bottlenecks and layouts of that, and `fit.py` finds a machine's constants from steps it has taken.
 """
 
 from .fit import Taken, fitted, unexplained

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from arpo_envs import ConfigError
 
 from .machine import Layout, Machine
-from .simulate import padded, roll_out, update_seconds
+from .simulate import roll_out
+from .update import padded, update_seconds
 from .work import Shape
 
 Array = NDArray[np.float64]

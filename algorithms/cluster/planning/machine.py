@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from arpo_envs import ConfigError
@@ -101,7 +101,9 @@ class Layout:
         shared: whether engines and learners take turns on the same devices.
         ahead: 1 if a step is rolled out while the one before it is being learned, 0 if not.
         mode: "deterministic" if paths wait for each other at each turn, "free" if not; see `rollout.Limits`.
-        threads: most tool calls at the same time.
+        threads: most tool calls at the same time in a process.
+        elsewhere: processes beside the training process in which trees grow; 0 if they grow in that one. As many processes as
+            engines have one engine each. None: that, if there are several engines.
 
     Raises:
         ConfigError: a number is out of range, or devices that are shared would have to do both at once.
@@ -115,6 +117,7 @@ class Layout:
     ahead: Literal[0, 1] = 0
     mode: Literal["deterministic", "free"] = "free"
     threads: int = 64
+    elsewhere: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -125,6 +128,21 @@ class Layout:
             raise ConfigError(f"ahead must be 0 or 1, got {self.ahead}.")
         if self.shared and self.ahead:
             raise ConfigError("ahead = 1 needs devices of its own for the learners: engines and learners would work at once.")
+
+    @property
+    def processes(self) -> int:
+        """In how many processes beside the training process trees grow; 0 if in that one."""
+        several = self.engines if self.engines > 1 else 0
+        return several if self.elsewhere is None else self.elsewhere
+
+    def with_engines(self, count: int) -> "Layout":
+        """Returns the same with so many engines: where there is more than one, each in a process of its own."""
+        return replace(self, engines=count, elsewhere=count if self.processes else None)
+
+    @property
+    def has_own_engines(self) -> bool:
+        """Whether each process in which trees grow has an engine of its own."""
+        return self.processes == self.engines
 
     @property
     def devices(self) -> int:
@@ -158,8 +176,8 @@ class Tools:
 class Deaths:
     """How often workers die, and what that costs.
 
-    What an engine was drawing is lost and drawn again elsewhere, where the path so far is read again. A learner that dies
-    costs the update.
+    The trees of an engine that dies are grown again elsewhere or, if one process grows all, what it was drawing is drawn again,
+    where the path so far is read again. A learner that dies costs the update.
 
     Args:
         per_hour: share of workers that die in an hour.

@@ -8,7 +8,8 @@ from arpo_envs import ConfigError
 
 from ... import seeds
 from .machine import Deaths, Layout, Machine, Tools
-from .simulate import Rolled, roll_out, update_seconds
+from .simulate import Rolled, roll_out
+from .update import update_seconds
 from .work import Shape, Workload
 
 
@@ -25,7 +26,7 @@ class Step:
         executed: tool calls that run.
         inherited: tool calls on shared prefixes, which need not run again.
         engines_busy: share of the rollouts in which an engine works, mean over engines.
-        controller_busy: share in which the controlling process works.
+        controller_busy: share in which a controlling process works, mean over these.
     """
 
     rollout: float
@@ -109,7 +110,7 @@ def cost(shapes: Sequence[Shape], rolled: Rolled, machine: Machine, layout: Layo
         executed=float(rolled.executed),
         inherited=float(sum(shape.inherited for shape in shapes)),
         engines_busy=rolled.spent.busy / whole / layout.engines,
-        controller_busy=rolled.controller_seconds / whole,
+        controller_busy=rolled.controller_seconds / whole / max(1, layout.processes),
     )
 
 
@@ -175,12 +176,11 @@ def splits(setting: Setting, devices: int, *, most: int = 12) -> list[Split]:
         raise ConfigError(
             f"{devices} devices are too few: an engine needs {own.engine_devices}, a learner {own.learner_devices}."
         )
-    layouts = [
-        replace(own, engines=devices // own.engine_devices, learners=devices // own.learner_devices, shared=True, ahead=0)
-    ]
+    all_engines, all_learners = devices // own.engine_devices, devices // own.learner_devices
+    layouts = [replace(own.with_engines(all_engines), learners=all_learners, shared=True, ahead=0)]
     for engines in spaced(most_engines, most):
         learners = (devices - engines * own.engine_devices) // own.learner_devices
-        apart = replace(own, engines=engines, learners=learners, shared=False)
+        apart = replace(own.with_engines(engines), learners=learners, shared=False)
         layouts += [replace(apart, ahead=0), replace(apart, ahead=1)]
     shapes = [setting.shapes(number) for number in range(setting.steps)]
     rolled: dict[int, list[Rolled]] = {}
@@ -221,7 +221,7 @@ class Losses:
         engines: how many there are.
         trees: of a simulated step.
         deaths_per_hour: of engines.
-        retries_per_hour: requests that are sent again.
+        retries_per_hour: trees that are grown again.
         lost_tokens: share of all tokens that are drawn twice.
         step_seconds: of a step in which nothing dies.
         slower: share by which steps take longer at most, updates that are repeated included.
@@ -243,7 +243,7 @@ def losses(setting: Setting, deaths: Deaths, *, engines: int, trees: int | None 
     scaled back. A step with one death is taken to be as slow as one with so many, which is too pessimistic.
 
     Args:
-        setting: its layout gives the learners, and how many tool threads there are for each engine.
+        setting: its layout gives the learners; engines are taken to be processes.
         deaths: how often, and what follows.
         engines: how many there are.
         trees: of a step; by default as many for each engine as the setting has.
@@ -252,7 +252,7 @@ def losses(setting: Setting, deaths: Deaths, *, engines: int, trees: int | None 
         ConfigError: there is no engine, or no tree.
     """
     own = setting.layout
-    layout = replace(own, engines=engines, threads=max(own.threads, own.threads * engines // own.engines))
+    layout = replace(own, engines=engines, elsewhere=engines)
     prompts = setting.workload.prompts * engines // own.engines if trees is None else trees
     large = replace(setting, workload=replace(setting.workload, prompts=prompts), layout=layout)
     rate = deaths.per_hour * engines / 3600.0

@@ -1,4 +1,8 @@
-"""Simulates the rollouts of one step: trees grow as `rollout.collect` grows them, on engines that share their rounds."""
+"""Simulates the rollouts of one step: trees grow as `rollout.collect` grows them, on engines that share their rounds.
+
+With several engines, each is a process that grows whole trees, as `cluster.collector` has them grown: when one ends, the next
+begins, and those of an engine that dies are grown again by the others.
+"""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -9,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import seeds
-from ...packing import batches
+from ..growing import OVERBOOKED
 from .engine import Engine, Events, Request, Spent
 from .machine import Deaths, Layout, Machine, Tools
+from .process import Process, Turns
 from .work import Shape
 
 
@@ -26,9 +31,9 @@ class Rolled:
         begun: paths, each with a clone of its environment.
         executed: tool calls.
         spent: what the engines did.
-        controller_seconds: in which the controlling process was busy.
+        controller_seconds: in which controlling processes were busy, added up.
         deaths: engines that died.
-        retries: requests that were sent again because of that.
+        retries: trees that were grown again because of that; requests that were sent again, if one process grows all.
         lost: tokens that were drawn twice because of that.
     """
 
@@ -86,18 +91,28 @@ class _Tree:
     Args:
         number: in the step.
         shape: what it will be.
+        process: where it grows.
+        turns: the clock of its paths.
         engine: where its paths are drawn, because their prefix is known there.
         read: whether that engine knows the prompt.
+        drawn: tokens so far.
+        lives: the tree itself and those of its paths that have not ended.
         running: paths.
         quiet: called when no path runs.
+        is_lost: whether its process has died.
     """
 
     number: int
     shape: Shape
+    process: Process
+    turns: Turns
     engine: int
     read: bool = False
+    drawn: int = 0
+    lives: int = 0
     running: int = 0
     quiet: Callable[[], None] | None = None
+    is_lost: bool = False
     forks: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     waves: list[list[int]] = field(default_factory=list)
     latencies: list[NDArray[np.float64]] = field(default_factory=list)
@@ -119,34 +134,36 @@ class _Step:
     def __init__(
         self, shapes: Sequence[Shape], machine: Machine, layout: Layout, tools: Tools, deaths: Deaths, seed: int
     ) -> None:
+        self.shapes = shapes
         self.machine, self.layout, self.tools, self.deaths, self.seed = machine, layout, tools, deaths, seed
         self.events, self.spent = Events(), Spent()
         self.engines = [Engine(self.events, machine, self.spent) for _ in range(layout.engines)]
-        self.trees = [_Tree(number, shape, number % layout.engines) for number, shape in enumerate(shapes)]
-        self.live = 0
-        """Trees and paths that have not ended."""
-        self.members = 0
-        """Those of them that others wait for in deterministic mode."""
-        self.ready: list[Callable[[], None]] = []
-        self.free_at = 0.0
-        """When the controlling process has nothing left to do."""
-        self.busy = 0.0
-        self.threads = layout.threads
-        self.queue: deque[Callable[[], None]] = deque()
+        self.begun: list[Process] = []
+        """All processes, those that have died included."""
+        self.processes = [self._process() for _ in range(max(1, layout.processes))]
+        self.open = len(shapes)
+        """Trees that have not ended."""
+        self.waiting: deque[int] = deque()
+        self.growing: list[_Tree] = []
         self.stranded: list[tuple[_Tree, Request]] = []
         self.fallen = self.retries = 0
         self.lost = 0.0
 
     def run(self) -> Rolled:
         """Grows all trees."""
-        for tree in self.trees:
-            self._launch(self._grow(tree))
+        if self.layout.processes:
+            self.waiting.extend(range(len(self.shapes)))
+            self._deal()
+        else:
+            turns = self._turns()
+            for number in range(len(self.shapes)):
+                self._start(number, 0, turns, number % len(self.engines))
         if self.deaths.per_hour:
             rng = seeds.generator(self.seed, "deaths")
             for number in range(len(self.engines)):
                 self._doom(number, rng)
-        self.events.run(lambda: not self.live)
-        shapes = [tree.shape for tree in self.trees]
+        self.events.run(lambda: not self.open)
+        shapes = self.shapes
         return Rolled(
             seconds=self.events.now,
             sampled=sum(shape.sampled for shape in shapes),
@@ -154,34 +171,70 @@ class _Step:
             begun=sum(len(shape.paths) for shape in shapes),
             executed=sum(shape.executed for shape in shapes),
             spent=self.spent,
-            controller_seconds=self.busy,
+            controller_seconds=sum(process.busy for process in self.begun),
             deaths=self.fallen,
             retries=self.retries,
             lost=self.lost,
         )
 
+    def _process(self) -> Process:
+        self.begun.append(Process(self.events, self.layout.threads))
+        return self.begun[-1]
+
+    def _turns(self) -> Turns:
+        return Turns(self.events, wait=self.layout.mode == "deterministic")
+
+    def _deal(self) -> None:
+        """Begins trees where there is room, though in no process more than its share of what is open."""
+        own = self.layout.has_own_engines
+        alive = [number for number in range(len(self.processes)) if not own or self.engines[number].alive]
+        while self.waiting and alive:
+            first = self.waiting[0]
+            least = min(alive, key=lambda number: self.processes[number].under_way)
+            room = OVERBOOKED * self.machine.rows // max(1, len(self.shapes[first].paths))
+            if self.processes[least].under_way >= max(1, min(room, -(-self.open // len(alive)))):
+                return
+            self._start(self.waiting.popleft(), least, self._turns(), least if own else first % len(self.engines))
+
     # --- trees and paths ------------------------------------------------------------------------------
 
-    def _launch(self, life: Life) -> None:
-        self.live += 1
-        self.members += 1
-        self.events.at(self.events.now, partial(self._resume, life))
+    def _start(self, number: int, process: int, turns: Turns, engine: int) -> None:
+        tree = _Tree(number, self.shapes[number], self.processes[process], turns, engine)
+        tree.process.under_way += 1
+        self.growing.append(tree)
+        self._launch(tree, self._grow(tree))
 
-    def _resume(self, life: Life) -> None:
+    def _launch(self, tree: _Tree, life: Life) -> None:
+        tree.lives += 1
+        tree.turns.join()
+        self.events.at(self.events.now, partial(self._resume, tree, life))
+
+    def _resume(self, tree: _Tree, life: Life) -> None:
         """Lets a tree or a path go on until it waits again, or ends."""
+        if tree.is_lost:
+            return
         wait = next(life, None)
         if wait is not None:
-            wait(partial(self._resume, life))
-        else:
-            self.live -= 1
-            self._leave()
+            wait(partial(self._resume, tree, life))
+            return
+        tree.lives -= 1
+        tree.turns.leave()
+        if not tree.lives:
+            self._end(tree)
+
+    def _end(self, tree: _Tree) -> None:
+        self.growing.remove(tree)
+        tree.process.under_way -= 1
+        self.open -= 1
+        self._deal()
 
     def _grow(self, tree: _Tree) -> Life:
         """Opens the episode and begins what begins at the prompt; then, whenever no path runs, what comes next."""
-        yield partial(self._compute, self.machine.turn_seconds)
+        compute = tree.process.compute
+        yield partial(compute, self.machine.turn_seconds)
         for wave in tree.waves:
-            yield self._tick
-            yield partial(self._compute, self.machine.fork_seconds * len(wave))
+            yield tree.turns.tick
+            yield partial(compute, self.machine.fork_seconds * len(wave))
             for number in wave:
                 self._begin(tree, number)
             if tree.running:
@@ -189,13 +242,13 @@ class _Step:
 
     def _begin(self, tree: _Tree, number: int) -> None:
         tree.running += 1
-        self._launch(self._travel(tree, number))
+        self._launch(tree, self._travel(tree, number))
 
     def _until_quiet(self, tree: _Tree, goes_on: Callable[[], None]) -> None:
-        self._leave()  # nobody waits for a tree that waits for its own paths
+        tree.turns.leave()  # nobody waits for a tree that waits for its own paths
 
         def again() -> None:
-            self.members += 1
+            tree.turns.join()
             goes_on()
 
         tree.quiet = again
@@ -214,16 +267,16 @@ class _Step:
                 parts = [min(shape.probe, turn.sampled), max(0, turn.sampled - shape.probe)]
             for part, tokens in enumerate(parts):
                 if tokens:
-                    yield self._tick
+                    yield tree.turns.tick
                     yield partial(self._draw, tree, tokens, unread, context)
                     context, unread = context + tokens, 0
                 if after_call and not part:
-                    yield self._tick
+                    yield tree.turns.tick
                     yield from self._fork(tree, number, at)
             if turn.sampled:
-                yield self._tick
+                yield tree.turns.tick
                 yield partial(self._act, tree, number, at, turn.calls)
-                yield self._tick
+                yield tree.turns.tick
             context, unread, after_call = context + turn.result, turn.result, turn.calls
         tree.running -= 1
         if not tree.running and tree.quiet is not None:
@@ -233,55 +286,16 @@ class _Step:
     def _fork(self, tree: _Tree, number: int, at: int) -> Life:
         """Begins the paths that fork off here."""
         if found := tree.forks.get((number, at), ()):
-            yield partial(self._compute, self.machine.fork_seconds * len(found))
+            yield partial(tree.process.compute, self.machine.fork_seconds * len(found))
             for child in found:
                 self._begin(tree, child)
 
-    # --- the order of turns in deterministic mode -----------------------------------------------------
-
-    def _tick(self, goes_on: Callable[[], None]) -> None:
-        """Waits until all have come this far, in deterministic mode."""
-        if self.layout.mode == "free":
-            goes_on()
-            return
-        self.ready.append(goes_on)
-        self._release()
-
-    def _leave(self) -> None:
-        self.members -= 1
-        self.events.at(self.events.now, self._release)
-
-    def _release(self) -> None:
-        if self.ready and len(self.ready) >= self.members:
-            ready, self.ready = self.ready, []
-            for goes_on in ready:
-                self.events.at(self.events.now, goes_on)
-
     # --- what takes time ------------------------------------------------------------------------------
-
-    def _compute(self, seconds: float, goes_on: Callable[[], None]) -> None:
-        """Uses the controlling process, which does one thing at a time."""
-        self.free_at = max(self.free_at, self.events.now) + seconds
-        self.busy += seconds
-        self.events.at(self.free_at, goes_on)
 
     def _act(self, tree: _Tree, number: int, at: int, calls: bool, goes_on: Callable[[], None]) -> None:
         """Takes the environment's step, in one of the tool threads."""
-
-        def end() -> None:
-            self.threads += 1
-            if self.queue:
-                self.queue.popleft()()
-            goes_on()
-
-        def begin() -> None:
-            self.threads -= 1
-            latency = float(self._latencies(tree)[number][at]) if calls else 0.0
-            self.events.at(self.events.now + latency, partial(self._compute, self.machine.turn_seconds, end))
-
-        self.queue.append(begin)
-        if self.threads:
-            self.queue.popleft()()
+        latency = float(self._latencies(tree)[number][at]) if calls else 0.0
+        tree.process.act(latency, self.machine.turn_seconds, goes_on)
 
     def _latencies(self, tree: _Tree) -> list[NDArray[np.float64]]:
         """Returns the latency of each turn of each path."""
@@ -293,7 +307,11 @@ class _Step:
         return tree.latencies
 
     def _draw(self, tree: _Tree, tokens: int, prefill: int, context: int, goes_on: Callable[[], None]) -> None:
-        self._send(tree, Request(tokens, prefill, context, goes_on, partial(self._lose, tree)))
+        def done() -> None:
+            tree.drawn += tokens
+            goes_on()
+
+        self._send(tree, Request(tokens, prefill, context, done, partial(self._lose, tree)))
 
     def _send(self, tree: _Tree, request: Request) -> None:
         """Sends a request to the engine that knows its prefix; if that is dead, to the one with the least to do."""
@@ -314,6 +332,8 @@ class _Step:
 
     def _die(self, number: int, rng: np.random.Generator) -> None:
         self.fallen += 1
+        if self.layout.has_own_engines:
+            self._abandon(number)
         self.engines[number].die()
 
         def back() -> None:
@@ -322,60 +342,31 @@ class _Step:
             stranded, self.stranded = self.stranded, []
             for tree, request in stranded:
                 self._send(tree, request)
+            self._deal()
 
         self.events.at(self.events.now + self.deaths.restart_seconds, back)
 
+    def _abandon(self, number: int) -> None:
+        """Loses a process and the trees that grow in it, which are grown again when that is noticed."""
+        lost = [tree for tree in self.growing if tree.process is self.processes[number]]
+        self.growing = [tree for tree in self.growing if tree.process is not self.processes[number]]
+        self.processes[number] = self._process()
+        for tree in lost:
+            tree.is_lost = True
+            self.lost += tree.drawn
+            self.retries += 1
+
+        def noticed() -> None:
+            self.waiting.extend(tree.number for tree in lost)
+            self._deal()
+
+        self.events.at(self.events.now + self.deaths.notice_seconds, noticed)
+
     def _lose(self, tree: _Tree, request: Request, drawn: float) -> None:
         """Sends a request again, when its loss is noticed; another engine must read the whole path first."""
-        self.retries += 1
         self.lost += drawn
+        if tree.is_lost:
+            return
+        self.retries += 1
         again = Request(request.tokens, request.context, request.context, request.done, request.lost)
         self.events.at(self.events.now + self.deaths.notice_seconds, partial(self._send, tree, again))
-
-
-def padded(shapes: Sequence[Shape], machine: Machine) -> tuple[int, int]:
-    """Returns the tokens that a learner computes in plain rows and in packed ones, padding included.
-
-    Args:
-        shapes: trees; those whose paths all earned the same have no gradient and are not computed.
-        machine: says which trees are packed, and how large a micro-batch is.
-    """
-    useful = [shape for shape in shapes if shape.teaches]
-    packed = [shape.path_tokens >= machine.packs_from * shape.tokens for shape in useful]
-    plain_I = [shape.length(path) for shape, it in zip(useful, packed, strict=True) if not it for path in shape.paths]
-    packed_I = [shape.tokens for shape, it in zip(useful, packed, strict=True) if it]
-    return _padded(plain_I, machine.micro_batch_tokens), _padded(packed_I, machine.micro_batch_tokens)
-
-
-def _padded(length_I: Sequence[int], budget: int) -> int:
-    """Returns the tokens of the micro-batches of rows, each row as long as the longest beside it."""
-    return sum(max(length_I[row] for row in batch) * len(batch) for batch in batches(length_I, budget))
-
-
-def dealt(shapes: Sequence[Shape], learners: int) -> list[list[Shape]]:
-    """Returns the trees of each learner: the largest goes to the one with the fewest tokens so far.
-
-    >>> [[tree.prompt for tree in own] for own in dealt([Shape(size, ()) for size in (5, 3, 3, 2)], 2)]
-    [[5, 2], [3, 3]]
-    """
-    shares: list[list[Shape]] = [[] for _ in range(learners)]
-    loads = [0] * learners
-    for shape in sorted(shapes, key=lambda shape: -shape.tokens):
-        least = loads.index(min(loads))
-        shares[least].append(shape)
-        loads[least] += shape.tokens
-    return shares
-
-
-def update_seconds(shapes: Sequence[Shape], machine: Machine, learners: int) -> float:
-    """Returns what an update takes: as long as the learner with the most to do, and what all of them take together.
-
-    Args:
-        shapes: P trees.
-        machine: the constants.
-        learners: that share the update, whole trees each.
-    """
-    each = machine.token_seconds if machine.packed_seconds is None else machine.packed_seconds
-    shares = [padded(own, machine) for own in dealt([shape for shape in shapes if shape.teaches], learners)]
-    longest = max(machine.token_seconds * plain + each * packed for plain, packed in shares)
-    return machine.update_seconds + longest + (machine.join_seconds if learners > 1 else 0.0)
