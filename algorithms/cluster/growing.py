@@ -84,7 +84,8 @@ class Growing:
         self.plan = plan
         self._policy, self._renderer = policy, renderer
         self._late = _Remembered()
-        self._neighbours = Neighbours(plan.limits.threads, self._late)
+        self._neighbours: Neighbours | None = None
+        """What those share that are under way; None while none is, so that no thread waits for the next batch."""
         self._under_way: set[asyncio.Task[_Grown]] = set()
 
     @property
@@ -98,6 +99,8 @@ class Growing:
         Args:
             starts: their episodes, by their positions in the batch.
         """
+        if starts and self._neighbours is None:
+            self._neighbours = Neighbours(self.plan.limits.threads, self._late)
         self._under_way |= {asyncio.ensure_future(self._grow(position, start)) for position, start in starts.items()}
 
     async def ended(self) -> Gathered:
@@ -107,6 +110,8 @@ class Growing:
             ConfigError: environment, renderer and strategy do not fit together, whatever the task.
         """
         ended, self._under_way = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        if not self._under_way:
+            self._close()
         grown = sorted((one.result() for one in ended), key=lambda one: one.position)
         counts = sum((Counter(one.found.counts) for one in grown), Counter[str]())
         return Gathered(
@@ -123,7 +128,12 @@ class Growing:
         """Ends all that is under way."""
         for one in self._under_way:
             one.cancel()
-        self._neighbours.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._neighbours is not None:
+            self._neighbours.close()
+            self._neighbours = None
 
     async def _grow(self, position: int, start: Start) -> _Grown:
         remembered, plan = _Remembered(), self.plan

@@ -199,8 +199,12 @@ def counted_env() -> CountEnv:
 
 
 def test_tool_calls_of_all_trees_share_the_threads_of_their_engine() -> None:
+    before = {*threading.enumerate()}
     assert collected(InProcess(iter([])), counted_env, threads=3).trees == undisturbed()
     assert _calls.most == 3
+    for thread in {*threading.enumerate()} - before:
+        thread.join(30.0)
+        assert not thread.is_alive(), "they end with the batch"
 
 
 # --- a worker that can never begin ---------------------------------------------------------------------------------
