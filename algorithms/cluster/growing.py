@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..branching.strategy import BranchingStrategy
 from ..policies import AT_ONCE, Policy
 from ..rendering.renderer import Renderer
-from ..rollout import Collected, Failures, Limits, MakeEnv, Neighbours, Start, Trouble, try_collect
+from ..rollout import Collected, Failures, Limits, MakeEnv, Neighbours, Start, Trouble, neighbours_for, try_collect
 from ..tree import Status
 from .parcel import packed, portable
 
@@ -100,7 +100,7 @@ class Growing:
             starts: their episodes, by their positions in the batch.
         """
         if starts and self._neighbours is None:
-            self._neighbours = Neighbours(self.plan.limits.threads, self._late)
+            self._neighbours = neighbours_for(self.plan.limits, self._late)
         self._under_way |= {asyncio.ensure_future(self._grow(position, start)) for position, start in starts.items()}
 
     async def ended(self) -> Gathered:

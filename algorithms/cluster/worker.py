@@ -178,6 +178,8 @@ class Worker:
         try:
             async with asyncio.timeout(within):
                 await self._equipment.policy.generate([0], Sampling(max_tokens=1), seed=0)
+        except ConfigError:
+            return  # such as a key that is no longer accepted: another engine would be refused as well
         except Exception as error:  # an engine may fail in any way
             raise EngineFailed(f"Its policy draws nothing any more: {reason(error)}") from error
 

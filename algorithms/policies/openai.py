@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from arpo_envs import ArpoError, ConfigError
 
 from ..seeds import derive
@@ -57,6 +59,7 @@ class OpenAIPolicy:
         concurrency: requests each replica has at once; more wait here.
         attempts: how often a request, or loading weights, is tried before it fails.
         timeout: seconds for one try.
+        update_timeout: seconds in which a replica has to take new weights; one that hangs is left alone, like one that is gone.
         api_key: sent as a bearer token.
 
     Raises:
@@ -77,6 +80,7 @@ class OpenAIPolicy:
         concurrency: int = 64,
         attempts: int = 6,
         timeout: float = 300.0,
+        update_timeout: float = 1800.0,
         api_key: str | None = None,
     ) -> None:
         self._httpx = httpx_module()
@@ -101,7 +105,7 @@ class OpenAIPolicy:
         self._replicas = Replicas(self.served.urls, concurrency)
         for replica in self._replicas.all:
             replica.suspect = replica.url in self.served.silent
-        self._attempts = attempts
+        self._attempts, self._update_timeout = attempts, update_timeout
         self._dispatcher = Dispatcher(self._replicas, self._examine, self._recognise, attempts=attempts, timeout=timeout)
         self._delivery = Delivery(_ThroughFolder(self))
         self._exported: Path | None = None
@@ -309,8 +313,12 @@ class OpenAIPolicy:
     async def _give(self, replica: Replica) -> None:
         folder = self._exported
         assert folder is not None
-        await push_weights(replica.url, folder, self._post)
-        await name_weights(replica.url, folder, self._post)
+        try:
+            with anyio.fail_after(self._update_timeout):
+                await push_weights(replica.url, folder, self._post)
+                await name_weights(replica.url, folder, self._post)
+        except TimeoutError as error:
+            raise ServerFault(f"{replica.url} did not take them within {self._update_timeout:g} seconds.") from error
 
     async def _recognise(self, replica: Replica) -> None:
         """Checks that a replica is still the process that took the newest weights; see `Dispatcher`."""

@@ -19,11 +19,12 @@ from ..policies import Policy
 from ..rendering.renderer import Renderer
 from ..tree import NO_PARENT, Node, RolloutTree, Status, total_tool_calls
 from .clock import FreeClock, LogicalClock
+from .environments import close_late
 from .failures import Failures, reason
 from .growth import Growth
-from .neighbours import Neighbours
 from .planting import grow
-from .run import Ended, Limits, MakeEnv, Run, Start
+from .run import Ended, Limits, MakeEnv, Neighbours, Run, Start
+from .threads import ToolThreads
 
 GROWN_AGAIN = ("trees_grown_again", "calls_lost", "tokens_lost")
 """What is recorded of trees whose tool was lost: how many were grown again, and the calls and tokens that this has cost."""
@@ -220,7 +221,7 @@ async def try_collect(
     if algorithm.rollouts < 1:
         raise ConfigError(f"An algorithm needs at least one rollout per prompt, got {algorithm.rollouts}.")
     failures = failures or Failures()
-    beside = neighbours or Neighbours(limits.threads, failures)
+    beside = neighbours or neighbours_for(limits, failures)
     share = partial(
         Run,
         make_env=make_env,
@@ -246,6 +247,11 @@ async def try_collect(
         if neighbours is None:
             beside.close()
     return attempts.collected()
+
+
+def neighbours_for(limits: Limits, failures: Failures) -> Neighbours:
+    """Returns what trees share that grow at the same time; what comes too late to be used, and cannot be closed, is noted."""
+    return Neighbours(ToolThreads(limits.threads, partial(close_late, failures)))
 
 
 @dataclass

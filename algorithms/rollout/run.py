@@ -1,7 +1,11 @@
-"""What all trees of one `collect` share: the limits, and the two ways to start work, on the clock and in a thread."""
+"""What all trees of one `collect` share: the limits, and the two ways to start work, on the clock and in a thread.
+
+`Neighbours` is what several calls share that overlap.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -124,6 +128,46 @@ class Run:
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs something that may block, in a thread and within the tool timeout."""
         return await self.threads.run(self.limits.tool_timeout, function, *arguments)
+
+
+class Neighbours:
+    """What trees share that grow at the same time, also those of several calls: threads, and the right to grow alone.
+
+    Args:
+        threads: run what may block.
+    """
+
+    def __init__(self, threads: ToolThreads) -> None:
+        self.threads = threads
+        self.lost_alone = 0
+        """How many attempts in a row have lost their tool although nothing else grew."""
+        self._growing = 0
+        self._gate = asyncio.Lock()
+        self._quiet = asyncio.Event()
+
+    @asynccontextmanager
+    async def beside_others(self) -> AsyncIterator[None]:
+        """Waits as long as somebody is alone, or wants to be."""
+        async with self._gate:
+            self._growing += 1
+        try:
+            yield
+        finally:
+            self._growing -= 1
+            self._quiet.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Waits until nothing grows, and keeps everything from beginning."""
+        async with self._gate:
+            while self._growing:
+                self._quiet.clear()
+                await self._quiet.wait()
+            yield
+
+    def close(self) -> None:
+        """Lets the idle threads end."""
+        self.threads.close()
 
 
 def split_evenly(total: int, parts: int) -> list[int]:

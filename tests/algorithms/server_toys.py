@@ -64,6 +64,8 @@ class LoopbackServer:
         self.name = "default"
         self.faults: deque[Fault] = deque()
         self.always: Fault | None = None
+        self.stalls = 0
+        """How often it hangs when it is to take weights."""
         self.dies_after: int | None = None
         """Generations after which it dies."""
         self.requests: list[dict[str, Any]] = []
@@ -161,6 +163,10 @@ class LoopbackServer:
         folder = Path(body["kwargs"]["weights_path"])
         if not folder.is_relative_to(self.sees):
             return 500, {"error": {"message": f"{folder} is not there"}}
+        if self.stalls:
+            self.stalls -= 1
+            await self._over.wait()
+            raise ConnectionError
         self.loads.append(folder.name)
         await self._policy.load(load_file(folder / "model.safetensors"), 0)
         return 200, {"results": [None]}

@@ -29,7 +29,7 @@ from cluster_toys import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import byte_tokenizer, tiny_model
-from rollout_toys import CountEnv, Plan
+from rollout_toys import CountEnv, Plan, varied
 
 from algorithms.cluster import ClusterPolicy, Engines, Equipment, Lost, NoEngines
 from algorithms.cluster.local import LocalLauncher
@@ -40,7 +40,7 @@ from algorithms.learner import WeightSource
 from algorithms.models.agreement import require_engine
 from algorithms.models.agreement.texts import Texts
 from algorithms.models.own import OwnModel
-from algorithms.policies import DTYPE, Sampling
+from algorithms.policies import DTYPE, Generation, Sampling
 from algorithms.policies.local import LocalPolicy
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.policies.served import ServerFault
@@ -163,6 +163,17 @@ def test_an_engine_that_fails_on_a_prompt_only_is_kept() -> None:
     failed = [leaf for tree in found.trees for leaf in tree.nodes[1:] if leaf.status is Status.POLICY_FAULT]
     assert 0 < len(failed) < PROMPTS * PLAN.rollouts
     assert {leaf.fault for leaf in failed} == {"ValueError: not this one"}
+
+
+def test_a_mistake_that_shows_in_every_draw_is_raised_as_itself_and_costs_no_engine() -> None:
+    class Refused(ScriptedPolicy):
+        async def generate(self, *arguments: Any, **told: Any) -> Generation:
+            raise ConfigError("401: this key is no longer accepted.")
+
+    found, lines = struck(InProcess(iter([])), PROMPTS, make=lambda: Equipment(Refused(varied), ScriptedRenderer()))
+    assert (found.counts["engines_lost"], lines) == (0, [])
+    assert isinstance(found.error, ConfigError)
+    assert "no longer accepted" in str(found.error)
 
 
 def test_an_engine_that_died_is_found_by_whatever_it_is_asked() -> None:

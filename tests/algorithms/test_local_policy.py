@@ -283,8 +283,7 @@ def test_rows_that_find_no_room_wait_and_draw_what_they_would_have_drawn() -> No
 
 def test_a_slot_that_is_taken_over_at_the_same_length_reads_its_own_keys() -> None:
     """With one slot, the second sequence decodes at the very place where the first one ended."""
-    one, other = contexts(2, seed=6, most=40)
-    one, other = (one * 40)[:20], (other * 40)[:23]
+    one, other = ((row * 40)[:length] for row, length in zip(contexts(2, seed=6, most=40), (20, 23), strict=True))
     some = policy(slots=1)
     assert AT_ONCE.of(some) == 1
     ask(some, request(one, 4, seed=1), closing=False)

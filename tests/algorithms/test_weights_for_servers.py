@@ -9,8 +9,9 @@ import pytest
 from model_toys import tiny_model
 from test_openai_policy import _quiet, folder, serve, within  # noqa: F401  # fixtures
 
+from algorithms.policies import Sampling
 from algorithms.policies.openai import OpenAIPolicy
-from algorithms.policies.served import Served
+from algorithms.policies.served import Served, ServerFault
 from algorithms.policies.server_sync import require_sync
 
 
@@ -27,6 +28,44 @@ def test_weights_wait_for_a_server_that_is_being_started_again(serve: Any, folde
         assert len(back.loads) == 1
 
     within(work, server, model_folder=folder, weights_folder=tmp_path)
+
+
+@pytest.mark.timeout(60)
+def test_a_replica_that_hangs_while_it_takes_weights_is_left_alone_until_it_has_them(
+    serve: Any,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    one, other = serve(), serve()
+    one.stalls = 1
+
+    async def work(policy: OpenAIPolicy) -> None:
+        await policy.load(tiny_model(seed=5).state_dict(), 1)
+        assert policy.delivered.behind == (one.url,)
+        await policy.generate([5, 6], Sampling(3), seed=1)
+        assert not one.requests
+        for replica in policy._replicas.all:
+            replica.resting_until = 0.0
+        for seed in range(200):  # it is examined meanwhile, and then has some of these prompts
+            await policy.generate([5, seed], Sampling(3), seed=seed)
+            if one.requests:
+                break
+        assert one.requests
+        assert one.loads == other.loads
+
+    within(work, one, other, model_folder=folder, weights_folder=tmp_path, update_timeout=1.0)
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_hangs_while_it_takes_weights_ends_the_run(serve: Any, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    server = serve()
+    server.stalls = 1
+
+    async def work(policy: OpenAIPolicy) -> None:
+        with pytest.raises(ServerFault, match=r"No replica took the new weights.* did not take them within 0\.5 seconds"):
+            await policy.load(tiny_model(seed=5).state_dict(), 1)
+
+    within(work, server, model_folder=folder, weights_folder=tmp_path, update_timeout=0.5)
 
 
 def test_a_server_that_others_may_reach_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
