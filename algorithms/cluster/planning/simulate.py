@@ -84,7 +84,7 @@ def roll_out(
     return step.run()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Tree:
     """A tree that grows.
 
@@ -144,7 +144,7 @@ class _Step:
         self.open = len(shapes)
         """Trees that have not ended."""
         self.waiting: deque[int] = deque()
-        self.growing: list[_Tree] = []
+        self.growing: dict[_Tree, None] = {}
         self.stranded: list[tuple[_Tree, Request]] = []
         self.fallen = self.retries = 0
         self.lost = 0.0
@@ -186,6 +186,8 @@ class _Step:
 
     def _deal(self) -> None:
         """Begins trees where there is room, though in no process more than its share of what is open."""
+        if not self.waiting:
+            return
         own = self.layout.has_own_engines
         alive = [number for number in range(len(self.processes)) if not own or self.engines[number].alive]
         while self.waiting and alive:
@@ -201,7 +203,7 @@ class _Step:
     def _start(self, number: int, process: int, turns: Turns, engine: int) -> None:
         tree = _Tree(number, self.shapes[number], self.processes[process], turns, engine)
         tree.process.under_way += 1
-        self.growing.append(tree)
+        self.growing[tree] = None
         self._launch(tree, self._grow(tree))
 
     def _launch(self, tree: _Tree, life: Life) -> None:
@@ -223,7 +225,7 @@ class _Step:
             self._end(tree)
 
     def _end(self, tree: _Tree) -> None:
-        self.growing.remove(tree)
+        del self.growing[tree]
         tree.process.under_way -= 1
         self.open -= 1
         self._deal()
@@ -349,10 +351,10 @@ class _Step:
     def _abandon(self, number: int) -> None:
         """Loses a process and the trees that grow in it, which are grown again when that is noticed."""
         lost = [tree for tree in self.growing if tree.process is self.processes[number]]
-        self.growing = [tree for tree in self.growing if tree.process is not self.processes[number]]
         self.processes[number] = self._process()
         for tree in lost:
             tree.is_lost = True
+            del self.growing[tree]
             self.lost += tree.drawn
             self.retries += 1
 
