@@ -50,6 +50,8 @@ BOUNDS = {
 """Measured were 1.3, 2.3, 1.04, 3.3 to 4.2 (a scheduler twice as expensive would make it 6), 1.1, 1.5 and 1.01. On a processor
 with AMX, of the same code, the fourth was 4.9 to 5.4."""
 PER_ACTION = "collect_cpu_us_per_action_at_"
+_TURN = 200.0
+"""Microseconds of CPU per turn; a processor that takes longer is slow."""
 SCHEDULER = Bound("≤", 200.0)
 """Microseconds of CPU per turn; shown only, since they depend on the machine."""
 
@@ -65,7 +67,8 @@ class RolloutBench:
     kinds: tuple[Kind, ...] = KINDS
     """How long tools take: constant, lognormal, hangs."""
     speed: float = 20.0
-    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s or more."""
+    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s or more. By less on a slow processor, so that
+    paths mostly wait there, too."""
     rounds: int = 3
     """Rounds for each engine; their median counts."""
     width: int = 128
@@ -98,12 +101,24 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
     """
     device = find_device(config.device)
     found: dict[str, Value] = {}
+    say("scheduler …")
+    times = []
+    for seed in SEEDS:
+        whole, loop = zip(*(_cpu(config.paths, seed) for _ in range(CPU_ROUNDS)), strict=True)
+        times.append((min(whole), min(loop)))
+    turn = median(whole for whole, _ in times)
+    found |= {
+        "scheduler_cpu_us_per_turn": median(whole - loop for whole, loop in times),
+        "rollout_cpu_us_per_turn": turn,
+        "rollout_cpu_over_loop": median(whole / loop for whole, loop in times),
+    }
+    speed = config.speed * min(1.0, _TURN / turn)
     critical = []
     for kind in config.kinds:
         pairs = []
         for seed in SEEDS:
             say(f"tools: {kind}, seed {seed} …")
-            work = workload(kind, paths=config.paths, seed=seed, speed=config.speed)
+            work = workload(kind, paths=config.paths, seed=seed, speed=speed)
             ours, theirs = _ours(work), _lockstep(work)
             pairs.append((theirs / ours, work.lockstep / work.critical_path))
             critical.append(ours / work.critical_path)
@@ -111,16 +126,6 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
         found[f"lockstep_over_ours_{kind}_least"] = min(pair[0] for pair in pairs)
         found[f"lockstep_over_critical_path_{kind}"] = median(pair[1] for pair in pairs)
     found |= {"ours_over_critical_path": median(critical), "ours_over_critical_path_most": max(critical)}
-    say("scheduler …")
-    times = []
-    for seed in SEEDS:
-        whole, loop = zip(*(_cpu(config.paths, seed) for _ in range(CPU_ROUNDS)), strict=True)
-        times.append((min(whole), min(loop)))
-    found |= {
-        "scheduler_cpu_us_per_turn": median(whole - loop for whole, loop in times),
-        "rollout_cpu_us_per_turn": median(whole for whole, _ in times),
-        "rollout_cpu_over_loop": median(whole / loop for whole, loop in times),
-    }
     say("scheduler, with many paths …")
     costs = {paths: _cpu_per_action(paths) for paths in config.sizes}
     found |= {f"{PER_ACTION}{paths}": cost for paths, cost in costs.items()}
@@ -135,7 +140,7 @@ def measure(config: RolloutBench, say: Say = silent) -> dict[str, Value]:
         others = asyncio.run(vllm_beside_generate(shape, model, rounds=config.rounds))
         found["vllm_tokens_over_generate"] = median(one.ratio for one in others)
     found |= asyncio.run(prefill_over_unique(shape, seed=1))
-    found |= {"paths": config.paths, "speed": config.speed, "width": config.width, "layers": config.layers}
+    found |= {"paths": config.paths, "speed": speed, "width": config.width, "layers": config.layers}
     found["device"] = device_name(device)
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
 
