@@ -65,13 +65,14 @@ def events(journal: Path) -> int:
 class Struck:
     """Makes environments that count; at a certain call of the tool, something happens to some processes.
 
-    Later calls wait for that: a victim might finish all its work before a busy machine gets round to striking it.
+    That call waits until each victim has made one, as a busy machine may be late with giving it work; and later calls wait for
+    that call: a victim might finish all its work before.
 
     Args:
-        folder: for the journal of calls, and a file "struck" when it has happened.
+        folder: for the journal of calls, a file for each process that has made one, and a file "struck" when it has happened.
         at: number of the call, counted over all processes; 0 for never.
         sent: signal.
-        victims: pids.
+        victims: pids, of processes that make calls.
     """
 
     folder: Path
@@ -84,7 +85,9 @@ class Struck:
 
     def hook(self, history: History) -> ToolResult | None:
         number = happened(self.folder / "journal")
+        (self.folder / str(os.getpid())).touch()
         if number == self.at:
+            wait_for(lambda: all((self.folder / str(victim)).exists() for victim in self.victims))
             for victim in {*self.victims} - {os.getpid()}:
                 os.kill(victim, self.sent)
             (self.folder / "struck").touch()
