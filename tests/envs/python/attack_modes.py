@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -33,6 +35,10 @@ _WRITE_MINE = "import os\nopen('mine.txt', 'w').write('mine')"
 _SIBLING = ("counter, os.listdir('.'), open('mine.txt').read()", "(41, ['mine.txt'], 'mine')")
 _PATIENCE = 10.0
 """Seconds in which a bystander must answer, and what a case left must be gone."""
+_LATE = re.compile("in time|timeout|come to rest")
+"""What a complaint says if a busy machine may be why."""
+_LONGER = 6
+"""How many times longer everything may take then: what an attack holds up is held up for longer, too."""
 
 
 @dataclass(frozen=True)
@@ -183,32 +189,42 @@ class Suite:
         self.door = Door()
         self._ask(self.root, f"{PRELUDE}\nnumbers = {numbers(os.uname().machine)}")
         self._ask(self.stranger, f"counter = 41\n{_WRITE_MINE}")
-        [self.original] = self.root.clone()
+        self.original: Any = None
         self.sibling: Any = None
-        self._renew_sibling()
+        self._renew()
         self.before = self._at_rest()
 
-    def _renew_sibling(self) -> None:
-        """Makes a sibling, in the place of one that an attack has reached: it shall not count against the next ones."""
-        if self.sibling is not None:
-            self.sibling.close()
+    def _renew(self) -> None:
+        """Makes the original and its sibling, in the place of those that an attack has reached, for the next ones."""
+        for reached in (self.original, self.sibling):
+            if reached is not None:
+                reached.close()
+        [self.original] = self.root.clone()
         [self.sibling] = self.original.clone()
         self._ask(self.sibling, _WRITE_MINE)
         self._ask(self.original, f"host = {self._facts()}")
 
     def run(self, attack: Any) -> list[str]:
-        """Runs one attack in a clone of the original, itself a clone, and returns what was wrong."""
+        """Runs one attack in a clone of the original, itself a clone, and returns what was wrong.
+
+        If something was late, that may have been the machine: what counts is then what is wrong when all is given more time.
+        """
+        complaints = self._run(attack, 1)
+        return self._run(attack, _LONGER) if any(map(_LATE.search, complaints)) else complaints
+
+    def _run(self, attack: Any, longer: int) -> list[str]:
         opened: list[Any] = []
         try:
-            with _patience(attack.answering, attack.grace):
-                return [complaint for complaint in self._complaints(attack, opened) if complaint]
+            with _patience(attack.answering, attack.grace, longer):
+                slower = replace(attack, seconds=longer * attack.seconds)
+                return [complaint for complaint in self._complaints(slower, longer * _PATIENCE, opened) if complaint]
         except Exception:
             return [traceback.format_exc()]
         finally:
             for session in opened:
                 session.close()
 
-    def _complaints(self, attack: Any, opened: list[Any]) -> Iterator[str | None]:
+    def _complaints(self, attack: Any, patience: float, opened: list[Any]) -> Iterator[str | None]:
         from attacks import INTACT, Host, Seen
 
         original = self.original
@@ -216,7 +232,7 @@ class Suite:
             opened += original.clone()
             original = opened[0]
             prepared = original.call("python", {"code": attack.before}, timeout=attack.seconds)
-            yield prepared.error and f"the preparation failed: {prepared.text}"
+            yield prepared.error and f"the preparation failed ({prepared.error}): {prepared.text}"
         [clone] = original.clone()
         host, took = self.host, 0.0
         if isinstance(clone, Exception):
@@ -234,17 +250,17 @@ class Suite:
             seen = Seen(result.text, result.error, self.mode.namespaces)
         wrong = attack.expect(seen)
         yield wrong and f"{wrong}; seen ({seen.error}): {seen.text[-500:]}"
-        yield f"the call took {took:.1f} s" if took > attack.seconds + _PATIENCE else None
+        yield f"the call took {took:.1f} s, and did not end in time" if took > attack.seconds + patience else None
+        says = partial(self._says, patience)
         if seen.error != "clone":
-            yield self._says("the attacker", clone, attack.after)
+            yield says("the attacker", clone, attack.after)
         if attack.before and attack.meanwhile != "close":
-            yield self._says("the attacker's original", original, attack.original)
-        yield self._says("the original", self.original, INTACT)
-        harmed = self._says("the sibling", self.sibling, _SIBLING)
-        yield harmed
-        if harmed:
-            self._renew_sibling()
-        yield self._says("the stranger", self.stranger, _SIBLING)
+            yield says("the attacker's original", original, attack.original)
+        harmed = [says("the original", self.original, INTACT), says("the sibling", self.sibling, _SIBLING)]
+        yield from harmed
+        if any(harmed):
+            self._renew()
+        yield says("the stranger", self.stranger, _SIBLING)
         yield attack.host and attack.host(host)
 
     @contextlib.contextmanager
@@ -270,14 +286,15 @@ class Suite:
             over.set()
             doing.join()
 
-    def _says(self, who: str, session: Any, ask: tuple[str, str] | None) -> str | None:
+    @staticmethod
+    def _says(patience: float, who: str, session: Any, ask: tuple[str, str] | None) -> str | None:
         """Returns what is wrong with a session's answer; without a question it need only come in time."""
         code, text = ask or ("0", "")
         started = time.monotonic()
-        result = session.call("python", {"code": code}, timeout=_PATIENCE)
+        result = session.call("python", {"code": code}, timeout=patience)
         took = time.monotonic() - started
-        if took > _PATIENCE:
-            return f"{who} answered after {took:.1f} s"
+        if took > patience:
+            return f"{who} took {took:.1f} s and did not answer in time"
         if ask is None or (result.text, result.error) == (text, None):
             return None
         return f"{who} said ({result.error}) {result.text[-300:]!r} to {code!r}, not {text!r}"
@@ -313,7 +330,7 @@ class Suite:
     def _ask(self, session: Any, code: str) -> str:
         result = session.call("python", {"code": code}, timeout=30.0)
         if result.error:
-            raise RuntimeError(f"the suite itself failed: {result.text}")
+            raise RuntimeError(f"the suite itself failed ({result.error}): {result.text}")
         return str(result.text)
 
     def _facts(self) -> dict[str, Any]:
@@ -370,8 +387,8 @@ class Suite:
 
 
 @contextlib.contextmanager
-def _patience(answering: float | None, grace: float | None) -> Iterator[None]:
-    """Shortens the time that a session has for anything but cells, and to stop a cell."""
+def _patience(answering: float | None, grace: float | None, longer: int) -> Iterator[None]:
+    """Changes the time that a session has for anything but cells, and to stop a cell; None is the usual time."""
     from arpo_envs.tools.python import client, orders, session
 
     with contextlib.ExitStack() as stack:
@@ -381,8 +398,8 @@ def _patience(answering: float | None, grace: float | None) -> Iterator[None]:
             (orders, "OBEYING", answering),
             (session, "GRACE", grace),
         ):
-            if seconds is not None:
-                stack.enter_context(mock.patch.object(module, name, seconds))
+            usual = getattr(module, name)
+            stack.enter_context(mock.patch.object(module, name, longer * (usual if seconds is None else seconds)))
         yield
 
 

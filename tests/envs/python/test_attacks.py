@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from attack_list import ATTACKS
-from attack_modes import MODES, Mode, ModeReport, run_mode
-from attacks import Seen
+from attack_modes import MODES, Mode, ModeReport, Suite, run_mode
+from attacks import Attack, Seen, ran
 
 TIMEOUT = 900.0
 """Seconds for one mode, on a machine that is very busy; it takes about thirty on an idle processor."""
@@ -133,3 +133,27 @@ def test_no_attack_may_end_in_any_way() -> None:
     ends = (None, "error", "timeout", "died", "limit", "clone")
     outcomes = {inside: [Seen("it did", error, inside) for error in ends] for inside in (True, False)}
     assert not [attack.name for attack in ATTACKS for seen in outcomes.values() if not any(map(attack.expect, seen))]
+
+
+class _Played(Suite):
+    """A suite without sessions, whose attacks end as they are told to."""
+
+    def __init__(self, complaints: Mapping[float, str | None]) -> None:
+        self._told = complaints
+
+    def _complaints(self, attack: Attack, patience: float, opened: list[Any]) -> Iterator[str | None]:
+        yield self._told[attack.seconds]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (None, "never asked", []),
+        ("it said something else", None, ["it said something else"]),
+        ("it said (died) 'the interpreter was lost (no answer in time)'", None, []),
+        ("seen (timeout): timed out after 2 s", "it said something else", ["it said something else"]),
+        ("the call took 13.0 s, and did not end in time", "it did not answer in time", ["it did not answer in time"]),
+    ],
+)
+def test_what_was_late_counts_if_it_is_with_more_time(first: str | None, second: str | None, found: list[str]) -> None:
+    assert _Played({2.0: first, 12.0: second}).run(Attack("late", "", ran, seconds=2.0)) == found
