@@ -267,7 +267,7 @@ def test_the_page_of_plans_shows_what_was_predicted_and_measured() -> None:
     assert f"medians of {record['steps']} steps" in said
     assert f"the largest error is {record['plan_error']:.0%}." in said.replace("\n", " ")
     names = [key.removesuffix(": error") for key in record if key.endswith(": error")]
-    assert sum(not name.endswith(": cpu") for name in names) == 5
+    assert sum(not name.endswith(": cpu") for name in names) == 7
     for name in names:
         cells = [
             f"{record[f'{name}: {part} {what}']:.2f}" for part in ("rollout", "update") for what in ("predicted", "measured")

@@ -6,12 +6,14 @@ What is written with `--json` is what `arpo plan --machine` reads.
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import gymnasium as gym
 import torch
 from rich.table import Table
 
@@ -19,13 +21,14 @@ from arpo_envs import ConfigError
 from wrappers import UnreliableTools
 
 from ..cli.config import TrainConfig
+from ..cli.elsewhere import engines_for
 from ..cli.parts import Parts, assemble, starting_policy
 from ..cli.results import Value
 from ..cli.words import parse_arguments
 from ..cluster.planning import Machine, Taken, Tools, fitted, shape_of, unexplained
 from ..models.devices import device_name, find_device
 from ..models.embedded.cold_start import silent as quiet
-from ..rollout import Limits, try_collect
+from ..rollout import Limits, MakeEnv
 from ..tree import RolloutTree
 from .bounds import Bound
 from .check import Benchmark, Say, silent
@@ -101,7 +104,7 @@ class Running:
     case: Case
     config: TrainConfig
     parts: Parts
-    make_env: Callable[[], Any]
+    make_env: MakeEnv
     trees: list[list[RolloutTree]] = field(default_factory=list)
     wall: list[tuple[float, float]] = field(default_factory=list)
     cpu: list[tuple[float, float]] = field(default_factory=list)
@@ -117,7 +120,7 @@ class Running:
         number, parts, algorithm = len(self.trees), self.parts, self.config.make_algorithm()
         starts = parts.trainer.starts(number, 0)
         before = _now()
-        found = await try_collect(
+        found = await parts.trainer.collect(
             self.make_env,
             starts,
             parts.policy,
@@ -161,7 +164,7 @@ async def taken(cases: Mapping[str, Case], steps: int, threads: int, say: Say) -
     try:
         with tempfile.TemporaryDirectory(prefix="arpo-bench-") as folder:
             for number, (name, case) in enumerate(cases.items()):
-                runs[name] = await running(case, Path(folder) / str(number))
+                runs[name] = await running(case.having({"threads": threads}), Path(folder) / str(number))
             for number in range(steps + 1):
                 for name, run in runs.items():
                     say(f"step {number} of {steps}: {name} …")
@@ -169,20 +172,22 @@ async def taken(cases: Mapping[str, Case], steps: int, threads: int, say: Say) -
     finally:
         torch.set_num_threads(before)
         for run in runs.values():
-            await run.parts.policy.close()
+            await run.parts.close()
     return runs
 
 
 async def running(case: Case, folder: Path) -> Running:
     """Returns a configuration that is ready to take its first step, in a folder for its policy."""
     config = replace(TrainConfig.of(case.options).resolved(), output=folder)
-    parts = await assemble(config, starting_policy(config, folder, quiet))
-    tools = case.tools
+    parts = await assemble(config, starting_policy(config, folder, quiet), engines=engines_for)
+    await parts.policy.load(parts.learner.weights(), 0)
+    make_env = parts.trainer.make_env
+    return Running(case, config, parts, partial(_slow, make_env, case.tools) if case.tools.latency else make_env)
 
-    def slow() -> UnreliableTools:
-        return UnreliableTools(parts.trainer.make_env(), latency=tools.latency, spread=tools.spread)
 
-    return Running(case, config, parts, slow if tools.latency else parts.trainer.make_env)
+def _slow(make_env: MakeEnv, tools: Tools) -> gym.Env[str, str]:
+    """Returns an environment whose tools take as long as they should."""
+    return UnreliableTools(make_env(), latency=tools.latency, spread=tools.spread)
 
 
 def measure(config: MachineBench, say: Say = silent) -> dict[str, Value]:

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from arpo_envs import ConfigError
 
+from ..cli.planned import layout_of
 from ..cli.results import Value
-from ..cluster.planning import Layout, Machine, Setting, Tools, Workload, fitted, predict, workload_of
+from ..cluster.planning import Machine, Setting, Tools, Workload, fitted, predict, workload_of
 from ..models.devices import device_name, find_device
 from .bounds import Bound
 from .check import Benchmark, Say, silent
@@ -25,13 +27,15 @@ from .machine import SMALL, Case, Running, micro_batch_tokens, taken
 BOUNDS = {"plan_error": Bound("≤", 0.2)}
 """The largest error of a configuration's whole step."""
 
-
+_TWO_ENGINES: Mapping[str, Any] = {"cluster": "local", "engines": 2}
 CASES: Mapping[str, Case] = {
     "arpo, 24 prompts × 16": Case({}),
     "grpo, 24 prompts × 16": Case({"algorithm": "grpo"}),
     "arpo, 12 prompts × 32": Case({"prompts": 12, "rollouts": 32}),
     "random_branching, 16 prompts × 24": Case({"algorithm": "random_branching", "prompts": 16, "rollouts": 24}),
     "arpo, 12 prompts × 16, tools of 0.5 s": Case({"prompts": 12, "mode": "free"}, Tools(0.5, 0.5)),
+    "arpo, 24 prompts × 16, two engines": Case(_TWO_ENGINES),
+    "arpo, 12 prompts × 16, two engines, tools of 0.5 s": Case({"prompts": 12, **_TWO_ENGINES}, Tools(0.5, 0.5)),
 }
 """Whose steps are predicted; none of them is among those that the constants are from."""
 
@@ -61,8 +65,8 @@ class PlanBench:
 def measure(config: PlanBench, say: Say = silent) -> dict[str, Value]:
     """Returns what was predicted and what was measured, flat.
 
-    Seconds are those of the wall. Where tools take no time, "cpu" has the same for CPU time, which other work on the machine
-    disturbs less; there, "plan_error" is of that.
+    Seconds are those of the wall. Where tools take no time and all is done in this process, "cpu" has the same for CPU time,
+    which other work on the machine disturbs less; there, "plan_error" is of that.
     """
     cases = {**SMALL, **{name: CASES[name] for name in config.cases}}
     runs = asyncio.run(taken(cases, config.steps, config.threads, say))
@@ -77,7 +81,7 @@ def measure(config: PlanBench, say: Say = silent) -> dict[str, Value]:
         run = runs[name]
         workload = workload_of(seen, run.config.make_algorithm(), run.config.prompts)
         error = _compared(found, name, run, workload, by_wall, run.wall)
-        if not run.case.tools.latency:
+        if not run.case.tools.latency and not run.config.placement.is_elsewhere:
             error = _compared(found, f"{name}: cpu", run, workload, by_cpu, run.cpu)
         errors.append(abs(error))
     return found | {"plan_error": max(errors)}
@@ -92,8 +96,7 @@ def _compared(
     seconds: Sequence[tuple[float, float]],
 ) -> float:
     """Notes what was predicted and measured of a configuration; returns the relative error of the whole step."""
-    layout = Layout(shared=True, mode=run.limits.mode, threads=run.limits.threads)
-    step = predict(Setting(machine, workload, layout, run.case.tools, steps=3))
+    step = predict(Setting(machine, workload, layout_of(run.config), run.case.tools, steps=3))
     measured = [median(column) for column in zip(*seconds[1:], strict=True)]
     for part, predicted, took in zip(("rollout", "update"), (step.rollout, step.update), measured, strict=True):
         found |= {f"{name}: {part} predicted": round(predicted, 4), f"{name}: {part} measured": round(took, 4)}

@@ -80,18 +80,8 @@ class Finished:
 
     @property
     def layout(self) -> Layout:
-        """Its engines and learners: without a cluster and servers, which count as engines, one of each on the same device."""
-        placement, urls = self.config.placement, self.config.source.urls
-        processes = placement.count if placement.is_elsewhere else 0
-        return Layout(
-            engines=processes or 1 if urls is None else len(split_urls(urls)),
-            learners=placement.learners,
-            shared=not placement.is_elsewhere and urls is None,
-            ahead=1 if placement.ahead else 0,
-            mode=self.limits.mode,
-            threads=self.limits.threads,
-            elsewhere=processes,
-        )
+        """Its engines and learners."""
+        return layout_of(self.config)
 
     def taken(self) -> list[Taken]:
         """Returns its steps, for constants to be fitted to them."""
@@ -110,6 +100,24 @@ class Finished:
     def has_paths_like(self, other: "Finished") -> bool:
         """Whether runs differ in nothing that the lengths of paths depend on."""
         return all(getattr(self.config, name) == getattr(other.config, name) for name in _SAME_PATHS)
+
+
+def layout_of(config: TrainConfig) -> Layout:
+    """Returns the engines and learners of a configuration.
+
+    Without a cluster and servers, which count as engines, it has one of each on the same device.
+    """
+    placement, urls, limits = config.placement, config.source.urls, config.limits or Limits()
+    processes = placement.count if placement.is_elsewhere else 0
+    return Layout(
+        engines=processes or 1 if urls is None else len(split_urls(urls)),
+        learners=placement.learners,
+        shared=not placement.is_elsewhere and urls is None,
+        ahead=1 if placement.ahead else 0,
+        mode=limits.mode,
+        threads=limits.threads,
+        elsewhere=processes,
+    )
 
 
 def machine_of_runs(runs: Sequence[Finished]) -> Machine:
