@@ -108,7 +108,7 @@ class _Batch:
         self._fault: Exception = Lost("There is no engine.")
 
     async def serve(self, engine: Engine) -> None:
-        """Gives an engine prompts whenever it has room, until all are done or it cannot be made anew any more."""
+        """Gives an engine prompts as its trees end, until all are done or it cannot be made anew any more."""
         engines, idle_losses = self.policy.fleet, 0
         while self._open:
             # Before it takes prompts: the others work on these while it is started.
@@ -129,6 +129,9 @@ class _Batch:
         """Returns all trees in the order of their prompts; those that nobody could take any more have failed."""
         for position in (*self._waiting, *self._suspects):
             self._give_up(position, self._fault)
+        self._waiting.clear()
+        self._suspects.clear()
+        self._show()
         done = [self._done[position] for position in self.tasks]
         counts = {name: float(self._counts[name]) for name in GROWN_AGAIN}
         return Collected([tree for tree, _ in done], [trouble for _, trouble in done], self._clone_seconds, counts)
@@ -140,20 +143,22 @@ class _Batch:
 
     async def _use(self, engine: Engine) -> None:
         call, own = partial(self.policy.fleet.call, engine), self._under_way[engine]
-        room: int = await call("begin", self.plan, self._version)
-        while (new := await self._take(own, room)) or own:
-            self._finish(own, await call("grow", {position: self.tasks[position] for position in new}))
+        while self._open:
+            room: int = await call("begin", self.plan, self._version)  # before it takes prompts: it may have died while idle
+            while (new := self._take(own, room)) or own:
+                self._finish(own, await call("grow", {position: self.tasks[position] for position in new}))
+            while self._open and not (self._waiting or self._suspects):
+                self._changed.clear()  # those under way elsewhere may come back
+                await self._changed.wait()
 
-    async def _take(self, own: set[int], room: int) -> list[int]:
-        """Returns prompts to begin, also none if others are under way; without these, it waits until there are some.
+    def _take(self, own: set[int], room: int) -> list[int]:
+        """Returns prompts to begin, perhaps none.
 
         Args:
             own: those that the engine has under way; the new ones are added.
             room: how many there should be.
         """
-        while not (new := self._next(own, room)) and not own and self._open:
-            self._changed.clear()  # those under way elsewhere may come back
-            await self._changed.wait()
+        new = self._next(own, room)
         own.update(new)
         self._show()
         return new
@@ -162,7 +167,7 @@ class _Batch:
         """Returns no more prompts than there is room for, nor than an equal share, so that engines finish together."""
         if any(map(self._is_last_attempt, own)):
             return []
-        share = -(-self._open // max(1, self.policy.fleet.alive))
+        share = -(-self._open // max(1, sum(engine.is_ready for engine in self.policy.fleet.all)))
         count = min(min(room, share) - len(own), len(self._waiting))
         if count <= 0 and not own and self._suspects:
             return [self._suspects.popleft()]
@@ -181,9 +186,9 @@ class _Batch:
     async def _again(self, engine: Engine, error: Exception) -> None:
         """Puts back what an engine had under way that was lost; gives up what was tried often enough."""
         lost = sorted(self._under_way[engine])
-        self._under_way[engine].clear()
         self._tries.update(lost)
         await self.policy.fleet.pause(max(self._tries[position] for position in lost))
+        self._under_way[engine].clear()
         for position in lost:
             if self._tries[position] == self.policy.fleet.patience.attempts:
                 self._give_up(position, Lost(f"An engine was lost each of {self._tries[position]} times: {error}"))

@@ -15,7 +15,7 @@ from .parcel import packed, portable
 
 OVERBOOKED = 4
 """Leaves of the trees under way for each request that the policy draws at a time: some have not begun yet, some have ended, and
-some wait for tools. In simulations, more than four make rollouts hardly shorter."""
+some wait for tools. In simulations, more than four make rollouts hardly shorter, unless tools take much longer than drawing."""
 _BY_POLICY = (Status.POLICY_FAULT, Status.POLICY_TIMEOUT)
 
 
@@ -90,7 +90,7 @@ class Growing:
 
     @property
     def room(self) -> int:
-        """How many trees should be under way: the policy always has something to draw, and hardly anything waits for it."""
+        """How many trees should be under way: the policy mostly has something to draw, and hardly anything waits for it."""
         return max(1, OVERBOOKED * AT_ONCE.of(self._policy) // max(1, self.plan.rollouts))
 
     def add(self, starts: Mapping[int, Start]) -> None:
@@ -124,10 +124,12 @@ class Growing:
             any(map(_is_by_policy, grown)),
         )
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Ends all that is under way."""
         for one in self._under_way:
             one.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        self._under_way = set()
         self._close()
 
     def _close(self) -> None:

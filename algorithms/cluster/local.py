@@ -185,7 +185,8 @@ class _Place:
 
     worker: Answers
     sending: Connection
-    runner: asyncio.Runner
+    loop: asyncio.AbstractEventLoop
+    """Goes round between two calls, too: what is under way does not wait for the next one."""
 
 
 @cache
@@ -199,7 +200,8 @@ def _settle(kind: MakeWorker, make: Any, sending: Connection, temporary: Path) -
     os.setsid()
     move_in(temporary)
     place = _here()
-    place.worker, place.sending, place.runner = kind(make), sending, asyncio.Runner()
+    place.worker, place.sending, place.loop = kind(make), sending, asyncio.new_event_loop()
+    threading.Thread(target=place.loop.run_forever, daemon=True).start()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
@@ -212,7 +214,7 @@ def _end_with_the_parent() -> None:
 
 def _answer(method: str, arguments: tuple[Any, ...]) -> Answer:
     place = _here()
-    return place.runner.run(_alive(place, method, arguments))
+    return asyncio.run_coroutine_threadsafe(_alive(place, method, arguments), place.loop).result()
 
 
 async def _alive(place: _Place, method: str, arguments: tuple[Any, ...]) -> Answer:

@@ -8,7 +8,7 @@ machinery's.
 import asyncio
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from arpo_envs import ArpoError, ConfigError
@@ -124,7 +124,7 @@ class Worker:
             raise OtherWeights(
                 f"These rollouts want weights of version {version}, and the policy has version {policy.version}."
             )
-        self._end_batch()
+        await self._end_batch()
         self._growing = Growing(pickle.loads(plan), policy, self._equipment.renderer)  # from the process that started this one
         return self._growing.room
 
@@ -141,9 +141,13 @@ class Worker:
         growing = self._growing
         assert growing is not None, "a batch was begun"
         growing.add(starts)
-        found = await growing.ended()
-        if found.by_policy:
-            await self._require_drawing(growing.plan.limits.policy_timeout)
+        try:
+            found = await growing.ended()
+            if found.by_policy:
+                await self._require_drawing(growing.plan.limits.policy_timeout)
+        except Exception:
+            await self._end_batch()
+            raise
         return found
 
     async def draw(self, drawings: Sequence[Drawing]) -> list[Generation | Exception]:
@@ -169,27 +173,59 @@ class Worker:
 
     async def close(self) -> None:
         """Frees what the policy holds."""
-        self._end_batch()
+        await self._end_batch()
         if self._made is not None:
             await self._made.policy.close()
 
     async def _require_drawing(self, within: float) -> None:
-        """Checks that the policy draws a token at all, so that what failed before was due to what it was asked for."""
+        """Checks that the policy draws anything at all, so that what failed before was due to what it was asked for.
+
+        It is asked for a token. Whatever else it draws meanwhile will do, too: the token may have to wait for many others.
+        """
+        policy: Any = self._equipment.policy
+        policy.drew.clear()
+        asked = asyncio.ensure_future(policy.generate([0], Sampling(max_tokens=1), seed=0))
+        drew = asyncio.ensure_future(policy.drew.wait())
         try:
-            async with asyncio.timeout(within):
-                await self._equipment.policy.generate([0], Sampling(max_tokens=1), seed=0)
+            await asyncio.wait((asked, drew), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            if policy.drew.is_set():
+                return
+            if not asked.done():
+                raise TimeoutError(f"it has drawn nothing for {within:g} s")
+            await asked
         except ConfigError:
             return  # such as a key that is no longer accepted: another engine would be refused as well
         except Exception as error:  # an engine may fail in any way
             raise EngineFailed(f"Its policy draws nothing any more: {reason(error)}") from error
+        finally:
+            asked.cancel()
+            drew.cancel()
+            await asyncio.gather(asked, drew, return_exceptions=True)
 
-    def _end_batch(self) -> None:
+    async def _end_batch(self) -> None:
         if self._growing is not None:
-            self._growing.end()
+            await self._growing.end()
             self._growing = None
 
     @property
     def _equipment(self) -> Equipment:
         if self._made is None:
-            self._made = self._make()
+            made = self._make()
+            self._made = replace(made, policy=_Noticed(made.policy))  # it passes on what it lacks
         return self._made
+
+
+class _Noticed:
+    """A policy of which it is noticed when it has drawn something."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.drew = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    async def generate(self, *arguments: Any, **told: Any) -> Generation:
+        found = await self._policy.generate(*arguments, **told)
+        self.drew.set()
+        return found

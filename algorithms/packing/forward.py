@@ -5,12 +5,13 @@ is in the row, so a branching point predicts several tokens and no token is repe
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from ..models.logits import has_plain_head, precision
+from ..models.logits import Finish, finish_of, precision
 from .batch import PackedBatch
 
 AT_ONCE = 2**26
@@ -34,14 +35,11 @@ class Scorer(torch.nn.Module):
     def __init__(self, model: Any, value_head: torch.nn.Module | None = None, at_once: int = AT_ONCE) -> None:
         super().__init__()
         self.model, self.value_head, self.at_once = model, value_head, at_once
-        self._head_is_plain: bool | None = None
 
-    @property
-    def _plain(self) -> bool:
+    @cached_property
+    def _finish(self) -> Finish | None:
         """Found out at the first use: a sharded model has its weights only while it runs."""
-        if self._head_is_plain is None:
-            self._head_is_plain = has_plain_head(self.model)
-        return self._head_is_plain
+        return finish_of(self.model)
 
     def forward(
         self, where: Place, target_U: torch.Tensor, temperature: float, *, entropies: bool, values: bool, **inputs: Any
@@ -73,7 +71,7 @@ class Scorer(torch.nn.Module):
             values: whether hidden states are needed where `logits` needs something else.
             inputs: of the model.
         """
-        if self._plain:
+        if self._finish is not None:
             hidden_UH = self.model.base_model(**inputs).last_hidden_state[where]
             return hidden_UH, hidden_UH
         output = self.model(**inputs, output_hidden_states=values)
@@ -81,8 +79,9 @@ class Scorer(torch.nn.Module):
 
     def logits(self, below: torch.Tensor) -> torch.Tensor:
         """Returns logits [U, V], at least in float32, from what `below` returned."""
-        logits_UV: torch.Tensor = self.model.get_output_embeddings()(below) if self._plain else below
-        return logits_UV.to(precision(logits_UV.dtype))
+        if self._finish is not None:
+            return self._finish(self.model.get_output_embeddings()(below))
+        return below.to(precision(below.dtype))
 
     def in_chunks(self, compute: Callable[..., Any], *arrays: torch.Tensor) -> list[Any]:
         """Returns what is computed of some rows at a time, so that few logits are held at once; again in the backward pass.

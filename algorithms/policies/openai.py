@@ -285,18 +285,30 @@ class OpenAIPolicy:
             self.version = version
 
     async def _pass_on(self, folder: Path) -> None:
-        """Has every replica read the weights in a folder, and removes the older ones."""
+        """Has the replicas read the weights in a folder, and removes the older ones.
+
+        Those that are down or hang get them when they return, and nobody waits for them, unless there are no others.
+        """
         before, self._exported = self._exported, folder
+        everyone = self._replicas.all
         for attempt in range(self._attempts):
             if attempt:
                 await asyncio.sleep(wait_before(attempt))
-            faults = [fault for fault in await asyncio.gather(*map(self._push, self._replicas.all)) if fault is not None]
-            if len(faults) < len(self._replicas.all) or not all(isinstance(fault, Lost) for fault in faults):
-                break  # one has them, and those that are down get them when they return; or one refuses them
+            well = [replica for replica in everyone if not replica.suspect]
+            faults = await self._faults(well)
+            if len(faults) < len(well):
+                break
+            faults += await self._faults([replica for replica in everyone if replica not in well])
+            if len(faults) < len(everyone) or not all(isinstance(fault, Lost) for fault in faults):
+                break  # one has them, or one refuses them
         if before is not None:
             await asyncio.to_thread(shutil.rmtree, before, ignore_errors=True)
-        if len(faults) == len(self._replicas.all):
+        if len(faults) == len(everyone):
             raise ServerFault(f"No replica took the new weights. {faults[0]}") from faults[0]
+
+    async def _faults(self, replicas: Sequence[Replica]) -> list[ArpoError]:
+        """Has replicas read the newest weights; returns why some did not."""
+        return [fault for fault in await asyncio.gather(*map(self._push, replicas)) if fault is not None]
 
     async def _push(self, replica: Replica) -> ArpoError | None:
         """Has a replica read the newest weights; one that fails to is not used until it succeeds."""
@@ -311,14 +323,16 @@ class OpenAIPolicy:
         return None
 
     async def _give(self, replica: Replica) -> None:
-        folder = self._exported
-        assert folder is not None
-        try:
-            with anyio.fail_after(self._update_timeout):
-                await push_weights(replica.url, folder, self._post)
-                await name_weights(replica.url, folder, self._post)
-        except TimeoutError as error:
-            raise ServerFault(f"{replica.url} did not take them within {self._update_timeout:g} seconds.") from error
+        folder = None
+        while folder != self._exported:  # there may be newer ones when it has these
+            folder = self._exported
+            assert folder is not None
+            try:
+                with anyio.fail_after(self._update_timeout):
+                    await push_weights(replica.url, folder, self._post)
+                    await name_weights(replica.url, folder, self._post)
+            except TimeoutError as error:
+                raise ServerFault(f"{replica.url} did not take them within {self._update_timeout:g} seconds.") from error
 
     async def _recognise(self, replica: Replica) -> None:
         """Checks that a replica is still the process that took the newest weights; see `Dispatcher`."""

@@ -285,7 +285,10 @@ class _Attempts:
             return {}
         await self._pause()
         async with self.neighbours.beside_others():
-            return await self._attempt(starts, last=last)
+            lost = await self._attempt(starts, last=last)
+        if len(lost) < len(starts):
+            self.neighbours.lost_alone = 0
+        return lost
 
     async def one_by_one(self, starts: Mapping[int, Start]) -> None:
         """Grows trees for the last time, each alone, so that one that takes the tool down takes it from no other.
@@ -300,8 +303,7 @@ class _Attempts:
                 if not self._is_away():  # as others may have found meanwhile
                     now = {(index := next(iter(waiting))): waiting.pop(index)}
                     beside.lost_alone = beside.lost_alone + 1 if await self._attempt(now, last=True) else 0
-        if waiting and not await self.together(waiting, last=True):
-            beside.lost_alone = 0
+        await self.together(waiting, last=True)
 
     def _is_away(self) -> bool:
         return self.neighbours.lost_alone >= self.limits.attempts

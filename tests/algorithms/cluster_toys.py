@@ -195,6 +195,7 @@ class InProcess:
     alive: list[Worker] = field(default_factory=list)
     seen: list[tuple[int, int]] = field(default_factory=list)
     silent: list[Worker] = field(default_factory=list)
+    ending: list[asyncio.Future[None]] = field(default_factory=list)
 
     def create(self, make: Any) -> Worker:
         self.made += 1
@@ -224,7 +225,7 @@ class InProcess:
     def kill(self, worker: Worker) -> None:
         if worker in self.alive:
             self.alive.remove(worker)
-            worker._end_batch()
+            self.ending.append(asyncio.ensure_future(worker._end_batch()))
 
     def publish(self, weights: Mapping[str, Any], version: int) -> Any:
         return as_numbers(weights)
@@ -234,6 +235,7 @@ class InProcess:
 
     async def close(self) -> None:
         self.alive.clear()
+        await asyncio.gather(*self.ending)
 
 
 PLAN = Plan(Coin(roots=2, probability=0.5), rollouts=4)

@@ -32,6 +32,7 @@ from algorithms.branching import Grow
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import Collected, Ended, Failures, Limits, Start, batch, is_lost, try_collect
+from algorithms.rollout.batch import neighbours_for
 from algorithms.tree import RolloutTree, Status, total_tool_calls
 from arpo_envs import CloneError, ConfigError, Stateless, Task, ToolFault, ToolLost
 from arpo_envs.core import ToolEnv
@@ -160,6 +161,17 @@ def test_a_tool_that_stays_away_is_not_asked_by_one_tree_after_the_other_for_eve
         found = served(Counted(TASKS), attempts)
     assert together == {1: [8], 2: [8, 1, 1, 6], 3: [8, 8, 1, 1, 1, 5]}[attempts]
     assert all(any(node.status is Status.TOOL_FAULT for node in tree.nodes) for tree in found.trees)
+
+
+def test_a_tree_that_keeps_its_tool_shows_that_it_is_not_away() -> None:
+    """Then others that lose it make their last attempt alone, however many did before."""
+    failures = Failures(lambda what, error: None)
+    beside = neighbours_for(Limits(), failures)
+    beside.lost_alone = Limits().attempts
+    policy, renderer = ScriptedPolicy(varied), ScriptedRenderer()
+    asyncio.run(try_collect(CountEnv, [Start(seed=1)], policy, renderer, PLAN, seed=3, neighbours=beside))
+    assert beside.lost_alone == 0
+    beside.close()
 
 
 def test_what_trees_cost_that_were_grown_again_is_counted() -> None:

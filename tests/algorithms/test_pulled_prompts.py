@@ -1,10 +1,12 @@
 """An engine begins a prompt when another one has ended: none waits for the slowest, and none for the tools of another."""
 
 import asyncio
+import pickle
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +16,16 @@ from hypothesis import strategies as st
 from rollout_toys import CountEnv, CountTool, History, varied
 from test_grown_again import TASKS, Shared, kills
 
-from algorithms.cluster import Equipment, Listener, Lost, Standing, collect_elsewhere
-from algorithms.cluster.growing import OVERBOOKED
-from algorithms.cluster.worker import Answer, Worker
-from algorithms.policies import AT_ONCE, Generation
+from algorithms.cluster import Equipment, Listener, Lost, Standing, collect_elsewhere, growing
+from algorithms.cluster.growing import OVERBOOKED, Plan
+from algorithms.cluster.local import LocalLauncher
+from algorithms.cluster.worker import Answer, EngineFailed, Worker
+from algorithms.policies import AT_ONCE, Generation, Sampling
 from algorithms.policies.scripted import ScriptedPolicy
 from algorithms.rendering import ScriptedRenderer
 from algorithms.rollout import Collected, Failures, Limits, Start, batch, try_collect
 from algorithms.tree import RolloutTree, Status
+from arpo_envs import ConfigError
 from arpo_envs.tools import ToolResult
 
 pytestmark = pytest.mark.timeout(60)
@@ -220,3 +224,108 @@ def test_an_engine_that_is_lost_before_it_gets_a_prompt_costs_none(fates: list[s
 def test_when_no_engine_can_begin_the_batch_ends() -> None:
     found = collected(InProcess(iter(["before"] * 6), "begin"), count=2)
     assert {node.fault for tree in found.trees for node in tree.nodes[1:]} == {"Lost: Struck before."}
+
+
+@dataclass
+class Orderly(InProcess):
+    """Sees that engines say that they are there before they get prompts, unless trees of theirs are under way."""
+
+    heard: set[int] = field(default_factory=set)
+    under_way: dict[int, set[int]] = field(default_factory=dict)
+
+    async def call(self, worker: Worker, method: str, *arguments: Any) -> Answer:
+        own = self.under_way.setdefault(id(worker), set())
+        if method == "begin":
+            self.heard.add(id(worker))
+        if method == "grow":
+            assert own or id(worker) in self.heard
+            own |= {*arguments[0]}
+            self.heard.discard(id(worker))
+        answer = await super().call(worker, method, *arguments)
+        if method == "grow":
+            own -= {*answer.value.positions}
+        return answer
+
+
+def test_an_engine_that_has_been_idle_is_asked_for_a_sign_before_it_gets_prompts() -> None:
+    launcher = Orderly(iter(["", "", "after"]))
+    assert collected(launcher, count=3).trees == undisturbed()
+
+
+# --- what an engine's failure is, and what it is not ---------------------------------------------------------------
+
+
+class Crowded(ScriptedPolicy):
+    """Does not get round to single tokens."""
+
+    async def generate(self, context: Any, params: Any, **told: Any) -> Generation:
+        if params.max_tokens == 1:
+            await asyncio.sleep(3600.0)
+        return await super().generate(context, params, **told)
+
+
+def test_a_policy_that_draws_for_others_has_not_failed() -> None:
+    async def run() -> None:
+        worker = Worker(lambda: Equipment(Crowded(varied), ScriptedRenderer()))
+        asked = asyncio.ensure_future(worker._require_drawing(3600.0))
+        await asyncio.sleep(0.01)
+        assert not asked.done()
+        await worker._equipment.policy.generate([1], Sampling(2), seed=0)
+        await asked
+        with pytest.raises(EngineFailed, match=r"it has drawn nothing for 0\.05 s"):
+            await worker._require_drawing(0.05)
+
+    asyncio.run(run())
+
+
+def test_trees_do_not_outlive_the_error_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def collect(make_env: Any, starts: Any, *arguments: Any, first: int, **told: Any) -> Collected:
+        await asyncio.sleep(3600.0 if first else 0.0)
+        raise ConfigError("These parts do not fit together.")
+
+    async def run() -> None:
+        worker = Worker(lambda: Equipment(ScriptedPolicy(varied), ScriptedRenderer()))
+        await worker.begin(pickle.dumps(Plan(CountEnv, PLAN.branching, PLAN.rollouts, 3, 0, Limits())), 0)
+        with pytest.raises(ConfigError, match="do not fit together"):
+            await worker.grow(dict(enumerate(STARTS)))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    monkeypatch.setattr(growing, "try_collect", collect)
+    asyncio.run(run())
+
+
+# --- a process between two calls -----------------------------------------------------------------------------------
+
+
+class Ticking:
+    """Goes on with something when its call has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def answer(self, method: str, *arguments: Any) -> Answer:
+        async def later() -> None:
+            await asyncio.sleep(0.1)
+            (self.folder / "later").touch()
+
+        self.later = asyncio.ensure_future(later())
+        return Answer(not (self.folder / "later").exists())
+
+    async def close(self) -> None: ...
+
+
+def test_what_is_under_way_in_a_process_does_not_wait_for_the_next_call(tmp_path: Path) -> None:
+    async def run() -> None:
+        launcher = LocalLauncher(tmp_path / "run")
+        try:
+            worker = launcher.create(tmp_path, Ticking)
+            assert (await launcher.call(worker, "begin")).value
+            for _ in range(3000):
+                if (tmp_path / "later").exists():
+                    return
+                await asyncio.sleep(0.01)
+            raise AssertionError("It has not gone on.")
+        finally:
+            await launcher.close()
+
+    asyncio.run(run())

@@ -57,6 +57,29 @@ def test_a_replica_that_hangs_while_it_takes_weights_is_left_alone_until_it_has_
 
 
 @pytest.mark.timeout(60)
+def test_nobody_waits_at_later_updates_for_a_replica_that_hangs(
+    serve: Any,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    one, other = serve(), serve()
+    one.stalls = 1
+
+    async def work(policy: OpenAIPolicy) -> None:
+        (hanging,) = (replica for replica in policy._replicas.all if replica.url == one.url)
+        hanging.fail(-1000.0)
+        await policy.load(tiny_model(seed=5).state_dict(), 1)
+        await policy.generate([5, 6], Sampling(3), seed=1)  # has the other one examined meanwhile
+        while one.stalls:
+            await asyncio.sleep(0.01)
+        await policy.load(tiny_model(seed=6).state_dict(), 2)
+        assert policy.delivered.behind == (one.url,)
+        assert (len(one.loads), len(other.loads)) == (0, 2)
+
+    within(work, one, other, model_folder=folder, weights_folder=tmp_path)
+
+
+@pytest.mark.timeout(60)
 def test_a_server_that_hangs_while_it_takes_weights_ends_the_run(serve: Any, folder: Path, tmp_path: Path) -> None:  # noqa: F811
     server = serve()
     server.stalls = 1
