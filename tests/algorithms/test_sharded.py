@@ -54,6 +54,7 @@ MORE = [
     Case("entropy", config=(("entropy_bonus", 0.1), ("importance", "sequence"))),
     Case("qwen3", model=(("family", "qwen3"), *TIED)),
     Case("gpt2", model=(("family", "gpt2"),)),
+    Case("cohere", dtype="float32", model=(("family", "cohere"), ("logit_scale", 0.7), *TIED)),
 ]
 
 
