@@ -68,10 +68,11 @@ class FollowingPolicy(OpenAIPolicy):
         self._exported, self.version = weights.folder, version
         for replica in self._replicas.all:
             overtaken = replica.examination.locked()  # this client may be giving it the older weights, after the leader's
-            async with replica.examination:
+            async with replica.examination:  # which then gives it these as well, unless it fails
+                behind = replica.suspect if overtaken else replica.url in weights.behind
                 replica.recover()
-                replica.suspect = overtaken or replica.url in weights.behind
-            if overtaken:  # before any client draws
+                replica.suspect = behind
+            if overtaken and behind:  # before any client draws
                 with suppress(ArpoError):
                     await self._dispatcher.revive(replica)
 
