@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Four processes on two cores: the two with the sandbox's tests mostly wait.
 PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
-.PHONY: train quick start test golden test-numbers test-slow test-thorough test-vllm test-hubs test-gpu check bench format study clean
+.PHONY: train quick start test golden pictures test-numbers test-slow test-thorough test-vllm test-hubs test-gpu check bench format study clean
 
 train: .venv/installed
 	$(BIN)/arpo train $(ARGS)
@@ -34,6 +34,10 @@ test: .venv/installed
 # What tests/golden holds, anew: the commit says what has changed, and why.
 golden: .venv/installed
 	PYTHONPATH=.:tests:tests/algorithms $(BIN)/python tests/algorithms/golden.py
+
+# The pictures of a run's page, anew. They need Debian's Chromium.
+pictures: .venv/installed
+	PYTHONPATH=.:tests:tests/algorithms $(BIN)/python tests/algorithms/pictures.py
 
 # As on other processors. ATEN_CPU_CAPABILITY leaves matrix products to MKL as they are; MKL_CBWR changes those.
 # Each with one thread or with two; and with two on this processor, where `make test` has run them with one.

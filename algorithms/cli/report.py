@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     gate = Gate.of_folder(folder, include_gated=config.include_gated)
     console = Console(highlight=False)
     with saying(console, "reading trees …") as say:
-        page = _page(stored(config.run), folder, config.megabytes * _MEGA, gate, say)
+        page = page_of(stored(config.run), folder, config.megabytes * _MEGA, gate, say)
     try:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_page(page, config.output)
@@ -59,8 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _page(trees: Stored, folder: Path, most: float, gate: Gate, say: Callable[[str], None]) -> Page:
-    """Reads as many trees as fit.
+def page_of(trees: Stored, folder: Path, most: float, gate: Gate, say: Callable[[str], None]) -> Page:
+    """Returns the page of a run, with as many of its trees as fit.
+
+    Args:
+        trees: the run's.
+        folder: of the run.
+        most: bytes of trees.
+        gate: keeps trees back that may not be passed on.
+        say: is told how far it is.
 
     Raises:
         ConfigError: none of them may be passed on.

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arpo_envs import ConfigError
+
 from ..durable import write_text
 from ..tracking import (
     FILE,
@@ -23,10 +25,16 @@ from ..tracking import (
 from ..trainer import StepResult
 from .config import TrainConfig
 from .gating import Gate
+from .report import page_of
+from .stored import stored
 from .tracked_tables import Row, entropy_rows, held_out_rows, rollout_rows
+from .viewer import write_page
 
 METRICS = "metrics.jsonl"
-_REPORT = ("summary.json", "training.png")
+_PAGE = "report.html"
+_REPORT = ("summary.json", "training.png", _PAGE)
+_PAGE_BYTES = 10_000_000
+"""Of trees in the page that goes to wandb; `arpo report` writes a larger one."""
 
 
 def require_tracker(config: TrainConfig) -> None:
@@ -52,7 +60,7 @@ class Tracked:
     """
 
     def __init__(self, config: TrainConfig, run: Path, first: int, tell: Callable[[str], None]) -> None:
-        self._config, self._run, self._first = config, run, first
+        self._config, self._run, self._first, self._tell = config, run, first, tell
         self._trackers: list[Tracker] = [JsonlTracker(run / METRICS)]
         self._held_out: list[Row] = []
         self._gate = Gate.of(asdict(config), include_gated=config.track_gated)
@@ -78,12 +86,29 @@ class Tracked:
         self._held_out += held_out_rows(when, measured)
         self._table("held_out", lambda: self._held_out)
 
-    def report(self) -> None:
-        """Records the files of the report."""
+    def report(self, say: Callable[[str], None]) -> None:
+        """Records the files of the report.
+
+        Args:
+            say: is told how far it is.
+        """
+        if self._config.track == "wandb":
+            self._write_page(say)
         for tracker in self._trackers:
             for path in (self._run / name for name in _REPORT):
-                if path.is_file():  # a run of no steps has no plot
+                if path.is_file():  # a run of no steps has no plot and no page
                     FILE.of(tracker)(path)
+
+    def _write_page(self, say: Callable[[str], None]) -> None:
+        gate = Gate.of_folder(self._run, include_gated=self._config.track_gated)
+        try:
+            page = page_of(stored(self._run), self._run, _PAGE_BYTES, gate, say)
+        except ConfigError:  # a run of no steps has no trees, and those of another may all be gated
+            return
+        try:
+            write_page(page, self._run / _PAGE)
+        except OSError as error:
+            self._tell(f"{self._run / _PAGE} cannot be written, and is not kept: {error.strerror}.")
 
     def close(self) -> None:
         """Says that nothing more comes."""

@@ -222,7 +222,7 @@ def test_a_tracker_gets_everything_before_it_is_closed(finished, tiny_policy, tm
         ["init"], ["summary", "['before/greedy',"], ["table", "held_out"],
         ["log", "0"], ["table", "rollouts"], ["table", "entropy_around_results"],
         ["summary", "['after/closed_book',"], ["table", "held_out"],
-        ["file", "summary.json"], ["file", "training.png"], ["close"]]  # fmt: skip
+        ["file", "summary.json"], ["file", "training.png"], ["file", "report.html"], ["close"]]  # fmt: skip
 
 
 # --- damage --------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def assert_whole(run: Path, kept: WandbRun) -> None:
         assert all(row["question"].endswith("?") for row in rollouts)
         assert any("<search>" in row["rollout"] for row in rollouts)
         assert any(row["tool"] == "search" and row["position"] == 1 for row in kept.table(step, "entropy_around_results"))
-    assert kept.files >= {"summary.json", "training.png"}
+    assert kept.files >= {"summary.json", "training.png", "report.html"}
     assert kept.config["algorithm"] == "arpo"
 
 
@@ -253,6 +253,7 @@ def test_no_file_of_a_tracker_holds_a_word_of_a_gated_question_unless_asked(trac
     sent = gated_run(tiny_policy, tmp_path / "sent", "--track", tracker, "--track-gated")
     assert list((shut / tracker).iterdir())
     assert (told(sent / tracker), told(shut / tracker)) == (SECRET, set())
+    assert [(run / "report.html").exists() for run in (sent, shut)] == [tracker == "wandb", False]
     for number, run in enumerate((shut, sent)):
         assert passed_on(run, tmp_path / f"closed {number}") == ([2, 2], set()), "what a tracker may have is not for a page"
         assert passed_on(run, tmp_path / f"asked {number}", "--include-gated") == ([0, 0], SECRET)
