@@ -90,19 +90,20 @@ class Tracked:
         """Records the files of the report.
 
         Args:
-            say: is told how far it is.
+            say: is told what takes its time.
         """
         if self._config.track == "wandb":
-            self._write_page(say)
+            say(f"writing {_PAGE}")
+            self._write_page()
         for tracker in self._trackers:
             for path in (self._run / name for name in _REPORT):
                 if path.is_file():  # a run of no steps has no plot and no page
                     FILE.of(tracker)(path)
 
-    def _write_page(self, say: Callable[[str], None]) -> None:
+    def _write_page(self) -> None:
         gate = Gate.of_folder(self._run, include_gated=self._config.track_gated)
         try:
-            page = page_of(stored(self._run), self._run, _PAGE_BYTES, gate, say)
+            page = page_of(stored(self._run), self._run, _PAGE_BYTES, gate, lambda _: None)
         except ConfigError:  # a run of no steps has no trees, and those of another may all be gated
             return
         try:

@@ -45,7 +45,7 @@ from .parts import (
     starting_policy,
 )
 from .patience import Patience
-from .progress import Progress, saying
+from .progress import Progress
 from .rehearsal import answerable, rehearse, require_fitting
 from .results import write_json
 from .resume import resumed, start_of
@@ -182,8 +182,7 @@ async def _train(
                 progress.note(told)
             kept = best(run) if config.eval_every else None
             report(config, run, before, after, closed, time.perf_counter() - began, console, kept)
-            with saying(console, "writing the run's files for the tracker …") as say:
-                tracked.report(say)
+            tracked.report(progress.note)
     finally:
         await parts.close()
     return 0
