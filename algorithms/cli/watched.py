@@ -20,6 +20,9 @@ _MOST = 1000
 _BREATH = 0.0005
 """Seconds between two trees, in which others get the lock."""
 
+_REST = 0.25
+"""Seconds without further reading after somebody looked at a tree: the browser needs the processor, and may ask for another."""
+
 
 class Watched:
     """What a page is served of. Trees are read when they are looked at; a line about each is made by and by.
@@ -38,6 +41,7 @@ class Watched:
         self.title = self._folder.resolve().name
         self.words = Words(self._folder / "policy")
         self._lock = RLock()
+        self._rests_until = 0.0
         self._curves = Curves(self._folder / "metrics.jsonl")
         self._begin()
 
@@ -67,7 +71,10 @@ class Watched:
             if not self._is_grown():
                 self._begin()
                 self._is_grown()
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < until:
+            if now < self._rests_until:
+                time.sleep(min(self._rests_until, until) - now)
+                continue
             with self._lock:
                 if not self._unread:
                     break
@@ -98,6 +105,7 @@ class Watched:
 
     def step(self, step: int) -> dict[str, Any]:
         """Returns the lines about the trees of a step, of which they may be the first that are read."""
+        self._rests_until = time.monotonic() + _REST
         with self._lock:
             try:
                 numbers = self._trees.of_step(step) if self._trees is not None else range(0)
@@ -112,6 +120,7 @@ class Watched:
         Raises:
             ConfigError: there is none, it is damaged, or it is kept back.
         """
+        self._rests_until = time.monotonic() + _REST
         with self._lock:
             if number >= self._count or self._trees is None:
                 raise ConfigError("The run has no such tree.")

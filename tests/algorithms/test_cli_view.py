@@ -155,6 +155,20 @@ def test_of_many_trees_one_is_read_and_the_first_lines_are_sent_alone(tmp_path, 
     assert found[:3] == [4, 5, 7]  # what was looked at is known first
 
 
+def test_reading_on_rests_while_somebody_looks_at_trees(tmp_path, monkeypatch):
+    monkeypatch.setattr("algorithms.cli.watched._REST", 1000.0)
+    write_trees(tmp_path / "trees.jsonl.zst", trees(8))
+    for look_at in (lambda watched: watched.tree(7), lambda watched: watched.step(3)):
+        watched = Watched(tmp_path)
+        watched.look(0.0)
+        look_at(watched)
+        assert watched.look(0.05)
+        assert watched.index("")["unread"] == 8
+    monkeypatch.setattr("algorithms.cli.watched._REST", 0.01)
+    watched.tree(7)
+    assert not watched.look(10.0)
+
+
 def test_a_run_without_trees_waits_for_them(tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with viewed(tmp_path) as server, httpx.Client(base_url=server.url) as client:
