@@ -42,6 +42,7 @@ QUOTED = {
     "ahead": "docs/many-machines.md",
     "ahead-curves": "docs/many-machines.md",
     "page": "docs/training.md",
+    "entropy": "docs/training.md",
     "weights": "docs/training.md",
     "driver": "docs/many-machines.md",
 }
@@ -348,3 +349,24 @@ def test_the_table_of_comparisons_on_a_gpu_shows_what_was_measured() -> None:
         tried = f"{len(apart)} of {len(apart) + len(record['refused'])}"
         numbers = [f"{max(of.values()):.2f}" for of in (apart, packed)]
         assert f"| {' | '.join([products, attention, tried, *numbers])} |\n" in page("docs/models.md")
+
+
+# --- entropy around tool results ------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_the_entropies_around_results_were() -> None:
+    said = page("docs/training.md").replace("\n", " ")
+
+    def interval(one: Record, sign: str = "") -> str:
+        return f"{one['mean']:{sign}.3f} ({one['low']:{sign}.3f} – {one['high']:{sign}.3f})"
+
+    rounds = {}
+    for name, title in {"start": "stored start", "trained": "after ARPO"}.items():
+        record = kept("entropy")[name]
+        (search,) = record["tools"].values()
+        cells = [interval(search["at"]["1"]), interval(record["average"]), interval(search["change"], "+")]
+        assert f"| {title} | {search['results']} | {' | '.join(cells)} |" in said
+        assert search["at"]["1"]["low"] > record["average"]["high"], "uncertain after results"
+        assert search["change"]["low"] > 0.0, "and more so than at the start of a path"
+        rounds[name] = "{:.3f} against {:.3f}".format(*(search["rounds"][number]["mean"] for number in ("1", "2")))
+    assert f"({rounds['start']} nats per token), after training it is the other way round ({rounds['trained']})" in said
