@@ -8,11 +8,12 @@ import asyncio
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from rich.table import Table
@@ -27,6 +28,7 @@ from ..models.sharded_loading import skeleton
 from ..recipes import make
 from ..rendering.text import ScriptedRenderer
 from ..rollout import Limits
+from ..tree import RolloutTree
 from .bounds import Bound
 from .check import Benchmark, Say, silent
 from .latency import Workload, timed_policy, waiting_env, workload
@@ -85,7 +87,8 @@ def measure(config: DriverBench, say: Say = silent) -> dict[str, Value]:
     """Returns what the main process takes, flat, and how its memory grows with the model.
 
     `driver_megabytes_at_S`: the most that it has held, with a model of size S; `driver_seconds_at_S`: processor time of a step;
-    `model_megabytes_at_S`. `tree_bytes`: of a tree on its way to the learner.
+    `model_megabytes_at_S`. `tree_bytes`: of a tree on its way to the learner, with those of the whole step;
+    `tree_bytes_alone`: on its way from an engine, which sends each when it is complete; `tree_tokens`: how long it is.
     """
     found: dict[str, Value] = {"paths": config.prompts * config.rollouts, "engines": config.engines}
     for size in config.sizes:
@@ -101,12 +104,14 @@ def _driven(size: str, config: DriverBench) -> dict[str, Value]:
     with tempfile.TemporaryDirectory(prefix="arpo-bench-driver-") as home:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
             model_bytes = other.submit(_saved, size, Path(home) / "model").result()
-        tree_bytes, seconds = asyncio.run(_steps(Path(home), config))
+        trees, seconds = asyncio.run(_steps(Path(home), config))
     return {
         f"model_megabytes_at_{size}": round(model_bytes / 1e6, 1),
         f"driver_megabytes_at_{size}": round(most_held() / 1e6, 1),
         f"driver_seconds_at_{size}": round(seconds, 3),
-        "tree_bytes": round(tree_bytes),
+        "tree_bytes": round(len(packed(trees)) / len(trees)),
+        "tree_bytes_alone": round(mean(len(packed([tree])) for tree in trees)),
+        "tree_tokens": round(mean(sum(len(node.tokens) for node in tree.nodes) for tree in trees)),
     }
 
 
@@ -118,15 +123,16 @@ def _saved(size: str, folder: Path) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-async def _steps(home: Path, config: DriverBench) -> tuple[float, float]:
-    """Returns the bytes of a tree on its way, and the processor time of the last step."""
+async def _steps(home: Path, config: DriverBench) -> tuple[Sequence[RolloutTree], float]:
+    """Returns the trees and the processor time of the last step."""
     work = workload("constant", paths=config.prompts, seed=1, speed=1e12)  # all that takes time is left out
     launcher, origin = partial(launcher_for, "local"), Origin(home / "model")
     policy = ClusterPolicy(Engines(launcher(home, count=config.engines + 1), _Played(work), config.engines))
     ranks = Ranks(launcher(home / "learners", count=config.engines + 1), _OnRank(), 1, home / "learners")
     learner = RankedLearner(ranks, origin, lambda: origin)
     algorithm, env = make("grpo", rollouts=config.rollouts), partial(waiting_env, work)
-    limits, tree_bytes, seconds = Limits(mode="free", answer_reserve=1), 0.0, 0.0
+    limits, seconds = Limits(mode="free", answer_reserve=1), 0.0
+    trees: Sequence[RolloutTree] = ()
     try:
         for step in range(_STEPS):
             began = time.process_time()
@@ -134,12 +140,12 @@ async def _steps(home: Path, config: DriverBench) -> tuple[float, float]:
             found = await collect_elsewhere(
                 env, work.starts, policy, ScriptedRenderer(), algorithm, seed=1, step=step, limits=limits
             )
-            tree_bytes = len(packed(found.trees)) / len(found.trees)  # as they are sent to the ranks
-            seconds = time.process_time() - began
+            packed(found.trees)  # as they are sent to the ranks
+            trees, seconds = found.trees, time.process_time() - began
     finally:
         learner.close()
         await policy.close()
-    return tree_bytes, seconds
+    return trees, seconds
 
 
 def table(record: Mapping[str, Value]) -> Table:
@@ -153,7 +159,8 @@ def table(record: Mapping[str, Value]) -> Table:
             shown.add_row(size, *[f"{number:,.1f}" for number in numbers])
     growth, bound = record["driver_memory_growth"], BOUNDS["driver_memory_growth"]
     shown.caption = Text(
-        f"memory, largest over smallest model: {growth:.2f} (bound {bound}); {record['tree_bytes']:,} bytes a tree"
+        f"memory, largest over smallest model: {growth:.2f} (bound {bound}); a tree of {record['tree_tokens']:,} tokens takes "
+        f"{record['tree_bytes_alone']:,} bytes alone, {record['tree_bytes']:,} beside others"
     )
     return shown
 
