@@ -12,7 +12,7 @@ from arpo_envs.errors import known_names
 Recipe = Callable[..., Any]
 
 REQUIRE: members.Member[Callable[..., None] | None] = members.Member("require", None, method=True)
-"""Finds out, before the long work, what would stop what a maker of policies or models makes."""
+"""Checks, before any long work begins, that what a maker of policies or models makes can work."""
 
 
 @dataclass(frozen=True)

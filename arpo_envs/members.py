@@ -65,9 +65,9 @@ TABLE: Member[Any] = Member("table", None)
 ANCHOR: Member[Callable[[], str | None]] = Member("anchor", _nothing, method=True)
 """Returns a name of the state, for step-level credit; None where each state is its own."""
 FORFEIT: Member[Callable[[], float | None]] = Member("forfeit", _nothing, method=True)
-"""Returns what an episode is paid that has no room for an answer; None for nothing."""
+"""Returns the reward of an episode that ends because no room is left for an answer; None for no reward."""
 WITHHOLD: Member[Callable[[str, Any], None] | None] = Member("withhold", None, method=True)
-"""Makes the next step return a given `ToolResult` for a call of a tool, by its name, instead of running it."""
+"""Makes the next step return a given `ToolResult` for a call of the named tool, instead of running it."""
 MEASURES: Member[Callable[[], Mapping[str, float]]] = Member("measures", dict, method=True)
 """Returns numbers that tell how an episode went so far, by name, besides reward and success; they are averaged."""
 MAX_TURNS: Member[float] = Member("max_turns", math.inf)
@@ -79,7 +79,7 @@ REPLAYED_CALLS: Member[int] = Member("replayed_calls", 0)
 SESSIONS: Member[Mapping[str, Any]] = Member("sessions", {})
 """The sessions of an episode, by tool; a fork clones them, and a snapshot parks them."""
 RELEASE: Member[Callable[[], None]] = Member("release", _nothing, method=True)
-"""Closes the sessions, without which the environment cannot go on."""
+"""Closes the sessions; the environment cannot go on afterwards."""
 SHARED: Member[frozenset[str]] = Member("shared", frozenset())
 """Attributes that a clone shares with its original instead of copying them."""
 IDENTITY: Member[Callable[[], str] | None] = Member("identity", None, method=True)
@@ -99,7 +99,7 @@ TASKS: Member[Any] = Member("tasks", None)
 MIXED: Member[Mapping[str, Any]] = Member("mixed", {})
 """The environments that this one is a mixture of, by id."""
 SUB_ENVS: Member[Mapping[str, Any]] = Member("sub_envs", {})
-"""The environments that it is made of, by name; `restore` goes back in each of them as in a stack of its own."""
+"""The environments that it is made of, by name; `restore` restores each of them like a stack of its own."""
 MEMBER: Member[str | None] = Member("member", None)
 """The id of the environment that an episode of a mixture belongs to."""
 
@@ -130,11 +130,11 @@ ANSWERED: Member[Callable[[Any], Any] | None] = Member("answered", None, method=
 REQUIRE_READY: Member[Callable[[], None]] = Member("require_ready", _nothing, method=True)
 """Raises `ConfigError` if calls of a tool, or of a source of pages, cannot be made now, such as for want of a key."""
 PREPARE_SEARCH: Member[Callable[[], None]] = Member("prepare_search", _nothing, method=True)
-"""Does what a source of pages needs before its first search and what may take longer than a call, such as building an index."""
+"""Prepares a source of pages for its first search where this may take longer than a call, for example by building an index."""
 TOOLS: Member[tuple[Any, ...]] = Member("tools", ())
 """The tools of an environment that opens their sessions at its next reset, so that they can be replaced until then."""
 SECRETS: Member[tuple[str, ...]] = Member("secrets", ())
-"""Packages that make a source's answers, which model-written code must not be able to import."""
+"""Packages that produce a source's answers and that model-written code must therefore not be able to import."""
 PROVENANCE: Member[Callable[[Any], Mapping[str, Any]]] = Member("provenance", _unknown, method=True)
 """Returns where a task of a source is from, as far as it is known, for the record of its tree: "tasks", the file; "source",
 its name; "benchmark", a name; "gated", whether it must not be passed on."""

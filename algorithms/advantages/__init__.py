@@ -52,7 +52,7 @@ class Credit:
 COMPARES: members.Member[bool] = members.Member("compares", True)
 """Whether an estimator compares rollouts of a prompt, so that one alone would teach nothing."""
 DISCOUNT: members.Member[float] = members.Member("discount", 1.0)
-"""By how much an estimator values what comes one step later."""
+"""The factor by which an estimator discounts what comes one step later."""
 
 
 class AdvantageEstimator(Protocol):

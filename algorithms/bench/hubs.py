@@ -61,9 +61,9 @@ class HubsBench:
     episodes: int = 20
     """Episodes per round."""
     hubs: tuple[str, ...] = ()
-    """Which of them; without any, all."""
+    """Which hubs to measure (default: all)."""
     environment: Path = Path(".venv-hubs")
-    """What `make test-hubs` has made: hubs that are not installed here play there, if it exists."""
+    """Virtual environment that `make test-hubs` makes: if it exists, hubs that are not installed here are measured there."""
     json: Path | None = None
     """File for the result as one flat object."""
 

@@ -63,12 +63,13 @@ class RolloutBench:
     paths: int = 64
     """Paths at the same time."""
     sizes: tuple[int, ...] = (64, 1024, 4096)
-    """Paths at the same time when nothing takes time: what an action costs with the last, over the first."""
+    """Numbers of paths at the same time when nothing takes time: the cost of an action with the last is divided by that with
+    the first."""
     kinds: tuple[Kind, ...] = KINDS
     """How long tools take: constant, lognormal, hangs."""
     speed: float = 20.0
-    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s or more. By less on a slow processor, so that
-    paths mostly wait there, too."""
+    """All waiting is divided by this: generation of 0.5 to 2 s, tools of 1 s or more. On a slow processor it is divided by
+    less, so that paths mostly wait there, too."""
     rounds: int = 3
     """Rounds for each engine; their median counts."""
     width: int = 128

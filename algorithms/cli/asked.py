@@ -68,7 +68,7 @@ def chosen(asking: Asking) -> Benchmark | None:
     if asking.benchmark is not None:
         return find_benchmark(asking.benchmark)
     if asking.data is not None or asking.skip_malformed:
-        raise ConfigError("--data and --skip-malformed need --benchmark: they say where its questions are.")
+        raise ConfigError("--data and --skip-malformed need --benchmark: they say how to read its questions.")
     return None
 
 

@@ -119,7 +119,9 @@ class Checkpoints:
             if not is_no_memory(error):
                 raise
             self._wait_from_now_on()
-            raise Unsaved("There was no memory to write a checkpoint.", "The next one is written without a copy.") from error
+            raise Unsaved(
+                "There was not enough memory to write a checkpoint.", "The next one is written without a copy."
+            ) from error
         self._is_saved(self._updates)
 
     def _saving(self, step: int) -> Callable[..., None]:

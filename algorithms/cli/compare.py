@@ -55,20 +55,20 @@ class CompareConfig:
     """At least two algorithms, each with options if need be, as in arpo:alpha=0.3,rollouts=8. The first one is compared with
     each of the others."""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
-    """Seeds; all arms have the same questions, starts and held-out questions with a seed. More can be added later."""
+    """Seeds. With the same seed, all arms have the same questions, starts and held-out questions. More can be added later."""
     envs: tuple[str, ...] = ("ARPO/SearchMini-v0",)
     """Environments; each arm is trained on each of them."""
     budget_calls: int = 20_000
     """Tool calls of each run, replayed ones included, as for `arpo train`."""
     steps: int = 1000
-    """Most steps of a run, for a policy that hardly calls a tool."""
+    """Maximum steps of a run, in case a policy hardly calls any tools."""
     cold_start: Literal["auto", "fresh"] = "auto"
     """Where the embedded policy's first weights come from, as in `arpo train`; fresh makes a start for each seed, which all
     arms share."""
     threads: int = 1
     """PyTorch CPU threads of each run."""
     parallel: int = 1
-    """Runs side by side. Seconds are only compared if it is always 1."""
+    """Runs at the same time. Seconds are compared only if this is always 1."""
     output: Path = Path("runs/compare")
     """Folder of the runs and the result; finished runs are kept, unfinished ones are continued."""
     train: tuple[str, ...] = ()
@@ -86,8 +86,8 @@ class CompareConfig:
         given = [word.partition("=")[0].removeprefix("--").replace("_", "-") for word in self.train if word.startswith("--")]
         if twice := [name for name in given if name in _OURS]:
             raise ConfigError(
-                f"--{twice[0]} cannot follow --train: arms with their options, as in arpo:alpha=0.3, and what their runs have "
-                "in common, as --envs and --seeds, come before it."
+                f"--{twice[0]} cannot follow --train: the options of an arm, as in arpo:alpha=0.3, and what all runs have in "
+                "common, such as --envs and --seeds, come before it."
             )
 
 

@@ -130,7 +130,7 @@ class TrainConfig:
     """Folder of the run (default: runs/<algorithm>-seed<seed>, numbered if that exists)."""
     resume: Path | None = None
     """Folder of a run to continue, with the configuration it began with. A larger --steps extends a finished run. If the run's
-    model has moved, --policy says where it is now. A checkpoint of somebody else's is read from safetensors: no code runs."""
+    model has moved, --policy says where it is now. Somebody else's checkpoint is read from safetensors: no code in it runs."""
     keep_trees: Literal["all", "none"] | int = "all"
     """Which rollout trees to keep in trees.jsonl.zst: all, none, or those of the last INT steps (up to twice as many while
     the run is going on)."""
@@ -162,7 +162,7 @@ class TrainConfig:
             wrong = f"{self.prompts} prompts cannot be divided into {self.learner.minibatches} minibatches."
             raise ConfigError(f"{wrong} Give no more --minibatches than --prompts.")
         if self.budget_calls is not None and self.learner is not None and self.learner.schedule.decay != "constant":
-            raise ConfigError("--decay ends at --steps, and --budget-calls before it: give only one of them.")
+            raise ConfigError("--decay ends at --steps, but --budget-calls may end the run earlier: give only one of them.")
         if self.limits is not None and not self.limits.temperature > 0:
             raise ConfigError(f"temperature must be above 0 for training, got {self.limits.temperature}.")
         if self.source.urls is None and self.weights_folder is not None:
@@ -195,7 +195,7 @@ class TrainConfig:
         if self.tools != "live":
             return f"needs --tools live, not {self.tools}: a resumed run makes calls again, and a recording has each once."
         if self.budget_calls is not None:
-            return "does not go with --budget-calls: the next step's calls are made before it is known whether there is one."
+            return "rules out --budget-calls: the next step's calls are made before it is known whether there is one."
         if self.learner is not None and self.learner.importance == "none":
             return "needs --importance token or sequence, which correct for the older weights, not none."
         return ""

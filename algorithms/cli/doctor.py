@@ -49,9 +49,9 @@ class DoctorConfig:
     """Show what this machine offers."""
 
     cluster: bool = False
-    """Show what each node of a Ray cluster has instead: the one that RAY_ADDRESS names, or else one that is started here."""
+    """Show instead what each node of a Ray cluster has: the cluster that RAY_ADDRESS names, or one that is started here."""
     nodes: int | None = None
-    """With --cluster: wait for so many nodes, five minutes at most (default: those that are there)."""
+    """With --cluster: wait for this many nodes, five minutes at most (default: those that are there)."""
 
     def __post_init__(self) -> None:
         """Refuses an option without an effect."""

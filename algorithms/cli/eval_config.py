@@ -52,7 +52,8 @@ class EvalConfig:
     samples: int = 1
     """Rollouts per question; with several, pass@k for every k up to that many is reported."""
     concurrency: int = 64
-    """Rollouts side by side: the answers to as many questions as that allows. A killed evaluation loses at most these."""
+    """Maximum rollouts at the same time; as many questions are asked at once as this allows. A killed evaluation loses at most
+    these."""
     seed: int = 1
     """Seed for sampling."""
     engine: Literal["local", "vllm"] = "local"
@@ -79,20 +80,20 @@ class EvalConfig:
     json: Path | None = None
     """File to write the result to, as one flat JSON object."""
     records: Path | None = None
-    """File to write each answer to, one JSON object per line, which must not exist yet unless --resume is given."""
+    """File to write each answer to, one JSON object per line; it must not exist yet unless --resume is given."""
     resume: bool = False
     """Continue the evaluation that --records belongs to, with the same options."""
     closed_book: bool = False
-    """Also ask the questions without tools, and report what is right then: what the model has seen before it need not find.
-    With --records, these answers are kept in FILE.closed."""
+    """Also ask the questions without tools, and report how many the policy gets right: what it has seen before, it need not
+    find. With --records, these answers are kept in FILE.closed."""
     judge: str | None = None
     """URL of an OpenAI-compatible server whose chat model judges each answer, beside the other scores; its key, if it needs
     one, is taken from ARPO_JUDGE_KEY. Needs --records: prompts and verdicts are kept beside them, in FILE.judge."""
     judge_model: str | None = None
     """Name of the judge on that server (default: the first one it lists)."""
     price_read: float = 0.0
-    """Price of a million tokens that the policy reads, each action reading the whole context; with any price, the result says
-    what the answers cost."""
+    """Price of a million tokens that the policy reads; each action reads the whole context. If any price is given, the result
+    says what the answers cost."""
     price_sampled: float = 0.0
     """Price of a million tokens that the policy samples."""
     price_call: float = 0.0

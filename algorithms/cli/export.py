@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         with saying(console, "reading trees …") as say:
             count, numbers = _write(config, trees, Provenance(folder), gate, say)
     except OSError as error:
-        raise ConfigError(f"{config.output} cannot be written: {error.strerror}. Nothing is left of it.") from error
+        raise ConfigError(f"{config.output} cannot be written: {error.strerror}. What was written has been removed.") from error
     said = [f"{readable(str(config.output))}: {count} documents of {numbers} trees", gate.left_out(), gate.doubt()]
     console.print(Text("\n".join(filter(None, said))), soft_wrap=True)
     return 0

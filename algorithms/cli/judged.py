@@ -162,7 +162,7 @@ def tasks_of(sitting: Sitting) -> Any:
     if tasks is None:
         raise ConfigError("A judge compares with the accepted answers, and this environment does not say what it accepts.")
     if dialect is None:
-        raise ConfigError("A judge reads answers, and this environment has no dialect that says what in an action is one.")
+        raise ConfigError("A judge reads answers, and this environment has no dialect that finds one in an action.")
     return tasks
 
 

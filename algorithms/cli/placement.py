@@ -23,8 +23,8 @@ class Placement:
     """Where rollouts run. none: in the training process. local: in other processes on this machine. ray: in processes of a Ray
     cluster, either the one that RAY_ADDRESS names, or one that is started here for the run."""
     engines: int | None = None
-    """With --cluster: number of rollout processes, each with its own environments and its own policy engine or, if --policy is
-    a URL, client of the servers (default: 2)."""
+    """With --cluster: number of rollout processes, each with its own environments and its own policy engine, or its own
+    client of the servers if --policy is a URL (default: 2)."""
     learners: int = 1
     """With --cluster: number of processes across which the learner's model is sharded (FSDP2). With 1, the model stays whole in
     the training process."""

@@ -31,13 +31,13 @@ class PlanConfig:
 
     run: tuple[Path, ...] = ()
     """Folders of finished runs. Their trees say how long paths are, and the first one's configuration is what is planned.
-    Without --machine, what their steps took says how fast this machine is; several runs of different size and algorithm say
-    it better."""
+    Without --machine, the times of their steps say how fast this machine is; several runs that differ in size and algorithm
+    give a better estimate."""
     machine: Path | None = None
     """File with the constants of a machine, as arpo bench machine --json FILE writes it (default: fitted to --run)."""
     against: tuple[Path, ...] = ()
-    """Folders of finished runs to predict from --run and --machine, and to compare with what they took. Nothing else is
-    printed."""
+    """Folders of finished runs. The times of their steps are predicted from --run and --machine, and compared with those
+    measured; nothing else is printed."""
     steps: int | None = None
     """Steps of the run (default: those of the first --run, or 100)."""
     prompts: int | None = None
@@ -71,20 +71,20 @@ class PlanConfig:
     apart: bool = False
     """Engines and learners have devices of their own, as in a --run with --cluster (default: they take turns on the same)."""
     ahead: Literal[0, 1] | None = None
-    """1: a step is rolled out while the one before it is learned, which needs --apart (default: as in the first --run, or
-    0)."""
+    """1: collect a step's rollouts while the learner updates on the previous step's, which needs --apart (default: as in the
+    first --run, or 0)."""
     mode: Literal["deterministic", "free"] | None = None
     """Whether paths wait for each other (default: as in the first --run, or free)."""
     threads: int | None = None
-    """Most tool calls of an engine at the same time (default: those of the first --run, or 64)."""
+    """Maximum tool calls of an engine at the same time (default: those of the first --run, or 64)."""
     devices: int | None = None
-    """Also search the best way to use so many devices."""
+    """Also search for the best way to use this many devices."""
     dead_per_hour: float = 0.01
-    """Share of workers that die in an hour, for what that costs at --death-engines."""
+    """Share of workers that die per hour; the plan says what that costs with --death-engines engines."""
     death_engines: int = 1000
-    """Engines of the plan in which workers die; 0 leaves it out."""
+    """Number of engines with which the cost of dying workers is simulated; 0 leaves this out."""
     restart_seconds: float = 120.0
-    """Until a worker that died is back."""
+    """Seconds until a worker that died is back."""
     simulate: int = 3
     """Steps to simulate; their spread is shown."""
     seed: int = 1

@@ -57,7 +57,7 @@ class Finished:
             for record in logged(self.folder / METRICS)
         }
         if not found:
-            raise ConfigError(f"{self.folder} has taken no step yet: its metrics.jsonl says of none what it took.")
+            raise ConfigError(f"{self.folder} has taken no step yet: its metrics.jsonl has no times of steps.")
         steps = sorted(found)[len(found) > 1 :]
         return {step: found[step] for step in steps[-_MOST_STEPS:]}
 
@@ -134,7 +134,7 @@ def machine_of_runs(runs: Sequence[Finished]) -> Machine:
             )
     sizes = {(run.config.learner or LearnerConfig()).micro_batch_tokens for run in runs}
     if len(sizes) > 1:
-        raise ConfigError(f"Runs with different --micro-batch-tokens do not tell the same constants: {sorted(sizes)}.")
+        raise ConfigError(f"Constants cannot be fitted to runs with different --micro-batch-tokens: {sorted(sizes)}.")
     return fitted([step for run in runs for step in run.taken()], micro_batch_tokens=sizes.pop())
 
 

@@ -117,7 +117,7 @@ async def train(config: TrainConfig, console: Console, signals: Signals) -> int:
         clear(run)  # what a run that was killed has left, wherever its parts were put then
         torch.set_num_threads(config.threads or torch.get_num_threads())
         if config.tools == "record" and done is not None and not (run / FILE).is_file():
-            raise ConfigError(f"The recording {run / FILE} is gone: put it back, or the run could not be replayed.")
+            raise ConfigError(f"The recording {run / FILE} is gone: put it back, or the run cannot be replayed.")
         with ToolAnswers.of(config.tools, run if config.tools == "record" else config.recording) as tools:
             return await _train(config, run, done, tools, progress, signals, console)
 

@@ -33,9 +33,9 @@ class ViewConfig:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, which may still be running, or a file of trees."""
     port: int = 8765
-    """Port of this machine to answer at; 0 for any free one."""
+    """Port to listen on; 0 for any free one."""
     include_gated: bool = False
-    """Also show questions of benchmarks that their authors ask not to pass on."""
+    """Also show questions of benchmarks whose authors ask that they not be passed on."""
 
     def __post_init__(self) -> None:
         """Checks the port."""

@@ -97,11 +97,11 @@ async def _at_once() -> None:
 SLEEP: members.Member[Callable[[], Awaitable[None]]] = members.Member("sleep", _at_once, method=True)
 """Makes room on the GPU for the learner; the policy's `load` wakes it."""
 FORGET: members.Member[Callable[[], Awaitable[None]]] = members.Member("forget", _at_once, method=True)
-"""Drops what a policy remembers of contexts, which may show in the last bits of what comes next."""
+"""Drops what a policy has cached of earlier contexts, which may affect the last bits of what it computes next."""
 DTYPE: members.Member[Any] = members.Member("dtype", None)
 """The torch precision that a policy computes in; None if it does not say."""
 AT_ONCE: members.Member[int] = members.Member("at_once", 256)
-"""How many requests a policy draws at the same time; more wait."""
+"""How many requests a policy serves at the same time; further ones wait."""
 ENGINES: members.Member[Callable[[], Mapping[str, Generate]]] = members.Member("engines", _one_engine, method=True)
 """Returns the engines that requests are spread over and that hold weights of their own: for each, by name, a `generate` that
 asks it alone; none if there is only one."""

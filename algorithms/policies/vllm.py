@@ -355,7 +355,9 @@ def _arguments(
     from vllm.platforms import current_platform
 
     if colocated and not current_platform.is_sleep_mode_available():
-        raise ConfigError(f"vLLM cannot sleep on {current_platform.device_type}, so it cannot share it. Leave out colocated.")
+        raise ConfigError(
+            f"vLLM cannot sleep on {current_platform.device_type}, so it cannot share the device. Leave out colocated."
+        )
     arguments: dict[str, Any] = {
         "model": str(model),
         "dtype": dtype,

@@ -113,7 +113,7 @@ def raise_for_answer(url: str, response: "httpx.Response") -> None:
     if status >= 500 or status == 408:
         raise ServerFault(message)
     if status in (404, 405):
-        raise ConfigError(f"{message} Is it a server with /v1/completions, and still the same model?")
+        raise ConfigError(f"{message} Is it a server with /v1/completions, and does it still serve the same model?")
     raise ConfigError(message)
 
 

@@ -27,7 +27,7 @@ NO_ROOM = Encoded((), "", cut=True, fits=False)
 
 
 REWRITES: members.Member[Sequence[str]] = members.Member("rewrites", ())
-"""Earlier turns that a renderer's chat template changes, in words; with any of them it may only evaluate."""
+"""The changes, in words, that a renderer's chat template makes to earlier turns; with any, the renderer may only evaluate."""
 
 CALLS: members.Member[Any] = members.Member("calls", None)
 """The `CallFormat` in which the model writes calls, which `action` translates; trees keep its name."""

@@ -65,8 +65,8 @@ class Limits:
     threads: int = 64
     """Maximum tool calls at the same time."""
     attempts: int = 3
-    """How often a tree is grown whose tool was lost (`arpo_envs.ToolLost`): the same tree, from its beginning; the last time
-    alone."""
+    """How many times to grow a tree whose tool is lost (`arpo_envs.ToolLost`): the same tree each time, from its beginning;
+    the last time alone."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -384,7 +384,7 @@ def test_weights_in_the_middle_of_an_update_are_never_saved() -> None:
     [
         ({"ahead": 2, "cluster": "local"}, "ahead must be 0 or 1, got 2"),
         ({"ahead": 1}, "--ahead 1 needs an engine outside of the process that trains"),
-        ({"ahead": 1, "cluster": "local", "budget_calls": 9}, "--ahead 1 does not go with --budget-calls"),
+        ({"ahead": 1, "cluster": "local", "budget_calls": 9}, "--ahead 1 rules out --budget-calls"),
         ({"ahead": 1, "cluster": "local", "importance": "none"}, "--ahead 1 needs --importance token or sequence"),
     ],
 )

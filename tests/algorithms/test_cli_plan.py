@@ -158,7 +158,7 @@ def test_a_finished_run_is_held_against_its_prediction(finished: Path, tmp_path:
         (["--machine", "other.json"], "Did you mean 'round_seconds'"),
         (["--run", ".", "--turns", "3"], "--turns would have no effect"),
         (["--machine", str(H200), "--steps", "0"], "steps must be at least 1"),
-        (["--machine", str(H200), "--ahead", "1"], "devices of its own"),
+        (["--machine", str(H200), "--ahead", "1"], "devices of their own"),
         (["--machine", str(H200), "--devices", "1", "--engine-devices", "2", "--prompts", "1"], "1 devices are too few"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_run_without_memory_to_write_a_copy_waits_for_its_checkpoints(finished
     monkeypatch.setattr(saving, "checksums", checksums)
     assert main(arguments(tiny_policy, run, "--checkpoint-every", "1", steps=STEPS)) == 0
     told = said(capsys)
-    assert told.count("There was no memory to write a checkpoint. The run goes on.") == 1
+    assert told.count("There was not enough memory to write a checkpoint. The run goes on.") == 1
     assert told.count("so the run waits for its checkpoints from now on") == 1
     assert_equal_runs(finished, run)
 

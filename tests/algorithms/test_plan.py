@@ -403,7 +403,7 @@ def test_deaths_cost_in_proportion() -> None:
         (lambda: Machine.of({"round_seconds": 1.0}), "row_seconds, prefill_seconds, token_seconds, too"),
         (lambda: Machine("x", 0.0, 0.0, 0.0), "round_seconds must be a number that is not negative, got 'x'"),
         (lambda: Layout(engines=0), "engines must be at least 1"),
-        (lambda: Layout(shared=True, ahead=1), "devices of its own"),
+        (lambda: Layout(shared=True, ahead=1), "devices of their own"),
         (lambda: Layout(ahead=2), "ahead must be 0 or 1"),
         (lambda: Tools(-1.0), "must not be negative"),
         (lambda: Deaths(per_hour=-0.1), "per_hour must not be negative"),

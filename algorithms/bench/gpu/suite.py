@@ -41,7 +41,7 @@ class GpuBench:
     only: tuple[str, ...] = ()
     """Names of measures, or beginnings of them (default: all)."""
     seconds: float = 450.0
-    """What does not fit into this time is left out, and named."""
+    """Seconds for all measures; those that do not fit are left out, and named."""
     tests: Path | None = None
     """File of tests that need a GPU, which pytest runs first."""
     json: Path | None = None

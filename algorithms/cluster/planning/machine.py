@@ -127,7 +127,7 @@ class Layout:
         if self.ahead not in (0, 1):
             raise ConfigError(f"ahead must be 0 or 1, got {self.ahead}.")
         if self.shared and self.ahead:
-            raise ConfigError("ahead = 1 needs devices of its own for the learners: engines and learners would work at once.")
+            raise ConfigError("With ahead = 1, learners need devices of their own: they work at the same time as engines.")
 
     @property
     def processes(self) -> int:
