@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +16,17 @@ from rich.text import Text
 from arpo_envs import ConfigError
 
 from ..cli.results import Value
+from ..cluster import ClusterPolicy, Engines, Equipment, launcher_for
 from ..learner import LearnerConfig, TorchLearner, WeightSource, merged_state, write_weights
 from ..models.agreement import WeightProbe
 from ..policies.export import export_weights
 from ..policies.local import LocalPolicy
+from ..rendering.text import ScriptedRenderer
 from .bounds import Bound
 from .check import Benchmark, Say, silent
 
 Size = Literal["1.4M", "135M", "1.5B"]
-Transport = Literal["in-process", "folder", "vllm"]
+Transport = Literal["in-process", "folder", "local", "ray", "vllm"]
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "1.4M": {"width": 128, "inner": 256, "layers": 6, "heads": 4, "groups": 4, "vocabulary": 1600, "tied": False},
@@ -36,10 +39,22 @@ HALVED = ("1.5B",)
 BOUNDS = {"in_process_over_copy_at_135M": Bound("≤", 4.0)}
 """An update within a process is little more than one copy of the weights."""
 _CONTEXT = 256
-_COPIES = {"in-process": 2.3, "folder": 1.3, "vllm": 5.0}
+_COPIES = {"in-process": 2.3, "folder": 1.3, "local": 3.3, "ray": 3.3, "vllm": 5.0}
 """Times the weights are in memory at the most; vLLM repacks them on a CPU."""
 _SPARE = 2 << 30
 """Bytes of memory that are left alone."""
+_ROWS = (
+    ("weights, MB", "megabytes", ",.1f"),
+    ("in a folder, MB", "folder_megabytes", ",.1f"),
+    ("one copy, s", "copy_seconds", ",.4f"),
+    ("within the process, s", "in_process_seconds", ",.4f"),
+    ("into a folder, s", "folder_seconds", ",.4f"),
+    ("--cluster local, s", "local_seconds", ",.4f"),
+    ("--cluster ray, s", "ray_seconds", ",.4f"),
+    ("into vLLM, s", "vllm_seconds", ",.4f"),
+    ("probe, s", "probe_seconds", ",.4f"),
+)
+"""Title, measurement and format of each row of the table."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +62,11 @@ class WeightsBench:
     """Measure weight updates of models that know nothing."""
 
     sizes: tuple[Size, ...] = ("1.4M", "135M", "1.5B")
-    """Models, by their parameters. Where memory is short for one, it is left out, and named."""
-    transports: tuple[Transport, ...] = ("in-process", "folder", "vllm")
+    """Models, by their parameters. Models for which there is not enough memory are left out, and named."""
+    transports: tuple[Transport, ...] = ("in-process", "folder", "local", "ray", "vllm")
     """in-process: into the local engine. folder: written as a model folder, which is the first half of an update through one.
-    vllm: through a folder into vLLM, if it is installed."""
+    local: through a folder into an engine in a process of its own (`--cluster local`). ray: through Ray's object store into an
+    engine that is an actor (`--cluster ray`), if Ray is installed. vllm: through a folder into vLLM, if it is installed."""
     rounds: int = 3
     """Updates of each; the quickest counts, because other work on the machine only adds to it."""
     json: Path | None = None
@@ -148,6 +164,10 @@ def _measured(transports: Sequence[str], rounds: int, size: str, say: Say) -> di
             seconds = [_timed(lambda: export_weights(source, weights, there)) for _ in range(rounds)]
             found[f"folder_seconds_at_{size}"] = min(seconds)
             found[f"folder_megabytes_at_{size}"] = (there / "model.safetensors").stat().st_size / 1e6
+        for cluster in ("local", "ray"):
+            if cluster in transports:
+                say(f"into an engine of --cluster {cluster}")
+                found[f"{cluster}_seconds_at_{size}"] = asyncio.run(_into_cluster(cluster, rounds, size, Path(home), weights))
         if "vllm" in transports:
             say("into vLLM")
             found[f"vllm_seconds_at_{size}"] = asyncio.run(_into_vllm(rounds, there, weights))
@@ -179,6 +199,34 @@ async def _in_process(rounds: int, size: str, model: Any, weights: WeightSource)
     return found
 
 
+@dataclass(frozen=True)
+class _Engine:
+    """Makes the equipment of an engine elsewhere, which knows nothing."""
+
+    size: str
+
+    def __call__(self) -> Equipment:
+        policy = LocalPolicy(model_of(self.size), tokenizer=None, context_length=_CONTEXT, slots=8)
+        return Equipment(policy, ScriptedRenderer())
+
+
+async def _into_cluster(cluster: str, rounds: int, size: str, home: Path, weights: WeightSource) -> float | None:
+    """Returns the seconds of a whole update; None where Ray is asked for and not installed."""
+    if cluster == "ray" and find_spec("ray") is None:
+        return None
+    policy = ClusterPolicy(Engines(launcher_for(cluster, home / cluster), _Engine(size), count=1))
+    seconds = []
+    try:
+        await policy.load(weights, 0)  # which starts the engine
+        for version in range(1, rounds + 1):
+            began = time.perf_counter()
+            await policy.load(weights, version)
+            seconds.append(time.perf_counter() - began)
+    finally:
+        await policy.close()
+    return min(seconds)
+
+
 async def _into_vllm(rounds: int, folder: Path, weights: WeightSource) -> float | None:
     """Returns the seconds of a whole update; None where vLLM is not installed."""
     from ..policies.vllm import VLLMPolicy, require_vllm
@@ -207,16 +255,15 @@ def _timed(work: Callable[[], Any]) -> float:
 
 def table(record: Mapping[str, Value]) -> Table:
     """Returns the table of a measurement."""
-    shown = Table(title="One weight update, seconds", title_justify="left", caption_justify="left")
-    columns = {"one copy": "copy", "in process": "in_process", "into a folder": "folder", "into vLLM": "vllm", "probe": "probe"}
-    for heading in ("model", "MB", "MB in a folder", *columns):
-        shown.add_column(heading, justify="right")
-    for size in SIZES:
-        if f"megabytes_at_{size}" in record:
-            sent = (record.get(f"{name}megabytes_at_{size}") for name in ("", "folder_"))
-            times = (record.get(f"{name}_seconds_at_{size}") for name in columns.values())
-            numbers = (*((one, ",.1f") for one in sent), *((one, ",.3f") for one in times))
-            shown.add_row(size, *("–" if one is None else format(one, how) for one, how in numbers))
+    sizes = [size for size in SIZES if f"megabytes_at_{size}" in record]
+    shown = Table(title="One weight update", title_justify="left", caption_justify="left")
+    shown.add_column("")
+    for size in sizes:
+        shown.add_column(size, justify="right")
+    for title, name, how in _ROWS:
+        numbers = [record.get(f"{name}_at_{size}") for size in sizes]
+        if any(number is not None for number in numbers):
+            shown.add_row(title, *("–" if number is None else format(number, how) for number in numbers))
     left_out = [name for name in record if name.startswith("left_out_")]
     lines = [f"{name.removeprefix('left_out_').replace('_', ', ')}, is left out: it {record[name]}." for name in left_out]
     if (ratio := record["in_process_over_copy_at_135M"]) is not None:

@@ -25,6 +25,31 @@ def test_the_result_is_flat_and_what_needs_too_much_memory_is_named(tmp_path, ca
     assert record["in_process_over_copy_at_135M"] is None
 
 
+def measured(file, *transports):
+    """Returns the record of one update through some transports."""
+    words = ["--sizes", "1.4M", "--rounds", "1", "--transports", *transports]
+    assert main(["bench", "weights", *words, "--json", str(file)]) == 0
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_engines_in_other_processes_are_given_weights_as_in_a_run(tmp_path, capsys):
+    record = measured(tmp_path / "weights.json", "local", "ray")
+    times = {name: value for name, value in record.items() if "_seconds_" in name}
+    assert times.keys() == {"local_seconds_at_1.4M", "ray_seconds_at_1.4M"}
+    assert min(times.values()) > 0.0
+    shown = capsys.readouterr().out
+    assert "--cluster local, s" in shown
+    assert "--cluster ray, s" in shown
+
+
+def test_without_ray_it_is_not_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    record = measured(tmp_path / "weights.json", "ray")
+    assert record["ray_seconds_at_1.4M"] is None
+    assert "--cluster ray" not in capsys.readouterr().out
+
+
 def test_nothing_to_measure_is_refused():
     for nothing in ({"rounds": 0}, {"sizes": ()}, {"transports": ()}):
         with pytest.raises(weights.ConfigError, match="at least one"):
