@@ -64,7 +64,7 @@ def test_a_budget_counts_whole_lines_and_ends_when_it_is_reached(tmp_path):
 def test_a_budget_beside_a_decay_to_the_last_step_is_refused(tiny_policy, tmp_path, capsys):
     words = arguments(tiny_policy, tmp_path / "run", "--budget-calls", "9", "--decay", "linear")
     assert exit_status(words) == 2
-    assert "--decay ends at --steps, and --budget-calls before it" in said(capsys)
+    assert "--decay ends at --steps, but --budget-calls may end the run earlier" in said(capsys)
     assert exit_status(arguments(tiny_policy, tmp_path / "run", "--budget-calls", "0")) == 2
     assert "budget_calls must be at least 1" in said(capsys)
 

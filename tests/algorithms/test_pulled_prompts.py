@@ -227,29 +227,37 @@ def test_when_no_engine_can_begin_the_batch_ends() -> None:
 
 
 @dataclass
-class Orderly(InProcess):
-    """Sees that engines say that they are there before they get prompts, unless trees of theirs are under way."""
+class Idling(InProcess):
+    """Loses the second worker that grows trees once the first has nothing to do; notes the calls of the first from then on."""
 
-    heard: set[int] = field(default_factory=set)
-    under_way: dict[int, set[int]] = field(default_factory=dict)
+    first: Worker | None = None
+    left: set[int] = field(default_factory=set)
+    lost: bool = False
+    called: list[str] = field(default_factory=list)
 
     async def call(self, worker: Worker, method: str, *arguments: Any) -> Answer:
-        own = self.under_way.setdefault(id(worker), set())
-        if method == "begin":
-            self.heard.add(id(worker))
-        if method == "grow":
-            assert own or id(worker) in self.heard
-            own |= {*arguments[0]}
-            self.heard.discard(id(worker))
+        if method == "grow" and self.first in (None, worker):
+            self.first = worker
+            self.left |= {*arguments[0]}
+        elif method == "grow" and not self.lost:
+            while self.left:
+                await asyncio.sleep(0.001)
+            for _ in range(100):  # in fewer turns of the loop, who has nothing to do has come to waiting
+                await asyncio.sleep(0)
+            self.lost = True
+            raise Lost("Struck while the other one was idle.")
+        if worker is self.first and self.lost:
+            self.called.append(method)
         answer = await super().call(worker, method, *arguments)
-        if method == "grow":
-            own -= {*answer.value.positions}
+        if method == "grow" and worker is self.first:
+            self.left -= {*answer.value.positions}
         return answer
 
 
 def test_an_engine_that_has_been_idle_is_asked_for_a_sign_before_it_gets_prompts() -> None:
-    launcher = Orderly(iter(["", "", "after"]))
-    assert collected(launcher, count=3).trees == undisturbed()
+    launcher = Idling(iter([]))
+    assert collected(launcher, count=2).trees == undisturbed()
+    assert launcher.called[:2] == ["begin", "grow"]
 
 
 # --- what an engine's failure is, and what it is not ---------------------------------------------------------------
