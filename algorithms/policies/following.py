@@ -66,15 +66,25 @@ class FollowingPolicy(OpenAIPolicy):
         """
         assert isinstance(weights, Delivered), "only the leader has weights"
         self._exported, self.version = weights.folder, version
+        overtaken = {replica.url for replica in self._replicas.all if replica.examination.locked()}
         for replica in self._replicas.all:
-            overtaken = replica.examination.locked()  # this client may be giving it the older weights, after the leader's
-            async with replica.examination:  # which then gives it these as well, unless it fails
-                behind = replica.suspect if overtaken else replica.url in weights.behind
+            if replica.url in overtaken and replica.url in weights.behind:
+                replica.suspect = True  # until the examination under way has given it these weights; nobody waits for that
+            elif replica.url in overtaken:
+                await self._brought_anew(replica)
+            else:
                 replica.recover()
-                replica.suspect = behind
-            if overtaken and behind:  # before any client draws
-                with suppress(ArpoError):
-                    await self._dispatcher.revive(replica)
+                replica.suspect = replica.url in weights.behind
+
+    async def _brought_anew(self, replica: Replica) -> None:
+        """Sees to a replica that the leader gave the newest weights while this client may have been giving it older ones."""
+        async with replica.examination:  # which then gives it these as well, unless it fails
+            if not replica.suspect:
+                return
+            replica.recover()  # at once, however often it failed before
+            replica.suspect = True
+        with suppress(ArpoError):  # before any client draws
+            await self._dispatcher.revive(replica)
 
     async def close(self) -> None:
         """Ends the requests in progress, which fail; the weights are the leader's, and stay."""

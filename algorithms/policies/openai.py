@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -204,9 +204,8 @@ class OpenAIPolicy:
             finish = piece.finish or finish
         if finish is None or not tokens or len(tokens) > params.max_tokens:
             raise Malformed(f"{url} sent {len(tokens)} tokens of {params.max_tokens}, and reported the end as {finish}.")
-        return Generation(
-            tuple(tokens), tuple(logprobs), tuple(entropies), "stop" if finish == "stop" else "length", self.version
-        )
+        ended: Literal["stop", "length"] = "stop" if finish == "stop" else "length"
+        return Generation(tuple(tokens), tuple(logprobs), tuple(entropies), ended, self.version)
 
     async def _whole(self, url: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         answer = await self._post(url, "/v1/completions", body)
@@ -239,12 +238,15 @@ class OpenAIPolicy:
         return await self._answer(url, self._client.get(url + route, timeout=20.0))
 
     async def _answer(self, url: str, asked: Awaitable[Any]) -> Any:
-        try:
-            response = await asked
-        except self._httpx.TransportError as error:
-            raise Lost(f"{url} is gone: {type(error).__name__} {error}") from error
+        response = await self._response(url, asked)
         raise_for_answer(url, response)
         return _json(url, response.text) if response.text else None
+
+    async def _response(self, url: str, asked: Awaitable[Any]) -> Any:
+        try:
+            return await asked
+        except self._httpx.TransportError as error:
+            raise Lost(f"{url} is gone: {type(error).__name__} {error}") from error
 
     async def _refuse_other_logprobs(self, context: Sequence[int]) -> None:
         """Refuses a server whose log-probabilities ignore the temperature; asks it once.
@@ -324,15 +326,17 @@ class OpenAIPolicy:
 
     async def _give(self, replica: Replica) -> None:
         folder = None
-        while folder != self._exported:  # there may be newer ones when it has these
+        while self._exported is not None and folder != self._exported:  # there may be newer ones when it has these
             folder = self._exported
-            assert folder is not None
             try:
                 with anyio.fail_after(self._update_timeout):
                     await push_weights(replica.url, folder, self._post)
                     await name_weights(replica.url, folder, self._post)
             except TimeoutError as error:
                 raise ServerFault(f"{replica.url} did not take them within {self._update_timeout:g} seconds.") from error
+            except ArpoError:
+                if self._exported in (folder, None):  # otherwise there are newer ones, and these may be gone
+                    raise
 
     async def _recognise(self, replica: Replica) -> None:
         """Checks that a replica is still the process that took the newest weights; see `Dispatcher`."""
@@ -344,10 +348,7 @@ class OpenAIPolicy:
 
         If it was gone, it may be a new process, with the weights it was started with.
         """
-        try:
-            response = await self._client.get(f"{replica.url}/v1/models", timeout=20.0)
-        except self._httpx.TransportError as error:
-            raise Lost(f"{replica.url} is gone: {type(error).__name__} {error}") from error
+        response = await self._response(replica.url, self._client.get(f"{replica.url}/v1/models", timeout=20.0))
         if response.status_code >= 500:
             raise Lost(f"{replica.url} answers {response.status_code}.")
         model_card(replica.url, response, self.served.model)
@@ -367,8 +368,7 @@ class _ThroughFolder:
     """Takes weights to servers through a folder that they see, too."""
 
     def __init__(self, policy: OpenAIPolicy) -> None:
-        self._policy = policy
-        self._updates = 0
+        self._policy, self._updates = policy, 0
 
     async def init(self) -> None:
         if self._policy.weights_folder is None or self._policy.model_folder is None:

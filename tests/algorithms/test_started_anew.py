@@ -17,6 +17,7 @@ from algorithms.policies.delivered import Delivered
 from algorithms.policies.export import export_weights
 from algorithms.policies.following import Following
 from algorithms.policies.openai import OpenAIPolicy
+from algorithms.policies.served import ServerFault
 
 Serve = Callable[..., LoopbackServer]
 
@@ -146,7 +147,114 @@ def test_a_client_that_brought_older_weights_after_newer_ones_brings_the_newer_o
         finally:
             await follower.close()
 
-    server = serve()
-    for name, seed in (("old", 5), ("new", 6)):
-        export_weights(folder, tiny_model(seed=seed).state_dict(), tmp_path / name)
+    server = exported(serve, folder, tmp_path)
     asyncio.run(run())
+
+
+def test_a_client_waits_for_no_server_that_the_leader_left_behind(
+    serve: Serve,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        leader = policy_of(server)
+        follower = Following.of(leader, 1).make(TOKENIZER)
+        await leader.close()
+        monkeypatch.setattr(openai, "push_weights", late := Late())
+        late.folder = tmp_path / "old"
+        try:
+            await follower.load(Delivered(tmp_path / "old", (server.url,)), 1)
+            looking = asyncio.ensure_future(follower._dispatcher.revive(follower._replicas.all[0]))
+            await late.left.wait()
+            loading = asyncio.ensure_future(follower.load(Delivered(tmp_path / "new", (server.url,)), 2))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert loading.done(), "it does not wait"
+            assert follower.delivered == Delivered(tmp_path / "new", (server.url,))
+            late.go_on.set()
+            await looking
+            assert server.loads == ["old", "new"]
+            assert follower.delivered == Delivered(tmp_path / "new")
+        finally:
+            await follower.close()
+
+    server = exported(serve, folder, tmp_path)
+    asyncio.run(run())
+
+
+def test_a_server_that_got_older_weights_while_another_was_waited_for_gets_the_newer_ones(
+    serve: Serve,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual, left, go_on = openai.push_weights, asyncio.Semaphore(0), {}
+    faults = [ServerFault("It has stumbled.")]
+
+    async def push(url: str, weights: Path, post: Any) -> None:
+        if weights.name == "old":
+            left.release()
+            await go_on[url].wait()
+        elif faults and url == second.url:
+            raise faults.pop()
+        await usual(url, weights, post)
+
+    async def run() -> None:
+        go_on.update({url: asyncio.Event() for url in (first.url, second.url)})
+        leader = policy_of(first, second)
+        follower = Following.of(leader, 1).make(TOKENIZER)
+        await leader.close()
+        monkeypatch.setattr(openai, "push_weights", push)
+        try:
+            await follower.load(Delivered(tmp_path / "old", (first.url, second.url)), 1)
+            looking = [asyncio.ensure_future(follower._dispatcher.revive(one)) for one in follower._replicas.all]
+            for _ in looking:
+                await left.acquire()
+            for url in (first.url, second.url):
+                await usual(url, tmp_path / "new", follower._post)  # the leader's
+            loading = asyncio.ensure_future(follower.load(Delivered(tmp_path / "new"), 2))
+            await asyncio.sleep(0)
+            go_on[second.url].set()
+            with pytest.raises(ServerFault, match="stumbled"):
+                await looking[1]
+            go_on[first.url].set()
+            await asyncio.gather(looking[0], loading)
+            assert [server.loads[-1] for server in (first, second)] == ["new", "new"]
+        finally:
+            await follower.close()
+
+    first = exported(serve, folder, tmp_path)
+    second = serve()
+    asyncio.run(run())
+
+
+def test_older_weights_that_are_gone_are_no_reason_not_to_give_the_newer_ones(
+    serve: Serve,  # noqa: F811
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = openai.push_weights
+
+    async def work(policy: OpenAIPolicy) -> None:
+        async def push(url: str, weights: Path, post: Any) -> None:
+            if weights.name == "old":
+                policy._exported = tmp_path / "new"
+                raise ServerFault("There is no such folder.")
+            await usual(url, weights, post)
+
+        monkeypatch.setattr(openai, "push_weights", push)
+        policy._exported = tmp_path / "old"
+        await policy._give(policy._replicas.all[0])
+        assert server.loads == ["new"]
+
+    server = exported(serve, folder, tmp_path)
+    within(work, server, model_folder=folder, weights_folder=tmp_path)
+
+
+def exported(serve: Serve, folder: Path, home: Path) -> LoopbackServer:  # noqa: F811
+    """Returns a server; weights for it are in two folders."""
+    for name, seed in (("old", 5), ("new", 6)):
+        export_weights(folder, tiny_model(seed=seed).state_dict(), home / name)
+    return serve()
