@@ -286,8 +286,8 @@ class _Attempts:
         await self._pause()
         async with self.neighbours.beside_others():
             lost = await self._attempt(starts, last=last)
-        if len(lost) < len(starts):
-            self.neighbours.lost_alone = 0
+        if any(self._latest[index].tree.tool_calls().executed for index in starts.keys() - lost.keys()):
+            self.neighbours.lost_alone = 0  # the tool has answered
         return lost
 
     async def one_by_one(self, starts: Mapping[int, Start]) -> None:

@@ -174,6 +174,17 @@ def test_a_tree_that_keeps_its_tool_shows_that_it_is_not_away() -> None:
     beside.close()
 
 
+def test_a_tree_that_calls_no_tool_shows_nothing() -> None:
+    failures = Failures(lambda what, error: None)
+    beside = neighbours_for(Limits(), failures)
+    beside.lost_alone = Limits().attempts
+    policy, renderer = ScriptedPolicy(calls_then_answer(0)), ScriptedRenderer()
+    found = asyncio.run(try_collect(CountEnv, [Start(seed=1)], policy, renderer, PLAN, seed=3, neighbours=beside))
+    assert {node.status for node in found.trees[0].nodes if node.status} == {Status.ANSWERED}
+    assert beside.lost_alone == Limits().attempts
+    beside.close()
+
+
 def test_what_trees_cost_that_were_grown_again_is_counted() -> None:
     undisturbed = grown(CountTool())
     assert undisturbed.counts == {"trees_grown_again": 0.0, "calls_lost": 0.0, "tokens_lost": 0.0}
