@@ -10,6 +10,7 @@ from typing import Any
 from arpo_envs import ConfigError
 
 from ..durable import write_text
+from ..rollout import reason
 from ..tracking import (
     FILE,
     TABLE,
@@ -32,7 +33,7 @@ from .viewer import write_page
 
 METRICS = "metrics.jsonl"
 _PAGE = "report.html"
-_REPORT = ("summary.json", "training.png", _PAGE)
+_REPORT = ("summary.json", "training.png")
 _PAGE_BYTES = 10_000_000
 """Of trees in the page that goes to wandb; `arpo report` writes a larger one."""
 
@@ -92,24 +93,26 @@ class Tracked:
         Args:
             say: is told what takes its time.
         """
+        names = [*_REPORT]
         if self._config.track == "wandb":
             say(f"writing {_PAGE}")
-            self._write_page()
+            names += [_PAGE] if self._write_page() else []
         for tracker in self._trackers:
-            for path in (self._run / name for name in _REPORT):
-                if path.is_file():  # a run of no steps has no plot and no page
+            for path in (self._run / name for name in names):
+                if path.is_file():  # a run of no steps has no plot
                     FILE.of(tracker)(path)
 
-    def _write_page(self) -> None:
+    def _write_page(self) -> bool:
+        """Returns whether the page is there: one that somebody else has written may show what trackers must not have."""
         gate = Gate.of_folder(self._run, include_gated=self._config.track_gated)
         try:
-            page = page_of(stored(self._run), self._run, _PAGE_BYTES, gate, lambda _: None)
+            write_page(page_of(stored(self._run), self._run, _PAGE_BYTES, gate, lambda _: None), self._run / _PAGE)
         except ConfigError:  # a run of no steps has no trees, and those of another may all be gated
-            return
-        try:
-            write_page(page, self._run / _PAGE)
-        except OSError as error:
-            self._tell(f"{self._run / _PAGE} cannot be written, and is not kept: {error.strerror}.")
+            return False
+        except Exception as error:  # noqa: BLE001  # a page of a run is not worth the run
+            self._tell(f"{self._run / _PAGE} cannot be written, and is not kept: {reason(error)}")
+            return False
+        return True
 
     def close(self) -> None:
         """Says that nothing more comes."""

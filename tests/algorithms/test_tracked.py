@@ -4,11 +4,13 @@ import base64
 import json
 import math
 import re
+import shutil
 import socket
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,11 +19,13 @@ import pytest
 from test_cli_train import arguments, assert_equal_runs, said
 from tracked_files import WandbRun, events, scalars
 
-from algorithms.cli import main
+from algorithms.cli import main, tracked
+from algorithms.cli.config import TrainConfig
 from algorithms.cli.tracked_tables import WITHHELD, rollout_rows
 from algorithms.models.loading import load_tokenizer
 from algorithms.tracking import TensorboardTracker
 from algorithms.tracking.trees import read_trees
+from arpo_envs import ConfigError
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 STEPS = 3
@@ -271,3 +275,41 @@ def test_what_is_withheld_leaves_only_numbers(finished):
     }
     assert not [word for word in words if word in json.dumps(rows)]
     assert {row["question"] for row in open_rows} == {tree.nodes[0].text for tree in trees}
+
+
+class Kept:
+    """A tracker that notes which files it is given."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+
+    def file(self, path):
+        self.files.append(path.name)
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (None, None),
+        (ConfigError("Nothing is left to write."), None),
+        (OSError(5, "Input/output error"), "is not kept: OSError"),
+        (MemoryError(), "is not kept: MemoryError"),
+    ],
+)
+def test_the_page_that_a_tracker_gets_is_the_runs_own_and_its_faults_harm_nothing(finished, tmp_path, monkeypatch, fault, line):
+    run, lines, kept = tmp_path / "run", [], Kept()
+    shutil.copytree(finished, run)
+    (run / "report.html").write_text("of somebody else, with --include-gated", encoding="utf-8")
+    monkeypatch.setattr(tracked, "Guarded", lambda *given: kept)
+    if fault is not None:
+
+        def fails(*given):
+            raise fault
+
+        monkeypatch.setattr(tracked, "page_of", fails)
+    config = replace(TrainConfig.load(run), track="wandb")
+    tracked.Tracked(config, run, 0, lines.append).report(lambda what: None)
+    assert kept.files == ["summary.json", "training.png", *(["report.html"] if fault is None else [])]
+    assert ("somebody else" in (run / "report.html").read_text(encoding="utf-8")) == (fault is not None)
+    assert len(lines) == (line is not None)
+    assert all(line in told for told in lines)
