@@ -36,9 +36,18 @@ _SIBLING = ("counter, os.listdir('.'), open('mine.txt').read()", "(41, ['mine.tx
 _PATIENCE = 10.0
 """Seconds in which a bystander must answer, and what a case left must be gone."""
 _LATE = re.compile("in time|timeout|come to rest")
-"""What a complaint says if a busy machine may be why."""
+"""What the tool says where it has waited in vain."""
 _LONGER = 6
 """How many times longer everything may take then: what an attack holds up is held up for longer, too."""
+
+
+class Late(str):
+    """A complaint of which a busy machine may be the reason."""
+
+
+def complaint(text: str, error: str | None, said: str) -> str:
+    """Returns what is wrong with a result: it was late if time ran out, or if the tool itself says that it waited."""
+    return Late(text) if error == "timeout" or (error in ("died", "clone") and _LATE.search(said)) else text
 
 
 @dataclass(frozen=True)
@@ -207,22 +216,27 @@ class Suite:
     def run(self, attack: Any) -> list[str]:
         """Runs one attack in a clone of the original, itself a clone, and returns what was wrong.
 
-        If something was late, that may have been the machine: what counts is then what is wrong when all is given more time.
+        What was late may have been so because of the machine: in its place counts what is wrong when all is given more time.
         """
-        complaints = self._run(attack, 1)
-        return self._run(attack, _LONGER) if any(map(_LATE.search, complaints)) else complaints
+        found = self._run(attack, 1)
+        certain = [one for one in found if not isinstance(one, Late)]
+        return found if len(certain) == len(found) else certain + self._run(attack, _LONGER)
 
     def _run(self, attack: Any, longer: int) -> list[str]:
         opened: list[Any] = []
+        found: list[str] = []
         try:
             with _patience(attack.answering, attack.grace, longer):
                 slower = replace(attack, seconds=longer * attack.seconds)
-                return [complaint for complaint in self._complaints(slower, longer * _PATIENCE, opened) if complaint]
-        except Exception:
-            return [traceback.format_exc()]
+                for one in self._complaints(slower, longer * _PATIENCE, opened):
+                    found += [one] if one else []
+        except Exception as error:
+            is_late = isinstance(error, TimeoutError) or _LATE.search(str(error))
+            found.append((Late if is_late else str)(traceback.format_exc()))
         finally:
             for session in opened:
                 session.close()
+        return found
 
     def _complaints(self, attack: Any, patience: float, opened: list[Any]) -> Iterator[str | None]:
         from attacks import INTACT, Host, Seen
@@ -232,7 +246,8 @@ class Suite:
             opened += original.clone()
             original = opened[0]
             prepared = original.call("python", {"code": attack.before}, timeout=attack.seconds)
-            yield prepared.error and f"the preparation failed ({prepared.error}): {prepared.text}"
+            failed = f"the preparation failed ({prepared.error}): {prepared.text}"
+            yield prepared.error and complaint(failed, prepared.error, prepared.text)
         [clone] = original.clone()
         host, took = self.host, 0.0
         if isinstance(clone, Exception):
@@ -249,8 +264,8 @@ class Suite:
             took = time.monotonic() - started
             seen = Seen(result.text, result.error, self.mode.namespaces)
         wrong = attack.expect(seen)
-        yield wrong and f"{wrong}; seen ({seen.error}): {seen.text[-500:]}"
-        yield f"the call took {took:.1f} s, and did not end in time" if took > attack.seconds + patience else None
+        yield wrong and complaint(f"{wrong}; seen ({seen.error}): {seen.text[-500:]}", seen.error, seen.text)
+        yield Late(f"the call took {took:.1f} s, and did not end in time") if took > attack.seconds + patience else None
         says = partial(self._says, patience)
         if seen.error != "clone":
             yield says("the attacker", clone, attack.after)
@@ -294,10 +309,11 @@ class Suite:
         result = session.call("python", {"code": code}, timeout=patience)
         took = time.monotonic() - started
         if took > patience:
-            return f"{who} took {took:.1f} s and did not answer in time"
+            return Late(f"{who} took {took:.1f} s and did not answer in time")
         if ask is None or (result.text, result.error) == (text, None):
             return None
-        return f"{who} said ({result.error}) {result.text[-300:]!r} to {code!r}, not {text!r}"
+        wrong = f"{who} said ({result.error}) {result.text[-300:]!r} to {code!r}, not {text!r}"
+        return complaint(wrong, result.error, result.text)
 
     def close(self) -> list[str]:
         """Ends everything and returns what was left."""

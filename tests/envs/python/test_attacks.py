@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from attack_list import ATTACKS
-from attack_modes import MODES, Mode, ModeReport, Suite, run_mode
+from attack_modes import MODES, Late, Mode, ModeReport, Suite, complaint, run_mode
 from attacks import Attack, Seen, ran
 
 TIMEOUT = 900.0
@@ -136,24 +136,57 @@ def test_no_attack_may_end_in_any_way() -> None:
 
 
 class _Played(Suite):
-    """A suite without sessions, whose attacks end as they are told to."""
+    """A suite without sessions, whose attacks end as they are told to; an exception is raised after what was complained of."""
 
-    def __init__(self, complaints: Mapping[float, str | None]) -> None:
-        self._told = complaints
+    def __init__(self, told: Mapping[float, Sequence[str | Exception]]) -> None:
+        self._told = told
 
     def _complaints(self, attack: Attack, patience: float, opened: list[Any]) -> Iterator[str | None]:
-        yield self._told[attack.seconds]
+        for one in self._told[attack.seconds]:
+            if isinstance(one, Exception):
+                raise one
+            yield one
+
+
+TOOK = Late("the call took 13.0 s, and did not end in time")
 
 
 @pytest.mark.parametrize(
     ("first", "second", "found"),
     [
-        (None, "never asked", []),
-        ("it said something else", None, ["it said something else"]),
-        ("it said (died) 'the interpreter was lost (no answer in time)'", None, []),
-        ("seen (timeout): timed out after 2 s", "it said something else", ["it said something else"]),
-        ("the call took 13.0 s, and did not end in time", "it did not answer in time", ["it did not answer in time"]),
+        ([], ["never asked"], []),
+        (["it said something else"], [], ["it said something else"]),
+        (["it printed 'timeout' and 'in time'"], [], ["it printed 'timeout' and 'in time'"]),
+        ([TOOK], [], []),
+        ([TOOK], ["it said something else"], ["it said something else"]),
+        ([TOOK], [TOOK], [TOOK]),
+        (["it got out", TOOK], [], ["it got out"]),
+        (["it got out", TimeoutError()], [], ["it got out"]),
+        ([RuntimeError("the suite itself failed (timeout): it took long")], [], []),
     ],
 )
-def test_what_was_late_counts_if_it_is_with_more_time(first: str | None, second: str | None, found: list[str]) -> None:
+def test_what_was_late_counts_if_it_is_with_more_time_and_all_else_counts(
+    first: list[str | Exception], second: list[str | Exception], found: list[str]
+) -> None:
     assert _Played({2.0: first, 12.0: second}).run(Attack("late", "", ran, seconds=2.0)) == found
+
+
+def test_an_error_of_the_suite_itself_counts() -> None:
+    """Though lines of the code that it comes from speak of a timeout."""
+    [told] = _Played({2.0: [KeyError("counter")], 12.0: []}).run(Attack("late", "", ran, seconds=2.0))
+    assert told.endswith("KeyError: 'counter'\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "is_late"),
+    [
+        ("timeout", "whatever it has printed", True),
+        ("died", "the interpreter was lost (no answer in time)", True),
+        ("clone", "the session did not come to rest", True),
+        ("died", "the interpreter was lost", False),
+        ("error", "TimeoutError: not in time", False),
+        (None, "in time", False),
+    ],
+)
+def test_the_suite_believes_nobody_who_says_that_it_was_late(error: str | None, said: str, is_late: bool) -> None:
+    assert isinstance(complaint("wrong", error, said), Late) == is_late
