@@ -7,6 +7,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -163,23 +164,23 @@ async def taken(cases: Mapping[str, Case], steps: int, threads: int, say: Say) -
     runs: dict[str, Running] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="arpo-bench-") as folder:
-            for number, (name, case) in enumerate(cases.items()):
-                runs[name] = await running(case.having({"threads": threads}), Path(folder) / str(number))
-            for number in range(steps + 1):
-                for name, run in runs.items():
-                    say(f"step {number} of {steps}: {name} …")
-                    await run.step()
+            async with AsyncExitStack() as opened:
+                for number, (name, case) in enumerate(cases.items()):
+                    runs[name] = await running(case.having({"threads": threads}), Path(folder) / str(number), opened)
+                for number in range(steps + 1):
+                    for name, run in runs.items():
+                        say(f"step {number} of {steps}: {name} …")
+                        await run.step()
     finally:
         torch.set_num_threads(before)
-        for run in runs.values():
-            await run.parts.close()
     return runs
 
 
-async def running(case: Case, folder: Path) -> Running:
-    """Returns a configuration that is ready to take its first step, in a folder for its policy."""
+async def running(case: Case, folder: Path, opened: AsyncExitStack) -> Running:
+    """Returns a configuration that is ready to take its first step, in a folder for its policy; `opened` closes it."""
     config = replace(TrainConfig.of(case.options).resolved(), output=folder)
     parts = await assemble(config, starting_policy(config, folder, quiet), engines=engines_for)
+    opened.push_async_callback(parts.close)
     await parts.policy.load(parts.learner.weights(), 0)
     make_env = parts.trainer.make_env
     return Running(case, config, parts, partial(_slow, make_env, case.tools) if case.tools.latency else make_env)

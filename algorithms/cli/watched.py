@@ -1,7 +1,9 @@
 """A run that may still be written: what of it is known, and what has come since somebody asked."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -83,6 +85,15 @@ class Watched:
             time.sleep(_BREATH)
         return self._unread > 0
 
+    @contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        """Keeps further reading back while somebody waits for a tree, and until it is likely to be on the screen."""
+        self._rests_until = math.inf
+        try:
+            yield
+        finally:
+            self._rests_until = time.monotonic() + _REST
+
     def index(self, since: str) -> dict[str, Any]:
         """Returns what has come since an earlier answer said "since"; with "" what comes first."""
         with self._lock:
@@ -105,8 +116,7 @@ class Watched:
 
     def step(self, step: int) -> dict[str, Any]:
         """Returns the lines about the trees of a step, of which they may be the first that are read."""
-        self._rests_until = time.monotonic() + _REST
-        with self._lock:
+        with self._looked_at(), self._lock:
             try:
                 numbers = self._trees.of_step(step) if self._trees is not None else range(0)
             except ConfigError:
@@ -120,8 +130,7 @@ class Watched:
         Raises:
             ConfigError: there is none, it is damaged, or it is kept back.
         """
-        self._rests_until = time.monotonic() + _REST
-        with self._lock:
+        with self._looked_at(), self._lock:
             if number >= self._count or self._trees is None:
                 raise ConfigError("The run has no such tree.")
             if self._line(number) is None:

@@ -201,8 +201,15 @@ def _settle(kind: MakeWorker, make: Any, sending: Connection, temporary: Path) -
     move_in(temporary)
     place = _here()
     place.worker, place.sending, place.loop = kind(make), sending, asyncio.new_event_loop()
-    threading.Thread(target=place.loop.run_forever, daemon=True).start()
+    threading.Thread(target=_go_round, args=(place.loop,), daemon=True).start()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _go_round(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs a loop for good: a `sys.exit` of somebody's code leaves it, and nothing would be answered any more."""
+    while True:
+        with suppress(SystemExit):
+            loop.run_forever()
 
 
 def _end_with_the_parent() -> None:
@@ -214,7 +221,10 @@ def _end_with_the_parent() -> None:
 
 def _answer(method: str, arguments: tuple[Any, ...]) -> Answer:
     place = _here()
-    return asyncio.run_coroutine_threadsafe(_alive(place, method, arguments), place.loop).result()
+    try:
+        return asyncio.run_coroutine_threadsafe(_alive(place, method, arguments), place.loop).result()
+    except SystemExit as error:  # of somebody's code; it would end the run
+        return Answer(error=RuntimeError(f"{method} called sys.exit({error.code!r})."))
 
 
 async def _alive(place: _Place, method: str, arguments: tuple[Any, ...]) -> Answer:

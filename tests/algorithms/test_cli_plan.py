@@ -1,10 +1,12 @@
 """`arpo plan` and its benchmarks: what they print, what they write, and what they refuse."""
 
+import asyncio
 import json
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,3 +200,23 @@ def test_constants_are_measured_and_a_configuration_is_predicted(tmp_path: Path)
     record = plan_bench.measure(plan_bench.PlanBench(steps=1, cases=("arpo, 24 prompts × 16",)))
     assert record["arpo, 24 prompts × 16: rollout predicted"] > 0
     assert plan_bench.table(record).row_count == 2
+
+
+def test_engines_whose_first_weights_do_not_arrive_are_closed(monkeypatch, tmp_path):
+    closed = []
+
+    async def assembled(*given, **options):
+        return SimpleNamespace(policy=SimpleNamespace(load=fails), learner=SimpleNamespace(weights=dict), close=close)
+
+    async def fails(weights, version):
+        raise ConfigError("There is no engine.")
+
+    async def close():
+        closed.append(len(closed))
+
+    monkeypatch.setattr(machine_bench, "assemble", assembled)
+    monkeypatch.setattr(machine_bench, "starting_policy", lambda *given: None)
+    cases = dict(list(machine_bench.SMALL.items())[:1])
+    with pytest.raises(ConfigError, match="no engine"):
+        asyncio.run(machine_bench.taken(cases, steps=1, threads=1, say=lambda what: None))
+    assert closed == [0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -333,6 +334,33 @@ def test_what_is_under_way_in_a_process_does_not_wait_for_the_next_call(tmp_path
                     return
                 await asyncio.sleep(0.01)
             raise AssertionError("It has not gone on.")
+        finally:
+            await launcher.close()
+
+    asyncio.run(run())
+
+
+class Leaving:
+    """Ends the process, as it thinks."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    async def answer(self, method: str, *arguments: Any) -> Answer:
+        if method == "leave":
+            sys.exit(self.code)
+        return Answer(method)
+
+
+def test_code_that_exits_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        launcher = LocalLauncher(tmp_path / "run")
+        try:
+            worker = launcher.create(3, Leaving)
+            for _ in range(2):
+                error = (await launcher.call(worker, "leave")).error
+                assert str(error) == "leave called sys.exit(3)."
+                assert (await launcher.call(worker, "stay")).value == "stay"
         finally:
             await launcher.close()
 
