@@ -33,6 +33,7 @@ class Following:
         strict: whether log-probabilities must be those it draws with.
         top_logprobs: k.
         concurrency: requests that each replica gets from this client at once.
+        update_timeout: seconds in which a replica has to take the weights of an update that it has missed.
     """
 
     served: Served
@@ -41,12 +42,14 @@ class Following:
     strict: bool
     top_logprobs: int
     concurrency: int
+    update_timeout: float
 
     @classmethod
     def of(cls, leader: OpenAIPolicy, clients: int) -> "Following":
         """Returns the description of each of several clients of the leader's servers."""
         each = -(-_CONCURRENCY // clients)
-        return cls(leader.served, leader.vocabulary_size, leader.context_length, leader.strict, leader.top_logprobs, each)
+        told = (leader.served, leader.vocabulary_size, leader.context_length, leader.strict, leader.top_logprobs)
+        return cls(*told, each, leader.update_timeout)
 
     def make(self, tokenizer: Any) -> "FollowingPolicy":
         """Returns the client; `ARPO_API_KEY` has to be set in its process if the servers want a key."""

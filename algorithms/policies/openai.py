@@ -105,7 +105,7 @@ class OpenAIPolicy:
         self._replicas = Replicas(self.served.urls, concurrency)
         for replica in self._replicas.all:
             replica.suspect = replica.url in self.served.silent
-        self._attempts, self._update_timeout = attempts, update_timeout
+        self._attempts, self.update_timeout = attempts, update_timeout
         self._dispatcher = Dispatcher(self._replicas, self._examine, self._recognise, attempts=attempts, timeout=timeout)
         self._delivery = Delivery(_ThroughFolder(self))
         self._exported: Path | None = None
@@ -329,11 +329,11 @@ class OpenAIPolicy:
         while self._exported is not None and folder != self._exported:  # there may be newer ones when it has these
             folder = self._exported
             try:
-                with anyio.fail_after(self._update_timeout):
+                with anyio.fail_after(self.update_timeout):
                     await push_weights(replica.url, folder, self._post)
                     await name_weights(replica.url, folder, self._post)
             except TimeoutError as error:
-                raise ServerFault(f"{replica.url} did not take them within {self._update_timeout:g} seconds.") from error
+                raise ServerFault(f"{replica.url} did not take them within {self.update_timeout:g} seconds.") from error
             except ArpoError:
                 if self._exported in (folder, None):  # otherwise there are newer ones, and these may be gone
                     raise
