@@ -127,11 +127,10 @@ def _growth(function: Callable[[str], object], piece: str, config: TextBench) ->
     """
     pieces = 2 * max(1, config.length // (2 * len(piece)))
     texts = [piece * pieces, piece * (4 * pieces)]
-    seconds = [_NOTHING] * 2
-    for number in range(config.rounds):  # in turns, as a processor may be slow for a while
-        taken = [max(_NOTHING, _seconds(function, text)) for text in texts]
-        seconds = taken if not number else [*map(min, seconds, taken)]
-    return math.sqrt(seconds[1] / seconds[0])
+    # in turns, as a processor may be slow for a while
+    rounds = [[max(_NOTHING, _seconds(function, text)) for text in texts] for _ in range(config.rounds)]
+    short, long = map(min, zip(*rounds, strict=True))
+    return math.sqrt(long / short)
 
 
 _NOTHING = 1e-3
